@@ -1,0 +1,95 @@
+# Decant. `make help` lists the targets.
+BUILD ?= build
+CC ?= cc
+SANITIZE ?=
+PYTHON ?= /usr/bin/python3
+
+WARNINGS = -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-float-conversion -Wstrict-prototypes
+CPPFLAGS = -I. -D_GNU_SOURCE -MMD -MP
+CFLAGS = -std=gnu17 -O3 -g -march=x86-64-v2 -fno-math-errno -fno-trapping-math -fstack-protector-strong $(WARNINGS)
+LDLIBS_COMMON = -lopenblas -lxxhash -linih -ljansson -luv -lzmq -lm -lpthread
+LDLIBS_PROTO = -lmsgpackc $(LDLIBS_COMMON)
+ifneq ($(SANITIZE),)
+CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
+LDFLAGS += -fsanitize=$(SANITIZE)
+endif
+
+ROOMS = common proto server/prototype server/parameter worker worker/data worker/nn worker/loss cli
+MAINS = server/prototype/prototype_main.c server/parameter/parameter_main.c worker/worker_main.c cli/decant_main.c
+sources = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(call sources,$(1)))
+lib = $(BUILD)/lib/lib$(subst /,_,$(1)).a
+
+COMMON = $(call lib,common)
+PROTO = $(call lib,proto)
+PROTOTYPE = $(call lib,server/prototype)
+PARAMETER = $(call lib,server/parameter)
+WORKER = $(call lib,worker) $(call lib,worker/loss) $(call lib,worker/nn) $(call lib,worker/data)
+CLI = $(call lib,cli)
+BINS = $(addprefix $(BUILD)/bin/,decant decant-prototype decant-parameter decant-worker)
+
+.PHONY: all help
+all: $(BINS) ## build the four binaries under build/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+define room_lib
+$(call lib,$(1)): $(call objects,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_lib,$(r))))
+
+$(BUILD)/bin/decant-prototype: $(BUILD)/obj/server/prototype/prototype_main.o $(PROTOTYPE) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis $(LDLIBS_PROTO)
+$(BUILD)/bin/decant-parameter: $(BUILD)/obj/server/parameter/parameter_main.o $(PARAMETER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
+$(BUILD)/bin/decant-worker: $(BUILD)/obj/worker/worker_main.o $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lz $(LDLIBS_PROTO)
+$(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+
+# Unit tests: each tests/unit/test_*.c is one cmocka program linked with every room.
+UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+
+# The network and the losses once more in double, for finite differences: tests/unit/f64/test_*.c.
+F64_SOURCES = $(call sources,worker/nn) $(call sources,worker/loss)
+F64_OBJECTS = $(patsubst %.c,$(BUILD)/obj64/%.o,$(F64_SOURCES))
+UNIT64 = $(patsubst tests/unit/f64/%.c,$(BUILD)/tests/f64_%,$(wildcard tests/unit/f64/test_*.c))
+$(BUILD)/obj64/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DNN_DOUBLE -c $< -o $@
+$(BUILD)/tests/f64_%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
+
+BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+
+.PHONY: unit clean format
+unit: $(UNIT) $(UNIT64) ## build and run the unit tests
+	@set -e; for t in $(UNIT) $(UNIT64); do echo "== $$t"; $$t; done
+
+clean: ## remove everything built
+	rm -rf build build-asan build-tsan
+
+format: ## clang-format every C file
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,18 @@
+/* Files: whole reads and atomic writes. An atomic write goes to PATH.inprogress, is fsynced, renamed over PATH, and the
+ * directory is fsynced; a crash leaves the old file or the new one, never a torn one. */
+#ifndef DECANT_COMMON_FILES_H
+#define DECANT_COMMON_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "common/buf.h"
+#include "common/error.h"
+
+int file_read(const char *path, size_t limit, struct buf **out, struct error *e); /* ERR_RANGE when over limit bytes */
+struct file_part { const void *data; size_t size; };
+int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e);
+int dir_make(const char *path, struct error *e); /* mkdir -p; an existing directory is fine */
+/* path = printf(format, ...) into out (size n); ERR_RANGE when it does not fit. */
+int path_format(char *out, size_t n, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

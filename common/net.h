@@ -1,0 +1,49 @@
+/* ZeroMQ sockets on a libuv loop. One function creates every socket and sets every option explicitly; one adapter turns
+ * the edge-triggered ZMQ_FD into complete multipart messages (uv_poll + uv_prepare/uv_check + uv_idle while events
+ * remain, bounded messages per turn). All calls from the loop's thread. */
+#ifndef DECANT_COMMON_NET_H
+#define DECANT_COMMON_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+#include "common/buf.h"
+#include "common/error.h"
+
+enum { NET_FRAMES_MAX = 16 }; /* frames of one multipart message, routing id included; more are refused and counted */
+
+enum net_role { NET_ROUTER, NET_DEALER, NET_XPUB, NET_SUB };
+
+struct net_options {
+    enum net_role role;
+    const char *endpoint;       /* ROUTER and XPUB bind, DEALER and SUB connect */
+    int64_t message_bytes_max;  /* ZMQ_MAXMSGSIZE */
+    int hwm;                    /* send and receive high-water mark, messages; 0 means the default of 64 */
+    const char *identity;       /* DEALER: routing id, or NULL for a random one */
+};
+
+struct net; /* one ZeroMQ context */
+struct net_socket;
+
+/* frames: n buffers, owned by the callee's caller (take references to keep). ROUTER: frames[0] is the routing id.
+ * XPUB: one frame, subscription byte + topic. */
+typedef void net_on_message(void *arg, struct buf **frames, size_t n);
+
+int net_new(struct net **out, struct error *e);
+void net_free(struct net **n); /* after every socket's close callback; bounded by linger */
+
+int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, net_on_message *on_message, void *arg,
+             struct net_socket **out, struct error *e);
+/* The endpoint bound to (with the port that the system chose for "tcp://host:*"). */
+const char *net_endpoint(const struct net_socket *s);
+int net_subscribe(struct net_socket *s, const char *topic, struct error *e);
+/* Sends frames without copying those of 4 KiB and more (takes its own references). 0; ERR_AGAIN at the high-water mark or
+ * for a peer that is gone (ROUTER); counted. Whole message or nothing. */
+int net_send(struct net_socket *s, struct buf *const *frames, size_t n);
+void net_close(struct net_socket **s); /* closes asynchronously; memory is released on the loop */
+
+struct net_counters { uint64_t received, sent, dropped, oversized, bytes_in, bytes_out; };
+const struct net_counters *net_socket_counters(const struct net_socket *s);
+
+#endif

@@ -1,0 +1,35 @@
+/* Small vector kernels and the BLAS glue. Kernels are pure (pointers and dims), compiled for x86-64-v2, v3 and v4 and
+ * resolved at load time, so that one binary runs anywhere. */
+#ifndef DECANT_COMMON_VECMATH_H
+#define DECANT_COMMON_VECMATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Put before a hot function's definition. Off under sanitizers, whose runtimes are not up when resolvers run. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__) || defined(__clang__)
+#define KERNEL
+#else
+#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#endif
+
+/* Call first in every thread that computes: flush denormals (FTZ, DAZ). */
+void compute_thread_init(void);
+/* Call once per process before the first BLAS call: one BLAS thread; parallelism is over slots, so that results do not
+ * depend on the number of threads. */
+void blas_single_threaded(void);
+
+void vec_add(float *restrict y, const float *restrict x, size_t n);            /* y += x */
+void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n);  /* y += a x */
+void vec_scale(float *x, float a, size_t n);
+double vec_sum_squares(const float *x, size_t n);                              /* accumulated in double, fixed order */
+float vec_dot(const float *restrict x, const float *restrict y, size_t n);
+bool vec_all_finite(const float *x, size_t n);
+bool vec_all_finite_f64(const double *x, size_t n);
+/* Rows of x (R,D) divided by max(|row|, 1e-12); norms (R), when not NULL, receives |row|. */
+void vec_normalise_rows(float *x, size_t R, size_t D, float *norms);
+/* x_i = exp(x_i - shift) for i < n, values under exp(-87) become 0; returns the sum. Relative error <= 2e-7. */
+float vec_exp_shifted(float *x, float shift, size_t n);
+float vec_max(const float *x, size_t n); /* n > 0 */
+
+#endif

@@ -1,0 +1,188 @@
+/* The table of keys, their cross-checks and the hash. Keys that change the result are hashed in table order. */
+#include "proto/run_config.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
+#define KEY_INT(name, f, initial, min, max, help) {name, CONFIG_INT, FIELD(f), initial, min, max, NULL, help}
+#define KEY_FLOAT(name, f, initial, min, max, help) {name, CONFIG_FLOAT, FIELD(f), initial, min, max, NULL, help}
+#define KEY_TEXT(name, f, initial, help) {name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help}
+#define KEY_CHOICE(name, f, initial, choices, help) {name, CONFIG_CHOICE, FIELD(f), initial, 0, 0, choices, help}
+#define KEY_BOOL(name, f, initial, help) {name, CONFIG_BOOL, FIELD(f), initial, 0, 0, NULL, help}
+
+const struct config_key run_config_keys[] = {
+    KEY_TEXT("run.name", run.name, "default", "name of the run: in messages, Redis keys and directories"),
+    KEY_TEXT("run.out", run.out, "runs/default", "directory of checkpoints and metrics"),
+    KEY_INT("run.seed", run.seed, "1", 0, 9e15, "seed of everything random"),
+    KEY_INT("run.epochs", run.epochs, "10", 1, 1e6, "passes over the training images"),
+    KEY_INT("run.steps", run.steps, "0", 0, 1e9, "optimiser steps; 0 takes them from run.epochs"),
+    KEY_INT("run.slots", run.slots, "4", 1, 1024, "slots (micro-batches) in a step"),
+    KEY_INT("run.slot_size", run.slot_size, "64", 2, 65536, "images in a slot, the rows of its normalisation being twice that"),
+    KEY_INT("run.checkpoint_every", run.checkpoint_every, "500", 0, 1e9, "steps between checkpoints; 0 only at the end"),
+    KEY_INT("run.log_every", run.log_every, "10", 1, 1e6, "steps between metric lines"),
+    KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist", "directory of IDX files, gzipped or not"),
+    KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
+    KEY_FLOAT("data.mean", data.mean, "0.2860", 0, 1, "mean pixel, subtracted (pixels in 0..1)"),
+    KEY_FLOAT("data.deviation", data.deviation, "0.3530", 1e-6, 10, "standard deviation of pixels, divided by"),
+    KEY_FLOAT("augment.area_min", augment.area_min, "0.7", 0.01, 1, "smallest crop, as a share of the image's area"),
+    KEY_FLOAT("augment.area_max", augment.area_max, "1", 0.01, 1, "largest crop"),
+    KEY_FLOAT("augment.aspect", augment.aspect, "1.3333333333", 1, 4, "crops have aspect ratios from 1/this to this"),
+    KEY_FLOAT("augment.flip", augment.flip, "0.5", 0, 1, "probability of a horizontal flip"),
+    KEY_FLOAT("augment.jitter", augment.jitter, "0.8", 0, 1, "probability of brightness and contrast jitter"),
+    KEY_FLOAT("augment.brightness", augment.brightness, "0.4", 0, 1, "brightness factor is 1 +- this"),
+    KEY_FLOAT("augment.contrast", augment.contrast, "0.4", 0, 1, "contrast factor is 1 +- this"),
+    KEY_CHOICE("encoder.model", encoder.model, "conv", "conv|vit", "model family"),
+    KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
+    KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
+    KEY_INT("encoder.patch", encoder.patch, "4", 1, 256, "vit: patch side, pixels"),
+    KEY_INT("encoder.dim", encoder.dim, "128", 8, 4096, "vit: width"),
+    KEY_INT("encoder.depth", encoder.depth, "4", 1, 64, "vit: blocks"),
+    KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
+    KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
+    KEY_CHOICE("encoder.pool", encoder.pool, "mean", "cls|mean", "vit: what becomes the feature"),
+    KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
+    KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
+    KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
+    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", "spherical|diag", "form of the covariances"),
+    KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
+    KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
+    KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
+    KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
+    KEY_CHOICE("mixture.prior", mixture.prior, "uniform", "uniform|count", "mixing weights: 1/K, or N_k / sum N"),
+    KEY_FLOAT("mixture.variance_floor", mixture.variance_floor, "1e-3", 1e-9, 1, "smallest variance"),
+    KEY_FLOAT("mixture.initial_mass", mixture.initial_mass, "1", 1e-6, 1e6, "n0: mass of a fresh component"),
+    KEY_INT("mixture.top", mixture.top, "0", 0, 1048576, "keep the m largest responsibilities of an embedding; 0 keeps all"),
+    KEY_FLOAT("mixture.drop", mixture.drop, "1e-6", 0, 0.5, "responsibilities under this are dropped, the rest renormalised"),
+    KEY_FLOAT("mixture.usage_momentum", mixture.usage_momentum, "0.97", 0, 1, "r of the usage average"),
+    KEY_FLOAT("mixture.reseed_usage", mixture.reseed_usage, "0.2", 0, 1, "re-seed components used less than this / K; 0 never"),
+    KEY_FLOAT("mixture.reseed_distance", mixture.reseed_distance, "0.1", 0, 2, "rho: only embeddings at least so far from every prototype"),
+    KEY_INT("mixture.reseed_max", mixture.reseed_max, "0", 0, 1024, "re-seeds in a step at most; 0 takes K/128, at least 1"),
+    KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1, "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_CHOICE("loss.objective", loss.objective, "carp", "carp|dino|swav", "the objective"),
+    KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", "decoupled|joint", "constants from the prototype server, or parameters"),
+    KEY_FLOAT("loss.temperature_student", loss.temperature_student, "0.1", 1e-3, 10, "tau_s"),
+    KEY_FLOAT("loss.temperature_teacher", loss.temperature_teacher, "0.1", 1e-3, 10, "tau_t; dino: its final value"),
+    KEY_FLOAT("loss.temperature_teacher_start", loss.temperature_teacher_start, "0.04", 1e-3, 10, "dino: tau_t at the start, linear over the first 30 %"),
+    KEY_INT("loss.block", loss.block, "256", 2, 1048576, "carp: prototypes in a block, dividing mixture.components"),
+    KEY_FLOAT("loss.entropy_weight", loss.entropy_weight, "3", 0, 1000, "carp: w_H"),
+    KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
+    KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10, "swav: entropy regularisation"),
+    KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
+    KEY_CHOICE("optimiser.name", optimiser.name, "adamw", "adamw|sgd", "the optimiser"),
+    KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
+    KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1, "final learning rate as a share of the peak (cosine)"),
+    KEY_INT("optimiser.warmup", optimiser.warmup, "50", 0, 1e9, "steps of linear warm-up"),
+    KEY_FLOAT("optimiser.beta1", optimiser.beta1, "0.9", 0, 0.99999, "adamw: first moment"),
+    KEY_FLOAT("optimiser.beta2", optimiser.beta2, "0.99", 0, 0.999999, "adamw: second moment"),
+    KEY_FLOAT("optimiser.epsilon", optimiser.epsilon, "1e-8", 1e-16, 1, "adamw: added to the root"),
+    KEY_FLOAT("optimiser.momentum", optimiser.momentum, "0.9", 0, 0.99999, "sgd: momentum"),
+    KEY_FLOAT("optimiser.decay", optimiser.decay, "1e-4", 0, 10, "decoupled weight decay, matrices only"),
+    KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9, "largest global gradient norm; 0 does not clip"),
+    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6, "joint: learning rate of prototypes over the encoder's"),
+    KEY_FLOAT("teacher.ema_start", teacher.ema_start, "0.99", 0, 1, "teacher momentum at the start"),
+    KEY_FLOAT("teacher.ema_end", teacher.ema_end, "0.996", 0, 1, "teacher momentum at the end (cosine)"),
+    KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
+    KEY_TEXT("net.parameter", net.parameter, "tcp://127.0.0.1:5701", "requests to the parameter server"),
+    KEY_TEXT("net.parameter_publish", net.parameter_publish, "tcp://127.0.0.1:5702", "its publications"),
+    KEY_TEXT("net.prototype", net.prototype, "tcp://127.0.0.1:5711", "requests to the prototype server"),
+    KEY_TEXT("net.prototype_publish", net.prototype_publish, "tcp://127.0.0.1:5712", "its publications"),
+    KEY_INT("net.lease_ms", net.lease_ms, "30000", 100, 3.6e6, "a lease not fulfilled within this is given to another worker, ms"),
+    KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
+    KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
+    KEY_INT("redis.port", redis.port, "6379", 1, 65535, "Redis port"),
+    KEY_FLOAT("redis.interval", redis.interval, "1", 0.05, 3600, "seconds between mirror updates"),
+    KEY_INT("eval.bank", eval.bank, "20000", 1, 4e9, "training images in the k-NN bank and the linear probe's training set"),
+    KEY_INT("eval.queries", eval.queries, "10000", 1, 4e9, "test images"),
+    KEY_INT("eval.neighbours", eval.neighbours, "20", 1, 1000, "k of k-NN"),
+    KEY_FLOAT("eval.temperature", eval.temperature, "0.07", 1e-3, 10, "k-NN votes weigh exp(cos / this)"),
+};
+const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_keys[0];
+
+/* Keys that say where, how often to report, or how many threads, but never what comes out. */
+static bool shapes_result(const char *name)
+{
+    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_every", "run.log_every",
+                                          "data.path", "worker.", "net.", "redis.", "eval."};
+    for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
+        if (strncmp(name, without[i], strlen(without[i])) == 0)
+            return false;
+    return true;
+}
+
+uint64_t run_config_hash(const struct run_config *c)
+{
+    XXH64_state_t *state = XXH64_createState();
+    ASSERT(state != NULL);
+    XXH64_reset(state, PROTO_RUN_CONFIG_FORMAT);
+    for (size_t i = 0; i < run_config_key_count; i++) {
+        const struct config_key *key = &run_config_keys[i];
+        if (!shapes_result(key->name))
+            continue;
+        char value[1200];
+        config_value(key, c, value, sizeof value);
+        XXH64_update(state, key->name, strlen(key->name) + 1);
+        XXH64_update(state, value, strlen(value) + 1);
+    }
+    uint64_t hash = XXH64_digest(state);
+    XXH64_freeState(state);
+    return hash;
+}
+
+uint64_t run_config_steps_per_epoch(const struct run_config *c, uint64_t samples)
+{
+    if (c->data.limit > 0 && samples > (uint64_t)c->data.limit)
+        samples = (uint64_t)c->data.limit;
+    return samples / (uint64_t)(c->run.slots * c->run.slot_size);
+}
+
+uint64_t run_config_steps(const struct run_config *c, uint64_t samples)
+{
+    if (c->run.steps > 0)
+        return (uint64_t)c->run.steps;
+    return (uint64_t)c->run.epochs * run_config_steps_per_epoch(c, samples);
+}
+
+static bool run_name_ok(const char *name)
+{
+    if (name[0] == '\0')
+        return false;
+    for (const char *p = name; *p; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ||
+              *p == '_' || *p == '.'))
+            return false;
+    return true;
+}
+
+int run_config_check(const struct run_config *c, struct error *e)
+{
+    if (!run_name_ok(c->run.name))
+        return error_set(e, ERR_CONFIG, "run.name = '%s': use letters, digits, '-', '_' and '.'", c->run.name);
+    if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
+        return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
+                         (long long)c->loss.block, (long long)c->mixture.components);
+    if (c->encoder.model == ENCODER_VIT && c->encoder.dim % c->encoder.heads != 0)
+        return error_set(e, ERR_CONFIG, "encoder.heads = %lld does not divide encoder.dim = %lld",
+                         (long long)c->encoder.heads, (long long)c->encoder.dim);
+    if (c->augment.area_min > c->augment.area_max)
+        return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
+                         c->augment.area_min, c->augment.area_max);
+    if (c->mixture.top > c->mixture.components)
+        return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
+                         (long long)c->mixture.top, (long long)c->mixture.components);
+    return 0;
+}
+
+int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
+                    struct error *e)
+{
+    memset(c, 0, sizeof *c);
+    config_defaults(run_config_keys, run_config_key_count, c);
+    int rc = path ? config_file(run_config_keys, run_config_key_count, c, path, e) : 0;
+    if (rc == 0 && environ)
+        rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = config_assign(run_config_keys, run_config_key_count, c, assignments[i], "--set", e);
+    return rc == 0 ? run_config_check(c, e) : rc;
+}

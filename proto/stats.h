@@ -1,0 +1,66 @@
+/* EM statistics of a slot (or of an aligned subtree of slots): their in-memory form, the three exact wire encodings, and
+ * the sum of two. Every encoding of the same slot decodes to the same floats, because one function (stats_accumulate)
+ * multiplies, whether on the worker or on the server. Components without mass have no row.
+ *
+ *   dense     n F32 (K), s1 F32 (K,D), s2 F32 (K,D)
+ *   rows      index U32 (R) ascending, n F32 (R), s1 F32 (R,D), s2 F32 (R,D)
+ *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z): row i has components index[start[i]..start[i+1])
+ * and with each of them
+ *   novel F32 (V,D), novel_distance F32 (V): the slot's embeddings farthest from every prototype, farthest first
+ *   assigned U32 (N): the component of largest responsibility of each embedding
+ * scalars: count (embeddings), loglik (sum over embeddings of log p(h) at beta = 1, with the 2 pi constant), dropped (mass of dropped responsibilities) */
+#ifndef DECANT_PROTO_STATS_H
+#define DECANT_PROTO_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "proto/msg.h"
+
+enum stats_encoding { STATS_DENSE = 1, STATS_ROWS = 2, STATS_FACTORED = 3 };
+
+/* Sparse responsibilities of N embeddings (CSR), each row's gammas summing to 1. */
+struct responsibilities {
+    uint32_t N;
+    const uint32_t *start; /* (N+1) */
+    const uint32_t *index; /* (start[N]) ascending within a row, < K */
+    const float *gamma;    /* (start[N]) */
+};
+
+struct stats_rows {
+    uint32_t K, D;
+    uint32_t R;       /* rows, ascending unique index */
+    uint32_t *index;  /* (R) */
+    float *n;         /* (R)   sum of gamma */
+    float *s1, *s2;   /* (R,D) sum of gamma h, sum of gamma h^2 */
+    uint32_t V;       /* novelty candidates, ordered by (slot, rank in slot) after sums */
+    float *novel;     /* (V,D) */
+    float *novel_distance; /* (V) 1 - max_k h.c_k */
+    uint32_t A;
+    uint32_t *assigned; /* (A) */
+    double count, loglik, dropped;
+};
+
+void stats_rows_init(struct stats_rows *s);
+void stats_rows_fini(struct stats_rows *s);
+/* n_k = sum_i gamma_ik, s1_k, s2_k from h (N,D): fills R, index, n, s1, s2. Additions run in ascending i for each k. */
+int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, struct stats_rows *out);
+/* a += b where b follows a in slot order: rows merged by index, candidates and assignments concatenated. Consumes b. */
+int stats_rows_add(struct stats_rows *a, struct stats_rows *b);
+
+struct stats_extra { /* what goes with every encoding; arrays are copied */
+    uint32_t V; const float *novel, *novel_distance;
+    const uint32_t *assigned; /* (N) */
+    double loglik, dropped;
+};
+/* Fills m->encoding, tensors and scalars with the smallest of the three encodings. */
+int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D,
+                 const struct stats_extra *extra, struct msg *m);
+/* The same with the encoding given (tests, and summed subtrees through stats_rows). */
+int stats_encode_as(enum stats_encoding encoding, const float *h, const struct responsibilities *g, uint32_t K,
+                    uint32_t D, const struct stats_extra *extra, struct msg *m);
+/* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows summing to
+ * 1 within 1e-3, n > 0, s2 >= 0, finite, N <= rows_max, V <= 4096. 0, ERR_MEMORY, or ERR_FORMAT with *why. */
+int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
+                 enum reason *why);
+
+#endif
