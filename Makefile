@@ -59,20 +59,30 @@ $(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
 
-# Unit tests: each tests/unit/test_*.c is one cmocka program linked with every room.
-UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+# Unit tests: tests/unit/ROOM/test_*.c is one cmocka program, linked with that room and what it may use, so that an
+# include against the arrows does not even link.
+UNIT_LIBS_common = $(COMMON)
+UNIT_LIBS_proto = $(PROTO) $(COMMON)
+UNIT_LIBS_prototype = $(PROTOTYPE) $(PROTO) $(COMMON)
+UNIT_LIBS_parameter = $(PARAMETER) $(PROTO) $(COMMON)
+UNIT_LIBS_worker = $(WORKER) $(PROTO) $(COMMON)
+UNIT_LIBS_cli = $(CLI) $(WORKER) $(PROTO) $(COMMON)
+UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(foreach r,common proto prototype parameter worker cli,$(wildcard tests/unit/$(r)/test_*.c)))
+define unit_room
+$(BUILD)/tests/$(1)/%: $(BUILD)/obj/tests/unit/$(1)/%.o $(UNIT_LIBS_$(1))
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+endef
+$(foreach r,common proto prototype parameter worker cli,$(eval $(call unit_room,$(r))))
 
 # The network and the losses once more in double, for finite differences: tests/unit/f64/test_*.c.
 F64_SOURCES = $(call sources,worker/nn) $(call sources,worker/loss)
 F64_OBJECTS = $(patsubst %.c,$(BUILD)/obj64/%.o,$(F64_SOURCES))
-UNIT64 = $(patsubst tests/unit/f64/%.c,$(BUILD)/tests/f64_%,$(wildcard tests/unit/f64/test_*.c))
+UNIT64 = $(patsubst tests/unit/f64/%.c,$(BUILD)/tests/f64/%,$(wildcard tests/unit/f64/test_*.c))
 $(BUILD)/obj64/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -DNN_DOUBLE -c $< -o $@
-$(BUILD)/tests/f64_%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) $(COMMON)
+$(BUILD)/tests/f64/%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
 
