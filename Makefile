@@ -91,15 +91,64 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) 
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
 
-.PHONY: unit clean format
-unit: $(UNIT) $(UNIT64) ## build and run the unit tests
-	@set -e; for t in $(UNIT) $(UNIT64); do echo "== $$t"; $$t; done
+# Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
+FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
 
-clean: ## remove everything built
-	rm -rf build build-asan build-tsan
+PY_TESTS = $(wildcard tests/py/test_*.py)
+E2E_TESTS = $(wildcard tests/e2e/test_*)
+PREFIX ?= /usr/local
+
+.PHONY: deps run test unit fuzz asan tsan bench format lint install clean
+deps: ## install the Debian packages that are missing (with sudo when not root)
+	deploy/install-deps
+
+run: deps ## the main job: build, train on Fashion-MNIST with two workers, evaluate
+	$(MAKE) all
+	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --fresh
+
+test: ## every test: units, finite differences, fuzzing, wire, Redis, processes end to end, sanitizers
+	deploy/install-deps --test
+	$(MAKE) all $(UNIT) $(UNIT64) $(FUZZ)
+	$(MAKE) BUILD=build-asan SANITIZE=address,undefined asan-programs
+	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
+
+unit: $(UNIT) $(UNIT64) ## units and finite differences only
+	BUILD=$(BUILD) tests/run $(BUILD)/logs $(UNIT) $(UNIT64)
+
+fuzz: $(FUZZ) ## the mutation fuzzers only
+	tests/run $(BUILD)/logs $(FUZZ)
+
+# The units and fuzzers again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).
+ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ))
+.PHONY: asan-programs
+asan-programs: $(UNIT) $(FUZZ)
+asan: ## units and fuzzers under ASan + UBSan
+	$(MAKE) BUILD=build-asan SANITIZE=address,undefined asan-programs
+	BUILD=build-asan tests/run build-asan/logs $(ASAN_TESTS)
+
+tsan: ## units under ThreadSanitizer
+	$(MAKE) BUILD=build-tsan SANITIZE=thread unit
+
+bench: $(BENCH) ## measure against peers in the same sitting
+	deploy/install-deps --bench
+	@for b in $(wildcard tests/bench/*.sh); do BUILD=$(BUILD) PYTHON=$(PYTHON) $$b; done
+
+lint: ## formatting and cppcheck
+	clang-format --dry-run --Werror $(shell git ls-files '*.c' '*.h')
+	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr -I. common proto server worker cli
+
+install: all ## copy the binaries to $(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 
 format: ## clang-format every C file
 	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+clean: ## remove everything built
+	rm -rf build build-asan build-tsan
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
