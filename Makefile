@@ -3,6 +3,7 @@ BUILD ?= build
 CC ?= cc
 SANITIZE ?=
 PYTHON ?= /usr/bin/python3
+JOBS ?= $(shell nproc)
 
 WARNINGS = -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-float-conversion -Wstrict-prototypes
 CPPFLAGS = -I. -D_GNU_SOURCE -MMD -MP
@@ -106,13 +107,13 @@ deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
 run: deps ## the main job: build, train on Fashion-MNIST with two workers, evaluate
-	$(MAKE) all
-	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --fresh
+	$(MAKE) -j$(JOBS) all
+	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --resume
 
 test: ## every test: units, finite differences, fuzzing, wire, Redis, processes end to end, sanitizers
 	deploy/install-deps --test
-	$(MAKE) all $(UNIT) $(UNIT64) $(FUZZ)
-	$(MAKE) BUILD=build-asan SANITIZE=address,undefined asan-programs
+	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ)
+	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
 
 unit: $(UNIT) $(UNIT64) ## units and finite differences only
@@ -126,11 +127,11 @@ ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ))
 .PHONY: asan-programs
 asan-programs: $(UNIT) $(FUZZ)
 asan: ## units and fuzzers under ASan + UBSan
-	$(MAKE) BUILD=build-asan SANITIZE=address,undefined asan-programs
+	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	BUILD=build-asan tests/run build-asan/logs $(ASAN_TESTS)
 
 tsan: ## units under ThreadSanitizer
-	$(MAKE) BUILD=build-tsan SANITIZE=thread unit
+	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread unit
 
 bench: $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench
