@@ -1,0 +1,14 @@
+/* From a run's configuration and the images' size to the architecture: the one place where workers and the evaluation
+ * agree on which network a configuration means. */
+#ifndef DECANT_WORKER_MODEL_SPEC_H
+#define DECANT_WORKER_MODEL_SPEC_H
+
+#include "common/error.h"
+#include "proto/run_config.h"
+#include "worker/data/dataset.h"
+#include "worker/nn/model.h"
+
+/* ERR_CONFIG names the key when encoder.widths is not a list of 1..CONV_STAGES_MAX positive numbers. */
+int model_spec_of(const struct run_config *c, const struct dataset *images, struct model_spec *out, struct error *e);
+
+#endif
