@@ -1,0 +1,200 @@
+/* A mixture version as a message and back. A full message and a delta carry the same tensors; a delta's have one row
+ * for each changed component, and name the components in `rows`. The reader checks all of a message before it changes
+ * the view, so that a refused message leaves a usable version behind. */
+#include "proto/mixture_wire.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/vecmath.h"
+
+static size_t variance_width(const struct mixture_view *v)
+{
+    return v->covariance == COVARIANCE_SPHERICAL ? 1 : v->D;
+}
+
+int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out)
+{
+    ASSERT(K > 0 && D > 0);
+    struct mixture_view *v = calloc(1, sizeof *v);
+    *out = v;
+    if (!v)
+        return ERR_MEMORY;
+    v->K = K;
+    v->D = D;
+    v->covariance = c;
+    v->mean = calloc((size_t)K * D, sizeof *v->mean);
+    v->variance = calloc(K * variance_width(v), sizeof *v->variance);
+    v->weight = calloc(K, sizeof *v->weight);
+    v->log_const = calloc(K, sizeof *v->log_const);
+    if (v->mean && v->variance && v->weight && v->log_const)
+        return 0;
+    mixture_view_free(out);
+    return ERR_MEMORY;
+}
+
+void mixture_view_free(struct mixture_view **v)
+{
+    if (!*v)
+        return;
+    free((*v)->mean);
+    free((*v)->variance);
+    free((*v)->weight);
+    free((*v)->log_const);
+    free(*v);
+    *v = NULL;
+}
+
+int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from)
+{
+    if (to->K != from->K || to->D != from->D || to->covariance != from->covariance)
+        return ERR_RANGE;
+    to->version = from->version;
+    to->beta = from->beta;
+    memcpy(to->mean, from->mean, (size_t)from->K * from->D * sizeof(float));
+    memcpy(to->variance, from->variance, from->K * variance_width(from) * sizeof(float));
+    memcpy(to->weight, from->weight, from->K * sizeof(float));
+    memcpy(to->log_const, from->log_const, from->K * sizeof(float));
+    return 0;
+}
+
+/* ---- writing ---- */
+
+/* Rows of x (K,width), all of them or those listed, as a tensor of rank 2, or 1 when width is 0 (one float a row). */
+static int add_rows(struct msg *m, const char *name, const float *x, size_t width, const uint32_t *rows, uint32_t R)
+{
+    size_t row_floats = width ? width : 1;
+    struct buf *data = buf_new(R * row_floats * sizeof(float));
+    if (!data)
+        return ERR_MEMORY;
+    if (!rows)
+        memcpy(data->data, x, data->size);
+    for (uint32_t r = 0; rows && r < R; r++)
+        memcpy(data->data + r * row_floats * sizeof(float), x + rows[r] * row_floats, row_floats * sizeof(float));
+    return msg_add_tensor(m, name, DTYPE_F32, width ? 2 : 1, (uint64_t[]){R, width}, data);
+}
+
+int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t R, struct msg *m)
+{
+    ASSERT(rows == NULL || v->version > 0);
+    uint32_t count = rows ? R : v->K;
+    int rc = 0;
+    m->step = v->version;
+    m->encoding = rows ? MIXTURE_DELTA : MIXTURE_FULL;
+    m->seq = rows ? v->version - 1 : 0;
+    if (rows)
+        rc = msg_add_tensor(m, "rows", DTYPE_U32, 1, (uint64_t[]){R}, buf_copy(rows, R * sizeof *rows));
+    rc = rc ? rc : add_rows(m, "mean", v->mean, v->D, rows, count);
+    rc = rc ? rc : add_rows(m, "variance", v->variance, v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D, rows, count);
+    rc = rc ? rc : add_rows(m, "weight", v->weight, 0, rows, count);
+    rc = rc ? rc : add_rows(m, "log_const", v->log_const, 0, rows, count);
+    return rc ? rc : msg_add_scalar(m, "beta", v->beta);
+}
+
+/* ---- reading ---- */
+
+struct update {
+    const uint32_t *rows; /* (R), NULL when full */
+    uint32_t R;
+    const float *mean, *variance, *weight, *log_const;
+};
+
+static int refuse(enum reason *why, enum reason reason)
+{
+    *why = reason;
+    return ERR_FORMAT;
+}
+
+static const float *float_tensor(const struct msg *m, const char *name, uint32_t R, uint32_t width, enum reason *why)
+{
+    const struct msg_tensor *t = msg_tensor_checked(m, name, DTYPE_F32, width ? 2 : 1, (uint64_t[]){R, width}, why);
+    return t ? (const float *)(const void *)t->data->data : NULL;
+}
+
+static int read_row_list(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
+{
+    const struct msg_tensor *t = msg_tensor(m, "rows", DTYPE_U32, why);
+    if (!t)
+        return ERR_FORMAT;
+    if (t->rank != 1 || t->shape[0] > v->K)
+        return refuse(why, REASON_BAD_SHAPE);
+    u->rows = (const uint32_t *)(const void *)t->data->data;
+    u->R = (uint32_t)t->shape[0];
+    for (uint32_t r = 0; r < u->R; r++)
+        if (u->rows[r] >= v->K || (r > 0 && u->rows[r] <= u->rows[r - 1]))
+            return refuse(why, REASON_BAD_VALUE);
+    return 0;
+}
+
+static int read_base(const struct mixture_view *v, const struct msg *m, enum reason *why)
+{
+    if (m->seq + 1 != m->step)
+        return refuse(why, REASON_BAD_FIELD);
+    if (m->seq != v->version) {
+        *why = REASON_UNKNOWN_VERSION;
+        return ERR_STATE;
+    }
+    return 0;
+}
+
+static int read_rows(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
+{
+    int rc;
+    switch (m->encoding) {
+    case MIXTURE_FULL:
+        *u = (struct update){.R = v->K};
+        return 0;
+    case MIXTURE_DELTA:
+        rc = read_base(v, m, why);
+        return rc ? rc : read_row_list(v, m, u, why);
+    default:
+        return refuse(why, REASON_BAD_ENCODING);
+    }
+}
+
+/* x_i >= 0, or > 0 when strict. */
+static bool all_over_zero(const float *x, size_t n, bool strict)
+{
+    for (size_t i = 0; i < n; i++)
+        if (x[i] < 0 || (strict && x[i] == 0))
+            return false;
+    return true;
+}
+
+static int read_values(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
+{
+    uint32_t width = v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D;
+    u->mean = float_tensor(m, "mean", u->R, v->D, why);
+    u->variance = u->mean ? float_tensor(m, "variance", u->R, width, why) : NULL;
+    u->weight = u->variance ? float_tensor(m, "weight", u->R, 0, why) : NULL;
+    u->log_const = u->weight ? float_tensor(m, "log_const", u->R, 0, why) : NULL;
+    if (!u->log_const)
+        return ERR_FORMAT;
+    bool valid = all_over_zero(u->variance, u->R * variance_width(v), true) && all_over_zero(u->weight, u->R, false) &&
+                 msg_scalar(m, "beta", 0) > 0;
+    return valid ? 0 : refuse(why, REASON_BAD_VALUE);
+}
+
+static void write_rows(float *to, const float *from, size_t width, const struct update *u)
+{
+    if (!u->rows)
+        memcpy(to, from, u->R * width * sizeof(float));
+    for (uint32_t r = 0; u->rows && r < u->R; r++)
+        memcpy(to + u->rows[r] * width, from + r * width, width * sizeof(float));
+}
+
+int mixture_apply(struct mixture_view *v, const struct msg *m, enum reason *why)
+{
+    struct update u;
+    int rc = read_rows(v, m, &u, why);
+    rc = rc ? rc : read_values(v, m, &u, why);
+    if (rc)
+        return rc;
+    write_rows(v->mean, u.mean, v->D, &u);
+    write_rows(v->variance, u.variance, variance_width(v), &u);
+    write_rows(v->weight, u.weight, 1, &u);
+    write_rows(v->log_const, u.log_const, 1, &u);
+    v->version = m->step;
+    v->beta = msg_scalar(m, "beta", 0);
+    return 0;
+}
