@@ -8,8 +8,14 @@
 #include "common/buf.h"
 #include "common/error.h"
 
-int file_read(const char *path, size_t limit, struct buf **out, struct error *e); /* ERR_RANGE when over limit bytes */
-struct file_part { const void *data; size_t size; };
+/* A regular file. ERR_NOT_FOUND when there is none of that name, ERR_RANGE when it has more than limit bytes. */
+int file_read(const char *path, size_t limit, struct buf **out, struct error *e);
+
+struct file_part {
+    const void *data;
+    size_t size;
+};
+/* Writes the parts one after the other. Two processes may write the same path at once: one of the two wins, whole. */
 int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e);
 int dir_make(const char *path, struct error *e); /* mkdir -p; an existing directory is fine */
 /* path = printf(format, ...) into out (size n); ERR_RANGE when it does not fit. */

@@ -1,0 +1,191 @@
+/* Whole-file reads and atomic writes.
+ *
+ * Write: PATH.inprogress is locked, filled, fsynced, renamed over PATH, and the directory is fsynced. A crash before the
+ * rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The lock lets
+ * two processes write the same PATH at once (both servers may write `latest`): the second waits, finds that the file it
+ * locked has been renamed away, and starts over on a fresh one. */
+#include "common/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int io_error(struct error *e, const char *what, const char *path)
+{
+    int code = errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
+    return error_set(e, code, "%s %s: %s", what, path, strerror(errno));
+}
+
+static int read_all(int fd, uint8_t *data, size_t size, const char *path, struct error *e)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = read(fd, data + done, size - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return io_error(e, "read", path);
+        if (n == 0)
+            return error_set(e, ERR_IO, "read %s: it shrank from %zu to %zu bytes meanwhile", path, size, done);
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+static int read_open_file(int fd, const char *path, size_t limit, struct buf **out, struct error *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return io_error(e, "stat", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(e, ERR_IO, "read %s: not a regular file", path);
+    if ((uint64_t)st.st_size > limit)
+        return error_set(e, ERR_RANGE, "read %s: %lld bytes, at most %zu are allowed", path, (long long)st.st_size,
+                         limit);
+    struct buf *b = buf_new((size_t)st.st_size);
+    if (b == NULL)
+        return error_set(e, ERR_MEMORY, "read %s: no memory for %lld bytes", path, (long long)st.st_size);
+    int rc = read_all(fd, b->data, b->size, path, e);
+    if (rc != 0) {
+        buf_unref(&b);
+        return rc;
+    }
+    *out = b;
+    return 0;
+}
+
+int file_read(const char *path, size_t limit, struct buf **out, struct error *e)
+{
+    *out = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(e, "open", path);
+    int rc = read_open_file(fd, path, limit, out, e);
+    close(fd);
+    return rc;
+}
+
+static int write_all(int fd, const uint8_t *data, size_t size, const char *path, struct error *e)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = write(fd, data + done, size - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return io_error(e, "write", path);
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* Opens path and holds its lock; never returns a file that another writer has renamed away while we waited. */
+static int open_locked(const char *path, int *out, struct error *e)
+{
+    for (;;) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        if (fd < 0)
+            return io_error(e, "create", path);
+        struct stat locked, named;
+        if (flock(fd, LOCK_EX) != 0 && errno != EINTR) {
+            int rc = io_error(e, "lock", path);
+            close(fd);
+            return rc;
+        }
+        if (fstat(fd, &locked) == 0 && stat(path, &named) == 0 && locked.st_ino == named.st_ino &&
+            locked.st_dev == named.st_dev) {
+            *out = fd;
+            return 0;
+        }
+        close(fd);
+    }
+}
+
+static int fill(int fd, const char *path, const struct file_part *parts, size_t n, struct error *e)
+{
+    if (ftruncate(fd, 0) != 0)
+        return io_error(e, "truncate", path);
+    for (size_t i = 0; i < n; i++) {
+        int rc = write_all(fd, parts[i].data, parts[i].size, path, e);
+        if (rc != 0)
+            return rc;
+    }
+    return fsync(fd) == 0 ? 0 : io_error(e, "fsync", path);
+}
+
+/* Makes the rename itself durable. */
+static int sync_parent(const char *path, struct error *e)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    int length = slash == NULL ? 0 : (int)(slash - path);
+    int rc = slash == path ? path_format(dir, sizeof dir, "/") : path_format(dir, sizeof dir, "%.*s", length, path);
+    if (rc != 0)
+        return error_set(e, rc, "path too long: %s", path);
+    const char *name = dir[0] == '\0' ? "." : dir;
+    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(e, "open", name);
+    rc = fsync(fd) == 0 ? 0 : io_error(e, "fsync", name);
+    close(fd);
+    return rc;
+}
+
+int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e)
+{
+    char temporary[PATH_MAX];
+    int fd = -1, rc = path_format(temporary, sizeof temporary, "%s.inprogress", path);
+    if (rc != 0)
+        return error_set(e, rc, "path too long: %s", path);
+    if ((rc = open_locked(temporary, &fd, e)) != 0)
+        return rc;
+    rc = fill(fd, temporary, parts, n, e);
+    if (rc == 0 && rename(temporary, path) != 0)
+        rc = io_error(e, "rename to", path);
+    if (rc != 0)
+        unlink(temporary);
+    close(fd); /* only now: the lock has to cover the rename */
+    return rc == 0 ? sync_parent(path, e) : rc;
+}
+
+static int make_one(const char *path, struct error *e)
+{
+    struct stat st;
+    if (mkdir(path, 0755) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return io_error(e, "mkdir", path);
+    if (stat(path, &st) != 0)
+        return io_error(e, "stat", path);
+    return S_ISDIR(st.st_mode) ? 0 : error_set(e, ERR_IO, "mkdir %s: a file of that name exists", path);
+}
+
+int dir_make(const char *path, struct error *e)
+{
+    char part[PATH_MAX];
+    if (path[0] == '\0' || path_format(part, sizeof part, "%s", path) != 0)
+        return error_set(e, ERR_RANGE, "path empty or too long: '%.100s'", path);
+    for (char *p = part + 1; *p != '\0'; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        int rc = make_one(part, e);
+        if (rc != 0)
+            return rc;
+        *p = '/';
+    }
+    return make_one(part, e);
+}
+
+int path_format(char *out, size_t n, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(out, n, format, args);
+    va_end(args);
+    return length >= 0 && (size_t)length < n ? 0 : ERR_RANGE;
+}

@@ -1,0 +1,181 @@
+/* Vector kernels. Reductions keep a fixed number of partial sums, element i always going to lane i mod 16 (8 for
+ * doubles), so that the compiler may use any vector width and the order of additions is part of the source. */
+#include "common/vecmath.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <pmmintrin.h>
+#include <xmmintrin.h>
+#endif
+
+enum { LANES = 16, DOUBLE_LANES = 8 };
+typedef float lanes_f32 __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t lanes_mask __attribute__((vector_size(LANES * sizeof(int32_t))));
+typedef double lanes_f64 __attribute__((vector_size(DOUBLE_LANES * sizeof(double))));
+/* The same at any address, for loads from arrays. */
+typedef float any_f32 __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+typedef float any_half __attribute__((vector_size(DOUBLE_LANES * sizeof(float)), aligned(4), may_alias));
+/* Bit patterns of floats and doubles. */
+typedef uint32_t __attribute__((may_alias)) bits_f32;
+typedef uint64_t __attribute__((may_alias)) bits_f64;
+
+void compute_thread_init(void)
+{
+#if defined(__x86_64__)
+    _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+    _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+#endif
+}
+
+void blas_single_threaded(void)
+{
+    openblas_set_num_threads(1);
+}
+
+KERNEL void vec_add(float *restrict y, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+KERNEL void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += a * x[i];
+}
+
+KERNEL void vec_scale(float *x, float a, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] *= a;
+}
+
+KERNEL double vec_sum_squares(const float *x, size_t n)
+{
+    lanes_f64 sums = {0};
+    size_t i = 0;
+    for (; i + DOUBLE_LANES <= n; i += DOUBLE_LANES) {
+        lanes_f64 wide = __builtin_convertvector(*(const any_half *)(x + i), lanes_f64);
+        sums += wide * wide;
+    }
+    double sum = 0;
+    for (; i < n; i++)
+        sum += (double)x[i] * x[i];
+    for (int lane = 0; lane < DOUBLE_LANES; lane++)
+        sum += sums[lane];
+    return sum;
+}
+
+KERNEL float vec_dot(const float *restrict x, const float *restrict y, size_t n)
+{
+    lanes_f32 sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sums += *(const any_f32 *)(x + i) * *(const any_f32 *)(y + i);
+    float sum = 0;
+    for (; i < n; i++)
+        sum += x[i] * y[i];
+    for (int lane = 0; lane < LANES; lane++)
+        sum += sums[lane];
+    return sum;
+}
+
+/* A float is not finite when its exponent is all ones. Adding one to the exponent then carries into the sign bit, which
+ * was cleared: the carries are collected without a branch. */
+KERNEL bool vec_all_finite(const float *x, size_t n)
+{
+    const bits_f32 *bits = (const bits_f32 *)x;
+    uint32_t carries = 0;
+    for (size_t i = 0; i < n; i++)
+        carries |= (bits[i] & 0x7fffffffu) + 0x00800000u;
+    return carries >> 31 == 0;
+}
+
+KERNEL bool vec_all_finite_f64(const double *x, size_t n)
+{
+    const bits_f64 *bits = (const bits_f64 *)x;
+    uint64_t carries = 0;
+    for (size_t i = 0; i < n; i++)
+        carries |= (bits[i] & 0x7fffffffffffffffu) + 0x0010000000000000u;
+    return carries >> 63 == 0;
+}
+
+void vec_normalise_rows(float *x, size_t R, size_t D, float *norms)
+{
+    for (size_t i = 0; i < R; i++) {
+        double norm = sqrt(vec_sum_squares(x + i * D, D));
+        vec_scale(x + i * D, (float)(1 / fmax(norm, 1e-12)), D);
+        if (norms != NULL)
+            norms[i] = (float)norm;
+    }
+}
+
+/* exp(x) = 2^k exp(r), x = k ln 2 + r with |r| <= ln 2 / 2; the polynomial is that of Cephes' expf. Branch-free, so that
+ * the loop around it vectorises. Overflow to infinity sets in at 88.38 (a little early); NaN stays NaN. */
+static inline __attribute__((always_inline)) float exp_or_zero(float x)
+{
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low mantissa bits */
+    float c = x < -87.0f ? -87.0f : x;
+    c = c > 89.0f ? 89.0f : c;
+    float t = c * 1.44269504088896341f + round;
+    float k = t - round;
+    float r = c - k * 0.693359375f; /* ln 2 in two parts, the first exact in 9 bits */
+    r = r - k * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    uint32_t power;
+    memcpy(&power, &t, sizeof power);
+    power = (power << 23) + 0x3f800000u; /* the exponent field of 2^k */
+    float scale;
+    memcpy(&scale, &power, sizeof scale);
+    float result = p * scale;
+    return x < -87.0f ? 0.0f : result;
+}
+
+static inline __attribute__((always_inline)) float sum_lanes(const float *x, size_t n)
+{
+    lanes_f32 sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sums += *(const any_f32 *)(x + i);
+    float sum = 0;
+    for (; i < n; i++)
+        sum += x[i];
+    for (int lane = 0; lane < LANES; lane++)
+        sum += sums[lane];
+    return sum;
+}
+
+KERNEL float vec_exp_shifted(float *x, float shift, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = exp_or_zero(x[i] - shift);
+    return sum_lanes(x, n);
+}
+
+KERNEL float vec_max(const float *x, size_t n)
+{
+    float max = x[0];
+    size_t i = 0;
+    if (n >= LANES) {
+        lanes_f32 maxima = *(const any_f32 *)x;
+        for (i = LANES; i + LANES <= n; i += LANES) {
+            lanes_f32 next = *(const any_f32 *)(x + i);
+            lanes_mask larger = next > maxima;
+            maxima = (lanes_f32)((larger & (lanes_mask)next) | (~larger & (lanes_mask)maxima));
+        }
+        for (int lane = 0; lane < LANES; lane++)
+            max = maxima[lane] > max ? maxima[lane] : max;
+    }
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    return max;
+}
