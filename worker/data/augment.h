@@ -1,13 +1,30 @@
 /* The random view of an image: resized crop, flip, brightness and contrast, standardisation; a pure function of
- * (seed, epoch, sample, view). Bilinear sampling with the conventions of affine_grid / grid_sample (align_corners = false, zeros). */
+ * (seed, epoch, sample, view). Bilinear sampling with the conventions of affine_grid / grid_sample (align_corners =
+ * false, zeros). */
 #ifndef DECANT_WORKER_DATA_AUGMENT_H
 #define DECANT_WORKER_DATA_AUGMENT_H
 
 #include <stdint.h>
 
-struct augment_options { float area_min, area_max, aspect, flip, jitter, brightness, contrast, mean, deviation; };
+struct augment_options {
+    float area_min, area_max, aspect, flip, jitter, brightness, contrast, mean, deviation;
+};
 
-/* image (H,W,C) bytes -> out (H,W,C) floats. */
+/* What a view does to its image, drawn from rng_open(seed, RNG_AUGMENT, epoch, sample, view). Eight uniform numbers are
+ * always drawn, in this order: area, log of the aspect ratio, center x, center y, flip, jitter, brightness, contrast.
+ */
+struct augment_draw {
+    float scale_x, scale_y;     /* crop width (negative: flipped) and height, as shares of the image's */
+    float center_x, center_y;   /* of the crop, image spans -1..1; the crop lies inside */
+    float brightness, contrast; /* factors */
+};
+void augment_draw(const struct augment_options *o, uint64_t seed, uint64_t epoch, uint64_t sample, uint32_t view,
+                  struct augment_draw *out);
+/* image (H,W,C) bytes, H, W and C within dataset.h's limits -> out (H,W,C) floats. */
+void augment_apply(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, uint32_t H,
+                   uint32_t W, uint32_t C, float *out);
+
+/* Both of the above. */
 void augment_view(const struct augment_options *o, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
                   uint64_t seed, uint64_t epoch, uint64_t sample, uint32_t view, float *out);
 /* Without randomness: (x/255 - mean)/deviation, for evaluation. n pixels. */
