@@ -1,0 +1,53 @@
+/* Feature sets and the choice of the images they describe. */
+#include "cli/feature_set.h"
+
+#include <stdlib.h>
+#include "common/rng.h"
+#include "worker/data/augment.h"
+
+enum { PICK_SEED = 1 }; /* arbitrary; fixed so that numbers of different runs compare */
+
+int feature_set_new(const struct dataset *d, const uint32_t *picked, uint32_t rows, uint32_t width,
+                    struct feature_set *out)
+{
+    ASSERT(d->labels != NULL);
+    *out = (struct feature_set){.rows = rows, .width = width, .classes = d->classes};
+    out->x = malloc((size_t)rows * width * sizeof *out->x);
+    out->labels = malloc(rows);
+    if (!out->x || !out->labels) {
+        feature_set_fini(out);
+        return ERR_MEMORY;
+    }
+    for (uint32_t i = 0; i < rows; i++)
+        out->labels[i] = d->labels[picked[i]];
+    return 0;
+}
+
+void feature_set_fini(struct feature_set *s)
+{
+    free(s->x);
+    free(s->labels);
+    *s = (struct feature_set){0};
+}
+
+uint32_t *feature_set_pick(uint32_t count, uint32_t rows)
+{
+    ASSERT(rows <= count);
+    uint32_t *picked = malloc((size_t)rows * sizeof *picked);
+    for (uint32_t i = 0; picked && i < rows; i++)
+        picked[i] = (uint32_t)permute(PICK_SEED, 0, i, count);
+    return picked;
+}
+
+int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, float mean, float deviation,
+                       struct feature_set *out)
+{
+    uint32_t pixels = d->height * d->width * d->channels;
+    int rc = feature_set_new(d, picked, rows, pixels, out);
+    if (rc != 0)
+        return rc;
+    struct augment_options o = {.mean = mean, .deviation = deviation};
+    for (uint32_t i = 0; i < rows; i++)
+        augment_standardise(&o, d->images + (size_t)picked[i] * pixels, pixels, out->x + (size_t)i * pixels);
+    return 0;
+}

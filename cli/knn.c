@@ -1,0 +1,173 @@
+/* Similarities come as one GEMM per tile of queries x bank; a bounded heap per query keeps the k largest seen so far.
+ */
+#include "cli/knn.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/parallel.h"
+#include "common/vecmath.h"
+
+enum {
+    QUERY_BLOCK = 128, /* with BANK_TILE: 1 MiB of similarities, which stays in the second-level cache */
+    BANK_TILE = 2048,
+    CLASSES_MAX = 256, /* labels are bytes */
+};
+
+struct neighbour {
+    float cosine;
+    uint8_t label;
+};
+
+/* Working memory of one thread. */
+struct knn_scratch {
+    float *similarity;          /* (QUERY_BLOCK, BANK_TILE) */
+    struct neighbour *nearest;  /* (QUERY_BLOCK, k): a min-heap on cosine for each query */
+    uint32_t held[QUERY_BLOCK]; /* entries in each heap */
+};
+
+struct knn_job {
+    const float *bank, *queries; /* unit rows */
+    const uint8_t *bank_labels, *query_labels;
+    uint32_t bank_rows, width, k, classes;
+    double temperature;
+    struct knn_scratch *scratch; /* one per thread */
+    _Atomic uint32_t correct;
+};
+
+static void heap_sink(struct neighbour *heap, uint32_t n, uint32_t i)
+{
+    for (;;) {
+        uint32_t least = i, left = 2 * i + 1, right = left + 1;
+        if (left < n && heap[left].cosine < heap[least].cosine)
+            least = left;
+        if (right < n && heap[right].cosine < heap[least].cosine)
+            least = right;
+        if (least == i)
+            return;
+        struct neighbour t = heap[i];
+        heap[i] = heap[least];
+        heap[least] = t;
+        i = least;
+    }
+}
+
+static void heap_rise(struct neighbour *heap, uint32_t i)
+{
+    while (i > 0 && heap[i].cosine < heap[(i - 1) / 2].cosine) {
+        struct neighbour t = heap[i];
+        heap[i] = heap[(i - 1) / 2];
+        heap[(i - 1) / 2] = t;
+        i = (i - 1) / 2;
+    }
+}
+
+static void offer_row(struct neighbour *heap, uint32_t *held, uint32_t k, const float *cosine, const uint8_t *labels,
+                      uint32_t n)
+{
+    for (uint32_t j = 0; j < n; j++) {
+        struct neighbour candidate = {.cosine = cosine[j], .label = labels[j]};
+        if (*held < k) {
+            heap[(*held)++] = candidate;
+            heap_rise(heap, *held - 1);
+        } else if (candidate.cosine > heap[0].cosine) {
+            heap[0] = candidate;
+            heap_sink(heap, k, 0);
+        }
+    }
+}
+
+static uint32_t vote(const struct neighbour *nearest, uint32_t n, uint32_t classes, double temperature)
+{
+    double votes[CLASSES_MAX] = {0};
+    for (uint32_t j = 0; j < n; j++)
+        votes[nearest[j].label] += exp(nearest[j].cosine / temperature);
+    uint32_t best = 0;
+    for (uint32_t c = 1; c < classes; c++)
+        if (votes[c] > votes[best])
+            best = c;
+    return best;
+}
+
+static void knn_block(void *arg, size_t begin, size_t end, unsigned thread)
+{
+    struct knn_job *job = arg;
+    struct knn_scratch *s = &job->scratch[thread];
+    uint32_t rows = (uint32_t)(end - begin), correct = 0;
+    memset(s->held, 0, sizeof s->held);
+    for (uint32_t from = 0; from < job->bank_rows; from += BANK_TILE) {
+        uint32_t tile = job->bank_rows - from < BANK_TILE ? job->bank_rows - from : BANK_TILE;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)tile, (int)job->width, 1,
+                    job->queries + begin * job->width, (int)job->width, job->bank + (size_t)from * job->width,
+                    (int)job->width, 0, s->similarity, BANK_TILE);
+        for (uint32_t i = 0; i < rows; i++)
+            offer_row(s->nearest + (size_t)i * job->k, &s->held[i], job->k, s->similarity + (size_t)i * BANK_TILE,
+                      job->bank_labels + from, tile);
+    }
+    for (uint32_t i = 0; i < rows; i++)
+        correct += vote(s->nearest + (size_t)i * job->k, s->held[i], job->classes, job->temperature) ==
+                   job->query_labels[begin + i];
+    atomic_fetch_add(&job->correct, correct);
+}
+
+static float *unit_rows(const struct feature_set *s)
+{
+    size_t n = (size_t)s->rows * s->width;
+    float *x = malloc(n * sizeof *x);
+    if (!x)
+        return NULL;
+    memcpy(x, s->x, n * sizeof *x);
+    vec_normalise_rows(x, s->rows, s->width, NULL);
+    return x;
+}
+
+static void scratch_free(struct knn_scratch *scratch, unsigned threads)
+{
+    for (unsigned i = 0; scratch && i < threads; i++) {
+        free(scratch[i].similarity);
+        free(scratch[i].nearest);
+    }
+    free(scratch);
+}
+
+static struct knn_scratch *scratch_new(unsigned threads, uint32_t k)
+{
+    struct knn_scratch *scratch = calloc(threads, sizeof *scratch);
+    for (unsigned i = 0; scratch && i < threads; i++) {
+        scratch[i].similarity = malloc(sizeof(float) * QUERY_BLOCK * BANK_TILE);
+        scratch[i].nearest = malloc(sizeof(struct neighbour) * QUERY_BLOCK * k);
+        if (!scratch[i].similarity || !scratch[i].nearest) {
+            scratch_free(scratch, threads);
+            return NULL;
+        }
+    }
+    return scratch;
+}
+
+int knn_accuracy(const struct feature_set *bank, const struct feature_set *queries, struct knn_options o,
+                 double *percent)
+{
+    ASSERT(bank->width == queries->width && bank->rows > 0 && queries->rows > 0 && o.neighbours > 0);
+    float *b = unit_rows(bank), *q = unit_rows(queries);
+    struct knn_job job = {.bank = b,
+                          .queries = q,
+                          .bank_labels = bank->labels,
+                          .query_labels = queries->labels,
+                          .bank_rows = bank->rows,
+                          .width = bank->width,
+                          .k = o.neighbours < bank->rows ? o.neighbours : bank->rows,
+                          .classes = bank->classes,
+                          .temperature = o.temperature};
+    job.scratch = scratch_new(o.threads, job.k);
+    int rc = b && q && job.scratch ? 0 : ERR_MEMORY;
+    if (rc == 0) {
+        parallel_for(queries->rows, QUERY_BLOCK, o.threads, knn_block, &job);
+        *percent = 100.0 * job.correct / queries->rows;
+    }
+    scratch_free(job.scratch, o.threads);
+    free(b);
+    free(q);
+    return rc;
+}
