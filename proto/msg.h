@@ -68,7 +68,7 @@ struct msg_tensor {
     enum dtype dtype;
     uint32_t rank;
     uint64_t shape[TENSOR_RANK_MAX];
-    struct buf *data; /* size == product(shape) * dtype_size, data 64-byte aligned after decoding */
+    struct buf *data; /* size == product(shape) * dtype_size; aligned for dtype after decoding */
 };
 
 struct msg_scalar { char name[24]; double value; };

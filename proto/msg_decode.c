@@ -157,7 +157,7 @@ static int take_frame(struct decoder *d, struct msg_tensor *t, struct buf *frame
     if (!msg_tensor_bytes(t->dtype, t->rank, t->shape, &bytes) || bytes != frame->size)
         return refuse(d, REASON_BAD_SHAPE, "%s: the frame has %zu bytes, its shape says otherwise", t->name,
                       frame->size);
-    bool aligned = (uintptr_t)frame->data % dtype_size(t->dtype) == 0;
+    bool aligned = frame->data && (uintptr_t)frame->data % dtype_size(t->dtype) == 0;
     t->data = aligned ? buf_ref(frame) : buf_copy(frame->data, frame->size);
     return t->data ? 0 : ERR_MEMORY;
 }

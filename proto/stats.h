@@ -5,7 +5,7 @@
  *   dense     n F32 (K), s1 F32 (K,D), s2 F32 (K,D)
  *   rows      index U32 (R) ascending, n F32 (R), s1 F32 (R,D), s2 F32 (R,D)
  *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z): row i has components index[start[i]..start[i+1])
- * and with each of them
+ * and with each of them, when there are any,
  *   novel F32 (V,D), novel_distance F32 (V): the slot's embeddings farthest from every prototype, farthest first
  *   assigned U32 (N): the component of largest responsibility of each embedding
  * scalars: count (embeddings), loglik (sum over embeddings of log p(h) at beta = 1, with the 2 pi constant), dropped (mass of dropped responsibilities) */
@@ -49,7 +49,7 @@ int stats_rows_add(struct stats_rows *a, struct stats_rows *b);
 
 struct stats_extra { /* what goes with every encoding; arrays are copied */
     uint32_t V; const float *novel, *novel_distance;
-    const uint32_t *assigned; /* (N) */
+    const uint32_t *assigned; /* (N), or NULL: the tensor is left out */
     double loglik, dropped;
 };
 /* Fills m->encoding, tensors and scalars with the smallest of the three encodings. */
@@ -58,8 +58,9 @@ int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, u
 /* The same with the encoding given (tests, and summed subtrees through stats_rows). */
 int stats_encode_as(enum stats_encoding encoding, const float *h, const struct responsibilities *g, uint32_t K,
                     uint32_t D, const struct stats_extra *extra, struct msg *m);
-/* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows summing to
- * 1 within 1e-3, n > 0, s2 >= 0, finite, N <= rows_max, V <= 4096. 0, ERR_MEMORY, or ERR_FORMAT with *why. */
+/* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows
+ * summing to 1 and n to count within 1e-3, n > 0, s2 >= 0, finite, |h| <= 1e6 and sums to match, 1 <= N <= rows_max,
+ * V <= 4096. 0, ERR_MEMORY, or ERR_FORMAT with *why; out is empty then. */
 int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
                  enum reason *why);
 

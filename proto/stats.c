@@ -1,0 +1,256 @@
+/* Sums of EM statistics: of one slot from its responsibilities, and of two neighbours in slot order.
+ *
+ * The responsibilities come by embedding (CSR) and are turned by component (CSC) first: then the two sums of a
+ * component stay in registers while its embeddings stream by, and only touched rows are ever written. Within a
+ * component the additions run in ascending i whatever the block size, so the result is one particular float, and
+ * because products and sums are never fused into one rounding it is the same float on every CPU. */
+#include "proto/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "common/vecmath.h"
+#include "proto/stats_wire.h"
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+enum { BLOCK = 32 }; /* floats of s1 and of s2 in registers at once: 16 AVX2 or 4 AVX-512 of them */
+
+struct entry { /* one embedding of a component's column */
+    uint32_t row;
+    float gamma;
+};
+
+void stats_rows_init(struct stats_rows *s)
+{
+    *s = (struct stats_rows){0};
+}
+
+void stats_rows_fini(struct stats_rows *s)
+{
+    free(s->index);
+    free(s->n);
+    free(s->s1);
+    free(s->s2);
+    free(s->novel);
+    free(s->novel_distance);
+    free(s->assigned);
+    stats_rows_init(s);
+}
+
+/* Never asks for zero bytes, for which malloc may say NULL. */
+static void *array(size_t count, size_t width)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, width, &bytes))
+        return NULL;
+    return malloc(bytes ? bytes : 1);
+}
+
+static int complete(struct stats_rows *s, bool have_all)
+{
+    if (have_all)
+        return 0;
+    stats_rows_fini(s);
+    return ERR_MEMORY;
+}
+
+int stats_reserve_rows(struct stats_rows *s, uint32_t R)
+{
+    s->R = R;
+    s->index = array(R, sizeof *s->index);
+    s->n = array(R, sizeof *s->n);
+    s->s1 = array(R, s->D * sizeof *s->s1);
+    s->s2 = array(R, s->D * sizeof *s->s2);
+    return complete(s, s->index && s->n && s->s1 && s->s2);
+}
+
+int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A)
+{
+    s->V = V;
+    s->A = A;
+    s->novel = array(V, s->D * sizeof *s->novel);
+    s->novel_distance = array(V, sizeof *s->novel_distance);
+    s->assigned = array(A, sizeof *s->assigned);
+    return complete(s, s->novel && s->novel_distance && s->assigned);
+}
+
+/* ---- from responsibilities ---- */
+
+/* s1, s2 (width) over a column; h points at the block's first dimension of embedding 0. Inlined with a constant width.
+ */
+static inline __attribute__((always_inline)) void sum_block(const float *restrict h, size_t D,
+                                                            const struct entry *column, size_t count, size_t width,
+                                                            float *restrict s1, float *restrict s2)
+{
+    float sum1[BLOCK] = {0}, sum2[BLOCK] = {0};
+    for (size_t j = 0; j < count; j++) {
+        const float *x = h + column[j].row * D;
+        float gamma = column[j].gamma;
+        for (size_t d = 0; d < width; d++) {
+            float weighted = gamma * x[d];
+            sum1[d] += weighted;
+            sum2[d] += weighted * x[d];
+        }
+    }
+    memcpy(s1, sum1, width * sizeof *s1);
+    memcpy(s2, sum2, width * sizeof *s2);
+}
+
+/* s1_d = sum_j gamma_j h_jd, s2_d = sum_j gamma_j h_jd^2 over a column's entries in order; h (N,D), s1 and s2 (D). */
+KERNEL static void sum_column(const float *restrict h, size_t D, const struct entry *column, size_t count,
+                              float *restrict s1, float *restrict s2)
+{
+    size_t d = 0;
+    for (; d + BLOCK <= D; d += BLOCK)
+        sum_block(h + d, D, column, count, BLOCK, s1 + d, s2 + d);
+    if (d < D)
+        sum_block(h + d, D, column, count, D - d, s1 + d, s2 + d);
+}
+
+/* end (K): where each component's column ends; entries (Z) ordered by component, then by embedding. Counting sort. */
+static void turn_by_component(const struct responsibilities *g, uint32_t K, uint32_t *end, struct entry *entries)
+{
+    uint32_t Z = g->start[g->N], before = 0;
+    for (uint32_t z = 0; z < Z; z++)
+        end[g->index[z]]++;
+    for (uint32_t k = 0; k < K; k++) {
+        uint32_t count = end[k];
+        end[k] = before; /* for now where it begins; each entry moves it on */
+        before += count;
+    }
+    for (uint32_t i = 0; i < g->N; i++)
+        for (uint32_t z = g->start[i]; z < g->start[i + 1]; z++)
+            entries[end[g->index[z]]++] = (struct entry){i, g->gamma[z]};
+}
+
+static uint32_t count_columns(const uint32_t *end, uint32_t K)
+{
+    uint32_t columns = 0;
+    for (uint32_t k = 0; k < K; k++)
+        columns += end[k] > (k ? end[k - 1] : 0);
+    return columns;
+}
+
+static float sum_mass(const struct entry *column, uint32_t count)
+{
+    float n = 0;
+    for (uint32_t j = 0; j < count; j++)
+        n += column[j].gamma;
+    return n;
+}
+
+static void sum_columns(const float *h, const uint32_t *end, const struct entry *entries, struct stats_rows *out)
+{
+    uint32_t R = 0;
+    for (uint32_t k = 0; k < out->K; k++) {
+        uint32_t begin = k ? end[k - 1] : 0, count = end[k] - begin;
+        float n = sum_mass(entries + begin, count);
+        if (n == 0)
+            continue; /* untouched, or touched by zeros only */
+        out->index[R] = k;
+        out->n[R] = n;
+        sum_column(h, out->D, entries + begin, count, out->s1 + (size_t)R * out->D, out->s2 + (size_t)R * out->D);
+        R++;
+    }
+    out->R = R;
+}
+
+int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, struct stats_rows *out)
+{
+    uint32_t *end = calloc(K, sizeof *end);
+    struct entry *entries = array(g->start[g->N], sizeof *entries);
+    int rc = end && entries ? 0 : ERR_MEMORY;
+    stats_rows_init(out);
+    out->K = K;
+    out->D = D;
+    if (rc == 0) {
+        turn_by_component(g, K, end, entries);
+        rc = stats_reserve_rows(out, count_columns(end, K));
+    }
+    if (rc == 0)
+        sum_columns(h, end, entries, out);
+    out->count = rc ? 0 : g->N;
+    free(end);
+    free(entries);
+    return rc;
+}
+
+/* ---- sums of neighbours ---- */
+
+static uint32_t count_union(const struct stats_rows *a, const struct stats_rows *b)
+{
+    uint32_t i = 0, j = 0, count = 0;
+    while (i < a->R && j < b->R) {
+        uint32_t ka = a->index[i], kb = b->index[j];
+        i += ka <= kb;
+        j += kb <= ka;
+        count++;
+    }
+    return count + (a->R - i) + (b->R - j);
+}
+
+static void put_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
+{
+    size_t D = to->D;
+    to->index[r] = from->index[row];
+    to->n[r] = from->n[row];
+    memcpy(to->s1 + r * D, from->s1 + row * D, D * sizeof(float));
+    memcpy(to->s2 + r * D, from->s2 + row * D, D * sizeof(float));
+}
+
+static void add_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
+{
+    size_t D = to->D;
+    to->n[r] += from->n[row];
+    vec_add(to->s1 + r * D, from->s1 + row * D, D);
+    vec_add(to->s2 + r * D, from->s2 + row * D, D);
+}
+
+static void merge_rows(struct stats_rows *to, const struct stats_rows *a, const struct stats_rows *b)
+{
+    uint32_t i = 0, j = 0;
+    for (uint32_t r = 0; r < to->R; r++) {
+        bool from_a = i < a->R && (j == b->R || a->index[i] <= b->index[j]);
+        bool from_b = j < b->R && (i == a->R || b->index[j] <= a->index[i]);
+        if (from_a)
+            put_row(to, r, a, i++);
+        if (from_a && from_b)
+            add_row(to, r, b, j++);
+        else if (from_b)
+            put_row(to, r, b, j++);
+    }
+}
+
+/* `count` elements of `width` bytes of a, then those of b. */
+static void concatenate(void *to, const void *a, size_t count_a, const void *b, size_t count_b, size_t width)
+{
+    if (count_a)
+        memcpy(to, a, count_a * width);
+    if (count_b)
+        memcpy((uint8_t *)to + count_a * width, b, count_b * width);
+}
+
+int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
+{
+    ASSERT(a->K == b->K && a->D == b->D);
+    struct stats_rows sum = {.K = a->K, .D = a->D};
+    int rc = stats_reserve_rows(&sum, count_union(a, b));
+    rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A);
+    if (rc == 0) {
+        merge_rows(&sum, a, b);
+        concatenate(sum.novel, a->novel, a->V, b->novel, b->V, a->D * sizeof(float));
+        concatenate(sum.novel_distance, a->novel_distance, a->V, b->novel_distance, b->V, sizeof(float));
+        concatenate(sum.assigned, a->assigned, a->A, b->assigned, b->A, sizeof *a->assigned);
+        sum.count = a->count + b->count;
+        sum.loglik = a->loglik + b->loglik;
+        sum.dropped = a->dropped + b->dropped;
+        stats_rows_fini(a);
+        *a = sum;
+    }
+    stats_rows_fini(b);
+    return rc;
+}
