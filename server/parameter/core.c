@@ -1,0 +1,176 @@
+/* Life cycle of the core and the calls from outside: each is one turn that ends with the granting of leases, so that
+ * new weights leave before the leases on them. */
+#include "server/parameter/core_state.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include "common/log.h"
+
+_Static_assert((int)WORKERS_MAX <= (int)LEASES_PARKED_MAX, "every worker's wish finds room");
+
+static struct schedule schedule_from_config(const struct run_config *c)
+{
+    return (struct schedule){
+        .lr = c->optimiser.lr,
+        .lr_end = c->optimiser.lr_end,
+        .warmup = (uint64_t)c->optimiser.warmup,
+        .ema_start = c->teacher.ema_start,
+        .ema_end = c->teacher.ema_end,
+        .steps = (uint64_t)c->run.steps,
+    };
+}
+
+int parameter_core_new(const struct run_config *config, uint64_t generation, struct parameter_core **out)
+{
+    struct parameter_core *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return ERR_MEMORY;
+    c->config = config;
+    c->hash = run_config_hash(config);
+    c->generation = generation;
+    c->schedule = schedule_from_config(config);
+    int rc = leases_new((uint32_t)config->run.slots, (uint64_t)config->net.lease_ms * 1000, &c->leases);
+    if (rc == 0)
+        rc = workers_new(&c->workers);
+    if (rc != 0)
+        parameter_core_free(&c);
+    *out = c;
+    return rc;
+}
+
+void parameter_core_free(struct parameter_core **c)
+{
+    struct parameter_core *core = *c;
+    *c = NULL;
+    if (core == NULL)
+        return;
+    gradients_free(&core->gradients);
+    if (core->ready)
+        weights_fini(&core->weights);
+    workers_free(&core->workers);
+    leases_free(&core->leases);
+    free(core);
+}
+
+int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, struct weight_vectors *vectors)
+{
+    int rc = weights_init(&c->weights, manifest, optimiser_from_config(c->config), vectors);
+    if (rc != 0)
+        return rc;
+    c->ready = true;
+    return gradients_new((uint32_t)c->config->run.slots, c->weights.parameter_pool, c->weights.buffer_pool,
+                         &c->gradients);
+}
+
+int parameter_core_resume(struct parameter_core *c, struct encoder_state *state)
+{
+    ASSERT(!c->ready);
+    c->step = c->window_step = state->step;
+    c->schedule.steps = state->total_steps;
+    if (c->step >= c->schedule.steps) {
+        c->phase = PHASE_STOPPED;
+        c->stop_code = STOP_FINISHED;
+    }
+    return core_adopt_weights(c, &state->manifest, &state->vectors);
+}
+
+int parameter_core_on_message(struct parameter_core *c, uint64_t now, const struct peer *from, struct msg *m,
+                              struct outbox *out)
+{
+    struct turn t = {.core = c, .now = now, .from = from, .m = m, .out = out};
+    enum reason why = core_handle(&t);
+    if (why != 0)
+        core_refuse(c, from, m, why, t.detail.text, out);
+    core_answer_wishes(&t);
+    return c->failed;
+}
+
+int parameter_core_on_undecodable(struct parameter_core *c, const struct peer *from, const struct msg *m,
+                                  enum reason why, const char *detail, struct outbox *out)
+{
+    core_refuse(c, from, m, why, detail, out);
+    return c->failed;
+}
+
+void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox_item *item)
+{
+    if (item->kind == OUT_PEER && item->msg.type == MSG_LEASE && item->msg.step == c->step)
+        leases_release(c->leases, item->msg.worker, item->msg.slot);
+}
+
+int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbox *out)
+{
+    struct turn t = {.core = c, .now = now, .out = out};
+    struct worker gone;
+    while (workers_take_silent(c->workers, now, &gone))
+        core_drop_worker(c, &gone, "silent");
+    if (c->phase == PHASE_DRAINING && (workers_count(c->workers) == 0 || now >= c->drain_until))
+        core_stop(&t, STOP_DRAINED);
+    core_answer_wishes(&t);
+    return c->failed;
+}
+
+int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *out)
+{
+    if (c->phase != PHASE_RUNNING)
+        return c->failed;
+    if (!c->ready || c->schedule.steps == 0 || workers_count(c->workers) == 0)
+        return parameter_core_stop(c, now, out);
+    log_info("event=draining step=%" PRIu64 " missing=%u", c->step, gradients_missing(c->gradients));
+    c->phase = PHASE_DRAINING;
+    c->drain_until = now + PARAMETER_DRAIN_US;
+    return c->failed;
+}
+
+int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *out)
+{
+    struct turn t = {.core = c, .now = now, .out = out};
+    if (c->phase != PHASE_STOPPED) {
+        core_stop(&t, STOP_DRAINED);
+        core_answer_wishes(&t);
+    }
+    return c->failed;
+}
+
+/* ---- what is due ---- */
+
+bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_state *out)
+{
+    if (!c->checkpoint_due || c->failed != 0)
+        return false;
+    c->checkpoint_due = false;
+    *out = (struct encoder_state){.step = c->step, .total_steps = c->schedule.steps};
+    core_note(c, manifest_copy(&out->manifest, &c->weights.manifest));
+    out->vectors = weight_vectors_ref(&c->weights.vectors);
+    if (c->failed != 0)
+        encoder_state_fini(out);
+    return c->failed == 0;
+}
+
+bool parameter_core_take_report(struct parameter_core *c, struct report *out)
+{
+    bool due = c->report_due;
+    c->report_due = false;
+    *out = c->report;
+    return due;
+}
+
+bool parameter_core_stopped(const struct parameter_core *c)
+{
+    return c->phase == PHASE_STOPPED;
+}
+
+bool parameter_core_finished(const struct parameter_core *c)
+{
+    return c->phase == PHASE_STOPPED && c->stop_code == STOP_FINISHED;
+}
+
+uint64_t parameter_core_step(const struct parameter_core *c)
+{
+    return c->step;
+}
+
+size_t parameter_core_workers(const struct parameter_core *c)
+{
+    return workers_count(c->workers);
+}

@@ -1,0 +1,71 @@
+/* The parameter server as a state machine without I/O: weights, optimiser, the step counter and the leases. Messages
+ * and time go in, messages come out in an outbox; checkpoints and reports that are due are picked up after each call.
+ * One thread.
+ *
+ *   parameter_core_on_message(core, now, &peer, &msg, &out);   // msg's tensors may be taken out of it
+ *   while (out has items) send them;
+ *   if (parameter_core_take_checkpoint(core, &state)) write it somewhere, encoder_state_fini(&state);
+ *   if (parameter_core_take_report(core, &report)) append it to a file;
+ *   if (parameter_core_stopped(core)) linger, then leave;
+ *
+ * A step: grant leases for its slots -> add gradients as they arrive -> with the last one update, publish WEIGHTS, go
+ * on. What a refused message asked for does not happen at all; it is counted and answered with ERROR.
+ *
+ * On top of proto/msg.h:
+ * - HELLO may carry a generation of an earlier process of ours: it is how a worker learns the new one. Everywhere else
+ * a generation that is neither 0 nor ours is refused.
+ * - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
+ * - The tensors of a GRADIENT for a subtree of slots are sums over these slots, its metrics too.
+ * - A PING with code = 1 is a worker's goodbye: its leases are free at once.
+ * - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost and run
+ * out at once. */
+#ifndef DECANT_SERVER_PARAMETER_CORE_H
+#define DECANT_SERVER_PARAMETER_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "proto/msg.h"
+#include "proto/run_config.h"
+#include "server/parameter/report.h"
+#include "server/parameter/weights_file.h"
+
+enum {
+    PARAMETER_TIMER_MS = 100,              /* on_timer is called about this often */
+    PARAMETER_DRAIN_US = 20 * 1000000,     /* a drain waits this long for the current step */
+    PARAMETER_TOTAL_STEPS_MAX = 1000000000 /* as run.steps allows */
+};
+
+struct parameter_core;
+
+/* config outlives the core. generation: of this process, > 0. */
+int parameter_core_new(const struct run_config *config, uint64_t generation, struct parameter_core **out);
+void parameter_core_free(struct parameter_core **c);
+/* Continues from a checkpoint; before any message. Takes over the state (also on failure). 0 or ERR_MEMORY. */
+int parameter_core_resume(struct parameter_core *c, struct encoder_state *state);
+
+/* 0, or ERR_MEMORY: then the core must not be used any further. now: microseconds of a monotonic clock. */
+int parameter_core_on_message(struct parameter_core *c, uint64_t now, const struct peer *from, struct msg *m,
+                              struct outbox *out);
+int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbox *out);
+/* Bytes that msg_decode refused; m carries what could be read. */
+int parameter_core_on_undecodable(struct parameter_core *c, const struct peer *from, const struct msg *m,
+                                  enum reason why, const char *detail, struct outbox *out);
+/* An outgoing message that the transport would not take. */
+void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox_item *item);
+
+/* Finishes the current step if a worker is there to do so, then stops; a checkpoint is due then. */
+int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *out);
+/* Stops now: a partial step is dropped. A checkpoint is due. */
+int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *out);
+
+/* A snapshot that should be written, at most one per call of the above. The caller finishes it. */
+bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_state *out);
+bool parameter_core_take_report(struct parameter_core *c, struct report *out);
+
+bool parameter_core_stopped(const struct parameter_core *c);
+bool parameter_core_finished(const struct parameter_core *c); /* stopped because step T is reached */
+uint64_t parameter_core_step(const struct parameter_core *c);
+size_t parameter_core_workers(const struct parameter_core *c); /* heard of within the last 10 s */
+
+#endif

@@ -1,0 +1,290 @@
+/* Messages: is it of this run (admission), and what does its type ask for (the doors). A handler returns 0 or the
+ * reason to refuse; a refused message changes nothing. */
+#include "server/parameter/core_state.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include "common/log.h"
+
+static enum reason on_hello(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    struct worker *w = workers_find(c->workers, t->m->worker);
+    if (w != NULL) {
+        worker_set_host(w, t->m->text);
+        log_info("event=hello worker=%016" PRIx64 " host=%s step=%" PRIu64, w->id, w->host, c->step);
+    }
+    struct msg welcome = core_begin(c, MSG_WELCOME);
+    welcome.code = c->ready ? 0 : 1;
+    core_note(c, msg_add_scalar(&welcome, "total_steps", (double)c->schedule.steps));
+    core_note(c, msg_add_scalar(&welcome, "slots", (double)c->config->run.slots));
+    core_note(c, msg_add_scalar(&welcome, "slot_size", (double)c->config->run.slot_size));
+    core_reply(t, &welcome);
+    return 0;
+}
+
+static enum reason on_ping(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    struct msg pong = core_begin(c, MSG_PONG);
+    core_reply(t, &pong);
+    struct worker *w = workers_find(c->workers, t->m->worker);
+    if (t->m->code == 1 && w != NULL) {
+        core_drop_worker(c, w, "goodbye");
+        workers_forget(c->workers, w->id);
+    }
+    return 0;
+}
+
+/* Takes the tensor's data out of the message. */
+static struct buf *take_data(struct msg *m, const struct msg_tensor *tensor)
+{
+    struct buf **data = &m->tensors[tensor - m->tensors].data;
+    struct buf *taken = *data;
+    *data = NULL;
+    return taken;
+}
+
+/* The data of a checked vector of n floats; stays NULL when n is 0, for empty tensors are not sent. */
+static enum reason check_vector(const struct msg *m, const char *name, uint64_t n, const struct msg_tensor **out)
+{
+    enum reason why = 0;
+    *out = n > 0 ? msg_tensor_checked(m, name, DTYPE_F32, 1, &n, &why) : NULL;
+    return why;
+}
+
+static enum reason first_weights(struct turn *t, struct manifest *manifest)
+{
+    const struct msg_tensor *params, *buffers;
+    if (manifest->parameter_floats == 0 || !weights_file_names_fit(manifest)) {
+        error_set(&t->detail, ERR_RANGE, "no parameters, or a name longer than a checkpoint can hold");
+        return REASON_BAD_VALUE;
+    }
+    enum reason why = check_vector(t->m, "params", manifest->parameter_floats, &params);
+    if (why == 0)
+        why = check_vector(t->m, "buffers", manifest->buffer_floats, &buffers);
+    if (why != 0)
+        return why;
+    struct weight_vectors vectors = {.student = take_data(t->m, params),
+                                     .buffers = buffers ? take_data(t->m, buffers) : NULL};
+    log_info("event=initialised parameters=%zu buffers=%zu", manifest->parameter_floats, manifest->buffer_floats);
+    int rc = core_adopt_weights(t->core, manifest, &vectors);
+    core_note(t->core, rc);
+    if (rc == 0) {
+        core_acknowledge(t, ACK_APPLIED);
+        core_publish_weights(t);
+    }
+    return 0;
+}
+
+static enum reason on_init(struct turn *t)
+{
+    enum reason why = 0;
+    const struct msg_tensor *json = msg_tensor(t->m, "manifest", DTYPE_U8, &why);
+    if (json == NULL)
+        return why;
+    struct manifest manifest;
+    manifest_init(&manifest);
+    if (manifest_from_json(json->data->data, json->data->size, &manifest, &t->detail) != 0) {
+        why = REASON_BAD_VALUE;
+    } else if (!t->core->ready) {
+        why = first_weights(t, &manifest);
+    } else if (manifest_equal(&manifest, &t->core->weights.manifest)) {
+        core_acknowledge(t, ACK_DUPLICATE);
+    } else {
+        error_set(&t->detail, ERR_STATE, "another manifest than the run's");
+        why = REASON_WRONG_CONFIG;
+    }
+    manifest_fini(&manifest);
+    return why;
+}
+
+static void wish(struct turn *t, uint32_t want)
+{
+    int rc = leases_wish(t->core->leases, t->m->worker, want);
+    ASSERT(rc == 0);
+}
+
+static enum reason on_lease_request(struct turn *t)
+{
+    if (t->m->want == 0)
+        return REASON_OUT_OF_RANGE;
+    wish(t, t->m->want);
+    return 0;
+}
+
+/* Optional: a vector of up to GRADIENT_METRICS_MAX numbers. */
+static enum reason read_metrics(const struct msg *m, double out[GRADIENT_METRICS_MAX])
+{
+    enum reason why = 0;
+    const struct msg_tensor *t = msg_tensor(m, "metrics", DTYPE_F64, &why);
+    if (t == NULL)
+        return why == REASON_BAD_FIELD ? 0 : why;
+    if (t->rank != 1 || t->shape[0] > GRADIENT_METRICS_MAX)
+        return REASON_BAD_SHAPE;
+    if (msg_tensor_checked(m, "metrics", DTYPE_F64, 1, t->shape, &why) == NULL)
+        return why;
+    memcpy(out, t->data->data, t->data->size);
+    return 0;
+}
+
+/* Checks the tensors, then moves them into the tree. */
+static enum reason accept_gradient(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    struct contribution contribution = {0};
+    const struct msg_tensor *gradient, *buffers;
+    enum reason why = check_vector(t->m, "grad", c->weights.manifest.parameter_floats, &gradient);
+    if (why == 0)
+        why = check_vector(t->m, "buffers", c->weights.manifest.buffer_floats, &buffers);
+    if (why == 0)
+        why = read_metrics(t->m, contribution.metrics);
+    if (why != 0)
+        return why;
+    contribution.gradient = take_data(t->m, gradient);
+    contribution.buffers = buffers ? take_data(t->m, buffers) : NULL;
+    int rc = gradients_put(c->gradients, t->m->slot, t->m->slots, &contribution);
+    core_note(c, rc);
+    if (rc != 0)
+        return 0;
+    leases_done(c->leases, t->m->slot, t->m->slots);
+    struct worker *w = workers_find(c->workers, t->m->worker);
+    w->slots_done += t->m->slots;
+    core_acknowledge(t, ACK_APPLIED);
+    return 0;
+}
+
+/* A contribution to the current step. */
+static enum reason place_gradient(struct turn *t)
+{
+    switch (gradients_place(t->core->gradients, t->m->slot, t->m->slots)) {
+    case GRADIENTS_OUT_OF_RANGE:
+        return REASON_OUT_OF_RANGE;
+    case GRADIENTS_OVERLAP:
+        return REASON_OVERLAP;
+    case GRADIENTS_HELD:
+        t->core->counters.duplicates++;
+        core_acknowledge(t, ACK_DUPLICATE);
+        return 0;
+    case GRADIENTS_WANTED:
+        break;
+    }
+    return t->core->phase == PHASE_STOPPED ? REASON_STOPPING : accept_gradient(t);
+}
+
+static enum reason on_gradient(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    if (!c->ready || c->schedule.steps == 0)
+        return REASON_NOT_READY;
+    if (t->m->step > c->step)
+        return REASON_FUTURE_STEP;
+    enum reason why = 0;
+    if (t->m->step < c->step) {
+        c->counters.stale++;
+        core_acknowledge(t, ACK_STALE);
+    } else {
+        why = place_gradient(t);
+    }
+    if ((why != 0 && why != REASON_STOPPING) || c->failed != 0)
+        return why;
+    if (c->phase != PHASE_STOPPED && gradients_missing(c->gradients) == 0)
+        core_complete_step(t);
+    if (t->m->want > 0)
+        wish(t, t->m->want);
+    return why;
+}
+
+static enum reason on_weights_get(struct turn *t)
+{
+    if (!t->core->ready)
+        return REASON_NOT_READY;
+    struct msg m = core_weights_message(t->core);
+    core_reply(t, &m);
+    return 0;
+}
+
+/* ---- admission and dispatch ---- */
+
+struct door {
+    enum reason (*handle)(struct turn *t);
+    bool nameless; /* the run may be empty: the sender is about to learn it */
+    bool worker;   /* only from a worker */
+};
+
+/* Whatever is not listed came to the wrong door. */
+static const struct door doors[MSG_TYPE_END] = {
+    [MSG_HELLO] = {on_hello, .nameless = true},
+    [MSG_PING] = {on_ping, .nameless = true},
+    [MSG_INIT] = {on_init},
+    [MSG_LEASE_REQUEST] = {on_lease_request, .worker = true},
+    [MSG_GRADIENT] = {on_gradient, .worker = true},
+    [MSG_WEIGHTS_GET] = {on_weights_get},
+};
+
+/* HELLO tells T when run.steps does not; the first one to say so is believed. */
+static enum reason agree_on_steps(struct turn *t)
+{
+    double total = msg_scalar(t->m, "total_steps", 0.0);
+    if (t->m->type != MSG_HELLO || total == 0.0)
+        return 0;
+    if (!(total >= 1.0 && total <= PARAMETER_TOTAL_STEPS_MAX && total == floor(total))) {
+        error_set(&t->detail, ERR_RANGE, "total_steps = %g", total);
+        return REASON_BAD_VALUE;
+    }
+    struct schedule *s = &t->core->schedule;
+    if (s->steps == 0)
+        s->steps = (uint64_t)total;
+    if (s->steps == (uint64_t)total)
+        return 0;
+    error_set(&t->detail, ERR_STATE, "total_steps = %.0f, but this run has %" PRIu64 "; is the data the same?", total,
+              s->steps);
+    return REASON_WRONG_CONFIG;
+}
+
+static enum reason admit(struct turn *t)
+{
+    const struct msg *m = t->m;
+    const struct parameter_core *c = t->core;
+    const struct door *door = (unsigned)m->type < MSG_TYPE_END ? &doors[m->type] : NULL;
+    if (door == NULL || door->handle == NULL)
+        return REASON_WRONG_DOOR;
+    if (strcmp(m->run, c->config->run.name) != 0 && !(door->nameless && m->run[0] == '\0'))
+        return REASON_WRONG_RUN;
+    if (m->config != 0 && m->config != c->hash)
+        return REASON_WRONG_CONFIG;
+    if (m->shard != 0)
+        return REASON_WRONG_SHARD;
+    if (m->generation != 0 && m->generation != c->generation && m->type != MSG_HELLO)
+        return REASON_WRONG_GENERATION;
+    if (door->worker && m->worker == 0) {
+        error_set(&t->detail, ERR_RANGE, "worker is 0");
+        return REASON_BAD_FIELD;
+    }
+    return agree_on_steps(t);
+}
+
+/* Every admitted message of a worker is a sign of life. */
+static enum reason note_worker(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    bool moved;
+    if (t->m->worker == 0)
+        return 0;
+    if (workers_touch(c->workers, t->m->worker, t->from, t->now, &moved) == NULL) {
+        error_set(&t->detail, ERR_RANGE, "already %d workers", WORKERS_MAX);
+        return REASON_NOT_READY;
+    }
+    if (moved)
+        c->counters.leases_expired += leases_revoke(c->leases, t->m->worker);
+    return 0;
+}
+
+enum reason core_handle(struct turn *t)
+{
+    enum reason why = admit(t);
+    if (why == 0)
+        why = note_worker(t);
+    return why == 0 ? doors[t->m->type].handle(t) : why;
+}

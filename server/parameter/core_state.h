@@ -1,0 +1,73 @@
+/* Inside the core: its state, one turn of it, and what its three files call of each other. core.c has the life cycle
+ * and the calls from outside, core_messages.c admits and handles messages, core_step.c sends, grants and completes
+ * steps. */
+#ifndef DECANT_SERVER_PARAMETER_CORE_STATE_H
+#define DECANT_SERVER_PARAMETER_CORE_STATE_H
+
+#include "server/parameter/core.h"
+#include "server/parameter/gradients.h"
+#include "server/parameter/leases.h"
+#include "server/parameter/schedule.h"
+#include "server/parameter/workers.h"
+
+enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_STOPPED };
+
+struct parameter_core {
+    const struct run_config *config;
+    uint64_t hash; /* of the configuration */
+    uint64_t generation;
+    struct schedule schedule; /* steps (T) is 0 until it is known */
+    uint64_t step;            /* t: updates made so far */
+    bool ready;               /* weights and gradients are there */
+    struct weights weights;
+    struct gradients *gradients;
+    struct leases *leases;
+    struct workers *workers;
+    enum phase phase;
+    enum stop_code stop_code; /* of PHASE_STOPPED */
+    uint64_t drain_until;     /* of PHASE_DRAINING */
+    struct report_counters counters;
+    struct report report; /* the newest */
+    bool report_due, checkpoint_due;
+    uint64_t window_us, window_step; /* start of the time that the next report covers; 0 before the first lease */
+    int failed;                      /* ERR_MEMORY once memory ran out in the middle of a turn */
+};
+
+/* One call from outside: where it came from and where answers go. */
+struct turn {
+    struct parameter_core *core;
+    uint64_t now;
+    const struct peer *from;
+    struct msg *m;
+    struct outbox *out;
+    struct error detail; /* of a refusal; text may be empty */
+};
+
+/* Takes over manifest and vectors (also on failure); the core is ready then. 0 or ERR_MEMORY. */
+int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, struct weight_vectors *vectors);
+
+/* ---- core_messages.c ---- */
+
+/* Admits and handles t->m; 0, or why it is refused. */
+enum reason core_handle(struct turn *t);
+
+/* ---- core_step.c ---- */
+
+/* An answer-to-be with everything that all our messages carry. */
+struct msg core_begin(const struct parameter_core *c, enum msg_type type);
+void core_note(struct parameter_core *c, int rc); /* remembers a failure to the end of the turn */
+void core_reply(struct turn *t, struct msg *m);   /* to the sender of t->m; takes m over */
+void core_acknowledge(struct turn *t, enum ack_code code);
+/* Counts, logs and answers. An ERROR is never answered, lest two servers talk for ever. */
+void core_refuse(struct parameter_core *c, const struct peer *from, const struct msg *m, enum reason why,
+                 const char *detail, struct outbox *out);
+struct msg core_weights_message(struct parameter_core *c); /* the newest weights; shares the vectors */
+void core_publish_weights(struct turn *t);
+/* Expires leases, then grants what can be granted; once stopped every wish is answered with STOP. */
+void core_answer_wishes(struct turn *t);
+/* The worker's wish and leases end. event: "silent" or "goodbye", for the log. */
+void core_drop_worker(struct parameter_core *c, const struct worker *w, const char *event);
+void core_complete_step(struct turn *t);             /* every slot is in */
+void core_stop(struct turn *t, enum stop_code code); /* drops a partial step; a checkpoint is due */
+
+#endif

@@ -1,0 +1,230 @@
+/* What a turn leads to: answers, publications, leases, and the step itself. */
+#include "server/parameter/core_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include "common/log.h"
+
+/* ---- sending ---- */
+
+struct msg core_begin(const struct parameter_core *c, enum msg_type type)
+{
+    struct msg m;
+    msg_init(&m, type, c->config->run.name);
+    m.generation = c->generation;
+    m.config = c->hash;
+    m.step = c->step;
+    return m;
+}
+
+void core_note(struct parameter_core *c, int rc)
+{
+    if (rc != 0)
+        c->failed = rc;
+}
+
+void core_reply(struct turn *t, struct msg *m)
+{
+    m->worker = t->m->worker;
+    core_note(t->core, outbox_to_peer(t->out, t->from, m));
+}
+
+static void publish(struct turn *t, const char *topic, struct msg *m)
+{
+    core_note(t->core, outbox_publish(t->out, topic, m));
+}
+
+void core_acknowledge(struct turn *t, enum ack_code code)
+{
+    struct msg ack = core_begin(t->core, MSG_ACK);
+    ack.step = t->m->step;
+    ack.slot = t->m->slot;
+    ack.slots = t->m->slots;
+    ack.seq = t->m->seq;
+    ack.code = code;
+    core_reply(t, &ack);
+}
+
+void core_refuse(struct parameter_core *c, const struct peer *from, const struct msg *m, enum reason why,
+                 const char *detail, struct outbox *out)
+{
+    uint64_t count = ++c->counters.refused[why];
+    if ((count & (count - 1)) == 0)
+        log_warn("event=refused type=%s reason=%s count=%" PRIu64 " worker=%016" PRIx64 " step=%" PRIu64 " slot=%u",
+                 msg_type_name(m->type), reason_name(why), count, m->worker, m->step, m->slot);
+    if (m->type == MSG_ERROR)
+        return;
+    struct msg error = core_begin(c, MSG_ERROR);
+    error.worker = m->worker;
+    error.step = m->step;
+    error.slot = m->slot;
+    error.slots = m->slots;
+    error.seq = m->seq;
+    error.code = why;
+    snprintf(error.text, sizeof error.text, "%s: %s%s%.180s", msg_type_name(m->type), reason_name(why),
+             detail[0] ? ": " : "", detail);
+    core_note(c, outbox_to_peer(out, from, &error));
+}
+
+struct msg core_weights_message(struct parameter_core *c)
+{
+    struct msg m = core_begin(c, MSG_WEIGHTS);
+    const struct weight_vectors *v = &c->weights.vectors;
+    const uint64_t P = c->weights.manifest.parameter_floats, Q = c->weights.manifest.buffer_floats;
+    core_note(c, msg_add_tensor(&m, "student", DTYPE_F32, 1, &P, buf_ref(v->student)));
+    core_note(c, msg_add_tensor(&m, "teacher", DTYPE_F32, 1, &P, buf_ref(v->teacher)));
+    if (Q > 0)
+        core_note(c, msg_add_tensor(&m, "buffers", DTYPE_F32, 1, &Q, buf_ref(v->buffers)));
+    return m;
+}
+
+void core_publish_weights(struct turn *t)
+{
+    struct msg m = core_weights_message(t->core);
+    publish(t, "weights", &m);
+}
+
+/* ---- stopping ---- */
+
+void core_stop(struct turn *t, enum stop_code code)
+{
+    struct parameter_core *c = t->core;
+    c->phase = PHASE_STOPPED;
+    c->stop_code = code;
+    c->checkpoint_due = c->ready;
+    if (c->ready)
+        gradients_reset(c->gradients);
+    struct msg m = core_begin(c, MSG_STOP);
+    m.code = code;
+    publish(t, "stop", &m);
+    log_info("event=%s step=%" PRIu64, code == STOP_FINISHED ? "finished" : "drained", c->step);
+}
+
+/* ---- leases ---- */
+
+static void send_lease(struct turn *t, const struct worker *w, uint32_t slot)
+{
+    struct msg lease = core_begin(t->core, MSG_LEASE);
+    lease.worker = w->id;
+    lease.slot = slot;
+    lease.slots = 1;
+    core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)t->core->config->net.lease_ms));
+    core_note(t->core, outbox_to_peer(t->out, &w->peer, &lease));
+}
+
+static void send_stop(struct turn *t, const struct worker *w)
+{
+    struct msg m = core_begin(t->core, MSG_STOP);
+    m.worker = w->id;
+    m.code = t->core->stop_code;
+    core_note(t->core, outbox_to_peer(t->out, &w->peer, &m));
+}
+
+/* Whoever holds a wish is in the table: wishes are dropped with their worker. */
+static const struct worker *wisher(struct parameter_core *c, uint64_t id)
+{
+    const struct worker *w = workers_find(c->workers, id);
+    ASSERT(w != NULL);
+    return w;
+}
+
+void core_answer_wishes(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    uint64_t id;
+    uint32_t slot;
+    c->counters.leases_expired += leases_expire(c->leases, t->now);
+    if (c->phase == PHASE_STOPPED) {
+        while (leases_withdraw_any(c->leases, &id))
+            send_stop(t, wisher(c, id));
+        return;
+    }
+    if (!c->ready || c->schedule.steps == 0)
+        return;
+    while (leases_grant(c->leases, t->now, &id, &slot)) {
+        if (c->window_us == 0)
+            c->window_us = t->now;
+        send_lease(t, wisher(c, id), slot);
+    }
+}
+
+void core_drop_worker(struct parameter_core *c, const struct worker *w, const char *event)
+{
+    log_info("event=%s worker=%016" PRIx64 " host=%s slots_done=%" PRIu64, event, w->id, w->host, w->slots_done);
+    c->counters.leases_expired += leases_drop_worker(c->leases, w->id);
+}
+
+/* ---- the step ---- */
+
+static void make_report(struct turn *t, const struct contribution *sum, double norm)
+{
+    struct parameter_core *c = t->core;
+    double seconds = (double)(t->now - c->window_us) * 1e-6, steps = (double)(c->step - c->window_step);
+    double step_images = (double)(c->config->run.slots * c->config->run.slot_size);
+    c->report = (struct report){
+        .step = c->step,
+        .epoch = c->config->run.steps > 0 ? -1.0
+                                          : (double)c->step * (double)c->config->run.epochs / (double)c->schedule.steps,
+        .lr = schedule_lr(&c->schedule, c->step - 1),
+        .ema = schedule_ema(&c->schedule, c->step - 1),
+        .grad_norm = norm,
+        .images_per_s = seconds > 0.0 ? steps * step_images / seconds : 0.0,
+        .step_ms = steps > 0.0 ? seconds * 1e3 / steps : 0.0,
+        .workers = (double)workers_count(c->workers),
+        .counters = c->counters,
+    };
+    report_set_metrics(&c->report, sum->metrics, (double)c->config->run.slots);
+    c->report_due = true;
+    c->window_us = t->now;
+    c->window_step = c->step;
+    struct msg m = core_begin(c, MSG_METRICS);
+    report_to_msg(&c->report, &m);
+    publish(t, "metrics", &m);
+}
+
+/* Weights t -> t+1. An overflowed sum is skipped rather than let into the weights; the step counts all the same, for
+ * the rest of the cluster has gone on. */
+static void update(struct parameter_core *c, const struct contribution *sum, double *norm)
+{
+    struct weights_step s = {
+        .gradient = (const float *)(const void *)sum->gradient->data,
+        .buffers = sum->buffers ? (const float *)(const void *)sum->buffers->data : NULL,
+        .slots = (double)c->config->run.slots,
+        .step = c->step,
+        .lr = schedule_lr(&c->schedule, c->step),
+        .ema = schedule_ema(&c->schedule, c->step),
+    };
+    int rc = weights_update(&c->weights, &s, norm);
+    if (rc == ERR_RANGE) {
+        c->counters.steps_skipped++;
+        log_error("event=step_skipped step=%" PRIu64 " cause=overflow hint=\"lower optimiser.lr\"", c->step);
+    } else {
+        core_note(c, rc);
+    }
+}
+
+static bool is_multiple(uint64_t step, int64_t every)
+{
+    return every > 0 && step % (uint64_t)every == 0;
+}
+
+void core_complete_step(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    struct contribution sum;
+    double norm = 0.0;
+    gradients_take(c->gradients, &sum);
+    update(c, &sum, &norm);
+    c->step++;
+    leases_restart(c->leases);
+    bool last = c->step >= c->schedule.steps;
+    core_publish_weights(t);
+    if (last || is_multiple(c->step, c->config->run.log_every))
+        make_report(t, &sum, norm);
+    contribution_fini(&sum);
+    c->checkpoint_due = c->checkpoint_due || is_multiple(c->step, c->config->run.checkpoint_every);
+    if (last)
+        core_stop(t, STOP_FINISHED);
+    else if (c->phase == PHASE_DRAINING)
+        core_stop(t, STOP_DRAINED);
+}

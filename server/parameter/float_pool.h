@@ -1,0 +1,23 @@
+/* A pool of equally long float vectors behind reference-counted buffers. The parameter server builds every version of
+ * the weights in a buffer from here, while older versions may still be on their way to workers: once the first versions
+ * have gone out, nothing proportional to the model is allocated or page-faulted any more. Thread-safe, because ZeroMQ's
+ * I/O thread and the checkpoint thread drop last references. */
+#ifndef DECANT_SERVER_PARAMETER_FLOAT_POOL_H
+#define DECANT_SERVER_PARAMETER_FLOAT_POOL_H
+
+#include <stddef.h>
+#include "common/buf.h"
+
+/* Idle vectors kept; more than that go back to the system. Fairly arbitrary: a version is two vectors of parameters,
+ * and a handful of versions can be in flight to slow subscribers. */
+enum { FLOAT_POOL_IDLE_MAX = 16 };
+
+struct float_pool;
+
+int float_pool_new(size_t floats, struct float_pool **out); /* floats > 0; 0 or ERR_MEMORY */
+/* The pool lives on until its last vector comes home, so it may be freed before them. */
+void float_pool_free(struct float_pool **p);
+/* An uninitialised vector, 64-byte aligned, one reference; NULL when out of memory. Returns home with buf_unref. */
+struct buf *float_pool_take(struct float_pool *p);
+
+#endif

@@ -1,0 +1,161 @@
+/* Both tables are small (at most 1024 slots and as many wishes), so that scans and moves of the queue cost nothing next
+ * to a gradient. */
+#include "server/parameter/leases.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "common/error.h"
+
+enum slot_state { SLOT_FREE, SLOT_LEASED, SLOT_DONE };
+
+struct lease {
+    enum slot_state state;
+    uint64_t worker; /* holder, of SLOT_LEASED */
+    uint64_t until;  /* runs out then, of SLOT_LEASED */
+};
+
+struct wish {
+    uint64_t worker;
+    uint32_t want; /* > 0 */
+};
+
+struct leases {
+    uint64_t duration_us;
+    struct wish wishes[LEASES_PARKED_MAX]; /* [0] has the next turn */
+    size_t wish_count;
+    uint32_t slots;
+    struct lease table[]; /* (slots) */
+};
+
+int leases_new(uint32_t slots, uint64_t duration_us, struct leases **out)
+{
+    ASSERT(slots > 0);
+    struct leases *l = calloc(1, sizeof *l + slots * sizeof l->table[0]);
+    if (l == NULL)
+        return ERR_MEMORY;
+    l->slots = slots;
+    l->duration_us = duration_us;
+    *out = l;
+    return 0;
+}
+
+void leases_free(struct leases **l)
+{
+    free(*l);
+    *l = NULL;
+}
+
+void leases_restart(struct leases *l)
+{
+    memset(l->table, 0, l->slots * sizeof l->table[0]);
+}
+
+void leases_done(struct leases *l, uint32_t slot, uint32_t count)
+{
+    ASSERT(slot < l->slots && count <= l->slots - slot);
+    for (uint32_t i = 0; i < count; i++)
+        l->table[slot + i].state = SLOT_DONE;
+}
+
+/* Position of the worker's wish, or wish_count. */
+static size_t find_wish(const struct leases *l, uint64_t worker)
+{
+    size_t i = 0;
+    while (i < l->wish_count && l->wishes[i].worker != worker)
+        i++;
+    return i;
+}
+
+static void remove_wish(struct leases *l, size_t at)
+{
+    l->wish_count--;
+    memmove(&l->wishes[at], &l->wishes[at + 1], (l->wish_count - at) * sizeof l->wishes[0]);
+}
+
+int leases_wish(struct leases *l, uint64_t worker, uint32_t want)
+{
+    size_t at = find_wish(l, worker);
+    if (want == 0) {
+        if (at < l->wish_count)
+            remove_wish(l, at);
+        return 0;
+    }
+    if (at == LEASES_PARKED_MAX)
+        return ERR_RANGE;
+    if (at == l->wish_count)
+        l->wish_count++;
+    l->wishes[at] = (struct wish){worker, want < LEASES_WANT_MAX ? want : LEASES_WANT_MAX};
+    return 0;
+}
+
+size_t leases_wishes(const struct leases *l)
+{
+    return l->wish_count;
+}
+
+bool leases_withdraw_any(struct leases *l, uint64_t *worker)
+{
+    if (l->wish_count == 0)
+        return false;
+    *worker = l->wishes[0].worker;
+    remove_wish(l, 0);
+    return true;
+}
+
+/* The turn is over: to the end of the queue with what is left of the wish. */
+static void end_turn(struct leases *l)
+{
+    struct wish first = l->wishes[0];
+    remove_wish(l, 0);
+    if (--first.want > 0)
+        l->wishes[l->wish_count++] = first;
+}
+
+bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot)
+{
+    uint32_t i = 0;
+    while (i < l->slots && l->table[i].state != SLOT_FREE)
+        i++;
+    if (i == l->slots || l->wish_count == 0)
+        return false;
+    *worker = l->wishes[0].worker;
+    *slot = i;
+    l->table[i] = (struct lease){SLOT_LEASED, *worker, now + l->duration_us};
+    end_turn(l);
+    return true;
+}
+
+uint32_t leases_expire(struct leases *l, uint64_t now)
+{
+    uint32_t freed = 0;
+    for (uint32_t i = 0; i < l->slots; i++)
+        if (l->table[i].state == SLOT_LEASED && l->table[i].until <= now) {
+            l->table[i].state = SLOT_FREE;
+            freed++;
+        }
+    return freed;
+}
+
+uint32_t leases_revoke(struct leases *l, uint64_t worker)
+{
+    uint32_t freed = 0;
+    for (uint32_t i = 0; i < l->slots; i++)
+        if (l->table[i].state == SLOT_LEASED && l->table[i].worker == worker) {
+            l->table[i].state = SLOT_FREE;
+            freed++;
+        }
+    return freed;
+}
+
+uint32_t leases_drop_worker(struct leases *l, uint64_t worker)
+{
+    leases_wish(l, worker, 0);
+    return leases_revoke(l, worker);
+}
+
+void leases_release(struct leases *l, uint64_t worker, uint32_t slot)
+{
+    ASSERT(slot < l->slots);
+    if (l->table[slot].state == SLOT_LEASED && l->table[slot].worker == worker)
+        l->table[slot].state = SLOT_FREE;
+}

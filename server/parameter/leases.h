@@ -1,0 +1,42 @@
+/* Who computes which slot of the current step, and until when. Slots are free, leased or done; wishes wait in a queue,
+ * in order of arrival, until slots are there: granting is pushing. Time is in microseconds of any monotonic clock. */
+#ifndef DECANT_SERVER_PARAMETER_LEASES_H
+#define DECANT_SERVER_PARAMETER_LEASES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    LEASES_PARKED_MAX = 1024, /* wishes waiting; one per worker, and the worker table is no longer than that */
+    LEASES_WANT_MAX = 1024,   /* slots wished at once; as many as a step can have */
+};
+
+struct leases;
+
+int leases_new(uint32_t slots, uint64_t duration_us, struct leases **out); /* 0 or ERR_MEMORY */
+void leases_free(struct leases **l);
+
+void leases_restart(struct leases *l);                             /* a new step: every slot is free; wishes stay */
+void leases_done(struct leases *l, uint32_t slot, uint32_t count); /* contributions are in, whoever sent them */
+
+/* The worker wants up to `want` more slots. Replaces its earlier wish, which keeps its place; 0 withdraws it.
+ * 0, or ERR_RANGE when the queue is full. */
+int leases_wish(struct leases *l, uint64_t worker, uint32_t want);
+size_t leases_wishes(const struct leases *l);
+bool leases_withdraw_any(struct leases *l, uint64_t *worker); /* drops the oldest wish; false when there is none */
+
+/* Leases the lowest free slot to the worker whose turn it is: wishes take turns, one slot each, so that none takes a
+ * step for itself. False when there is no free slot or no wish. */
+bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot);
+
+/* Frees the slots whose leases have run out; returns how many. */
+uint32_t leases_expire(struct leases *l, uint64_t now);
+/* The worker is gone: its wish is dropped and its leases run out at once. Returns how many leases that were. */
+uint32_t leases_drop_worker(struct leases *l, uint64_t worker);
+/* Its leases run out at once, its wish stays. */
+uint32_t leases_revoke(struct leases *l, uint64_t worker);
+/* A lease that could not be delivered: the slot is free again, unless it has meanwhile gone to another or is done. */
+void leases_release(struct leases *l, uint64_t worker, uint32_t slot);
+
+#endif
