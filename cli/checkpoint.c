@@ -1,0 +1,115 @@
+/* Finding and opening checkpoints. */
+#include "cli/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/files.h"
+
+enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
+
+/* directory/name exists; path receives it. */
+static bool holds(const char *directory, const char *name, char path[CHECKPOINT_PATH_MAX])
+{
+    return path_format(path, CHECKPOINT_PATH_MAX, "%s/%s", directory, name) == 0 && access(path, R_OK) == 0;
+}
+
+/* Follows the pointer file `latest` (at `path`) of the directory `checkpoints`. */
+static int follow_latest(const char *checkpoints, const char *path, char directory[CHECKPOINT_PATH_MAX],
+                         struct error *e)
+{
+    struct buf *text;
+    char name[LATEST_MAX + 1];
+    int rc = file_read(path, LATEST_MAX, &text, e);
+    if (rc != 0)
+        return rc;
+    memcpy(name, text->data, text->size);
+    name[text->size] = '\0';
+    buf_unref(&text);
+    name[strcspn(name, " \r\n")] = '\0';
+    if (strncmp(name, "step-", 5) != 0 || strchr(name, '/') != NULL)
+        return error_set(e, ERR_FORMAT, "%s: expected 'step-NNNNNN', found '%s'", path, name);
+    rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/%s", checkpoints, name);
+    return rc != 0 ? error_set(e, rc, "path too long: %s/%s", checkpoints, name) : 0;
+}
+
+int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
+{
+    char found[CHECKPOINT_PATH_MAX], checkpoints[CHECKPOINT_PATH_MAX];
+    if (holds(path, "encoder.safetensors", found)) {
+        int rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
+        return rc != 0 ? error_set(e, rc, "path too long: %s", path) : 0;
+    }
+    if (holds(path, "latest", found))
+        return follow_latest(path, found, directory, e);
+    if (holds(path, "checkpoints/latest", found) && holds(path, "checkpoints", checkpoints))
+        return follow_latest(checkpoints, found, directory, e);
+    return error_set(e, ERR_NOT_FOUND,
+                     "%s: no checkpoint here; name a run's directory (with checkpoints/latest), its checkpoints "
+                     "directory, or a step-NNNNNN directory",
+                     path);
+}
+
+/* The configuration reader wants a file, so the text passes through one that nobody else can open. */
+static int parse_config(const struct tensor_view *text, struct run_config *out, struct error *e)
+{
+    char path[] = "/tmp/decant-config-XXXXXX";
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return error_set(e, ERR_IO, "%s: cannot create a temporary file", path);
+    bool written = write(fd, text->data, text->size) == (ssize_t)text->size;
+    close(fd);
+    int rc = written ? run_config_load(out, path, NULL, NULL, 0, e) : error_set(e, ERR_IO, "%s: cannot write", path);
+    unlink(path);
+    return rc;
+}
+
+static int read_config(struct checkpoint *c, struct error *e)
+{
+    const struct safetensors *f = &c->encoder;
+    for (size_t i = 0; i < f->tensor_count; i++)
+        if (strcmp(f->tensors[i].name, "config_ini") == 0 && f->tensors[i].dtype == DTYPE_U8)
+            return parse_config(&f->tensors[i], &c->config, e);
+    return error_set(e, ERR_FORMAT, "%s/encoder.safetensors: has no tensor 'config_ini'", c->directory);
+}
+
+static int read_step(struct checkpoint *c, struct error *e)
+{
+    const char *text = safetensors_meta(&c->encoder, "step");
+    char *end = NULL;
+    if (text)
+        c->step = strtoull(text, &end, 10);
+    if (!text || end == text || *end != '\0')
+        return error_set(e, ERR_FORMAT, "%s/encoder.safetensors: metadata 'step' is missing or not a number",
+                         c->directory);
+    return 0;
+}
+
+int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
+{
+    char file[CHECKPOINT_PATH_MAX];
+    memset(out, 0, sizeof *out);
+    int rc = checkpoint_find(path, out->directory, e);
+    if (rc == 0 && path_format(file, sizeof file, "%s/encoder.safetensors", out->directory) != 0)
+        rc = error_set(e, ERR_RANGE, "path too long: %s", out->directory);
+    if (rc == 0)
+        rc = safetensors_read(file, &out->encoder, e);
+    if (rc == 0)
+        rc = read_step(out, e);
+    if (rc == 0)
+        rc = read_config(out, e);
+    if (rc == 0 && holds(out->directory, "mixture.safetensors", file)) {
+        rc = safetensors_read(file, &out->mixture, e);
+        out->has_mixture = rc == 0;
+    }
+    if (rc != 0)
+        checkpoint_close(out);
+    return rc;
+}
+
+void checkpoint_close(struct checkpoint *c)
+{
+    safetensors_fini(&c->encoder);
+    safetensors_fini(&c->mixture);
+    c->has_mixture = false;
+}

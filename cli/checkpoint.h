@@ -1,0 +1,33 @@
+/* A checkpoint as a reader sees it: found from any of the directories that a person would name, opened, and its
+ * configuration parsed. Files are written by the two servers:
+ *
+ *   RUN/checkpoints/latest                              text: step-NNNNNN
+ *   RUN/checkpoints/step-NNNNNN/encoder.safetensors     teacher.NAME, buffer.NAME, manifest, config_ini ...
+ *   RUN/checkpoints/step-NNNNNN/mixture.safetensors     mean, weight, mass, usage ...; absent in joint runs */
+#ifndef DECANT_CLI_CHECKPOINT_H
+#define DECANT_CLI_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/error.h"
+#include "common/safetensors.h"
+#include "proto/run_config.h"
+
+enum { CHECKPOINT_PATH_MAX = 1280 };
+
+struct checkpoint {
+    char directory[CHECKPOINT_PATH_MAX]; /* of the step */
+    uint64_t step;
+    struct run_config config;
+    struct safetensors encoder, mixture;
+    bool has_mixture;
+};
+
+/* path: a run's directory, its checkpoints directory, or a step's. Texts say which file is missing or damaged. */
+int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);
+void checkpoint_close(struct checkpoint *c);
+
+/* The step's directory only, without opening anything: ERR_NOT_FOUND when there is none. */
+int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e);
+
+#endif

@@ -1,0 +1,30 @@
+/* A trained encoder rebuilt for inference from a checkpoint: the teacher's weights with the running statistics of its
+ * normalisation layers. */
+#ifndef DECANT_CLI_ENCODER_LOAD_H
+#define DECANT_CLI_ENCODER_LOAD_H
+
+#include "cli/checkpoint.h"
+#include "cli/feature_set.h"
+#include "worker/nn/model.h"
+
+struct encoder {
+    struct model *model;
+    float *params, *buffers;
+    float mean, deviation; /* of pixels */
+    uint32_t features, projection;
+};
+
+/* The teacher of c, for images of the size that `images` has. ERR_FORMAT when a tensor is absent or of another shape.
+ */
+int encoder_load(const struct checkpoint *c, const struct dataset *images, struct encoder *out, struct error *e);
+/* The same architecture with fresh random weights: what the architecture alone is worth. */
+int encoder_random(const struct run_config *config, const struct dataset *images, uint64_t seed, struct encoder *out,
+                   struct error *e);
+void encoder_fini(struct encoder *enc);
+
+/* Backbone features of the picked images into out, and, when z is not NULL, their projections (rows, projection) into
+ * fresh memory that the caller frees. 0 or ERR_MEMORY. */
+int encoder_features(const struct encoder *enc, const struct dataset *images, const uint32_t *picked, uint32_t rows,
+                     unsigned threads, struct feature_set *out, float **z);
+
+#endif

@@ -1,0 +1,92 @@
+/* Formatting only. */
+#include "cli/evaluation_report.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include "cli/json_print.h"
+
+static void print_probes(const struct evaluation *v, FILE *f)
+{
+    fprintf(f, "  %-22s %8s %8s\n", "features", "k-NN %", "linear %");
+    fprintf(f, "  %-22s %8.2f %8.2f\n", "trained encoder", v->encoder.knn, v->encoder.linear);
+    if (!v->references)
+        return;
+    fprintf(f, "  %-22s %8.2f %8.2f\n", "raw pixels", v->pixels.knn, v->pixels.linear);
+    fprintf(f, "  %-22s %8.2f %8.2f\n", "random encoder", v->random.knn, v->random.linear);
+}
+
+static void print_row(FILE *f, const char *name, const double percent[SCORE_EPS])
+{
+    fprintf(f, "  %-22s", name);
+    for (int i = 0; i < SCORE_EPS; i++)
+        fprintf(f, " %8.1f", percent[i]);
+    fputc('\n', f);
+}
+
+static void print_prototypes(const struct evaluation *v, FILE *f)
+{
+    const struct prototype_scores *p = &v->prototypes;
+    fprintf(f, "  %-22s", "prototypes, eps");
+    for (int i = 0; i < SCORE_EPS; i++)
+        fprintf(f, " %8g", score_eps[i]);
+    fputc('\n', f);
+    print_row(f, "unique %", p->unique);
+    print_row(f, "active and unique %", p->active_unique);
+    fprintf(f, "  %-22s", "directions of features");
+    for (int i = 0; i < SCORE_EPS; i++)
+        fprintf(f, " %8" PRIu32, p->feature_cover[i]);
+    fprintf(f, "   (of %" PRIu32 " projections)\n", p->cover_rows);
+    fprintf(f, "  active %.1f %%, assignment perplexity %.1f of %" PRIu32 "\n", p->active, p->perplexity, v->K);
+}
+
+void evaluation_print(const struct evaluation *v, FILE *f)
+{
+    fprintf(f, "evaluation of run '%s', step %" PRIu64 ", %s prototypes (%" PRIu32 " bank, %" PRIu32 " test images)\n",
+            v->run, v->step, v->joint ? "joint" : "decoupled", v->bank, v->queries);
+    print_probes(v, f);
+    print_prototypes(v, f);
+}
+
+static json_t *by_eps(const double percent[SCORE_EPS])
+{
+    json_t *object = json_object();
+    for (int i = 0; i < SCORE_EPS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%g", score_eps[i]);
+        json_object_set_new(object, name, json_real(percent[i]));
+    }
+    return object;
+}
+
+static json_t *probe_json(const struct probe_scores *s)
+{
+    return json_pack("{s:f, s:f}", "knn", s->knn, "linear", s->linear);
+}
+
+static json_t *cover_json(const struct prototype_scores *p)
+{
+    double cover[SCORE_EPS];
+    for (int i = 0; i < SCORE_EPS; i++)
+        cover[i] = p->feature_cover[i];
+    json_t *object = by_eps(cover);
+    json_object_set_new(object, "projections", json_integer(p->cover_rows));
+    return object;
+}
+
+int evaluation_print_json(const struct evaluation *v, FILE *f)
+{
+    const struct prototype_scores *p = &v->prototypes;
+    json_t *o =
+        json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "run", v->run, "step", (json_int_t)v->step,
+                  "checkpoint", v->directory, "mode", v->joint ? "joint" : "decoupled", "components", (json_int_t)v->K,
+                  "bank", (json_int_t)v->bank, "queries", (json_int_t)v->queries, "knn", v->encoder.knn, "linear",
+                  v->encoder.linear, "active", p->active, "perplexity", p->perplexity);
+    json_object_set_new(o, "unique", by_eps(p->unique));
+    json_object_set_new(o, "active_unique", by_eps(p->active_unique));
+    json_object_set_new(o, "feature_cover", cover_json(p));
+    if (v->references)
+        json_object_set_new(
+            o, "references",
+            json_pack("{s:o, s:o}", "pixels", probe_json(&v->pixels), "random", probe_json(&v->random)));
+    return json_print(o, f);
+}
