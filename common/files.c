@@ -1,9 +1,9 @@
 /* Whole-file reads and atomic writes.
  *
- * Write: PATH.inprogress is locked, filled, fsynced, renamed over PATH, and the directory is fsynced. A crash before the
- * rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The lock lets
- * two processes write the same PATH at once (both servers may write `latest`): the second waits, finds that the file it
- * locked has been renamed away, and starts over on a fresh one. */
+ * Write: PATH.inprogress is locked, filled, fsynced, renamed over PATH, and the directory is fsynced. A crash before
+ * the rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The lock
+ * lets two processes write the same PATH at once (both servers may write `latest`): the second waits, finds that the
+ * file it locked has been renamed away, and starts over on a fresh one. */
 #include "common/files.h"
 
 #include <errno.h>

@@ -16,13 +16,13 @@ _Static_assert(SLOTS_MAX == 1 << (LEVELS_MAX - 1), "the root of the largest tree
 struct reduce {
     struct reduce_ops ops;
     uint32_t slots;
-    uint32_t missing;            /* slots not yet covered */
-    uint32_t levels;             /* the root is at level levels - 1, index 0 */
-    void **level[LEVELS_MAX];    /* level[l][i]: the resting value of node (l, i), or NULL; into nodes */
-    uint32_t count[LEVELS_MAX];  /* nodes of a level: ceil(slots / 2^l) */
-    void **nodes;                /* owned */
+    uint32_t missing;           /* slots not yet covered */
+    uint32_t levels;            /* the root is at level levels - 1, index 0 */
+    void **level[LEVELS_MAX];   /* level[l][i]: the resting value of node (l, i), or NULL; into nodes */
+    uint32_t count[LEVELS_MAX]; /* nodes of a level: ceil(slots / 2^l) */
+    void **nodes;               /* owned */
     size_t node_count;
-    bool *covered;               /* (slots), owned */
+    bool *covered; /* (slots), owned */
 };
 
 static void lay_out_levels(struct reduce *r)
@@ -85,8 +85,8 @@ void reduce_reset(struct reduce *r)
     r->missing = r->slots;
 }
 
-/* The lowest level with a node [slot, slot+count), or -1. On the ragged edge several levels have that node, all with the
- * same value. */
+/* The lowest level with a node [slot, slot+count), or -1. On the ragged edge several levels have that node, all with
+ * the same value. */
 static int find_level(const struct reduce *r, uint32_t slot, uint32_t count)
 {
     if (slot >= r->slots || count == 0 || count > r->slots - slot)

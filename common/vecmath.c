@@ -1,5 +1,6 @@
-/* Vector kernels. Reductions keep a fixed number of partial sums, element i always going to lane i mod 16 (8 for
- * doubles), so that the compiler may use any vector width and the order of additions is part of the source. */
+/* Vector kernels. Reductions keep 32 partial results, element i always going to lane i mod 32, and fold them in halves:
+ * the order of operations is part of the source, and the compiler may use any vector width. The lanes are plain arrays
+ * because gcc splits its own wide vector types at the baseline's width before it clones a function. */
 #include "common/vecmath.h"
 
 #include <cblas.h>
@@ -11,13 +12,8 @@
 #include <xmmintrin.h>
 #endif
 
-enum { LANES = 16, DOUBLE_LANES = 8 };
-typedef float lanes_f32 __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t lanes_mask __attribute__((vector_size(LANES * sizeof(int32_t))));
-typedef double lanes_f64 __attribute__((vector_size(DOUBLE_LANES * sizeof(double))));
-/* The same at any address, for loads from arrays. */
-typedef float any_f32 __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
-typedef float any_half __attribute__((vector_size(DOUBLE_LANES * sizeof(float)), aligned(4), may_alias));
+enum { LANES = 32 };
+
 /* Bit patterns of floats and doubles. */
 typedef uint32_t __attribute__((may_alias)) bits_f32;
 typedef uint64_t __attribute__((may_alias)) bits_f64;
@@ -55,32 +51,37 @@ KERNEL void vec_scale(float *x, float a, size_t n)
 
 KERNEL double vec_sum_squares(const float *x, size_t n)
 {
-    lanes_f64 sums = {0};
+    double sums[LANES] = {0};
     size_t i = 0;
-    for (; i + DOUBLE_LANES <= n; i += DOUBLE_LANES) {
-        lanes_f64 wide = __builtin_convertvector(*(const any_half *)(x + i), lanes_f64);
-        sums += wide * wide;
-    }
-    double sum = 0;
-    for (; i < n; i++)
-        sum += (double)x[i] * x[i];
-    for (int lane = 0; lane < DOUBLE_LANES; lane++)
-        sum += sums[lane];
-    return sum;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
+            sums[lane] += (double)x[i + lane] * x[i + lane];
+    for (size_t lane = 0; i + lane < n; lane++)
+        sums[lane] += (double)x[i + lane] * x[i + lane];
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t lane = 0; lane < half; lane++)
+            sums[lane] += sums[half + lane];
+    return sums[0];
+}
+
+static inline __attribute__((always_inline)) float fold_sum(float sums[LANES])
+{
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t lane = 0; lane < half; lane++)
+            sums[lane] += sums[half + lane];
+    return sums[0];
 }
 
 KERNEL float vec_dot(const float *restrict x, const float *restrict y, size_t n)
 {
-    lanes_f32 sums = {0};
+    float sums[LANES] = {0};
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        sums += *(const any_f32 *)(x + i) * *(const any_f32 *)(y + i);
-    float sum = 0;
-    for (; i < n; i++)
-        sum += x[i] * y[i];
-    for (int lane = 0; lane < LANES; lane++)
-        sum += sums[lane];
-    return sum;
+        for (size_t lane = 0; lane < LANES; lane++)
+            sums[lane] += x[i + lane] * y[i + lane];
+    for (size_t lane = 0; i + lane < n; lane++)
+        sums[lane] += x[i + lane] * y[i + lane];
+    return fold_sum(sums);
 }
 
 /* A float is not finite when its exponent is all ones. Adding one to the exponent then carries into the sign bit, which
@@ -113,8 +114,8 @@ void vec_normalise_rows(float *x, size_t R, size_t D, float *norms)
     }
 }
 
-/* exp(x) = 2^k exp(r), x = k ln 2 + r with |r| <= ln 2 / 2; the polynomial is that of Cephes' expf. Branch-free, so that
- * the loop around it vectorises. Overflow to infinity sets in at 88.38 (a little early); NaN stays NaN. */
+/* exp(x) = 2^k exp(r), x = k ln 2 + r with |r| <= ln 2 / 2; the polynomial is that of Cephes' expf. Branch-free, so
+ * that the loop around it vectorises. Overflow to infinity sets in at 88.38 (a little early); NaN stays NaN. */
 static inline __attribute__((always_inline)) float exp_or_zero(float x)
 {
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low mantissa bits */
@@ -140,42 +141,35 @@ static inline __attribute__((always_inline)) float exp_or_zero(float x)
     return x < -87.0f ? 0.0f : result;
 }
 
-static inline __attribute__((always_inline)) float sum_lanes(const float *x, size_t n)
-{
-    lanes_f32 sums = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        sums += *(const any_f32 *)(x + i);
-    float sum = 0;
-    for (; i < n; i++)
-        sum += x[i];
-    for (int lane = 0; lane < LANES; lane++)
-        sum += sums[lane];
-    return sum;
-}
-
 KERNEL float vec_exp_shifted(float *x, float shift, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        x[i] = exp_or_zero(x[i] - shift);
-    return sum_lanes(x, n);
+    float sums[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            x[i + lane] = exp_or_zero(x[i + lane] - shift);
+            sums[lane] += x[i + lane];
+        }
+    for (size_t lane = 0; i + lane < n; lane++) {
+        x[i + lane] = exp_or_zero(x[i + lane] - shift);
+        sums[lane] += x[i + lane];
+    }
+    return fold_sum(sums);
 }
 
 KERNEL float vec_max(const float *x, size_t n)
 {
-    float max = x[0];
+    float maxima[LANES];
+    for (size_t lane = 0; lane < LANES; lane++)
+        maxima[lane] = x[0];
     size_t i = 0;
-    if (n >= LANES) {
-        lanes_f32 maxima = *(const any_f32 *)x;
-        for (i = LANES; i + LANES <= n; i += LANES) {
-            lanes_f32 next = *(const any_f32 *)(x + i);
-            lanes_mask larger = next > maxima;
-            maxima = (lanes_f32)((larger & (lanes_mask)next) | (~larger & (lanes_mask)maxima));
-        }
-        for (int lane = 0; lane < LANES; lane++)
-            max = maxima[lane] > max ? maxima[lane] : max;
-    }
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    return max;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
+            maxima[lane] = x[i + lane] > maxima[lane] ? x[i + lane] : maxima[lane];
+    for (size_t lane = 0; i + lane < n; lane++)
+        maxima[lane] = x[i + lane] > maxima[lane] ? x[i + lane] : maxima[lane];
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t lane = 0; lane < half; lane++)
+            maxima[lane] = maxima[half + lane] > maxima[lane] ? maxima[half + lane] : maxima[lane];
+    return maxima[0];
 }

@@ -1,0 +1,273 @@
+/* The table of keys, and values as text: lookup, parsing with ranges, printing. config_sources.c reads files and the
+ * environment. */
+#include "common/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/config_internal.h"
+
+enum { NAME_MAX_BYTES = 128 }; /* "section.key"; longer names in a table are a programmer error */
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Levenshtein distance, one row at a time. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t row[NAME_MAX_BYTES + 1], n = strlen(b);
+    ASSERT(n <= NAME_MAX_BYTES);
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            row[j] = smaller(substituted, smaller(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[n];
+}
+
+static const char *key_part(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    return dot != NULL ? dot + 1 : name;
+}
+
+/* A right key in a wrong section is as likely a slip as a wrong letter: it counts as one edit. */
+static size_t name_distance(const char *wanted, const char *known)
+{
+    return smaller(edit_distance(wanted, known), 1 + edit_distance(key_part(wanted), key_part(known)));
+}
+
+static const char *nearest_name(const struct config_key *keys, size_t n, const char *wanted)
+{
+    size_t best = 0, distance = SIZE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        size_t d = name_distance(wanted, keys[i].name);
+        if (d < distance) {
+            best = i;
+            distance = d;
+        }
+    }
+    return keys[best].name;
+}
+
+int config_find(const struct config_key *keys, size_t n, const char *name, const char *origin, size_t *out,
+                struct error *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(keys[i].name, name) == 0) {
+            *out = i;
+            return 0;
+        }
+    return error_set(e, ERR_CONFIG, "%s: unknown key '%.100s'; did you mean %s?", origin, name,
+                     nearest_name(keys, n, name));
+}
+
+static void *field_of(const struct config_key *key, void *target)
+{
+    return (char *)target + key->offset;
+}
+
+static int out_of_range(const struct config_key *key, const char *text, const char *origin, struct error *e)
+{
+    return error_set(e, ERR_CONFIG, "%s: %s = %s is out of range, %.15g to %.15g is allowed", origin, key->name, text,
+                     key->min, key->max);
+}
+
+static int parse_int(const struct config_key *key, int64_t *out, const char *text, const char *origin, struct error *e)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (text[0] == '\0' || isspace((unsigned char)text[0]) || *end != '\0')
+        return error_set(e, ERR_CONFIG, "%s: %s = '%.100s' is not an integer (%.15g to %.15g)", origin, key->name, text,
+                         key->min, key->max);
+    if (errno == ERANGE || (double)v < key->min || (double)v > key->max)
+        return out_of_range(key, text, origin, e);
+    *out = v;
+    return 0;
+}
+
+static int parse_float(const struct config_key *key, double *out, const char *text, const char *origin, struct error *e)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (text[0] == '\0' || isspace((unsigned char)text[0]) || *end != '\0' || isnan(v))
+        return error_set(e, ERR_CONFIG, "%s: %s = '%.100s' is not a number (%.15g to %.15g)", origin, key->name, text,
+                         key->min, key->max);
+    if (v < key->min || v > key->max)
+        return out_of_range(key, text, origin, e);
+    *out = v;
+    return 0;
+}
+
+static int parse_bool(const struct config_key *key, bool *out, const char *text, const char *origin, struct error *e)
+{
+    static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(text, words[i]) == 0) {
+            *out = i % 2 == 1;
+            return 0;
+        }
+    return error_set(e, ERR_CONFIG, "%s: %s = '%.100s' is neither true nor false", origin, key->name, text);
+}
+
+/* What an INI line could not give back is refused, so that every configuration can be written and read again. */
+static bool text_survives_ini(const char *text)
+{
+    bool blank_before = true;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (iscntrl((unsigned char)*p) || (blank_before && (*p == ';' || *p == '#')))
+            return false;
+        blank_before = *p == ' ';
+    }
+    return text[0] == '\0' || (text[0] != ' ' && !blank_before);
+}
+
+static int parse_string(const struct config_key *key, char *out, const char *text, const char *origin, struct error *e)
+{
+    size_t length = strlen(text);
+    if (length >= key->size)
+        return error_set(e, ERR_CONFIG, "%s: %s has %zu bytes, at most %zu are allowed", origin, key->name, length,
+                         key->size - 1);
+    if (!text_survives_ini(text))
+        return error_set(e, ERR_CONFIG,
+                         "%s: %s = '%.100s' has blanks at an end, control characters, or a comment sign after a blank",
+                         origin, key->name, text);
+    memcpy(out, text, length + 1);
+    return 0;
+}
+
+/* Start and length of the choice of that index; NULL past the last. */
+static const char *choice_at(const char *choices, int index, size_t *length)
+{
+    for (; index > 0; index--) {
+        choices = strchr(choices, '|');
+        if (choices == NULL)
+            return NULL;
+        choices++;
+    }
+    *length = strcspn(choices, "|");
+    return choices;
+}
+
+static int parse_choice(const struct config_key *key, int *out, const char *text, const char *origin, struct error *e)
+{
+    const char *choice;
+    size_t length;
+    for (int i = 0; (choice = choice_at(key->choices, i, &length)) != NULL; i++)
+        if (strlen(text) == length && memcmp(text, choice, length) == 0) {
+            *out = i;
+            return 0;
+        }
+    return error_set(e, ERR_CONFIG, "%s: %s = '%.100s' is not one of %s", origin, key->name, text, key->choices);
+}
+
+int config_parse(const struct config_key *key, void *target, const char *text, const char *origin, struct error *e)
+{
+    void *field = field_of(key, target);
+    switch (key->type) {
+    case CONFIG_INT:
+        return parse_int(key, field, text, origin, e);
+    case CONFIG_FLOAT:
+        return parse_float(key, field, text, origin, e);
+    case CONFIG_BOOL:
+        return parse_bool(key, field, text, origin, e);
+    case CONFIG_STRING:
+        return parse_string(key, field, text, origin, e);
+    case CONFIG_CHOICE:
+        return parse_choice(key, field, text, origin, e);
+    }
+    ASSERT(!"a config_type");
+    return ERR_CONFIG;
+}
+
+void config_defaults(const struct config_key *keys, size_t n, void *target)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *dot = strchr(keys[i].name, '.');
+        ASSERT(dot != NULL && dot != keys[i].name && dot[1] != '\0' && strlen(keys[i].name) <= NAME_MAX_BYTES);
+        ASSERT(memchr(keys[i].name, '_', dot - keys[i].name) == NULL); /* DECANT_SECTION_KEY must split one way */
+        ASSERT(config_parse(&keys[i], target, keys[i].initial, "default", NULL) == 0);
+    }
+}
+
+/* The fewest digits, at least nine, that read back to the same double. */
+static void print_float(double v, char *out, size_t size)
+{
+    for (int digits = 9; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, v);
+        if (strtod(out, NULL) == v)
+            return;
+    }
+}
+
+void config_value(const struct config_key *key, const void *target, char *out, size_t size)
+{
+    const void *field = (const char *)target + key->offset;
+    const char *choice;
+    size_t length;
+    switch (key->type) {
+    case CONFIG_INT:
+        snprintf(out, size, "%lld", (long long)*(const int64_t *)field);
+        return;
+    case CONFIG_FLOAT:
+        print_float(*(const double *)field, out, size);
+        return;
+    case CONFIG_BOOL:
+        snprintf(out, size, "%s", *(const bool *)field ? "true" : "false");
+        return;
+    case CONFIG_STRING:
+        snprintf(out, size, "%s", (const char *)field);
+        return;
+    case CONFIG_CHOICE:
+        choice = choice_at(key->choices, *(const int *)field, &length);
+        ASSERT(choice != NULL);
+        snprintf(out, size, "%.*s", (int)length, choice);
+        return;
+    }
+    ASSERT(!"a config_type");
+}
+
+static bool same_section(const struct config_key *a, const struct config_key *b)
+{
+    size_t length = strcspn(a->name, ".");
+    return strcspn(b->name, ".") == length && memcmp(a->name, b->name, length) == 0;
+}
+
+static bool opens_section(const struct config_key *keys, size_t i)
+{
+    for (size_t j = 0; j < i; j++)
+        if (same_section(&keys[j], &keys[i]))
+            return false;
+    return true;
+}
+
+static void write_section(const struct config_key *keys, size_t n, size_t first, const void *target, FILE *f)
+{
+    fprintf(f, "%s[%.*s]\n", first > 0 ? "\n" : "", (int)strcspn(keys[first].name, "."), keys[first].name);
+    for (size_t i = first; i < n; i++) {
+        char value[CONFIG_VALUE_MAX];
+        if (!same_section(&keys[first], &keys[i]))
+            continue;
+        config_value(&keys[i], target, value, sizeof value);
+        fprintf(f, "%s = %s\n", key_part(keys[i].name), value);
+    }
+}
+
+void config_write(const struct config_key *keys, size_t n, const void *target, FILE *f)
+{
+    for (size_t i = 0; i < n; i++)
+        if (opens_section(keys, i))
+            write_section(keys, n, i, target, f);
+}
