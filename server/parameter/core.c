@@ -29,7 +29,7 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
     c->hash = run_config_hash(config);
     c->generation = generation;
     c->schedule = schedule_from_config(config);
-    int rc = leases_new((uint32_t)config->run.slots, (uint64_t)config->net.lease_ms * 1000, &c->leases);
+    int rc = leases_new((uint32_t)config->run.slots, (uint64_t)config->net.lease_ms, &c->leases);
     if (rc == 0)
         rc = workers_new(&c->workers);
     if (rc != 0)
@@ -118,7 +118,7 @@ int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *
         return parameter_core_stop(c, now, out);
     log_info("event=draining step=%" PRIu64 " missing=%u", c->step, gradients_missing(c->gradients));
     c->phase = PHASE_DRAINING;
-    c->drain_until = now + PARAMETER_DRAIN_US;
+    c->drain_until = now + PARAMETER_DRAIN_MS;
     return c->failed;
 }
 
@@ -147,7 +147,7 @@ bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_sta
     return c->failed == 0;
 }
 
-bool parameter_core_take_report(struct parameter_core *c, struct report *out)
+bool parameter_core_take_report(struct parameter_core *c, struct step_report *out)
 {
     bool due = c->report_due;
     c->report_due = false;

@@ -27,12 +27,12 @@
 #include <stdint.h>
 #include "proto/msg.h"
 #include "proto/run_config.h"
-#include "server/parameter/report.h"
+#include "server/parameter/step_report.h"
 #include "server/parameter/weights_file.h"
 
 enum {
     PARAMETER_TIMER_MS = 100,              /* on_timer is called about this often */
-    PARAMETER_DRAIN_US = 20 * 1000000,     /* a drain waits this long for the current step */
+    PARAMETER_DRAIN_MS = 20000,            /* a drain waits this long for the current step */
     PARAMETER_TOTAL_STEPS_MAX = 1000000000 /* as run.steps allows */
 };
 
@@ -44,7 +44,7 @@ void parameter_core_free(struct parameter_core **c);
 /* Continues from a checkpoint; before any message. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state);
 
-/* 0, or ERR_MEMORY: then the core must not be used any further. now: microseconds of a monotonic clock. */
+/* 0, or ERR_MEMORY: then the core must not be used any further. now: milliseconds of a monotonic clock. */
 int parameter_core_on_message(struct parameter_core *c, uint64_t now, const struct peer *from, struct msg *m,
                               struct outbox *out);
 int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbox *out);
@@ -61,7 +61,7 @@ int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *o
 
 /* A snapshot that should be written, at most one per call of the above. The caller finishes it. */
 bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_state *out);
-bool parameter_core_take_report(struct parameter_core *c, struct report *out);
+bool parameter_core_take_report(struct parameter_core *c, struct step_report *out);
 
 bool parameter_core_stopped(const struct parameter_core *c);
 bool parameter_core_finished(const struct parameter_core *c); /* stopped because step T is reached */

@@ -26,10 +26,10 @@ struct parameter_core {
     enum phase phase;
     enum stop_code stop_code; /* of PHASE_STOPPED */
     uint64_t drain_until;     /* of PHASE_DRAINING */
-    struct report_counters counters;
-    struct report report; /* the newest */
+    struct step_report_counters counters;
+    struct step_report report; /* the newest */
     bool report_due, checkpoint_due;
-    uint64_t window_us, window_step; /* start of the time that the next report covers; 0 before the first lease */
+    uint64_t window_ms, window_step; /* start of the time that the next report covers; 0 before the first lease */
     int failed;                      /* ERR_MEMORY once memory ran out in the middle of a turn */
 };
 

@@ -142,8 +142,8 @@ void core_answer_wishes(struct turn *t)
     if (!c->ready || c->schedule.steps == 0)
         return;
     while (leases_grant(c->leases, t->now, &id, &slot)) {
-        if (c->window_us == 0)
-            c->window_us = t->now;
+        if (c->window_ms == 0)
+            c->window_ms = t->now;
         send_lease(t, wisher(c, id), slot);
     }
 }
@@ -159,9 +159,9 @@ void core_drop_worker(struct parameter_core *c, const struct worker *w, const ch
 static void make_report(struct turn *t, const struct contribution *sum, double norm)
 {
     struct parameter_core *c = t->core;
-    double seconds = (double)(t->now - c->window_us) * 1e-6, steps = (double)(c->step - c->window_step);
+    double seconds = (double)(t->now - c->window_ms) * 1e-3, steps = (double)(c->step - c->window_step);
     double step_images = (double)(c->config->run.slots * c->config->run.slot_size);
-    c->report = (struct report){
+    c->report = (struct step_report){
         .step = c->step,
         .epoch = c->config->run.steps > 0 ? -1.0
                                           : (double)c->step * (double)c->config->run.epochs / (double)c->schedule.steps,
@@ -173,12 +173,12 @@ static void make_report(struct turn *t, const struct contribution *sum, double n
         .workers = (double)workers_count(c->workers),
         .counters = c->counters,
     };
-    report_set_metrics(&c->report, sum->metrics, (double)c->config->run.slots);
+    step_report_set_metrics(&c->report, sum->metrics, (double)c->config->run.slots);
     c->report_due = true;
-    c->window_us = t->now;
+    c->window_ms = t->now;
     c->window_step = c->step;
     struct msg m = core_begin(c, MSG_METRICS);
-    report_to_msg(&c->report, &m);
+    step_report_to_msg(&c->report, &m);
     publish(t, "metrics", &m);
 }
 

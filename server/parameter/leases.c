@@ -20,21 +20,21 @@ struct wish {
 };
 
 struct leases {
-    uint64_t duration_us;
+    uint64_t duration_ms;
     struct wish wishes[LEASES_PARKED_MAX]; /* [0] has the next turn */
     size_t wish_count;
     uint32_t slots;
     struct lease table[]; /* (slots) */
 };
 
-int leases_new(uint32_t slots, uint64_t duration_us, struct leases **out)
+int leases_new(uint32_t slots, uint64_t duration_ms, struct leases **out)
 {
     ASSERT(slots > 0);
     struct leases *l = calloc(1, sizeof *l + slots * sizeof l->table[0]);
     if (l == NULL)
         return ERR_MEMORY;
     l->slots = slots;
-    l->duration_us = duration_us;
+    l->duration_ms = duration_ms;
     *out = l;
     return 0;
 }
@@ -120,7 +120,7 @@ bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *sl
         return false;
     *worker = l->wishes[0].worker;
     *slot = i;
-    l->table[i] = (struct lease){SLOT_LEASED, *worker, now + l->duration_us};
+    l->table[i] = (struct lease){SLOT_LEASED, *worker, now + l->duration_ms};
     end_turn(l);
     return true;
 }

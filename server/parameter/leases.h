@@ -1,5 +1,5 @@
 /* Who computes which slot of the current step, and until when. Slots are free, leased or done; wishes wait in a queue,
- * in order of arrival, until slots are there: granting is pushing. Time is in microseconds of any monotonic clock. */
+ * in order of arrival, until slots are there: granting is pushing. Time is in milliseconds of any monotonic clock. */
 #ifndef DECANT_SERVER_PARAMETER_LEASES_H
 #define DECANT_SERVER_PARAMETER_LEASES_H
 
@@ -14,7 +14,7 @@ enum {
 
 struct leases;
 
-int leases_new(uint32_t slots, uint64_t duration_us, struct leases **out); /* 0 or ERR_MEMORY */
+int leases_new(uint32_t slots, uint64_t duration_ms, struct leases **out); /* 0 or ERR_MEMORY */
 void leases_free(struct leases **l);
 
 void leases_restart(struct leases *l);                             /* a new step: every slot is free; wishes stay */

@@ -45,7 +45,7 @@ struct worker *workers_touch(struct workers *w, uint64_t id, const struct peer *
         *known = (struct worker){.id = id};
     }
     known->peer = *from;
-    known->seen_us = now;
+    known->seen_ms = now;
     return known;
 }
 
@@ -65,7 +65,7 @@ static void remove_at(struct workers *w, size_t i)
 bool workers_take_silent(struct workers *w, uint64_t now, struct worker *out)
 {
     for (size_t i = 0; i < w->count; i++)
-        if (now - w->table[i].seen_us >= WORKERS_SILENCE_US) {
+        if (now - w->table[i].seen_ms >= WORKERS_SILENCE_MS) {
             *out = w->table[i];
             remove_at(w, i);
             return true;

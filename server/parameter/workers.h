@@ -9,15 +9,15 @@
 #include "proto/msg.h"
 
 enum {
-    WORKERS_MAX = 1024,               /* ten times the largest cluster that slots of one step could feed */
-    WORKERS_SILENCE_US = 10 * 1000000 /* ten missed heartbeats: gone */
+    WORKERS_MAX = 1024,        /* ten times the largest cluster that slots of one step could feed */
+    WORKERS_SILENCE_MS = 10000 /* ten missed heartbeats: gone */
 };
 
 struct worker {
     uint64_t id;
     struct peer peer;    /* where its last message came from */
     char host[64];       /* "host:pid" of its HELLO, printable; "" before */
-    uint64_t seen_us;    /* its last message */
+    uint64_t seen_ms;    /* its last message */
     uint64_t slots_done; /* slots that it contributed */
 };
 

@@ -1,5 +1,5 @@
 /* One table of names serves both forms. */
-#include "server/parameter/report.h"
+#include "server/parameter/step_report.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -7,53 +7,53 @@
 
 struct field {
     const char *name;
-    size_t offset; /* of a double in struct report */
+    size_t offset; /* of a double in struct step_report */
 };
 
 static const struct field fields[] = {
-    {"epoch", offsetof(struct report, epoch)},
-    {"loss", offsetof(struct report, loss)},
-    {"consistency", offsetof(struct report, consistency)},
-    {"entropy", offsetof(struct report, entropy)},
-    {"lr", offsetof(struct report, lr)},
-    {"ema", offsetof(struct report, ema)},
-    {"grad_norm", offsetof(struct report, grad_norm)},
-    {"images_per_s", offsetof(struct report, images_per_s)},
-    {"step_ms", offsetof(struct report, step_ms)},
-    {"workers", offsetof(struct report, workers)},
-    {"augment_share", offsetof(struct report, augment)},
-    {"forward_share", offsetof(struct report, forward)},
-    {"backward_share", offsetof(struct report, backward)},
-    {"estep_share", offsetof(struct report, estep)},
+    {"epoch", offsetof(struct step_report, epoch)},
+    {"loss", offsetof(struct step_report, loss)},
+    {"consistency", offsetof(struct step_report, consistency)},
+    {"entropy", offsetof(struct step_report, entropy)},
+    {"lr", offsetof(struct step_report, lr)},
+    {"ema", offsetof(struct step_report, ema)},
+    {"grad_norm", offsetof(struct step_report, grad_norm)},
+    {"images_per_s", offsetof(struct step_report, images_per_s)},
+    {"step_ms", offsetof(struct step_report, step_ms)},
+    {"workers", offsetof(struct step_report, workers)},
+    {"augment_share", offsetof(struct step_report, augment)},
+    {"forward_share", offsetof(struct step_report, forward)},
+    {"backward_share", offsetof(struct step_report, backward)},
+    {"estep_share", offsetof(struct step_report, estep)},
 };
 
 static const struct field counters[] = {
-    {"duplicates", offsetof(struct report_counters, duplicates)},
-    {"stale", offsetof(struct report_counters, stale)},
-    {"leases_expired", offsetof(struct report_counters, leases_expired)},
-    {"steps_skipped", offsetof(struct report_counters, steps_skipped)},
+    {"duplicates", offsetof(struct step_report_counters, duplicates)},
+    {"stale", offsetof(struct step_report_counters, stale)},
+    {"leases_expired", offsetof(struct step_report_counters, leases_expired)},
+    {"steps_skipped", offsetof(struct step_report_counters, steps_skipped)},
 };
 
 enum { FIELDS = sizeof fields / sizeof fields[0], COUNTERS = sizeof counters / sizeof counters[0] };
 _Static_assert(FIELDS + COUNTERS + 1 <= MSG_SCALARS_MAX, "a report fits into one message");
 
-static double field_value(const struct report *r, size_t i)
+static double field_value(const struct step_report *r, size_t i)
 {
     return *(const double *)(const void *)((const char *)r + fields[i].offset);
 }
 
 /* An unknown epoch is not reported; every other value is. */
-static bool field_known(const struct report *r, size_t i)
+static bool field_known(const struct step_report *r, size_t i)
 {
-    return fields[i].offset != offsetof(struct report, epoch) || r->epoch >= 0.0;
+    return fields[i].offset != offsetof(struct step_report, epoch) || r->epoch >= 0.0;
 }
 
-static uint64_t counter_value(const struct report *r, size_t i)
+static uint64_t counter_value(const struct step_report *r, size_t i)
 {
     return *(const uint64_t *)(const void *)((const char *)&r->counters + counters[i].offset);
 }
 
-static uint64_t refused_total(const struct report *r)
+static uint64_t refused_total(const struct step_report *r)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < REASON_END; i++)
@@ -61,7 +61,7 @@ static uint64_t refused_total(const struct report *r)
     return total;
 }
 
-void report_set_metrics(struct report *r, const double metrics[GRADIENT_METRICS_MAX], double slots)
+void step_report_set_metrics(struct step_report *r, const double metrics[GRADIENT_METRICS_MAX], double slots)
 {
     r->loss = metrics[METRIC_LOSS] / slots;
     r->consistency = metrics[METRIC_CONSISTENCY] / slots;
@@ -77,7 +77,7 @@ void report_set_metrics(struct report *r, const double metrics[GRADIENT_METRICS_
 }
 
 /* Scalars fit by the assertion above, so that adding cannot fail. */
-void report_to_msg(const struct report *r, struct msg *m)
+void step_report_to_msg(const struct step_report *r, struct msg *m)
 {
     m->step = r->step;
     for (size_t i = 0; i < FIELDS; i++)
@@ -90,7 +90,7 @@ void report_to_msg(const struct report *r, struct msg *m)
         msg_add_scalar(m, "refused", (double)refused_total(r));
 }
 
-static json_t *refused_to_json(const struct report *r)
+static json_t *refused_to_json(const struct step_report *r)
 {
     json_t *object = json_object();
     for (unsigned i = 0; i < REASON_END; i++)
@@ -99,7 +99,7 @@ static json_t *refused_to_json(const struct report *r)
     return object;
 }
 
-char *report_to_json(const struct report *r)
+char *step_report_to_json(const struct step_report *r)
 {
     json_t *object = json_object();
     json_object_set_new(object, "step", json_integer((json_int_t)r->step));

@@ -1,14 +1,14 @@
 /* What the parameter server tells about a step: as a METRICS message for subscribers and as a JSON line for the metrics
  * file. Both carry the same names. */
-#ifndef DECANT_SERVER_PARAMETER_REPORT_H
-#define DECANT_SERVER_PARAMETER_REPORT_H
+#ifndef DECANT_SERVER_PARAMETER_STEP_REPORT_H
+#define DECANT_SERVER_PARAMETER_STEP_REPORT_H
 
 #include <stdint.h>
 #include "proto/msg.h"
 #include "server/parameter/gradients.h"
 
 /* Positions in a gradient's "metrics" tensor. */
-enum report_metric {
+enum step_report_metric {
     METRIC_LOSS,
     METRIC_CONSISTENCY,
     METRIC_ENTROPY,
@@ -20,7 +20,7 @@ enum report_metric {
 };
 
 /* Since the start of the process. Those that are 0 are not reported. */
-struct report_counters {
+struct step_report_counters {
     uint64_t duplicates;          /* contributions that were already held */
     uint64_t stale;               /* contributions whose step was over */
     uint64_t leases_expired;      /* by time, or because the worker went away */
@@ -28,7 +28,7 @@ struct report_counters {
     uint64_t refused[REASON_END]; /* messages answered with ERROR, by reason */
 };
 
-struct report {
+struct step_report {
     uint64_t step;                            /* steps completed, the newest of which the values are of */
     double epoch;                             /* passes over the data so far; negative when unknown */
     double loss, consistency, entropy;        /* means over slots */
@@ -36,14 +36,15 @@ struct report {
     double lr, ema, grad_norm;                /* of the step; the norm before clipping */
     double images_per_s, step_ms;             /* over the steps since the report before */
     double workers;                           /* live */
-    struct report_counters counters;
+    struct step_report_counters counters;
 };
 
 /* Means and shares, from sums over `slots` slots. */
-void report_set_metrics(struct report *r, const double metrics[GRADIENT_METRICS_MAX], double slots);
-void report_to_msg(const struct report *r, struct msg *m); /* step and scalars of an initialised METRICS message */
+void step_report_set_metrics(struct step_report *r, const double metrics[GRADIENT_METRICS_MAX], double slots);
+void step_report_to_msg(const struct step_report *r,
+                        struct msg *m); /* step and scalars of an initialised METRICS message */
 /* One JSON object without a newline, or NULL when out of memory; free() it. Values that JSON cannot say are left out.
  */
-char *report_to_json(const struct report *r);
+char *step_report_to_json(const struct step_report *r);
 
 #endif

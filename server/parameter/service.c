@@ -1,0 +1,296 @@
+/* Everything happens in turns: bytes or time go into the core, what it says goes out, and what is due is picked up. */
+#include "server/parameter/service.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+#include "common/files.h"
+#include "common/log.h"
+#include "common/net.h"
+#include "server/parameter/checkpoint_writer.h"
+#include "server/parameter/checkpoints.h"
+#include "server/parameter/core.h"
+
+struct service {
+    const struct run_config *config;
+    uint64_t generation;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    uv_signal_t terminate, interrupt;
+    struct net *net;
+    struct net_socket *requests, *publications;
+    struct parameter_core *core;
+    struct outbox outbox;
+    struct checkpoint_writer writer;
+    FILE *metrics;       /* NULL after a failed write: metrics are an observer */
+    unsigned signals;    /* SIGTERM and SIGINT so far */
+    uint64_t stopped_ms; /* when the core stopped; 0 before */
+    bool closing;
+    struct error error; /* why the run ends early */
+};
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+/* ---- out ---- */
+
+static int send_item(struct service *s, const struct outbox_item *item)
+{
+    bool to_peer = item->kind == OUT_PEER;
+    struct buf *frames[NET_FRAMES_MAX];
+    size_t n = 0;
+    int rc = msg_encode(&item->msg, frames + 1, &n);
+    if (rc != 0)
+        return rc;
+    frames[0] = to_peer ? buf_copy(item->peer.id, item->peer.size) : buf_copy(item->topic, strlen(item->topic));
+    rc = frames[0] ? net_send(to_peer ? s->requests : s->publications, frames, n + 1) : ERR_MEMORY;
+    for (size_t i = 0; i <= n; i++)
+        buf_unref(&frames[i]);
+    return rc;
+}
+
+static void send_all(struct service *s)
+{
+    for (size_t i = 0; i < s->outbox.count; i++) {
+        const struct outbox_item *item = &s->outbox.items[i];
+        int rc = send_item(s, item);
+        if (rc == 0)
+            continue;
+        log_debug("event=undelivered type=%s error=%s", msg_type_name(item->msg.type), error_name(rc));
+        parameter_core_on_undelivered(s->core, item);
+    }
+    outbox_clear(&s->outbox);
+}
+
+static void write_report(struct service *s, const struct step_report *r)
+{
+    char *line = step_report_to_json(r);
+    bool written = line && s->metrics && fprintf(s->metrics, "%s\n", line) > 0 && fflush(s->metrics) == 0;
+    free(line);
+    log_info("event=step step=%" PRIu64 " loss=%.5g grad_norm=%.4g lr=%.4g step_ms=%.4g images_per_s=%.4g workers=%.0f",
+             r->step, r->loss, r->grad_norm, r->lr, r->step_ms, r->images_per_s, r->workers);
+    if (written || s->metrics == NULL)
+        return;
+    log_error("event=metrics_lost hint=\"could not write to metrics-parameter.jsonl; no more metrics there\"");
+    fclose(s->metrics);
+    s->metrics = NULL;
+}
+
+/* ---- the end ---- */
+
+static void close_all(struct service *s)
+{
+    s->closing = true;
+    net_close(&s->requests);
+    net_close(&s->publications);
+    uv_close((uv_handle_t *)&s->timer, NULL);
+    uv_close((uv_handle_t *)&s->terminate, NULL);
+    uv_close((uv_handle_t *)&s->interrupt, NULL);
+}
+
+/* Everybody has heard that it is over, or has had the time to. */
+static bool heard(const struct service *s)
+{
+    uint64_t waited = now_ms() - s->stopped_ms;
+    if (s->signals >= 2)
+        return true;
+    if (parameter_core_finished(s->core))
+        return parameter_core_workers(s->core) == 0 || waited >= PARAMETER_FAREWELL_MS;
+    return waited >= PARAMETER_LINGER_MS;
+}
+
+static void leave_when_done(struct service *s)
+{
+    if (s->closing || !parameter_core_stopped(s->core))
+        return;
+    if (s->stopped_ms == 0)
+        s->stopped_ms = now_ms();
+    if (!checkpoint_writer_idle(&s->writer) || !heard(s))
+        return;
+    if (checkpoint_writer_result(&s->writer) != 0)
+        s->error = s->writer.error;
+    close_all(s);
+}
+
+/* Ends every turn. rc: what the core said. */
+static void finish_turn(struct service *s, int rc)
+{
+    struct encoder_state state;
+    struct step_report report;
+    send_all(s);
+    if (parameter_core_take_checkpoint(s->core, &state))
+        checkpoint_writer_submit(&s->writer, &state);
+    if (parameter_core_take_report(s->core, &report))
+        write_report(s, &report);
+    if (rc != 0 && !s->closing) {
+        error_set(&s->error, rc, "the core failed at step %" PRIu64 ": %s; resume from the newest checkpoint",
+                  parameter_core_step(s->core), error_name(rc));
+        close_all(s);
+    }
+    leave_when_done(s);
+}
+
+/* ---- in ---- */
+
+/* The frames are let go before the core sees the message, so that a gradient has one owner and is added up in place. */
+static void on_request(void *arg, struct buf **frames, size_t n)
+{
+    struct service *s = arg;
+    struct peer from = {0};
+    struct msg m;
+    struct error detail = {0};
+    enum reason why = 0;
+    if (s->closing || n < 2 || frames[0]->size == 0 || frames[0]->size > PEER_ID_MAX)
+        return;
+    from.size = (uint8_t)frames[0]->size;
+    memcpy(from.id, frames[0]->data, from.size);
+    int rc = msg_decode(frames + 1, n - 1, &m, &why, &detail);
+    for (size_t i = 1; i < n; i++)
+        buf_unref(&frames[i]);
+    if (rc == 0)
+        rc = parameter_core_on_message(s->core, now_ms(), &from, &m, &s->outbox);
+    else
+        rc = parameter_core_on_undecodable(s->core, &from, &m, why, detail.text, &s->outbox);
+    msg_fini(&m);
+    finish_turn(s, rc);
+}
+
+/* Subscriptions need no answer: a newcomer asks for the weights. */
+static void on_subscription(void *arg, struct buf **frames, size_t n)
+{
+    (void)arg;
+    (void)frames;
+    (void)n;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct service *s = timer->data;
+    finish_turn(s, parameter_core_on_timer(s->core, now_ms(), &s->outbox));
+}
+
+/* The first signal drains; the second drops the partial step. */
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct service *s = handle->data;
+    s->signals++;
+    log_info("event=signal number=%d count=%u", number, s->signals);
+    int rc = s->signals == 1 ? parameter_core_drain(s->core, now_ms(), &s->outbox)
+                             : parameter_core_stop(s->core, now_ms(), &s->outbox);
+    finish_turn(s, rc);
+}
+
+static void on_checkpoint_idle(void *arg)
+{
+    leave_when_done(arg);
+}
+
+/* ---- start ---- */
+
+static int resume_core(struct service *s, struct error *e)
+{
+    struct encoder_state state;
+    int rc = encoder_checkpoint_resume(s->config, &state, e);
+    if (rc == ERR_NOT_FOUND) {
+        log_warn("event=resume_from_nothing cause=\"%s\"", e->text);
+        return 0;
+    }
+    if (rc != 0)
+        return rc;
+    log_info("event=resumed step=%" PRIu64 " total_steps=%" PRIu64, state.step, state.total_steps);
+    rc = parameter_core_resume(s->core, &state);
+    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
+}
+
+/* A fresh run starts a fresh file; a resumed one goes on in the old, where the last line of a step counts. */
+static int open_metrics(struct service *s, bool resume, struct error *e)
+{
+    char path[1280];
+    if (path_format(path, sizeof path, "%s/metrics-parameter.jsonl", s->config->run.out) != 0)
+        return error_set(e, ERR_RANGE, "run.out = %s: the path is too long", s->config->run.out);
+    s->metrics = fopen(path, resume ? "a" : "w");
+    return s->metrics ? 0 : error_set(e, ERR_IO, "open %s: %s", path, strerror(errno));
+}
+
+static int open_state(struct service *s, bool resume, struct error *e)
+{
+    int rc = parameter_generation_raise(s->config->run.out, &s->generation, e);
+    if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
+        error_set(e, rc, "out of memory");
+    if (rc == 0 && resume)
+        rc = resume_core(s, e);
+    return rc == 0 ? open_metrics(s, resume, e) : rc;
+}
+
+static int open_sockets(struct service *s, struct error *e)
+{
+    struct net_options requests = {
+        .role = NET_ROUTER, .endpoint = s->config->net.parameter, .message_bytes_max = PARAMETER_MESSAGE_BYTES_MAX};
+    struct net_options publications = {.role = NET_XPUB,
+                                       .endpoint = s->config->net.parameter_publish,
+                                       .message_bytes_max = MSG_HEADER_MAX,
+                                       .hwm = PARAMETER_PUBLISH_HWM};
+    int rc = net_new(&s->net, e);
+    if (rc == 0)
+        rc = net_open(s->net, &s->loop, &requests, on_request, s, &s->requests, e);
+    if (rc == 0)
+        rc = net_open(s->net, &s->loop, &publications, on_subscription, s, &s->publications, e);
+    if (rc == 0)
+        log_info("event=listening requests=%s publications=%s generation=%" PRIu64 " step=%" PRIu64,
+                 net_endpoint(s->requests), net_endpoint(s->publications), s->generation, parameter_core_step(s->core));
+    return rc;
+}
+
+/* Handles on a fresh loop: their initialisation cannot fail, but for signals, which take a pipe. */
+static int start_handles(struct service *s, struct error *e)
+{
+    uv_timer_init(&s->loop, &s->timer);
+    int rc = uv_signal_init(&s->loop, &s->terminate);
+    if (rc == 0)
+        rc = uv_signal_init(&s->loop, &s->interrupt);
+    ASSERT(rc == 0);
+    s->timer.data = s->terminate.data = s->interrupt.data = s;
+    rc = uv_timer_start(&s->timer, on_timer, PARAMETER_TIMER_MS, PARAMETER_TIMER_MS);
+    if (rc == 0)
+        rc = uv_signal_start(&s->terminate, on_signal, SIGTERM);
+    if (rc == 0)
+        rc = uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    return rc == 0 ? 0 : error_set(e, ERR_IO, "signals: %s", uv_strerror(rc));
+}
+
+static void release_all(struct service *s)
+{
+    if (s->metrics != NULL)
+        fclose(s->metrics);
+    parameter_core_free(&s->core);
+    outbox_fini(&s->outbox);
+    net_free(&s->net);
+}
+
+int parameter_service_run(const struct run_config *config, bool resume, struct error *e)
+{
+    struct service s = {.config = config};
+    int rc = uv_loop_init(&s.loop);
+    if (rc != 0)
+        return error_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));
+    checkpoint_writer_init(&s.writer, &s.loop, config, on_checkpoint_idle, &s);
+    rc = start_handles(&s, e);
+    if (rc == 0)
+        rc = open_state(&s, resume, e);
+    if (rc == 0)
+        rc = open_sockets(&s, e);
+    if (rc != 0)
+        close_all(&s);
+    uv_run(&s.loop, UV_RUN_DEFAULT);
+    release_all(&s);
+    uv_loop_close(&s.loop);
+    if (rc == 0 && s.error.code != 0)
+        rc = error_set(e, s.error.code, "%s", s.error.text);
+    return rc;
+}
