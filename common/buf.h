@@ -17,7 +17,8 @@ struct buf {
 
 struct buf *buf_new(size_t size);                    /* uninitialised, one reference; NULL when out of memory */
 struct buf *buf_copy(const void *data, size_t size); /* a private copy of data */
-/* Takes over memory owned elsewhere: release(data, hint) is called with the last reference. */
+/* Takes over memory owned elsewhere: release(data, hint) is called with the last reference. NULL when out of memory:
+ * the data stays the caller's then. */
 struct buf *buf_wrap(void *data, size_t size, void (*release)(void *data, void *hint), void *hint);
 struct buf *buf_ref(struct buf *b); /* one more reference; NULL-safe; returns b */
 void buf_unref(struct buf **b);     /* drops one and nulls *b; NULL-safe */

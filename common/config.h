@@ -1,6 +1,6 @@
-/* Generic configuration reader: INI file < environment (DECANT_SECTION_KEY) < flags (--set section.key=value), against a
- * table of known keys. Unknown keys, bad values and duplicates are errors that name file:line (or the variable, or the
- * flag), the value, the allowed range, and for unknown keys the nearest known one. */
+/* Generic configuration reader: INI file < environment (DECANT_SECTION_KEY) < flags (--set section.key=value), against
+ * a table of known keys. Unknown keys, bad values and duplicates are errors that name file:line (or the variable, or
+ * the flag), the value, the allowed range, and for unknown keys the nearest known one. */
 #ifndef DECANT_COMMON_CONFIG_H
 #define DECANT_COMMON_CONFIG_H
 
@@ -12,26 +12,31 @@
 enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE };
 
 struct config_key {
-    const char *name;      /* "section.key" */
+    const char *name; /* "section.key" */
     enum config_type type;
-    size_t offset;         /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index) */
-    size_t size;           /* of a string field, with its NUL */
-    const char *initial;   /* default, as text */
-    double min, max;       /* of INT and FLOAT */
-    const char *choices;   /* "a|b|c" of CHOICE */
-    const char *help;      /* one sentence with unit */
+    size_t offset;       /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index) */
+    size_t size;         /* of a string field, with its NUL */
+    const char *initial; /* default, as text */
+    double min, max;     /* of INT and FLOAT */
+    const char *choices; /* "a|b|c" of CHOICE */
+    const char *help;    /* one sentence with unit */
 };
 
 /* Applies defaults to target. Aborts on a table that is wrong (programmer error). */
 void config_defaults(const struct config_key *keys, size_t n, void *target);
+/* ';' or '#' at the start of a line or after a blank begins a comment. ERR_NOT_FOUND, ERR_IO, ERR_CONFIG. */
 int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e);
+/* A variable whose SECTION is not in the table is someone else's and ignored; an unknown KEY of a known one is an
+ * error. */
 int config_environment(const struct config_key *keys, size_t n, void *target, char **environ, struct error *e);
 /* One assignment "section.key=value"; origin names it in messages ("--set"). */
 int config_assign(const struct config_key *keys, size_t n, void *target, const char *assignment, const char *origin,
                   struct error *e);
-/* The value of a key as canonical text (floats with %.9g). Writes at most size bytes. */
+/* The value of a key as canonical text (floats with the fewest digits, at least nine, that read back the same). Writes
+ * at most size bytes. */
 void config_value(const struct config_key *key, const void *target, char *out, size_t size);
-/* Every key, grouped by section, as an INI file that reads back to the same values. */
+/* Every key, grouped by section, as an INI file that reads back to the same values (as long as no value comes near the
+ * 200 bytes that a line of a file may have). */
 void config_write(const struct config_key *keys, size_t n, const void *target, FILE *f);
 
 #endif

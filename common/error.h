@@ -5,15 +5,15 @@
 
 enum err_code {
     ERR_OK = 0,
-    ERR_MEMORY = -1,   /* allocation failed */
-    ERR_IO = -2,       /* file or socket operation failed; text carries strerror */
-    ERR_FORMAT = -3,   /* bytes that are not what they claim to be */
-    ERR_CONFIG = -4,   /* configuration key or value; text carries file:line */
-    ERR_RANGE = -5,    /* a value outside its documented limits */
+    ERR_MEMORY = -1, /* allocation failed */
+    ERR_IO = -2,     /* file or socket operation failed; text carries strerror */
+    ERR_FORMAT = -3, /* bytes that are not what they claim to be */
+    ERR_CONFIG = -4, /* configuration key or value; text carries file:line */
+    ERR_RANGE = -5,  /* a value outside its documented limits */
     ERR_NOT_FOUND = -6,
-    ERR_AGAIN = -7,    /* would block; try later */
-    ERR_STATE = -8,    /* legal message or call at the wrong time */
-    ERR_CLOSED = -9,   /* peer or handle is gone */
+    ERR_AGAIN = -7,  /* would block; try later */
+    ERR_STATE = -8,  /* legal message or call at the wrong time */
+    ERR_CLOSED = -9, /* peer or handle is gone */
 };
 
 struct error {

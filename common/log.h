@@ -1,12 +1,13 @@
 /* Logger: one logfmt line per event to stderr, e.g.
  *   2026-11-23T22:10:05.123Z info parameter event=step_done step=120 loss=3.1
- * The only global state of the project: level, process name. Thread-safe (one write(2) per line). */
+ * The only global state of the project: level, process name. Thread-safe (one write(2) per line) once log_init, if
+ * called, has returned. Control characters in the text become blanks; lines over 2 KiB are cut. */
 #ifndef DECANT_COMMON_LOG_H
 #define DECANT_COMMON_LOG_H
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-void log_init(const char *process, enum log_level level); /* process: static string, e.g. "prototype" */
+void log_init(const char *process, enum log_level level);   /* process: static string, e.g. "prototype" */
 int log_level_parse(const char *text, enum log_level *out); /* 0 or ERR_RANGE */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

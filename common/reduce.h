@@ -24,17 +24,19 @@ struct reduce_ops {
     void *context;
 };
 
-int reduce_new(uint32_t slots, struct reduce_ops ops, struct reduce **out); /* 0 or ERR_RANGE / ERR_MEMORY */
+int reduce_new(uint32_t slots, struct reduce_ops ops, struct reduce **out); /* slots 1..2^20; ERR_RANGE, ERR_MEMORY */
 void reduce_free(struct reduce **r);                                        /* drops held values */
 void reduce_reset(struct reduce *r);                                        /* drops held values, starts empty */
 
-/* True when [slot, slot+count) is a node of the tree: count a power of two aligned at slot, or the ragged right edge. */
+/* True when [slot, slot+count) is a node of the tree: count a power of two aligned at slot, or the ragged right edge.
+ */
 bool reduce_is_node(const struct reduce *r, uint32_t slot, uint32_t count);
 bool reduce_has(const struct reduce *r, uint32_t slot); /* slot is already covered */
 uint32_t reduce_missing(const struct reduce *r);        /* slots not yet covered */
 
 /* Takes ownership of value for slots [slot, slot+count) and adds upward as far as siblings allow.
- * 0; ERR_RANGE when it is not a node; ERR_STATE when any of its slots is already covered (value is dropped then). */
+ * 0; ERR_RANGE when it is not a node; ERR_STATE when any of its slots is already covered. On both errors value has been
+ * dropped. */
 int reduce_put(struct reduce *r, uint32_t slot, uint32_t count, void *value);
 /* The root once nothing is missing; ownership passes to the caller and the tree is empty again. NULL before that. */
 void *reduce_take(struct reduce *r);

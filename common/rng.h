@@ -19,12 +19,13 @@ struct rng {
 /* The raw bijection, for tests against the published vectors. */
 void philox4x32_10(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* All bits of seed, purpose, a, b, c take part (the 64-bit values are mixed into key and counter words). */
+/* All bits of seed, purpose, a, b, c take part (the 64-bit values are mixed into key and counter words). A stream
+ * repeats after 2^34 words. */
 void rng_open(struct rng *r, uint64_t seed, enum rng_purpose purpose, uint64_t a, uint64_t b, uint64_t c);
 uint32_t rng_u32(struct rng *r);
-uint32_t rng_below(struct rng *r, uint32_t n); /* uniform in [0, n), unbiased, n > 0 */
-float rng_uniform(struct rng *r);              /* [0, 1), 24 bits */
-double rng_normal(struct rng *r);              /* N(0,1), Box-Muller */
+uint32_t rng_below(struct rng *r, uint32_t n);              /* uniform in [0, n), unbiased, n > 0 */
+float rng_uniform(struct rng *r);                           /* [0, 1), 24 bits */
+double rng_normal(struct rng *r);                           /* N(0,1), Box-Muller */
 void rng_shuffle(struct rng *r, uint32_t *items, size_t n); /* Fisher-Yates */
 
 /* Keyed permutation of [0, n): element i of the order of `epoch`. Feistel network with cycle walking: no table, so any

@@ -19,17 +19,18 @@ void compute_thread_init(void);
  * depend on the number of threads. */
 void blas_single_threaded(void);
 
-void vec_add(float *restrict y, const float *restrict x, size_t n);            /* y += x */
-void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n);  /* y += a x */
+void vec_add(float *restrict y, const float *restrict x, size_t n);           /* y += x */
+void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n); /* y += a x */
 void vec_scale(float *x, float a, size_t n);
-double vec_sum_squares(const float *x, size_t n);                              /* accumulated in double, fixed order */
+double vec_sum_squares(const float *x, size_t n); /* accumulated in double, fixed order */
 float vec_dot(const float *restrict x, const float *restrict y, size_t n);
 bool vec_all_finite(const float *x, size_t n);
 bool vec_all_finite_f64(const double *x, size_t n);
 /* Rows of x (R,D) divided by max(|row|, 1e-12); norms (R), when not NULL, receives |row|. */
 void vec_normalise_rows(float *x, size_t R, size_t D, float *norms);
-/* x_i = exp(x_i - shift) for i < n, values under exp(-87) become 0; returns the sum. Relative error <= 2e-7. */
+/* x_i = exp(x_i - shift) for i < n; returns the sum. Differences under -87 give 0, NaN stays NaN, from 88.38 on
+ * infinity. Relative error <= 2e-7 of the exponential of the rounded difference. */
 float vec_exp_shifted(float *x, float shift, size_t n);
-float vec_max(const float *x, size_t n); /* n > 0 */
+float vec_max(const float *x, size_t n); /* n > 0; no NaN among them */
 
 #endif
