@@ -1,6 +1,12 @@
 /* ZeroMQ sockets on a libuv loop. One function creates every socket and sets every option explicitly; one adapter turns
  * the edge-triggered ZMQ_FD into complete multipart messages (uv_poll + uv_prepare/uv_check + uv_idle while events
- * remain, bounded messages per turn). All calls from the loop's thread. */
+ * remain, bounded messages per turn). All calls from the loop's thread.
+ *
+ * What a user may rely on: a DEALER queues up to `hwm` messages while its server is away and sends them when it is
+ * back, so a request may arrive late or, after a lost connection, not at all: ask again. A ROUTER never queues for a
+ * peer that is gone. An XPUB drops for a subscriber that lags by `hwm` messages. A frame above the size limit costs a
+ * remote sender its connection (ZeroMQ drops it and the sender reconnects); a whole message above it is refused and
+ * counted. */
 #ifndef DECANT_COMMON_NET_H
 #define DECANT_COMMON_NET_H
 
@@ -11,16 +17,19 @@
 #include "common/buf.h"
 #include "common/error.h"
 
-enum { NET_FRAMES_MAX = 16 }; /* frames of one multipart message, routing id included; more are refused and counted */
+enum {
+    NET_FRAMES_MAX = 16,     /* of one multipart message, routing id included; more are refused and counted */
+    NET_ZERO_COPY_MIN = 4096 /* bytes from which a frame is passed on instead of copied */
+};
 
 enum net_role { NET_ROUTER, NET_DEALER, NET_XPUB, NET_SUB };
 
 struct net_options {
     enum net_role role;
-    const char *endpoint;       /* ROUTER and XPUB bind, DEALER and SUB connect */
-    int64_t message_bytes_max;  /* ZMQ_MAXMSGSIZE */
-    int hwm;                    /* send and receive high-water mark, messages; 0 means the default of 64 */
-    const char *identity;       /* DEALER: routing id, or NULL for a random one */
+    const char *endpoint;      /* ROUTER and XPUB bind, DEALER and SUB connect */
+    int64_t message_bytes_max; /* of each frame (ZMQ_MAXMSGSIZE) and of all frames of a message together */
+    int hwm;                   /* send and receive high-water mark, messages; 0 means the default of 64 */
+    const char *identity;      /* DEALER: routing id, or NULL for a random one */
 };
 
 struct net; /* one ZeroMQ context */
@@ -38,12 +47,18 @@ int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, 
 /* The endpoint bound to (with the port that the system chose for "tcp://host:*"). */
 const char *net_endpoint(const struct net_socket *s);
 int net_subscribe(struct net_socket *s, const char *topic, struct error *e);
-/* Sends frames without copying those of 4 KiB and more (takes its own references). 0; ERR_AGAIN at the high-water mark or
- * for a peer that is gone (ROUTER); counted. Whole message or nothing. */
+/* Sends n >= 1 frames without copying those of NET_ZERO_COPY_MIN bytes and more: takes its own references, which
+ * ZeroMQ's I/O thread drops, so that `release` of a wrapped buffer may run there. 0; ERR_AGAIN at the high-water mark
+ * or for a peer that is gone (ROUTER); counted. Whole message or nothing. */
 int net_send(struct net_socket *s, struct buf *const *frames, size_t n);
 void net_close(struct net_socket **s); /* closes asynchronously; memory is released on the loop */
 
-struct net_counters { uint64_t received, sent, dropped, oversized, bytes_in, bytes_out; };
+struct net_counters {
+    uint64_t received, sent; /* messages */
+    uint64_t dropped;        /* sends that returned ERR_AGAIN */
+    uint64_t oversized;      /* received messages refused: too many bytes or frames, or no memory for them */
+    uint64_t bytes_in, bytes_out;
+};
 const struct net_counters *net_socket_counters(const struct net_socket *s);
 
 #endif

@@ -1,0 +1,453 @@
+/* ZeroMQ sockets on a libuv loop: the option list, the adapter, sending and receiving.
+ *
+ * The adapter. ZMQ_FD says "look at ZMQ_EVENTS", once, and any send or receive may swallow that hint. So the descriptor
+ * only wakes the loop; whether there is input is asked anew before every poll:
+ *
+ *      prepare   input waiting?  -> start idle, which keeps the poll from blocking
+ *      poll      wakes when ZMQ_FD becomes readable
+ *      check     receives up to TURN_MAX messages
+ *
+ * Closing. The four handles are closed first, the socket with the last of them: libuv must have let go of the
+ * descriptor before ZeroMQ closes it. */
+#include "common/net.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+enum {
+    HWM_DEFAULT = 64,
+    TURN_MAX = 64,   /* messages of one socket before other handles of the loop get their turn */
+    HANDLES = 4,     /* poll, prepare, check, idle */
+    LINGER_MS = 1000 /* for the last answers of a closing process; bounds net_free */
+};
+
+struct net {
+    void *context;
+};
+
+struct net_socket {
+    void *zmq;
+    uv_poll_t poll;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle;
+    unsigned open_handles; /* of the four */
+    bool closing;          /* no callback any more */
+    int64_t message_bytes_max;
+    net_on_message *on_message;
+    void *arg;
+    char endpoint[256];
+    struct net_counters counters;
+};
+
+int net_new(struct net **out, struct error *e)
+{
+    struct net *n = calloc(1, sizeof *n);
+    *out = n;
+    if (!n)
+        return error_set(e, ERR_MEMORY, "net: out of memory");
+    n->context = zmq_ctx_new();
+    if (n->context)
+        return 0;
+    free(n);
+    *out = NULL;
+    return error_set(e, ERR_IO, "net: no ZeroMQ context: %s", zmq_strerror(errno));
+}
+
+void net_free(struct net **n)
+{
+    if (!*n)
+        return;
+    while (zmq_ctx_term((*n)->context) && errno == EINTR)
+        ;
+    free(*n);
+    *n = NULL;
+}
+
+/* ---- options ---- */
+
+struct int_option {
+    int option, value;
+};
+
+static int set_ints(void *zmq, const struct int_option *options, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (zmq_setsockopt(zmq, options[i].option, &options[i].value, sizeof options[i].value))
+            return -1;
+    return 0;
+}
+
+/* Options of every socket, none left to its default. */
+static int set_common(void *zmq, const struct net_options *o)
+{
+    int hwm = o->hwm ? o->hwm : HWM_DEFAULT;
+    const struct int_option options[] = {
+        {ZMQ_LINGER, LINGER_MS},
+        {ZMQ_SNDHWM, hwm},
+        {ZMQ_RCVHWM, hwm},
+        {ZMQ_IMMEDIATE, 0}, /* requests made before the server is up wait for it, up to the high-water mark */
+        {ZMQ_RECONNECT_IVL, 100},
+        {ZMQ_RECONNECT_IVL_MAX, 5000},
+        {ZMQ_CONNECT_TIMEOUT, 5000},
+        {ZMQ_HANDSHAKE_IVL, 10000},
+        {ZMQ_HEARTBEAT_IVL, 2000}, /* finds half-open links that TCP reports after minutes */
+        {ZMQ_HEARTBEAT_TIMEOUT, 10000},
+        {ZMQ_HEARTBEAT_TTL, 10000},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_TCP_KEEPALIVE_IDLE, 30},
+        {ZMQ_TCP_KEEPALIVE_INTVL, 10},
+        {ZMQ_TCP_KEEPALIVE_CNT, 3},
+        {ZMQ_BACKLOG, 1024},
+    };
+    if (set_ints(zmq, options, sizeof options / sizeof options[0]))
+        return -1;
+    return zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &o->message_bytes_max, sizeof o->message_bytes_max);
+}
+
+static int set_role(void *zmq, const struct net_options *o)
+{
+    static const struct int_option router[] = {
+        {ZMQ_ROUTER_MANDATORY, 1}, /* say so when a peer is unknown */
+        {ZMQ_ROUTER_HANDOVER, 0},  /* nobody takes over another's identity */
+    };
+    static const struct int_option xpub[] = {
+        {ZMQ_XPUB_NODROP, 0}, /* a slow subscriber loses messages instead of holding up all */
+        {ZMQ_XPUB_VERBOSE, 0},
+    };
+    switch (o->role) {
+    case NET_ROUTER:
+        return set_ints(zmq, router, 2);
+    case NET_XPUB:
+        return set_ints(zmq, xpub, 2);
+    case NET_DEALER:
+        return o->identity ? zmq_setsockopt(zmq, ZMQ_ROUTING_ID, o->identity, strlen(o->identity)) : 0;
+    case NET_SUB:
+        break;
+    }
+    return 0;
+}
+
+static int attach(struct net_socket *s, const struct net_options *o)
+{
+    bool binds = o->role == NET_ROUTER || o->role == NET_XPUB;
+    size_t size = sizeof s->endpoint;
+    if (strlen(o->endpoint) >= size) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(s->endpoint, o->endpoint);
+    if (!binds)
+        return zmq_connect(s->zmq, o->endpoint);
+    return zmq_bind(s->zmq, o->endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &size) ? -1 : 0;
+}
+
+/* The one place where a ZeroMQ socket is made. */
+static int socket_create(struct net *n, struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    static const int types[] = {
+        [NET_ROUTER] = ZMQ_ROUTER, [NET_DEALER] = ZMQ_DEALER, [NET_XPUB] = ZMQ_XPUB, [NET_SUB] = ZMQ_SUB};
+    s->zmq = zmq_socket(n->context, types[o->role]);
+    if (s->zmq && !set_common(s->zmq, o) && !set_role(s->zmq, o) && !attach(s, o))
+        return 0;
+    return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
+                     o->endpoint, zmq_strerror(errno));
+}
+
+/* ---- receiving ---- */
+
+static void release_received(void *data, void *hint)
+{
+    (void)data;
+    zmq_msg_close(hint);
+    free(hint);
+}
+
+/* A large frame stays where ZeroMQ put it. Consumes msg in every case. */
+static struct buf *hold_frame(zmq_msg_t *msg)
+{
+    zmq_msg_t *held = malloc(sizeof *held);
+    struct buf *b = NULL;
+    if (held) {
+        zmq_msg_init(held);
+        zmq_msg_move(held, msg);
+        b = buf_wrap(zmq_msg_data(held), zmq_msg_size(held), release_received, held);
+        if (!b)
+            release_received(NULL, held);
+    }
+    zmq_msg_close(msg);
+    return b;
+}
+
+static struct buf *take_frame(zmq_msg_t *msg)
+{
+    if (zmq_msg_size(msg) >= NET_ZERO_COPY_MIN)
+        return hold_frame(msg);
+    struct buf *b = buf_copy(zmq_msg_data(msg), zmq_msg_size(msg));
+    zmq_msg_close(msg);
+    return b;
+}
+
+struct incoming {
+    struct buf *frames[NET_FRAMES_MAX];
+    size_t count, bytes;
+    bool refused; /* the rest is read and dropped */
+};
+
+static void add_frame(const struct net_socket *s, struct incoming *in, zmq_msg_t *msg)
+{
+    in->bytes += zmq_msg_size(msg);
+    if (in->count == NET_FRAMES_MAX || (s->message_bytes_max >= 0 && in->bytes > (size_t)s->message_bytes_max))
+        in->refused = true;
+    if (in->refused) {
+        zmq_msg_close(msg);
+        return;
+    }
+    in->frames[in->count] = take_frame(msg);
+    if (in->frames[in->count])
+        in->count++;
+    else
+        in->refused = true;
+}
+
+/* One whole multipart message; false when none is waiting. ZeroMQ hands over messages whole, so later frames are there.
+ */
+static bool receive_frames(struct net_socket *s, struct incoming *in)
+{
+    bool more = true;
+    *in = (struct incoming){0};
+    while (more) {
+        zmq_msg_t msg;
+        zmq_msg_init(&msg);
+        if (zmq_msg_recv(&msg, s->zmq, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(&msg);
+            if (errno == EINTR)
+                continue;
+            in->refused = true; /* a message that ends before its last frame is none */
+            return in->count > 0;
+        }
+        more = zmq_msg_more(&msg);
+        add_frame(s, in, &msg);
+    }
+    return true;
+}
+
+static void deliver(struct net_socket *s, struct incoming *in)
+{
+    if (in->refused) {
+        s->counters.oversized++;
+    } else {
+        s->counters.received++;
+        s->counters.bytes_in += in->bytes;
+        s->on_message(s->arg, in->frames, in->count);
+    }
+    for (size_t i = 0; i < in->count; i++)
+        buf_unref(&in->frames[i]);
+}
+
+static bool input_waiting(const struct net_socket *s)
+{
+    int events = 0;
+    size_t size = sizeof events;
+    return zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle; /* being active is all it does */
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)poll; /* waking the loop is all it does; check follows at once */
+    (void)status;
+    (void)events;
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct net_socket *s = prepare->data;
+    if (input_waiting(s))
+        uv_idle_start(&s->idle, on_idle);
+    else
+        uv_idle_stop(&s->idle);
+}
+
+static void on_check(uv_check_t *check)
+{
+    struct net_socket *s = check->data;
+    struct incoming in;
+    for (int turn = 0; turn < TURN_MAX && !s->closing && receive_frames(s, &in); turn++)
+        deliver(s, &in);
+}
+
+/* ---- opening and closing ---- */
+
+/* Only uv_poll_init can fail, so it comes first. */
+static int handles_start(uv_loop_t *loop, struct net_socket *s, struct error *e)
+{
+    int fd;
+    size_t size = sizeof fd;
+    if (zmq_getsockopt(s->zmq, ZMQ_FD, &fd, &size))
+        return error_set(e, ERR_IO, "net: %s: no descriptor: %s", s->endpoint, zmq_strerror(errno));
+    int rc = uv_poll_init(loop, &s->poll, fd);
+    if (rc)
+        return error_set(e, ERR_IO, "net: %s: cannot poll: %s", s->endpoint, uv_strerror(rc));
+    uv_prepare_init(loop, &s->prepare);
+    uv_check_init(loop, &s->check);
+    uv_idle_init(loop, &s->idle);
+    s->poll.data = s->prepare.data = s->check.data = s->idle.data = s;
+    s->open_handles = HANDLES;
+    uv_poll_start(&s->poll, UV_READABLE, on_poll);
+    uv_prepare_start(&s->prepare, on_prepare);
+    uv_check_start(&s->check, on_check);
+    return 0;
+}
+
+static void socket_free(struct net_socket *s)
+{
+    if (s->zmq)
+        zmq_close(s->zmq);
+    free(s);
+}
+
+int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, net_on_message *on_message, void *arg,
+             struct net_socket **out, struct error *e)
+{
+    struct net_socket *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return error_set(e, ERR_MEMORY, "net: out of memory");
+    s->message_bytes_max = options->message_bytes_max;
+    s->on_message = on_message;
+    s->arg = arg;
+    int rc = socket_create(n, s, options, e);
+    rc = rc ? rc : handles_start(loop, s, e);
+    if (rc)
+        socket_free(s);
+    else
+        *out = s;
+    return rc;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct net_socket *s = handle->data;
+    if (--s->open_handles == 0)
+        socket_free(s);
+}
+
+void net_close(struct net_socket **s)
+{
+    struct net_socket *closing = *s;
+    *s = NULL;
+    if (!closing)
+        return;
+    closing->closing = true;
+    uv_close((uv_handle_t *)&closing->poll, on_handle_closed);
+    uv_close((uv_handle_t *)&closing->prepare, on_handle_closed);
+    uv_close((uv_handle_t *)&closing->check, on_handle_closed);
+    uv_close((uv_handle_t *)&closing->idle, on_handle_closed);
+}
+
+const char *net_endpoint(const struct net_socket *s)
+{
+    return s->endpoint;
+}
+
+int net_subscribe(struct net_socket *s, const char *topic, struct error *e)
+{
+    if (zmq_setsockopt(s->zmq, ZMQ_SUBSCRIBE, topic, strlen(topic)))
+        return error_set(e, ERR_IO, "net: %s: cannot subscribe to %s: %s", s->endpoint, topic, zmq_strerror(errno));
+    return 0;
+}
+
+/* ---- sending ---- */
+
+static void release_sent(void *data, void *hint)
+{
+    struct buf *b = hint;
+    (void)data;
+    buf_unref(&b);
+}
+
+static int frame_to_zmq(struct buf *b, zmq_msg_t *msg)
+{
+    if (b->size >= NET_ZERO_COPY_MIN) {
+        if (zmq_msg_init_data(msg, b->data, b->size, release_sent, b))
+            return -1;
+        buf_ref(b);
+        return 0;
+    }
+    if (zmq_msg_init_size(msg, b->size))
+        return -1;
+    if (b->size > 0)
+        memcpy(zmq_msg_data(msg), b->data, b->size);
+    return 0;
+}
+
+static void close_frames(zmq_msg_t *msgs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        zmq_msg_close(&msgs[i]);
+}
+
+/* All frames are made before the first is sent, so that memory cannot run out in the middle of a message. */
+static int frames_to_zmq(struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes)
+{
+    *bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (frame_to_zmq(frames[i], &msgs[i])) {
+            close_frames(msgs, i);
+            return -1;
+        }
+        *bytes += frames[i]->size;
+    }
+    return 0;
+}
+
+static int send_frame(struct net_socket *s, zmq_msg_t *msg, int flags)
+{
+    while (zmq_msg_send(msg, s->zmq, ZMQ_DONTWAIT | flags) < 0)
+        if (errno != EINTR)
+            return -1;
+    return 0;
+}
+
+/* When the connection goes away in the middle of a message, ZeroMQ takes back what it had and swallows frames up to the
+ * last one; so the rest is still offered, or the next message would lose its head. */
+static int send_frames(struct net_socket *s, zmq_msg_t *msgs, size_t n)
+{
+    int failed = send_frame(s, &msgs[0], n > 1 ? ZMQ_SNDMORE : 0);
+    if (failed)
+        return failed;
+    for (size_t i = 1; i < n; i++)
+        failed |= send_frame(s, &msgs[i], i + 1 < n ? ZMQ_SNDMORE : 0);
+    return failed;
+}
+
+int net_send(struct net_socket *s, struct buf *const *frames, size_t n)
+{
+    ASSERT(n > 0 && n <= NET_FRAMES_MAX);
+    zmq_msg_t msgs[NET_FRAMES_MAX];
+    size_t bytes;
+    int failed = frames_to_zmq(frames, n, msgs, &bytes);
+    if (!failed) {
+        failed = send_frames(s, msgs, n);
+        close_frames(msgs, n); /* those that were sent are empty now */
+    }
+    if (failed) {
+        s->counters.dropped++;
+        return ERR_AGAIN;
+    }
+    s->counters.sent++;
+    s->counters.bytes_out += bytes;
+    return 0;
+}
+
+const struct net_counters *net_socket_counters(const struct net_socket *s)
+{
+    return &s->counters;
+}
