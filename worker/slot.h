@@ -1,8 +1,9 @@
-/* The arithmetic of a slot, the pure function of DESIGN: (seed, t, slot, weights_t, mixture_t) -> gradient, buffers, statistics.
- * In two parts, so that statistics leave before the student's work begins:
- *   A  augment both views, teacher forward, E-step -> STATS message         (joint: no E-step, no message)
- *   B  student forward, loss, backward -> gradient, buffers, metrics
- * One slot_worker per compute thread. Knows messages' tensors but no socket, no lease, no clock. */
+/* The arithmetic of a slot, the pure function of DESIGN: (seed, t, slot, weights_t, mixture_t) -> gradient, buffers,
+ * statistics. In two parts, so that statistics leave before the student's work begins: A  augment both views, teacher
+ * forward, E-step -> STATS message         (joint: no E-step, no message) B  student forward, loss, backward ->
+ * gradient, buffers, metrics One slot_worker per compute thread. What A leaves for B is a slot_state, which any
+ * slot_worker can take up: the teacher's projections are kept, the views are drawn again if other slots came in
+ * between. Knows messages' tensors but no socket, no lease; clocks are read for the timing metrics only. */
 #ifndef DECANT_WORKER_SLOT_H
 #define DECANT_WORKER_SLOT_H
 
@@ -15,29 +16,44 @@
 
 /* What every slot_worker of a process shares, read-only: configuration, images, model, the run's manifest. */
 struct slot_shared;
+/* Keeps pointers to c and train. ERR_CONFIG names the key when the configuration does not fit the images. */
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e);
 void slot_shared_free(struct slot_shared **s);
-/* Model's manifest; joint: plus parameter "prototypes" (unit_rows, lr_scale, no clip, no decay); dino: plus buffer "loss.center". */
+/* Model's manifest; joint: plus parameter "prototypes" (unit_rows, lr_scale, no clip, no decay); dino: plus buffer
+ * "loss.center". */
 const struct manifest *slot_manifest(const struct slot_shared *s);
-void slot_initial(const struct slot_shared *s, float *params, float *buffers); /* pure function of configuration and seed */
+void slot_initial(const struct slot_shared *s, float *params,
+                  float *buffers); /* pure function of configuration and seed */
 uint64_t slot_total_steps(const struct slot_shared *s);
 
-struct slot_weights { const float *student, *teacher, *buffers; };
+struct slot_weights {
+    const float *student, *teacher, *buffers;
+};
 
 enum { SLOT_METRICS = 8 };
 /* metrics F64 in this order: loss, consistency, entropy, images, augment_s, forward_s, backward_s, estep_s */
+
+/* What part A of a slot leaves for part B. */
+struct slot_state {
+    uint64_t step;
+    uint32_t slot;
+    double augment_s, forward_s, estep_s; /* time spent, seconds */
+    float *z_teacher;                     /* (2b,D) raw projections */
+};
+int slot_state_new(const struct slot_shared *s, struct slot_state **out);
+void slot_state_free(struct slot_state **st);
 
 struct slot_worker;
 int slot_worker_new(const struct slot_shared *s, struct slot_worker **out, struct error *e);
 void slot_worker_free(struct slot_worker **w);
 
-/* Part A. Keeps views and teacher projections inside w for part B of the same slot. stats: NULL, or a message to which encoding,
- * tensors and scalars are added (NULL in joint mode, and when the statistics are already known to be applied). */
+/* Part A; fills *st. mixture and stats: both NULL, or a message to which encoding, tensors and scalars are added (NULL
+ * in joint mode, and when the statistics are already known to be applied). 0 or ERR_MEMORY. */
 int slot_part_a(struct slot_worker *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
-                const struct mixture_view *mixture, struct msg *stats);
+                const struct mixture_view *mixture, struct slot_state *st, struct msg *stats);
 /* Part B, with the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint: NULL).
  * grad (parameter_floats), buffers (buffer_floats) and metrics (SLOT_METRICS) are overwritten. */
-int slot_part_b(struct slot_worker *w, const struct slot_weights *weights, const struct mixture_view *mixture,
-                float *grad, float *buffers, double *metrics);
+void slot_part_b(struct slot_worker *w, const struct slot_state *st, const struct slot_weights *weights,
+                 const struct mixture_view *mixture, float *grad, float *buffers, double *metrics);
 
 #endif

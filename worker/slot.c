@@ -1,0 +1,449 @@
+/* Nothing in a slot_worker but the copied statics of slot_shared, scratch, and three caches that are keyed by what they
+ * hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a mixture version. So a slot's
+ * bytes cannot depend on what was computed before. */
+#include "worker/slot.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "common/rng.h"
+#include "common/vecmath.h"
+#include "worker/data/augment.h"
+#include "worker/estep.h"
+#include "worker/loss/loss.h"
+#include "worker/model_spec.h"
+#include "worker/nn/model.h"
+
+enum {
+    NOVEL_PER_RESEED = 4,    /* candidates a slot sends for each re-seed of a step: near neighbours shadow each other */
+    RESEED_COMPONENTS = 128, /* one re-seed in a step for so many components, unless configured */
+    MODEL_FLOATS_MAX = 1 << 28 /* parameters: 1 GiB of them is beyond what gradients should travel as */
+};
+static const double warmup_fraction = 0.3; /* of the run: dino's temperature */
+
+struct slot_shared {
+    const struct run_config *config;
+    const struct dataset *train;
+    struct model *model;
+    struct manifest manifest;
+    struct augment_options augment;
+    struct loss_options loss; /* tau_t of step 0 */
+    bool joint;
+    uint32_t b, K, D;
+    uint64_t samples, steps_per_epoch, total_steps;
+    size_t image_floats;
+    size_t prototypes_at; /* offset into the parameters, when joint */
+    size_t center_at;     /* offset into the buffers, when dino */
+};
+
+struct slot_worker {
+    const struct slot_shared *shared;
+    struct model_workspace *workspace;
+    struct loss_workspace *loss;
+    struct estep *estep;         /* NULL when joint */
+    float *views;                /* (2b,H,W,C) */
+    float *z, *dz, *h;           /* (2b,D) */
+    float *prototypes[2];        /* (K,D) unit rows, when joint: student's, teacher's */
+    uint32_t *order;             /* (K) carp's permutation */
+    bool views_held, order_held; /* whether the caches hold anything, and of what: */
+    uint64_t views_step, order_step;
+    uint32_t views_slot;
+};
+
+/* ---- shared ---- */
+
+static struct augment_options augment_options_of(const struct run_config *c)
+{
+    return (struct augment_options){
+        .area_min = (float)c->augment.area_min,
+        .area_max = (float)c->augment.area_max,
+        .aspect = (float)c->augment.aspect,
+        .flip = (float)c->augment.flip,
+        .jitter = (float)c->augment.jitter,
+        .brightness = (float)c->augment.brightness,
+        .contrast = (float)c->augment.contrast,
+        .mean = (float)c->data.mean,
+        .deviation = (float)c->data.deviation,
+    };
+}
+
+/* tau_t(t): constant, but for dino's linear warm-up. */
+static float teacher_temperature(const struct run_config *c, uint64_t step, uint64_t total)
+{
+    double end = c->loss.temperature_teacher, start = c->loss.temperature_teacher_start;
+    if (c->loss.objective != LOSS_DINO)
+        return (float)end;
+    return (float)(start + (end - start) * fmin(1, (double)step / (warmup_fraction * (double)total)));
+}
+
+static struct loss_options loss_options_of(const struct run_config *c, uint64_t total)
+{
+    return (struct loss_options){
+        .objective = c->loss.objective,
+        .b = (uint32_t)c->run.slot_size,
+        .K = (uint32_t)c->mixture.components,
+        .D = (uint32_t)c->mixture.dimensions,
+        .block = (uint32_t)c->loss.block,
+        .tau_s = (float)c->loss.temperature_student,
+        .tau_t = teacher_temperature(c, 0, total),
+        .entropy_weight = (float)c->loss.entropy_weight,
+        .sinkhorn_epsilon = (float)c->loss.sinkhorn_epsilon,
+        .sinkhorn_iterations = (uint32_t)c->loss.sinkhorn_iterations,
+        .normalise = 1,
+    };
+}
+
+static int add_prototypes(struct slot_shared *s)
+{
+    struct manifest_entry p = {
+        .name = "prototypes",
+        .rank = 2,
+        .shape = {s->K, s->D},
+        .unit_rows = true,
+        .lr_scale = s->config->optimiser.prototype_lr,
+    };
+    s->prototypes_at = s->manifest.parameter_floats;
+    return manifest_add_parameter(&s->manifest, &p);
+}
+
+static int add_center(struct slot_shared *s)
+{
+    struct manifest_entry center = {
+        .name = "loss.center",
+        .rank = 1,
+        .shape = {s->K},
+        .momentum = 1 - s->config->loss.center_momentum,
+    };
+    s->center_at = s->manifest.buffer_floats;
+    return manifest_add_buffer(&s->manifest, &center);
+}
+
+static int extend_manifest(struct slot_shared *s, struct error *e)
+{
+    int rc = manifest_copy(&s->manifest, model_manifest(s->model));
+    if (rc == 0 && s->joint)
+        rc = add_prototypes(s);
+    if (rc == 0 && s->config->loss.objective == LOSS_DINO)
+        rc = add_center(s);
+    if (rc != 0)
+        return error_set(e, rc, "the model's manifest: %s", error_name(rc));
+    if (s->manifest.parameter_floats > MODEL_FLOATS_MAX)
+        return error_set(e, ERR_CONFIG, "%zu parameters, at most %d: make encoder.* or head.hidden smaller",
+                         s->manifest.parameter_floats, MODEL_FLOATS_MAX);
+    return 0;
+}
+
+static int build_shared(struct slot_shared *s, struct error *e)
+{
+    const struct run_config *c = s->config;
+    if (s->steps_per_epoch == 0)
+        return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
+                         (unsigned long long)s->samples, (long long)(c->run.slots * c->run.slot_size));
+    struct model_spec spec;
+    int rc = model_spec_of(c, s->train, &spec, e);
+    if (rc == 0)
+        rc = model_new(&spec, &s->model, e);
+    return rc == 0 ? extend_manifest(s, e) : rc;
+}
+
+int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e)
+{
+    struct slot_shared *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (s == NULL)
+        return error_set(e, ERR_MEMORY, "no memory");
+    s->config = c;
+    s->train = train;
+    s->samples = c->data.limit > 0 && (uint64_t)c->data.limit < train->count ? (uint64_t)c->data.limit : train->count;
+    s->steps_per_epoch = run_config_steps_per_epoch(c, s->samples);
+    s->total_steps = run_config_steps(c, s->samples);
+    s->augment = augment_options_of(c);
+    s->loss = loss_options_of(c, s->total_steps);
+    s->joint = c->loss.prototypes == PROTOTYPES_JOINT;
+    s->b = s->loss.b;
+    s->K = s->loss.K;
+    s->D = s->loss.D;
+    s->image_floats = (size_t)train->height * train->width * train->channels;
+    manifest_init(&s->manifest);
+    int rc = build_shared(s, e);
+    if (rc != 0)
+        slot_shared_free(&s);
+    *out = s;
+    return rc;
+}
+
+void slot_shared_free(struct slot_shared **s)
+{
+    if (*s == NULL)
+        return;
+    manifest_fini(&(*s)->manifest);
+    model_free(&(*s)->model);
+    free(*s);
+    *s = NULL;
+}
+
+const struct manifest *slot_manifest(const struct slot_shared *s)
+{
+    return &s->manifest;
+}
+
+uint64_t slot_total_steps(const struct slot_shared *s)
+{
+    return s->total_steps;
+}
+
+void slot_initial(const struct slot_shared *s, float *params, float *buffers)
+{
+    uint64_t seed = (uint64_t)s->config->run.seed;
+    memset(buffers, 0, s->manifest.buffer_floats * sizeof *buffers);
+    model_init(s->model, seed, params, buffers);
+    if (!s->joint)
+        return;
+    struct rng r; /* the stream of the tensor's index, like every other tensor of the manifest */
+    rng_open(&r, seed, RNG_INIT, s->manifest.parameter_count - 1, 0, 0);
+    float *prototypes = params + s->prototypes_at;
+    for (size_t i = 0; i < (size_t)s->K * s->D; i++)
+        prototypes[i] = (float)rng_normal(&r);
+    vec_normalise_rows(prototypes, s->K, s->D, NULL);
+}
+
+int slot_state_new(const struct slot_shared *s, struct slot_state **out)
+{
+    struct slot_state *st = calloc(1, sizeof *st);
+    if (st)
+        st->z_teacher = calloc(2 * (size_t)s->b * s->D, sizeof(float));
+    if (st && st->z_teacher == NULL)
+        slot_state_free(&st);
+    *out = st;
+    return st ? 0 : ERR_MEMORY;
+}
+
+void slot_state_free(struct slot_state **st)
+{
+    if (*st == NULL)
+        return;
+    free((*st)->z_teacher);
+    free(*st);
+    *st = NULL;
+}
+
+/* ---- worker ---- */
+
+static float *aligned_floats(size_t n)
+{
+    void *p = NULL;
+    return posix_memalign(&p, 64, n * sizeof(float)) == 0 ? p : NULL;
+}
+
+static uint32_t novel_max(const struct slot_shared *s)
+{
+    const struct run_config *c = s->config;
+    uint32_t reseeds = (uint32_t)c->mixture.reseed_max;
+    if (c->mixture.reseed_usage <= 0)
+        return 0;
+    if (reseeds == 0)
+        reseeds = s->K > RESEED_COMPONENTS ? s->K / RESEED_COMPONENTS : 1;
+    return NOVEL_PER_RESEED * reseeds;
+}
+
+static int new_estep(const struct slot_shared *s, struct estep **out)
+{
+    const struct run_config *c = s->config;
+    struct estep_options o = {
+        .top = (uint32_t)c->mixture.top,
+        .drop = (float)c->mixture.drop,
+        .novel_max = novel_max(s),
+        .novel_distance = (float)c->mixture.reseed_distance,
+    };
+    return estep_new(2 * s->b, s->K, s->D, o, out);
+}
+
+static bool allocate_worker(struct slot_worker *w)
+{
+    const struct slot_shared *s = w->shared;
+    size_t rows = 2 * (size_t)s->b, projections = rows * s->D, prototypes = (size_t)s->K * s->D;
+    w->views = aligned_floats(rows * s->image_floats);
+    w->z = aligned_floats(projections);
+    w->dz = aligned_floats(projections);
+    w->h = aligned_floats(projections);
+    w->order = calloc(s->K, sizeof *w->order);
+    bool ok = w->views && w->z && w->dz && w->h && w->order;
+    for (int i = 0; ok && s->joint && i < 2; i++)
+        ok = (w->prototypes[i] = aligned_floats(prototypes)) != NULL;
+    return ok && (s->joint || new_estep(s, &w->estep) == 0) && loss_workspace_new(&s->loss, &w->loss) == 0 &&
+           model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0;
+}
+
+int slot_worker_new(const struct slot_shared *s, struct slot_worker **out, struct error *e)
+{
+    struct slot_worker *w = calloc(1, sizeof *w);
+    *out = NULL;
+    if (w)
+        w->shared = s;
+    if (w == NULL || !allocate_worker(w)) {
+        slot_worker_free(&w);
+        return error_set(e, ERR_MEMORY,
+                         "no memory for a slot of %u images and %u prototypes: make run.slot_size smaller", s->b, s->K);
+    }
+    *out = w;
+    return 0;
+}
+
+void slot_worker_free(struct slot_worker **w)
+{
+    if (*w == NULL)
+        return;
+    model_workspace_free(&(*w)->workspace);
+    loss_workspace_free(&(*w)->loss);
+    estep_free(&(*w)->estep);
+    free((*w)->views);
+    free((*w)->z);
+    free((*w)->dz);
+    free((*w)->h);
+    free((*w)->prototypes[0]);
+    free((*w)->prototypes[1]);
+    free((*w)->order);
+    free(*w);
+    *w = NULL;
+}
+
+static double seconds_since(double *mark)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec, elapsed = now - *mark;
+    *mark = now;
+    return elapsed;
+}
+
+/* Both views of the slot's images: rows 0..b-1 are view 0. */
+static void draw_views(struct slot_worker *w, uint64_t step, uint32_t slot)
+{
+    const struct slot_shared *s = w->shared;
+    const struct dataset *d = s->train;
+    uint64_t seed = (uint64_t)s->config->run.seed, epoch = step / s->steps_per_epoch;
+    uint64_t first = ((step % s->steps_per_epoch) * (uint64_t)s->config->run.slots + slot) * s->b;
+    if (w->views_held && w->views_step == step && w->views_slot == slot)
+        return;
+    for (uint32_t i = 0; i < s->b; i++) {
+        uint64_t sample = permute(seed, epoch, first + i, s->samples);
+        const uint8_t *image = d->images + sample * s->image_floats;
+        for (uint32_t view = 0; view < 2; view++)
+            augment_view(&s->augment, image, d->height, d->width, d->channels, seed, epoch, sample, view,
+                         w->views + ((size_t)view * s->b + i) * s->image_floats);
+    }
+    w->views_held = true;
+    w->views_step = step;
+    w->views_slot = slot;
+}
+
+int slot_part_a(struct slot_worker *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
+                const struct mixture_view *mixture, struct slot_state *st, struct msg *stats)
+{
+    const struct slot_shared *s = w->shared;
+    size_t rows = 2 * (size_t)s->b;
+    double mark = 0;
+    int rc = 0;
+    ASSERT(slot < (uint32_t)s->config->run.slots && (mixture == NULL) == (stats == NULL));
+    seconds_since(&mark);
+    draw_views(w, step, slot);
+    st->step = step;
+    st->slot = slot;
+    st->augment_s = seconds_since(&mark);
+    model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->views, (uint32_t)rows, w->workspace,
+                  NULL, st->z_teacher);
+    st->forward_s = seconds_since(&mark);
+    if (mixture) {
+        struct estep_result result;
+        memcpy(w->h, st->z_teacher, rows * s->D * sizeof *w->h);
+        vec_normalise_rows(w->h, rows, s->D, NULL);
+        estep_use(w->estep, mixture);
+        estep_run(w->estep, w->h, (uint32_t)rows, &result);
+        rc = stats_encode(w->h, &result.gamma, s->K, s->D, &result.extra, stats);
+    }
+    st->estep_s = seconds_since(&mark);
+    return rc;
+}
+
+/* CARP's permutation of the step's blocks; NULL for the other objectives. */
+static const uint32_t *blocks_of(struct slot_worker *w, uint64_t step)
+{
+    const struct slot_shared *s = w->shared;
+    if (s->loss.objective != LOSS_CARP)
+        return NULL;
+    if (!w->order_held || w->order_step != step) {
+        struct rng r;
+        for (uint32_t k = 0; k < s->K; k++)
+            w->order[k] = k;
+        rng_open(&r, (uint64_t)s->config->run.seed, RNG_BLOCKS, step, 0, 0);
+        rng_shuffle(&r, w->order, s->K);
+        w->order_held = true;
+        w->order_step = step;
+    }
+    return w->order;
+}
+
+static void unit_copy(const struct slot_shared *s, const float *params, float *out)
+{
+    memcpy(out, params + s->prototypes_at, (size_t)s->K * s->D * sizeof *out);
+    vec_normalise_rows(out, s->K, s->D, NULL);
+}
+
+/* Through the normalisation of unit rows: what would only change their length is taken out, d -= (d.c) c. */
+static void project_to_tangent(const float *c, size_t K, size_t D, float *d)
+{
+    for (size_t k = 0; k < K; k++)
+        vec_axpy(d + k * D, -vec_dot(d + k * D, c + k * D, D), c + k * D, D);
+}
+
+/* The objective; joint: also the prototypes' part of grad. dz is left in w. */
+static struct loss_result objective(struct slot_worker *w, const struct slot_state *st,
+                                    const struct slot_weights *weights, const struct mixture_view *mixture, float *grad)
+{
+    const struct slot_shared *s = w->shared;
+    struct loss_options o = s->loss;
+    struct loss_result result;
+    const uint32_t *order = blocks_of(w, st->step);
+    const float *center = o.objective == LOSS_DINO ? weights->buffers + s->center_at : NULL;
+    o.tau_t = teacher_temperature(s->config, st->step, s->total_steps);
+    if (!s->joint) {
+        estep_use(w->estep, mixture);
+        loss_decoupled(&o, w->z, st->z_teacher, estep_prototypes(w->estep), order, center, w->loss, &result, w->dz);
+        return result;
+    }
+    struct loss_joint joint = {.prototypes_teacher = w->prototypes[1], .d_prototypes = grad + s->prototypes_at};
+    unit_copy(s, weights->student, w->prototypes[0]);
+    unit_copy(s, weights->teacher, w->prototypes[1]);
+    loss_joint(&o, w->z, st->z_teacher, w->prototypes[0], order, center, &joint, w->loss, &result, w->dz);
+    project_to_tangent(w->prototypes[0], s->K, s->D, joint.d_prototypes);
+    return result;
+}
+
+void slot_part_b(struct slot_worker *w, const struct slot_state *st, const struct slot_weights *weights,
+                 const struct mixture_view *mixture, float *grad, float *buffers, double *metrics)
+{
+    const struct slot_shared *s = w->shared;
+    double mark = 0;
+    ASSERT((mixture == NULL) == s->joint);
+    seconds_since(&mark);
+    draw_views(w, st->step, st->slot);
+    double augment_s = seconds_since(&mark);
+    model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
+                  w->z);
+    model_buffer_contribution(s->model, w->workspace, buffers);
+    struct loss_result result = objective(w, st, weights, mixture, grad);
+    if (s->loss.objective == LOSS_DINO)
+        loss_center_contribution(w->loss, buffers + s->center_at);
+    double forward_s = seconds_since(&mark);
+    model_backward(s->model, weights->student, w->dz, w->workspace, grad);
+    const double values[SLOT_METRICS] = {result.loss,
+                                         result.consistency,
+                                         result.entropy,
+                                         s->b,
+                                         st->augment_s + augment_s,
+                                         st->forward_s + forward_s,
+                                         seconds_since(&mark),
+                                         st->estep_s};
+    memcpy(metrics, values, sizeof values);
+}
