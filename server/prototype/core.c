@@ -1,0 +1,461 @@
+/* The core: state, dispatch, and the step. What is checked before a message counts stands in core_check.c. */
+#include "server/prototype/core.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/error.h"
+#include "server/prototype/core_state.h"
+
+/* ---- the tree of slots: nodes are heap-allocated struct stats_rows ---- */
+
+static void drop_rows(void *value, void *context)
+{
+    (void)context;
+    stats_rows_fini(value);
+    free(value);
+}
+
+static void *add_rows(void *left, void *right, void *context)
+{
+    struct prototype_core *c = context;
+    if (stats_rows_add(left, right) != 0)
+        c->out_of_memory = true;
+    drop_rows(right, NULL);
+    return left;
+}
+
+/* ---- life ---- */
+
+static int start_mixture(struct prototype_core *c, struct mixture *resumed)
+{
+    struct mixture_options options = mixture_options_of(&c->config);
+    c->mixture = resumed;
+    int rc = resumed == NULL ? mixture_new(&options, &c->mixture) : 0;
+    if (rc != 0)
+        return rc;
+    if (resumed == NULL)
+        mixture_start(c->mixture, (uint64_t)c->config.run.seed);
+    c->mixture->view->beta = mixture_beta(&c->config, c->mixture->view->version, c->total_steps);
+    return 0;
+}
+
+int prototype_core_new(const struct prototype_core_options *o, struct prototype_core **out, struct error *e)
+{
+    struct prototype_core *c = calloc(1, sizeof *c);
+    *out = NULL;
+    if (c == NULL)
+        return error_set(e, ERR_MEMORY, "out of memory");
+    c->config = *o->config;
+    c->config_hash = run_config_hash(o->config);
+    c->generation = o->generation;
+    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->total_steps;
+    struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
+    int rc = start_mixture(c, o->resumed);
+    if (rc == 0)
+        rc = reduce_new((uint32_t)o->config->run.slots, ops, &c->reduce);
+    if (rc == 0)
+        rc = mixture_view_new(c->mixture->options.K, c->mixture->options.D, c->mixture->options.covariance,
+                              &c->previous);
+    if (rc != 0) {
+        if (o->resumed != NULL)
+            c->mixture = NULL; /* stays the caller's */
+        prototype_core_free(&c);
+        return error_set(e, rc, "mixture of %lld components: %s", (long long)o->config->mixture.components,
+                         error_name(rc));
+    }
+    *out = c;
+    return 0;
+}
+
+void prototype_core_free(struct prototype_core **out)
+{
+    struct prototype_core *c = *out;
+    if (c == NULL)
+        return;
+    reduce_free(&c->reduce);
+    mixture_free(&c->mixture);
+    mixture_view_free(&c->previous);
+    msg_fini(&c->snapshot);
+    msg_fini(&c->previous_snapshot);
+    free(c);
+    *out = NULL;
+}
+
+void prototype_core_stop(struct prototype_core *c)
+{
+    c->stopping = true;
+}
+
+/* ---- replies ---- */
+
+static uint64_t version_of(const struct prototype_core *c)
+{
+    return c->mixture->view->version;
+}
+
+static void reply_init(const struct prototype_core *c, struct msg *m, enum msg_type type)
+{
+    msg_init(m, type, c->config.run.name);
+    m->generation = c->generation;
+    m->config = c->config_hash;
+    m->step = version_of(c);
+}
+
+int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
+                          const char *text, struct outbox *out)
+{
+    ASSERT(why > 0 && why < REASON_END);
+    c->counters.refused[why]++;
+    struct msg reply;
+    reply_init(c, &reply, MSG_ERROR);
+    reply.code = why;
+    reply.step = m->step;
+    reply.slot = m->slot;
+    reply.slots = m->slots;
+    reply.seq = m->seq;
+    strncpy(reply.text, text, sizeof reply.text - 1);
+    return outbox_to_peer(out, from, &reply);
+}
+
+static int acknowledge(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
+                       struct outbox *out)
+{
+    uint64_t *counter[] = {&c->counters.applied, &c->counters.duplicates, &c->counters.stale};
+    (*counter[code])++;
+    struct msg reply;
+    reply_init(c, &reply, MSG_ACK);
+    reply.code = code;
+    reply.step = m->step;
+    reply.slot = m->slot;
+    reply.slots = m->slots;
+    reply.seq = m->seq;
+    return outbox_to_peer(out, from, &reply);
+}
+
+/* ---- metrics ---- */
+
+uint32_t prototype_core_active_window(const struct prototype_core *c)
+{
+    uint64_t step = 2 * (uint64_t)c->config.run.slots * (uint64_t)c->config.run.slot_size;
+    return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
+}
+
+/* Names are those of docs/REDIS.md. */
+static int publish_step(struct prototype_core *c, struct outbox *out)
+{
+    const struct mixture *x = c->mixture;
+    const struct msg_scalar figures[] = {
+        {"version", (double)version_of(c)},
+        {"loglik", c->step.loglik},
+        {"beta", x->view->beta},
+        {"usage_perplexity", mixture_usage_perplexity(x->usage, x->options.K)},
+        {"reseeded", (double)x->reseeded},
+        {"dropped", c->step.dropped},
+        {"active", mixture_active_percent(x, prototype_core_active_window(c))},
+        {"workers", (double)c->roster.count},
+        {"stats_per_s", c->stats_per_s},
+    };
+    struct msg m;
+    reply_init(c, &m, MSG_METRICS);
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
+        msg_add_scalar(&m, figures[i].name, figures[i].value);
+    return outbox_publish(out, "metrics", &m);
+}
+
+int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out)
+{
+    struct msg m;
+    reply_init(c, &m, MSG_METRICS);
+    m.step = d->version;
+    msg_add_scalar(&m, "version", (double)d->version);
+    for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
+        msg_add_scalar(&m, diagnostics_eps_name[i], d->unique[i]);
+    msg_add_scalar(&m, "active", d->active);
+    msg_add_scalar(&m, "usage_perplexity", d->perplexity);
+    msg_add_scalar(&m, "effective_rank", d->effective_rank);
+    return outbox_publish(out, "metrics", &m);
+}
+
+/* ---- publication ---- */
+
+/* Another message with the same tensors (buffers are shared, not copied). */
+static void message_share(const struct msg *from, struct msg *to)
+{
+    *to = *from;
+    for (uint32_t i = 0; i < to->tensor_count; i++)
+        buf_ref(to->tensors[i].data);
+}
+
+static int encode_view(struct prototype_core *c, const struct mixture_view *v, const uint32_t *rows, uint32_t R,
+                       struct msg *m)
+{
+    reply_init(c, m, MSG_MIXTURE);
+    int rc = mixture_encode(v, rows, R, m);
+    if (rc == 0 && c->stepped)
+        rc = msg_add_scalar(m, "loglik", c->step.loglik);
+    return rc;
+}
+
+/* The full message of the newest version (or the one before), encoded once when first wanted. */
+static int full_message(struct prototype_core *c, bool newest, struct msg *m)
+{
+    struct msg *cached = newest ? &c->snapshot : &c->previous_snapshot;
+    if (cached->type == 0) {
+        int rc = encode_view(c, newest ? c->mixture->view : c->previous, NULL, 0, cached);
+        if (rc != 0)
+            return rc;
+    }
+    message_share(cached, m);
+    return 0;
+}
+
+static bool delta_is_smaller(const struct mixture *x)
+{
+    uint64_t D = x->options.D;
+    uint64_t row = 4 * (D + (x->options.covariance == COVARIANCE_SPHERICAL ? 1 : D) + 2);
+    return x->changed_count * (row + 4) < x->options.K * row;
+}
+
+static int publish_version(struct prototype_core *c, struct outbox *out)
+{
+    struct msg m;
+    const struct mixture *x = c->mixture;
+    bool delta = delta_is_smaller(x) && version_of(c) % MIXTURE_FULL_EVERY != 0;
+    int rc = delta ? encode_view(c, x->view, x->changed, x->changed_count, &m) : full_message(c, true, &m);
+    return rc == 0 ? outbox_publish(out, "mixture", &m) : rc;
+}
+
+/* Rows of `from` copied into `to`, so that the older view catches up without copying the mixture. */
+static void copy_rows(struct mixture_view *to, const struct mixture_view *from, const uint32_t *rows, uint32_t R)
+{
+    size_t D = from->D, V = from->covariance == COVARIANCE_SPHERICAL ? 1 : D;
+    for (uint32_t i = 0; i < R; i++) {
+        size_t k = rows[i];
+        memcpy(to->mean + k * D, from->mean + k * D, D * sizeof(float));
+        memcpy(to->variance + k * V, from->variance + k * V, V * sizeof(float));
+        to->weight[k] = from->weight[k];
+        to->log_const[k] = from->log_const[k];
+    }
+    to->version = from->version;
+    to->beta = from->beta;
+}
+
+/* Before a fold: what is newest becomes the version before. */
+static void keep_previous(struct prototype_core *c)
+{
+    const struct mixture *x = c->mixture;
+    copy_rows(c->previous, x->view, x->changed, x->changed_count);
+    c->has_previous = true;
+    msg_fini(&c->previous_snapshot);
+    c->previous_snapshot = c->snapshot;
+    memset(&c->snapshot, 0, sizeof c->snapshot);
+}
+
+/* ---- a step ---- */
+
+static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct outbox *out)
+{
+    keep_previous(c);
+    int rc = mixture_fold(c->mixture, sum, mixture_beta(&c->config, version_of(c) + 1, c->total_steps));
+    c->stepped = true;
+    c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
+    drop_rows(sum, NULL);
+    if (rc == 0)
+        rc = publish_version(c, out);
+    if (rc == 0 && version_of(c) % (uint64_t)c->config.run.log_every == 0)
+        rc = publish_step(c, out);
+    return rc;
+}
+
+/* Decodes into a node of the tree. 0, ERR_MEMORY, or ERR_FORMAT with *why. */
+static int decode_rows(const struct prototype_core *c, const struct msg *m, struct stats_rows **out, enum reason *why)
+{
+    const struct mixture_options *o = &c->mixture->options;
+    uint32_t rows_max = m->slots * prototype_core_slot_rows(c);
+    struct stats_rows *s = malloc(sizeof *s);
+    if (s == NULL)
+        return ERR_MEMORY;
+    stats_rows_init(s);
+    int rc = stats_decode(m, o->K, o->D, rows_max, s, why);
+    if (rc == 0 && !(s->count > 0 && s->count <= rows_max)) {
+        *why = REASON_BAD_VALUE;
+        rc = ERR_FORMAT;
+    }
+    if (rc != 0)
+        drop_rows(s, NULL);
+    else
+        *out = s;
+    return rc;
+}
+
+static int apply_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from,
+                       const struct msg *m, struct outbox *out)
+{
+    struct stats_rows *rows = NULL;
+    enum reason why = REASON_BAD_VALUE;
+    int rc = decode_rows(c, m, &rows, &why);
+    if (rc == ERR_FORMAT)
+        return prototype_core_refuse(c, from, m, why, "statistics refused", out);
+    if (rc == 0)
+        rc = reduce_put(c->reduce, m->slot, m->slots, rows);
+    if (rc == 0 && c->out_of_memory)
+        rc = ERR_MEMORY;
+    if (rc == 0)
+        rc = acknowledge(c, from, m, ACK_APPLIED, out);
+    if (rc != 0)
+        return rc;
+    c->slots_applied += m->slots;
+    if (worker != NULL)
+        worker->stats += m->slots;
+    struct stats_rows *sum = reduce_take(c->reduce);
+    return sum != NULL ? finish_step(c, sum, out) : 0;
+}
+
+/* ---- messages ---- */
+
+static int on_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from,
+                    const struct msg *m, struct outbox *out)
+{
+    struct prototype_verdict v = prototype_check_stats(c, m);
+    switch (v.kind) {
+    case VERDICT_REFUSE:
+        return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    case VERDICT_STALE:
+        return acknowledge(c, from, m, ACK_STALE, out);
+    case VERDICT_DUPLICATE:
+        return acknowledge(c, from, m, ACK_DUPLICATE, out);
+    case VERDICT_APPLY:
+        break;
+    }
+    return apply_stats(c, worker, from, m, out);
+}
+
+static int on_hello(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
+{
+    struct prototype_verdict v = prototype_check_total_steps(c, m);
+    if (v.kind == VERDICT_REFUSE)
+        return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    double told = msg_scalar(m, "total_steps", 0);
+    if (c->total_steps == 0 && told > 0)
+        c->total_steps = (uint64_t)told;
+    const struct mixture_options *o = &c->mixture->options;
+    const struct msg_scalar facts[] = {
+        {"components", o->K},
+        {"dimensions", o->D},
+        {"covariance", o->covariance},
+        {"slots", (double)c->config.run.slots},
+        {"slot_size", (double)c->config.run.slot_size},
+        {"rows_max", prototype_core_slot_rows(c)},
+        {"total_steps", (double)c->total_steps},
+        {"beta", c->mixture->view->beta},
+    };
+    struct msg reply;
+    reply_init(c, &reply, MSG_WELCOME);
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
+        msg_add_scalar(&reply, facts[i].name, facts[i].value);
+    return outbox_to_peer(out, from, &reply);
+}
+
+static int on_mixture_get(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
+{
+    bool newest = m->seq == 1 || m->step == version_of(c);
+    bool before = !newest && c->has_previous && m->step == c->previous->version;
+    if (!newest && !before) {
+        bool future = m->step > version_of(c);
+        return prototype_core_refuse(c, from, m, REASON_UNKNOWN_VERSION,
+                                     future ? "version does not exist yet" : "version is no longer held", out);
+    }
+    struct msg reply;
+    int rc = full_message(c, newest, &reply);
+    if (rc != 0)
+        return rc;
+    c->counters.snapshots++;
+    reply.seq = m->seq;
+    return outbox_to_peer(out, from, &reply);
+}
+
+static int on_ping(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
+{
+    struct msg reply;
+    reply_init(c, &reply, MSG_PONG);
+    reply.seq = m->seq;
+    return outbox_to_peer(out, from, &reply);
+}
+
+int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
+                              struct outbox *out)
+{
+    struct prototype_verdict v = prototype_check_envelope(c, m);
+    if (v.kind == VERDICT_REFUSE)
+        return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    struct roster_entry *worker = roster_note(&c->roster, m, now_ms);
+    switch (m->type) {
+    case MSG_HELLO:
+        return on_hello(c, from, m, out);
+    case MSG_STATS:
+        return on_stats(c, worker, from, m, out);
+    case MSG_MIXTURE_GET:
+        return on_mixture_get(c, from, m, out);
+    default: /* the envelope let nothing else through */
+        ASSERT(m->type == MSG_PING);
+        return on_ping(c, from, m, out);
+    }
+}
+
+/* Rates over the time since the last look, smoothed over about five looks. */
+int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
+{
+    (void)out;
+    roster_expire(&c->roster, now_ms);
+    if (c->timer_ms != 0 && now_ms > c->timer_ms) {
+        double rate = 1000.0 * (double)(c->slots_applied - c->slots_seen) / (double)(now_ms - c->timer_ms);
+        c->stats_per_s = c->rated ? 0.8 * c->stats_per_s + 0.2 * rate : rate;
+        c->rated = true;
+    }
+    c->slots_seen = c->slots_applied;
+    c->timer_ms = now_ms;
+    return 0;
+}
+
+/* ---- what others may see ---- */
+
+const struct mixture *prototype_core_mixture(const struct prototype_core *c)
+{
+    return c->mixture;
+}
+
+const struct prototype_counters *prototype_core_counters(const struct prototype_core *c)
+{
+    return &c->counters;
+}
+
+const struct prototype_step *prototype_core_step(const struct prototype_core *c)
+{
+    return &c->step;
+}
+
+const struct roster *prototype_core_roster(const struct prototype_core *c)
+{
+    return &c->roster;
+}
+
+uint64_t prototype_core_total_steps(const struct prototype_core *c)
+{
+    return c->total_steps;
+}
+
+uint64_t prototype_core_config(const struct prototype_core *c)
+{
+    return c->config_hash;
+}
+
+double prototype_core_stats_per_s(const struct prototype_core *c)
+{
+    return c->stats_per_s;
+}
+
+uint64_t prototype_core_generation(const struct prototype_core *c)
+{
+    return c->generation;
+}

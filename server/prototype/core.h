@@ -1,0 +1,71 @@
+/* The prototype server as a state machine without I/O: messages and time in, messages out. See docs/design/0001.
+ *
+ *   prototype_core_new(&options, &core, &e);
+ *   prototype_core_on_message(core, now_ms, &peer, &msg, &outbox);   // then send the outbox
+ *   prototype_core_on_timer(core, now_ms, &outbox);                  // about once a second
+ *
+ * Accepts HELLO, STATS, MIXTURE_GET and PING; anything else is refused as wrong_door: this is the wall. A refused message
+ * changes nothing but its counter. One message completes at most one step, so whoever drives the core sees every
+ * version by looking at prototype_core_mixture() after each message. */
+#ifndef DECANT_PROTOTYPE_CORE_H
+#define DECANT_PROTOTYPE_CORE_H
+
+#include <stdbool.h>
+#include "server/prototype/diagnostics.h"
+#include "server/prototype/mixture.h"
+#include "server/prototype/roster.h"
+
+enum {
+    MIXTURE_FULL_EVERY = 64,  /* versions between full publications, for subscribers that joined late */
+    ACTIVE_EMBEDDINGS = 50000 /* embeddings over which a component counts as active: about an epoch of small sets */
+};
+
+struct prototype_counters {
+    uint64_t applied, duplicates, stale;  /* STATS by acknowledgement, messages */
+    uint64_t refused[REASON_END];         /* by reason */
+    uint64_t snapshots;                   /* full mixtures sent on request */
+};
+
+/* Figures of the newest step, in the units of the metrics. */
+struct prototype_step {
+    double loglik;    /* mean per embedding, at beta = 1 */
+    double dropped;   /* share of the responsibilities' mass that was dropped */
+    double count;     /* embeddings */
+};
+
+struct prototype_core_options {
+    const struct run_config *config;
+    uint64_t generation;
+    struct mixture *resumed; /* taken over on success; NULL starts version 0 from the seed */
+    uint64_t total_steps;    /* of the resumed checkpoint; 0 = not known */
+};
+
+struct prototype_core;
+
+int prototype_core_new(const struct prototype_core_options *o, struct prototype_core **out, struct error *e);
+void prototype_core_free(struct prototype_core **c);
+
+/* Replies and publications are appended to out. 0; ERR_MEMORY leaves the core unfit to go on: the process should end and
+ * resume from its checkpoint. */
+int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
+                              struct outbox *out);
+int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out);
+/* Refuses a message that could not be decoded; m carries what could be read of it. */
+int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
+                          const char *text, struct outbox *out);
+/* A finished pass of diagnostics is published on the topic "metrics". */
+int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out);
+/* From now on statistics are refused (stopping); everything else is answered. */
+void prototype_core_stop(struct prototype_core *c);
+
+const struct mixture *prototype_core_mixture(const struct prototype_core *c);
+const struct prototype_counters *prototype_core_counters(const struct prototype_core *c);
+const struct prototype_step *prototype_core_step(const struct prototype_core *c);
+const struct roster *prototype_core_roster(const struct prototype_core *c);
+uint64_t prototype_core_total_steps(const struct prototype_core *c); /* 0 = not known yet */
+uint64_t prototype_core_config(const struct prototype_core *c);      /* run_config_hash */
+uint64_t prototype_core_generation(const struct prototype_core *c);
+uint32_t prototype_core_active_window(const struct prototype_core *c); /* versions */
+double prototype_core_stats_per_s(const struct prototype_core *c);
+
+#endif

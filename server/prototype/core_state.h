@@ -1,0 +1,46 @@
+/* The core's state and its checks, shared by core.c and core_check.c only. */
+#ifndef DECANT_PROTOTYPE_CORE_STATE_H
+#define DECANT_PROTOTYPE_CORE_STATE_H
+
+#include "common/reduce.h"
+#include "server/prototype/core.h"
+
+struct prototype_core {
+    struct run_config config;
+    uint64_t config_hash;
+    uint64_t generation;
+    uint64_t total_steps;          /* T; 0 until a worker tells */
+    struct mixture *mixture;       /* newest version */
+    struct mixture_view *previous; /* the version before; a slot of it may be leased again */
+    bool has_previous;
+    struct msg snapshot, previous_snapshot; /* their full messages; type 0 until first wanted */
+    struct reduce *reduce;         /* statistics of step == version, by slot */
+    bool out_of_memory;            /* an addition in the tree failed */
+    bool stepped;                  /* `step` holds figures */
+    bool stopping;
+    struct prototype_step step;
+    struct prototype_counters counters;
+    struct roster roster;
+    uint64_t slots_applied, slots_seen; /* now, and at the last timer */
+    uint64_t timer_ms;             /* of the last timer */
+    double stats_per_s;            /* slots per second */
+    bool rated;
+};
+
+enum prototype_verdict_kind { VERDICT_APPLY, VERDICT_STALE, VERDICT_DUPLICATE, VERDICT_REFUSE };
+
+struct prototype_verdict {
+    enum prototype_verdict_kind kind;
+    enum reason why;  /* of VERDICT_REFUSE */
+    const char *text; /* of VERDICT_REFUSE: what to do about it */
+};
+
+/* Embeddings in a slot: both views of its images. */
+uint32_t prototype_core_slot_rows(const struct prototype_core *c);
+
+/* Pure: they read the core and change nothing. */
+struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m);
+struct prototype_verdict prototype_check_total_steps(const struct prototype_core *c, const struct msg *m);
+struct prototype_verdict prototype_check_stats(const struct prototype_core *c, const struct msg *m);
+
+#endif

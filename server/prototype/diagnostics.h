@@ -1,0 +1,44 @@
+/* Is the mixture collapsing? Figures about one version, computed from a snapshot as a pure function, so that any thread
+ * may do it: O(K^2 D) time, and never in the way of an M-step. */
+#ifndef DECANT_PROTOTYPE_DIAGNOSTICS_H
+#define DECANT_PROTOTYPE_DIAGNOSTICS_H
+
+#include <stdint.h>
+#include "server/prototype/mixture.h"
+
+enum { DIAGNOSTICS_EPS = 4 };
+extern const double diagnostics_eps[DIAGNOSTICS_EPS];           /* 0.025, 0.1, 0.25, 0.5 */
+extern const char *const diagnostics_eps_name[DIAGNOSTICS_EPS]; /* "unique_0025" ... */
+
+/* What is needed of a mixture, copied. */
+struct diagnostics_input {
+    uint64_t version;
+    uint32_t K, D;
+    float *prototypes; /* (K,D) mu_k/|mu_k| */
+    double *usage;     /* (K) */
+    double active;     /* percent */
+};
+
+struct diagnostics {
+    uint64_t version;
+    uint32_t K;
+    double unique[DIAGNOSTICS_EPS]; /* percent of K, greedy cover in index order */
+    double perplexity;              /* of usage, 1..K */
+    double effective_rank;          /* of the prototypes' covariance, 1..D */
+    double active;                  /* percent of K */
+    uint32_t *nearest;              /* (K) the other prototype of largest cosine */
+    float *cosine;                  /* (K) that cosine */
+};
+
+/* window: versions over which a component counts as active. 0 or ERR_MEMORY. */
+int diagnostics_input_of(const struct mixture *m, uint32_t window, struct diagnostics_input *out);
+void diagnostics_input_fini(struct diagnostics_input *in);
+
+int diagnostics_run(const struct diagnostics_input *in, struct diagnostics **out); /* 0 or ERR_MEMORY */
+void diagnostics_free(struct diagnostics **d);
+
+/* exp of the entropy of the normalised eigenvalues of the covariance of x (K,D), K >= 1 (Roy and Vetterli, "The
+ * effective rank", EUSIPCO 2007); 1 when the rows do not differ. 0 or ERR_MEMORY. */
+int effective_rank(const float *x, uint32_t K, uint32_t D, double *out);
+
+#endif

@@ -1,0 +1,362 @@
+/* A state machine of the link (waiting, resolving, connecting, connected) driven by one slow tick, replies and hiredis' callbacks. */
+#include "server/prototype/mirror.h"
+
+#include <math.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "common/log.h"
+#include "common/rng.h"
+#include "server/prototype/hiredis_uv.h"
+#include "server/prototype/mirror_script.h"
+#include "server/prototype/mirror_state.h"
+
+enum {
+    TICK_MS = 50,
+    CONNECT_DEADLINE_MS = 2000,
+    REPLY_DEADLINE_MS = 5000,   /* commands in flight and not one reply: the link is dead */
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MAX_MS = 5000,
+    STOP_DEADLINE_MS = 1000,
+    WINDOW_COMMANDS = 128,      /* in flight at most */
+    TURN_COMMANDS = 64,         /* built per turn of the loop at most ... */
+    TURN_BYTES = 1 << 20,       /* ... or this many bytes */
+    WORKER_TTL_S = 15,
+};
+
+enum link { LINK_WAITING, LINK_RESOLVING, LINK_CONNECTING, LINK_CONNECTED };
+
+struct mirror {
+    struct mirror_options o;
+    uv_loop_t *loop;
+    uv_timer_t tick;
+    uv_getaddrinfo_t resolver;
+    redisAsyncContext *context; /* NULL unless connecting or connected; hiredis frees it */
+    enum link link;
+    uint32_t failures;          /* connection attempts in a row */
+    uint64_t wake_ms;           /* waiting: of the next attempt; connecting: the deadline */
+    struct rng jitter;
+
+    struct mirror_state state;  /* being written, when syncing */
+    struct mirror_known *known; /* (K) */
+    const struct diagnostics *diagnostics;
+    struct mirror_script script;
+    struct redis_command command;
+    struct mirror_queue queue;
+    bool syncing, script_done, refused; /* refused: Redis answered a command of this sync with an error */
+    bool full;                  /* the next sync writes everything */
+    uint32_t in_flight;
+    uint64_t progress_ms;       /* newest reply, or newest send into an empty pipeline */
+    uint64_t sync_ms;           /* start of the sync */
+    uint64_t next_sync_ms;
+    double lag_ms, started_s;
+
+    bool stopping, final_written;
+    uint64_t stop_ms;           /* deadline of stopping */
+    void (*done)(void *arg);
+    void *done_arg;
+};
+
+static double unix_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- the link goes down ---- */
+
+static void wait_and_retry(struct mirror *m, const char *why)
+{
+    uint64_t pause = BACKOFF_FIRST_MS << (m->failures < 6 ? m->failures : 6);
+    if (pause > BACKOFF_MAX_MS)
+        pause = BACKOFF_MAX_MS;
+    pause = (uint64_t)((double)pause * (0.5 + 0.5 * (double)rng_uniform(&m->jitter)));
+    if (m->failures++ == 0)
+        log_warn("event=redis_lost host=%s reason=\"%s\"", m->o.host, why);
+    m->link = LINK_WAITING;
+    m->wake_ms = uv_now(m->loop) + pause;
+    m->syncing = false;
+    m->full = true;
+    m->in_flight = 0;
+}
+
+/* Ends the connection from outside hiredis' callbacks. They run with reply == NULL and find that the context is not ours any more. */
+static void drop(struct mirror *m, const char *why)
+{
+    redisAsyncContext *context = m->context;
+    m->context = NULL;
+    if (context != NULL)
+        redisAsyncFree(context);
+    wait_and_retry(m, why);
+}
+
+static void on_disconnect(const redisAsyncContext *context, int status)
+{
+    struct mirror *m = context->data;
+    if (m->context != context)
+        return;
+    m->context = NULL;
+    wait_and_retry(m, status == REDIS_OK ? "closed" : context->errstr);
+}
+
+static void on_connect(const redisAsyncContext *context, int status)
+{
+    struct mirror *m = context->data;
+    if (m->context != context)
+        return;
+    if (status != REDIS_OK) { /* hiredis frees the context after this */
+        m->context = NULL;
+        wait_and_retry(m, context->errstr);
+        return;
+    }
+    m->link = LINK_CONNECTED;
+    m->failures = 0;
+    m->next_sync_ms = 0;
+    log_info("event=redis_connected host=%s", m->o.host);
+}
+
+/* ---- the link comes up ---- */
+
+/* Takes over a context that hiredis has begun to connect. */
+static void adopt(struct mirror *m, redisAsyncContext *context)
+{
+    if (context == NULL || context->err != 0 || hiredis_uv_attach(context, m->loop) != 0) {
+        char why[128];
+        snprintf(why, sizeof why, "%s", context ? context->errstr : "out of memory");
+        if (context != NULL)
+            redisAsyncFree(context);
+        wait_and_retry(m, why);
+        return;
+    }
+    context->data = m;
+    m->context = context;
+    m->link = LINK_CONNECTING;
+    m->wake_ms = uv_now(m->loop) + CONNECT_DEADLINE_MS;
+    redisAsyncSetConnectCallback(context, on_connect);
+    redisAsyncSetDisconnectCallback(context, on_disconnect);
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+{
+    struct mirror *m = request->data;
+    char address[64] = "";
+    if (status == 0)
+        status = getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST);
+    uv_freeaddrinfo(found);
+    if (status != 0 || m->stopping)
+        wait_and_retry(m, "name not resolved");
+    else
+        adopt(m, redisAsyncConnect(address, m->o.port));
+}
+
+static void connect_now(struct mirror *m)
+{
+    if (m->o.host[0] == '/') {
+        adopt(m, redisAsyncConnectUnix(m->o.host));
+        return;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    m->resolver.data = m;
+    m->link = LINK_RESOLVING;
+    if (uv_getaddrinfo(m->loop, &m->resolver, on_resolved, m->o.host, NULL, &hints) != 0)
+        wait_and_retry(m, "name not resolved");
+}
+
+/* ---- writing ---- */
+
+static void finish_sync(struct mirror *m)
+{
+    m->syncing = false;
+    m->next_sync_ms = m->sync_ms + (uint64_t)(1000 * m->o.interval_s);
+    m->final_written = m->stopping;
+    if (m->refused)
+        return; /* what was refused stays unknown and is sent again */
+    m->lag_ms = (double)(uv_now(m->loop) - m->sync_ms);
+    m->full = false;
+    mirror_state_acknowledged(&m->state, m->known);
+}
+
+static void pump(struct mirror *m);
+
+static void on_reply(redisAsyncContext *context, void *data, void *arg)
+{
+    struct mirror *m = arg;
+    const redisReply *reply = data;
+    if (reply == NULL || m->context != context)
+        return;
+    m->in_flight--;
+    m->progress_ms = uv_now(m->loop);
+    if (reply->type == REDIS_REPLY_ERROR) {
+        if (!m->refused)
+            log_warn("event=redis_refused text=\"%.200s\"", reply->str);
+        m->refused = true;
+    }
+    if (m->syncing && m->script_done && m->in_flight == 0)
+        finish_sync(m);
+    else if (m->syncing && !m->script_done && m->in_flight <= WINDOW_COMMANDS - TURN_COMMANDS)
+        pump(m);
+}
+
+/* Sends the script's next command; false when it is at its end, or memory is. */
+static bool send_next(struct mirror *m, size_t *bytes)
+{
+    if (!mirror_script_next(&m->script, &m->command)) {
+        m->script_done = true;
+        return false;
+    }
+    if (redis_command_end(&m->command) != 0 ||
+        redisAsyncFormattedCommand(m->context, on_reply, m, m->command.wire, m->command.wire_size) != REDIS_OK) {
+        m->refused = true;
+        return false;
+    }
+    *bytes += m->command.wire_size;
+    m->in_flight++;
+    return true;
+}
+
+/* Fills the pipeline up to this turn's limits. */
+static void pump(struct mirror *m)
+{
+    size_t bytes = 0;
+    if (m->in_flight == 0)
+        m->progress_ms = uv_now(m->loop);
+    for (int i = 0; i < TURN_COMMANDS && bytes < TURN_BYTES && m->in_flight < WINDOW_COMMANDS; i++)
+        if (!send_next(m, &bytes))
+            return;
+}
+
+static void start_sync(struct mirror *m)
+{
+    m->syncing = true;
+    m->script_done = m->refused = false;
+    m->sync_ms = uv_now(m->loop);
+    mirror_state_take(&m->state, m->o.core, m->diagnostics, m->known, m->full);
+    m->state.now_ms = m->sync_ms;
+    m->state.updated_s = unix_time();
+    double ttl = 3 * m->o.interval_s;
+    mirror_script_begin(&m->script, &(struct mirror_script_options){
+                                        .run = m->o.run,
+                                        .state = &m->state,
+                                        .queue = &m->queue,
+                                        .started_s = m->started_s,
+                                        .worker_ttl_s = ttl > WORKER_TTL_S ? (uint32_t)ttl : WORKER_TTL_S,
+                                        .lag_ms = m->lag_ms,
+                                    });
+    pump(m);
+}
+
+/* ---- time ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct mirror *m = handle->data;
+    m->done(m->done_arg);
+}
+
+static bool may_close(const struct mirror *m, uint64_t now)
+{
+    bool linked = m->link == LINK_CONNECTED;
+    return m->stopping && m->link != LINK_RESOLVING && (m->final_written || !linked || now >= m->stop_ms);
+}
+
+static void close_mirror(struct mirror *m)
+{
+    redisAsyncContext *context = m->context;
+    m->context = NULL;
+    if (context != NULL)
+        redisAsyncFree(context);
+    uv_close((uv_handle_t *)&m->tick, on_closed);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct mirror *m = timer->data;
+    uint64_t now = uv_now(m->loop);
+    if (may_close(m, now))
+        close_mirror(m);
+    else if (m->link == LINK_WAITING && now >= m->wake_ms)
+        connect_now(m);
+    else if (m->link == LINK_CONNECTING && now >= m->wake_ms)
+        drop(m, "no connection within the deadline");
+    else if (m->link == LINK_CONNECTED && m->in_flight > 0 && now >= m->progress_ms + REPLY_DEADLINE_MS)
+        drop(m, "no reply within the deadline");
+    else if (m->link == LINK_CONNECTED && m->syncing && m->in_flight == 0)
+        drop(m, "pipeline failed"); /* a command could not be built or queued */
+    else if (m->link == LINK_CONNECTED && !m->syncing && (m->stopping || now >= m->next_sync_ms))
+        start_sync(m);
+}
+
+/* ---- life ---- */
+
+int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **out, struct error *e)
+{
+    const struct mixture_options *x = &prototype_core_mixture(o->core)->options;
+    struct mirror *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (m == NULL)
+        return error_set(e, ERR_MEMORY, "Redis mirror: out of memory");
+    m->o = *o;
+    m->loop = loop;
+    m->full = true;
+    m->started_s = unix_time();
+    redis_command_init(&m->command);
+    rng_open(&m->jitter, uv_hrtime(), RNG_JITTER, 0, 0, 0);
+    m->known = calloc(x->K, sizeof *m->known);
+    int rc = m->known ? mirror_state_init(&m->state, x->K, x->D, x->covariance == COVARIANCE_SPHERICAL) : ERR_MEMORY;
+    if (rc != 0) {
+        mirror_free(&m);
+        return error_set(e, rc, "Redis mirror: out of memory");
+    }
+    uv_timer_init(loop, &m->tick);
+    m->tick.data = m;
+    uv_timer_start(&m->tick, on_tick, 0, TICK_MS);
+    *out = m;
+    return 0;
+}
+
+void mirror_free(struct mirror **out)
+{
+    struct mirror *m = *out;
+    if (m == NULL)
+        return;
+    mirror_state_fini(&m->state);
+    redis_command_fini(&m->command);
+    free(m->known);
+    free(m);
+    *out = NULL;
+}
+
+void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg)
+{
+    m->stopping = true;
+    m->done = done;
+    m->done_arg = arg;
+    m->stop_ms = uv_now(m->loop) + STOP_DEADLINE_MS;
+}
+
+void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d)
+{
+    m->diagnostics = d;
+}
+
+void mirror_metrics(struct mirror *m, const struct msg *metrics)
+{
+    struct mirror_record *r = mirror_queue_push(&m->queue);
+    r->step = metrics->step;
+    r->count = metrics->scalar_count;
+    memcpy(r->scalars, metrics->scalars, r->count * sizeof r->scalars[0]);
+}
+
+void mirror_event(struct mirror *m, const char *format, ...)
+{
+    struct mirror_record *r = mirror_queue_push(&m->queue);
+    va_list args;
+    va_start(args, format);
+    r->event = true;
+    vsnprintf(r->text, sizeof r->text, format, args);
+    va_end(args);
+}

@@ -1,0 +1,31 @@
+/* The Redis mirror's connection: one way, best effort, never in the way. It watches the core on the core's own loop, copies what
+ * changed every `interval_s`, and writes it in a bounded pipeline (mirror_script.h). While a copy is being written no other is taken: a
+ * slow Redis sees fewer, newer states. A Redis that is gone is tried again with growing, jittered pauses and then gets everything
+ * afresh. Names are resolved on libuv's thread pool, because hiredis would do it on the loop. */
+#ifndef DECANT_PROTOTYPE_MIRROR_H
+#define DECANT_PROTOTYPE_MIRROR_H
+
+#include <uv.h>
+#include "common/error.h"
+#include "server/prototype/core.h"
+
+struct mirror;
+
+struct mirror_options {
+    const char *run;
+    const char *host; /* name, address, or the absolute path of a unix socket; kept by reference */
+    int port;
+    double interval_s;
+    const struct prototype_core *core; /* outlives the mirror */
+};
+
+int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **out, struct error *e);
+/* The newest diagnostics; owned by the caller and valid until replaced or until the mirror is freed. */
+void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d);
+void mirror_metrics(struct mirror *m, const struct msg *metrics); /* an entry of the stream */
+void mirror_event(struct mirror *m, const char *format, ...) __attribute__((format(printf, 2, 3))); /* JSON */
+/* Writes the final state if Redis is there and quick (at most a second), closes, then calls done once. */
+void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg);
+void mirror_free(struct mirror **m); /* after done; NULL-safe */
+
+#endif

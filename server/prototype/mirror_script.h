@@ -1,0 +1,50 @@
+/* The commands that bring Redis from what it holds to a mirror_state, one at a time and in order, so that sending can be paced. Keys and
+ * fields: docs/REDIS.md.
+ *
+ * Consistency: `writing` is set to the version first, then prototypes and indices, and `version` last, together with all other
+ * figures. A reader that finds version == writing before and after has seen one version. MULTI/EXEC would promise the
+ * same, but holding 65 536 prototypes in one transaction stops Redis for everyone else. */
+#ifndef DECANT_PROTOTYPE_MIRROR_SCRIPT_H
+#define DECANT_PROTOTYPE_MIRROR_SCRIPT_H
+
+#include "proto/msg.h"
+#include "server/prototype/mirror_state.h"
+#include "server/prototype/redis_command.h"
+
+/* A metrics record or an event that waits to be sent. */
+struct mirror_record {
+    bool event;
+    uint64_t step;
+    uint32_t count;
+    struct msg_scalar scalars[MSG_SCALARS_MAX]; /* of a metrics record */
+    char text[256];                             /* of an event: JSON */
+};
+
+/* Ring of the newest MIRROR_QUEUE_MAX records. */
+struct mirror_queue {
+    struct mirror_record records[MIRROR_QUEUE_MAX];
+    uint32_t first, count;
+    uint64_t dropped; /* records that had to make room */
+};
+
+struct mirror_record *mirror_queue_push(struct mirror_queue *q); /* a slot to fill; the oldest goes when full */
+
+struct mirror_script_options {
+    const char *run;
+    const struct mirror_state *state;
+    struct mirror_queue *queue; /* records are taken out as they are sent: at most once */
+    double started_s;           /* Unix time of the server's start */
+    uint32_t worker_ttl_s;
+    double lag_ms;              /* how long the sync before took, from copy to last reply */
+};
+
+struct mirror_script {
+    struct mirror_script_options o;
+    uint32_t phase, cursor;
+};
+
+void mirror_script_begin(struct mirror_script *s, const struct mirror_script_options *o);
+/* Builds the next command into c (redis_command_end is the caller's). False when there is none left. */
+bool mirror_script_next(struct mirror_script *s, struct redis_command *c);
+
+#endif

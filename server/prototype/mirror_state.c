@@ -1,0 +1,113 @@
+/* Taking the copy, and the rule of what is worth writing. */
+#include "server/prototype/mirror_state.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/error.h"
+
+int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spherical)
+{
+    memset(s, 0, sizeof *s);
+    s->K = K;
+    s->D = D;
+    s->spherical = spherical;
+    s->rows = malloc(K * sizeof *s->rows);
+    s->mean = malloc((size_t)K * D * sizeof *s->mean);
+    s->variance = malloc((size_t)K * (spherical ? 1 : D) * sizeof *s->variance);
+    if (s->rows && s->mean && s->variance)
+        return 0;
+    mirror_state_fini(s);
+    return ERR_MEMORY;
+}
+
+void mirror_state_fini(struct mirror_state *s)
+{
+    free(s->rows);
+    free(s->mean);
+    free(s->variance);
+    memset(s, 0, sizeof *s);
+}
+
+static bool usage_differs(double usage, double known, uint32_t K)
+{
+    double scale = known > 0.02 / K ? known : 0.02 / K;
+    return fabs(usage - known) > 0.05 * scale;
+}
+
+static void take_figures(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d)
+{
+    const struct mixture *m = prototype_core_mixture(core);
+    s->version = m->view->version;
+    s->total_steps = prototype_core_total_steps(core);
+    s->config = prototype_core_config(core);
+    s->generation = prototype_core_generation(core);
+    s->beta = m->view->beta;
+    s->step = *prototype_core_step(core);
+    s->reseeded = m->reseeded;
+    s->perplexity = mixture_usage_perplexity(m->usage, s->K);
+    s->active = mixture_active_percent(m, prototype_core_active_window(core));
+    s->stats_per_s = prototype_core_stats_per_s(core);
+    s->roster = *prototype_core_roster(core);
+    s->measured = d != NULL;
+    if (d == NULL)
+        return;
+    memcpy(s->unique, d->unique, sizeof s->unique);
+    s->effective_rank = d->effective_rank;
+    s->diagnostics_version = d->version;
+}
+
+static void copy_vectors(struct mirror_state *s, const struct mixture *m, struct mirror_row *row)
+{
+    size_t D = s->D, V = s->spherical ? 1 : D;
+    row->at = s->moved++;
+    memcpy(s->mean + row->at * D, m->view->mean + row->k * D, D * sizeof(float));
+    memcpy(s->variance + row->at * V, m->view->variance + row->k * V, V * sizeof(float));
+}
+
+static void take_row(struct mirror_state *s, const struct mixture *m, const struct diagnostics *d,
+                     const struct mirror_known *known, uint32_t k, double total_mass)
+{
+    bool unknown = s->full || !known->written;
+    bool moved = unknown || known->updated_step != m->updated_step[k];
+    bool neighbour = d != NULL && (known->nearest != d->nearest[k] || known->cosine != d->cosine[k]);
+    if (!moved && !neighbour && !usage_differs(m->usage[k], (double)known->usage, s->K))
+        return;
+    struct mirror_row *row = &s->rows[s->count++];
+    *row = (struct mirror_row){.k = k,
+                               .moved = moved,
+                               .updated_step = m->updated_step[k],
+                               .mass = m->mass[k],
+                               .usage = m->usage[k],
+                               .weight_share = (float)(m->mass[k] / total_mass),
+                               .nearest = d != NULL ? d->nearest[k] : 0,
+                               .cosine = d != NULL ? d->cosine[k] : 0};
+    if (moved)
+        copy_vectors(s, m, row);
+}
+
+void mirror_state_take(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d,
+                       const struct mirror_known *known, bool full)
+{
+    const struct mixture *m = prototype_core_mixture(core);
+    double total_mass = 0;
+    for (uint32_t k = 0; k < s->K; k++)
+        total_mass += m->mass[k];
+    s->full = full;
+    s->count = s->moved = 0;
+    take_figures(s, core, d);
+    for (uint32_t k = 0; k < s->K; k++)
+        take_row(s, m, d, &known[k], k, total_mass);
+}
+
+void mirror_state_acknowledged(const struct mirror_state *s, struct mirror_known *known)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct mirror_row *row = &s->rows[i];
+        known[row->k] = (struct mirror_known){.updated_step = row->updated_step,
+                                              .usage = (float)row->usage,
+                                              .nearest = row->nearest,
+                                              .cosine = row->cosine,
+                                              .written = true};
+    }
+}

@@ -1,0 +1,497 @@
+/* The online EM update in double. Kernels take pointers and dims; mixture_fold holds the order of the steps. */
+#include "server/prototype/mixture.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/error.h"
+#include "common/rng.h"
+#include "common/vecmath.h"
+
+struct mixture_options mixture_options_of(const struct run_config *c)
+{
+    uint32_t K = (uint32_t)c->mixture.components;
+    uint32_t automatic = K / 128 > 1 ? K / 128 : 1;
+    return (struct mixture_options){
+        .K = K,
+        .D = (uint32_t)c->mixture.dimensions,
+        .covariance = (enum covariance)c->mixture.covariance,
+        .prior = (enum weight_prior)c->mixture.prior,
+        .forgetting = c->mixture.forgetting,
+        .variance_floor = c->mixture.variance_floor,
+        .initial_mass = c->mixture.initial_mass,
+        .usage_momentum = c->mixture.usage_momentum,
+        .reseed_usage = c->mixture.reseed_usage,
+        .reseed_distance = c->mixture.reseed_distance,
+        .reseed_max = c->mixture.reseed_max > 0 ? (uint32_t)c->mixture.reseed_max : automatic,
+    };
+}
+
+double mixture_beta(const struct run_config *c, uint64_t version, uint64_t total_steps)
+{
+    double b0 = c->mixture.beta_start, b1 = c->mixture.beta_end;
+    if (version == 0)
+        return b0;
+    double progress = (double)version / (c->mixture.beta_fraction * (double)total_steps);
+    return b0 * pow(b1 / b0, progress < 1 ? progress : 1);
+}
+
+/* ---- memory ---- */
+
+static int allocate_state(struct mixture *m)
+{
+    size_t K = m->options.K, rows = K * m->options.D;
+    m->mass = calloc(K, sizeof *m->mass);
+    m->s1 = calloc(rows, sizeof *m->s1);
+    m->s2 = calloc(rows, sizeof *m->s2);
+    m->usage = calloc(K, sizeof *m->usage);
+    m->last_assigned = calloc(K, sizeof *m->last_assigned);
+    m->updated_step = calloc(K, sizeof *m->updated_step);
+    bool ok = m->mass && m->s1 && m->s2 && m->usage && m->last_assigned && m->updated_step;
+    return ok ? mixture_view_new(m->options.K, m->options.D, m->options.covariance, &m->view) : ERR_MEMORY;
+}
+
+static int allocate_scratch(struct mixture *m)
+{
+    size_t K = m->options.K, R = m->options.reseed_max;
+    m->quadratic = calloc(K, sizeof *m->quadratic);
+    m->changed = calloc(K, sizeof *m->changed);
+    m->reseeds = calloc(R, sizeof *m->reseeds);
+    m->candidates = calloc(R, sizeof *m->candidates);
+    m->scratch = calloc(m->options.D, sizeof *m->scratch);
+    return m->quadratic && m->changed && m->reseeds && m->candidates && m->scratch ? 0 : ERR_MEMORY;
+}
+
+int mixture_new(const struct mixture_options *o, struct mixture **out)
+{
+    ASSERT(o->K >= 1 && o->D >= 1 && o->reseed_max >= 1);
+    struct mixture *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (m == NULL)
+        return ERR_MEMORY;
+    m->options = *o;
+    int rc = allocate_state(m);
+    if (rc == 0)
+        rc = allocate_scratch(m);
+    if (rc != 0)
+        mixture_free(&m);
+    *out = m;
+    return rc;
+}
+
+void mixture_free(struct mixture **out)
+{
+    struct mixture *m = *out;
+    if (m == NULL)
+        return;
+    free(m->mass);
+    free(m->s1);
+    free(m->s2);
+    free(m->usage);
+    free(m->last_assigned);
+    free(m->updated_step);
+    free(m->quadratic);
+    free(m->changed);
+    free(m->reseeds);
+    free(m->candidates);
+    free(m->scratch);
+    mixture_view_free(&m->view);
+    free(m);
+    *out = NULL;
+}
+
+int mixture_clone(const struct mixture *m, struct mixture **out)
+{
+    int rc = mixture_new(&m->options, out);
+    if (rc != 0)
+        return rc;
+    struct mixture *c = *out;
+    size_t K = m->options.K, rows = K * m->options.D;
+    memcpy(c->mass, m->mass, K * sizeof *c->mass);
+    memcpy(c->s1, m->s1, rows * sizeof *c->s1);
+    memcpy(c->s2, m->s2, rows * sizeof *c->s2);
+    memcpy(c->usage, m->usage, K * sizeof *c->usage);
+    memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
+    memcpy(c->updated_step, m->updated_step, K * sizeof *c->updated_step);
+    memcpy(c->quadratic, m->quadratic, K * sizeof *c->quadratic);
+    memcpy(c->changed, m->changed, m->changed_count * sizeof *c->changed);
+    memcpy(c->reseeds, m->reseeds, m->reseed_count * sizeof *c->reseeds);
+    c->changed_count = m->changed_count;
+    c->reseed_count = m->reseed_count;
+    c->reseeded = m->reseeded;
+    return mixture_view_copy(c->view, m->view);
+}
+
+/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor ---- */
+
+/* mean, variance (D) from s1, s2 (D) of mass n. */
+KERNEL static void diagonal_row(const double *restrict s1, const double *restrict s2, double n, double floor_,
+                                float *restrict mean, float *restrict variance, size_t D)
+{
+    for (size_t d = 0; d < D; d++) {
+        double mu = s1[d] / n;
+        double v = s2[d] / n - mu * mu;
+        mean[d] = (float)mu;
+        variance[d] = (float)(v > floor_ ? v : floor_);
+    }
+}
+
+/* mean (D) and the one variance. */
+KERNEL static float spherical_row(const double *restrict s1, const double *restrict s2, double n, double floor_,
+                                  float *restrict mean, size_t D)
+{
+    double sum = 0;
+    for (size_t d = 0; d < D; d++) {
+        double mu = s1[d] / n;
+        sum += s2[d] / n - mu * mu;
+        mean[d] = (float)mu;
+    }
+    double v = sum / (double)D;
+    return (float)(v > floor_ ? v : floor_);
+}
+
+/* 1/2 sum_d (log v_d + mu_d^2/v_d) of the floats that are published, so that log_const fits what the E-step computes
+ * with. Variances lie in [1e-9, about 1]: products of 16 stay far from underflow and save 15 of 16 logarithms. */
+static double diagonal_quadratic(const float *mean, const float *variance, size_t D)
+{
+    double sum = 0, product = 1;
+    for (size_t d = 0; d < D; d++) {
+        double v = variance[d], mu = mean[d];
+        product *= v;
+        sum += mu * mu / v;
+        if (d % 16 == 15) {
+            sum += log(product);
+            product = 1;
+        }
+    }
+    return 0.5 * (sum + log(product));
+}
+
+static double spherical_quadratic(const float *mean, float variance, size_t D)
+{
+    return 0.5 * ((double)D * log((double)variance) + vec_sum_squares(mean, D) / (double)variance);
+}
+
+static void maximise_row(struct mixture *m, uint32_t k)
+{
+    size_t D = m->options.D, at = k * D;
+    float *mean = m->view->mean + at;
+    if (m->options.covariance == COVARIANCE_SPHERICAL) {
+        m->view->variance[k] =
+            spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
+        m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
+        return;
+    }
+    float *variance = m->view->variance + at;
+    diagonal_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, variance, D);
+    m->quadratic[k] = diagonal_quadratic(mean, variance, D);
+}
+
+/* pi_k and log_const_k. With the uniform prior pi is constant; N_k / sum N moves every row as soon as one moves. */
+static void refresh_weights(struct mixture *m)
+{
+    uint32_t K = m->options.K;
+    double total = 0;
+    for (uint32_t k = 0; k < K; k++)
+        total += m->mass[k];
+    for (uint32_t k = 0; k < K; k++) {
+        double pi = m->options.prior == PRIOR_COUNT ? m->mass[k] / total : 1.0 / K;
+        m->view->weight[k] = (float)pi;
+        m->view->log_const[k] = (float)(log(pi) - m->quadratic[k]);
+    }
+}
+
+static void refresh_log_const(struct mixture *m, uint32_t k)
+{
+    m->view->log_const[k] = (float)(-log((double)m->options.K) - m->quadratic[k]);
+}
+
+/* M-step on the rows that this version touched or re-seeded. */
+static void maximise_updated(struct mixture *m, uint32_t version)
+{
+    bool uniform = m->options.prior == PRIOR_UNIFORM;
+    for (uint32_t k = 0; k < m->options.K; k++) {
+        if (m->updated_step[k] != version)
+            continue;
+        maximise_row(m, k);
+        if (uniform)
+            refresh_log_const(m, k);
+    }
+    if (!uniform)
+        refresh_weights(m);
+}
+
+static void change_all(struct mixture *m)
+{
+    m->changed_count = m->options.K;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        m->changed[k] = k;
+}
+
+void mixture_restore(struct mixture *m, uint64_t version)
+{
+    m->view->version = version;
+    m->view->beta = 1;
+    m->reseed_count = 0;
+    change_all(m);
+    for (uint32_t k = 0; k < m->options.K; k++)
+        maximise_row(m, k);
+    refresh_weights(m);
+}
+
+/* ---- start (1) ---- */
+
+/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. */
+static void place_component(struct mixture *m, uint32_t k, const double *mu)
+{
+    size_t D = m->options.D;
+    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D;
+    m->mass[k] = n0;
+    m->usage[k] = 1.0 / m->options.K;
+    for (size_t d = 0; d < D; d++) {
+        m->s1[k * D + d] = n0 * mu[d];
+        m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
+    }
+}
+
+static void reset_history(struct mixture *m)
+{
+    memset(m->last_assigned, 0, m->options.K * sizeof *m->last_assigned);
+    memset(m->updated_step, 0, m->options.K * sizeof *m->updated_step);
+    m->reseeded = 0;
+}
+
+/* A uniformly random direction, the stream's name being the component. */
+static void random_unit(uint64_t seed, uint32_t k, double *out, size_t D)
+{
+    struct rng r;
+    rng_open(&r, seed, RNG_MIXTURE, k, 0, 0);
+    double squares = 0;
+    for (size_t d = 0; d < D; d++) {
+        out[d] = rng_normal(&r);
+        squares += out[d] * out[d];
+    }
+    double norm = sqrt(squares) > 1e-12 ? sqrt(squares) : 1e-12;
+    for (size_t d = 0; d < D; d++)
+        out[d] /= norm;
+}
+
+void mixture_start(struct mixture *m, uint64_t seed)
+{
+    for (uint32_t k = 0; k < m->options.K; k++) {
+        random_unit(seed, k, m->scratch, m->options.D);
+        place_component(m, k, m->scratch);
+    }
+    reset_history(m);
+    mixture_restore(m, 0);
+}
+
+void mixture_start_from(struct mixture *m, const double *means)
+{
+    for (uint32_t k = 0; k < m->options.K; k++)
+        place_component(m, k, means + (size_t)k * m->options.D);
+    reset_history(m);
+    mixture_restore(m, 0);
+}
+
+/* ---- one step ---- */
+
+/* S = lambda S + s */
+KERNEL static void forget_and_add(double *restrict S, double lambda, const float *restrict s, size_t D)
+{
+    for (size_t d = 0; d < D; d++)
+        S[d] = lambda * S[d] + (double)s[d];
+}
+
+/* (5) Touched components only: lambda = eta^n; one that receives nothing forgets nothing. */
+static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t version)
+{
+    size_t D = m->options.D;
+    for (uint32_t r = 0; r < s->R; r++) {
+        uint32_t k = s->index[r];
+        double n = (double)s->n[r], lambda = pow(m->options.forgetting, n);
+        m->mass[k] = lambda * m->mass[k] + n;
+        forget_and_add(m->s1 + k * D, lambda, s->s1 + r * D, D);
+        forget_and_add(m->s2 + k * D, lambda, s->s2 + r * D, D);
+        m->updated_step[k] = version;
+    }
+}
+
+/* (6) u_k = r u_k + (1 - r) n_k / sum n, for all K. */
+static void fold_usage(struct mixture *m, const struct stats_rows *s)
+{
+    double total = 0, r = m->options.usage_momentum;
+    for (uint32_t i = 0; i < s->R; i++)
+        total += (double)s->n[i];
+    if (total <= 0)
+        return;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        m->usage[k] *= r;
+    for (uint32_t i = 0; i < s->R; i++)
+        m->usage[s->index[i]] += (1 - r) * (double)s->n[i] / total;
+}
+
+/* Order of re-seeding: ascending (usage, k). */
+static bool used_less(const struct mixture *m, uint32_t a, uint32_t b)
+{
+    return m->usage[a] < m->usage[b] || (m->usage[a] == m->usage[b] && a < b);
+}
+
+static void swap(uint32_t *a, uint32_t *b)
+{
+    uint32_t t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Max-heap by used_less: moves element i down to its place among the first n. */
+static void sift_down(const struct mixture *m, uint32_t *heap, uint32_t i, uint32_t n)
+{
+    for (;;) {
+        uint32_t top = i, left = 2 * i + 1, right = left + 1;
+        if (left < n && used_less(m, heap[top], heap[left]))
+            top = left;
+        if (right < n && used_less(m, heap[top], heap[right]))
+            top = right;
+        if (top == i)
+            return;
+        swap(&heap[i], &heap[top]);
+        i = top;
+    }
+}
+
+static void sift_up(const struct mixture *m, uint32_t *heap, uint32_t i)
+{
+    while (i > 0 && used_less(m, heap[(i - 1) / 2], heap[i])) {
+        swap(&heap[(i - 1) / 2], &heap[i]);
+        i = (i - 1) / 2;
+    }
+}
+
+/* The reseed_max least used components below the threshold, in ascending (usage, k): a bounded heap over one pass,
+ * then heap sort. Returns how many. */
+static uint32_t least_used(struct mixture *m)
+{
+    uint32_t *heap = m->candidates, count = 0;
+    double limit = m->options.reseed_usage / m->options.K;
+    for (uint32_t k = 0; k < m->options.K; k++) {
+        if (!(m->usage[k] < limit))
+            continue;
+        if (count < m->options.reseed_max) {
+            heap[count] = k;
+            sift_up(m, heap, count++);
+        } else if (used_less(m, k, heap[0])) {
+            heap[0] = k;
+            sift_down(m, heap, 0, count);
+        }
+    }
+    for (uint32_t n = count; n > 1; n--) {
+        swap(&heap[0], &heap[n - 1]);
+        sift_down(m, heap, 0, n - 1);
+    }
+    return count;
+}
+
+static uint32_t farthest(const float *distance, uint32_t V)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < V; i++)
+        if (distance[i] > distance[best])
+            best = i;
+    return best;
+}
+
+/* distance_i = min(distance_i, 1 - h_i.h_j): embedding j has become a prototype. */
+static void cover_candidate(const struct stats_rows *s, uint32_t j, float *distance)
+{
+    size_t D = s->D;
+    for (uint32_t i = 0; i < s->V; i++) {
+        float d = 1.0f - vec_dot(s->novel + i * D, s->novel + j * D, D);
+        if (d < distance[i])
+            distance[i] = d;
+    }
+}
+
+static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint32_t version)
+{
+    for (size_t d = 0; d < m->options.D; d++)
+        m->scratch[d] = (double)h[d];
+    place_component(m, k, m->scratch);
+    m->updated_step[k] = version;
+}
+
+/* (7) The least used components move, greedily, to the embeddings farthest from every prototype. distance (V): scratch,
+ * starting as sent. */
+static void reseed(struct mixture *m, const struct stats_rows *s, float *distance, uint32_t version)
+{
+    uint32_t wanted = m->options.reseed_usage > 0 && s->V > 0 ? least_used(m) : 0;
+    m->reseed_count = 0;
+    for (uint32_t c = 0; c < wanted; c++) {
+        uint32_t j = farthest(distance, s->V);
+        if ((double)distance[j] < m->options.reseed_distance)
+            break;
+        reseed_component(m, m->candidates[c], s->novel + (size_t)j * s->D, version);
+        m->reseeds[m->reseed_count++] = (struct mixture_reseed){m->candidates[c], j};
+        cover_candidate(s, j, distance);
+    }
+    m->reseeded += m->reseed_count;
+}
+
+static void list_changed(struct mixture *m, uint32_t version)
+{
+    if (m->options.prior == PRIOR_COUNT) {
+        change_all(m);
+        return;
+    }
+    m->changed_count = 0;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        if (m->updated_step[k] == version)
+            m->changed[m->changed_count++] = k;
+}
+
+int mixture_fold(struct mixture *m, const struct stats_rows *s, double beta)
+{
+    ASSERT(s->K == m->options.K && s->D == m->options.D);
+    float *distance = malloc((s->V + 1) * sizeof *distance);
+    if (distance == NULL)
+        return ERR_MEMORY;
+    if (s->V > 0)
+        memcpy(distance, s->novel_distance, s->V * sizeof *distance);
+    uint32_t version = (uint32_t)(m->view->version + 1);
+    fold_rows(m, s, version);
+    fold_usage(m, s);
+    for (uint32_t i = 0; i < s->A; i++)
+        m->last_assigned[s->assigned[i]] = version;
+    reseed(m, s, distance, version);
+    list_changed(m, version);
+    maximise_updated(m, version);
+    m->view->version = version;
+    m->view->beta = beta;
+    free(distance);
+    return 0;
+}
+
+/* ---- figures ---- */
+
+double mixture_usage_perplexity(const double *usage, uint32_t K)
+{
+    double total = 0, entropy = 0;
+    for (uint32_t k = 0; k < K; k++)
+        total += usage[k];
+    for (uint32_t k = 0; k < K; k++) {
+        double p = usage[k] / total;
+        if (p > 0)
+            entropy -= p * log(p);
+    }
+    return exp(entropy);
+}
+
+double mixture_active_percent(const struct mixture *m, uint32_t window)
+{
+    uint64_t version = m->view->version;
+    uint32_t active = 0;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        if (m->last_assigned[k] > 0 && m->last_assigned[k] + (uint64_t)window > version)
+            active++;
+    return 100.0 * active / m->options.K;
+}

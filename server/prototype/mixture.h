@@ -1,0 +1,83 @@
+/* The mixture that this server owns: its sufficient statistics, the online EM update of one step, and the view that is
+ * published. Formulas: online EM with responsibility-based forgetting ("Why Prototypes Collapse", arXiv 2510.20108),
+ * with re-seeding by novelty; the numbers in the comments of mixture.c count the steps of the update.
+ *
+ *   mixture_new(&options, &m);
+ *   mixture_start(m, seed);                       // version 0
+ *   mixture_fold(m, &sum_of_all_slots, beta);     // version 1: statistics of step 0 are in
+ *
+ * The state is kept in double and is all that a checkpoint needs; mean, variance, weight and log_const of the view
+ * are a pure function of it. One thread at a time. */
+#ifndef DECANT_PROTOTYPE_MIXTURE_H
+#define DECANT_PROTOTYPE_MIXTURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "proto/mixture_wire.h"
+#include "proto/run_config.h"
+#include "proto/stats.h"
+
+struct mixture_options {
+    uint32_t K, D;
+    enum covariance covariance;
+    enum weight_prior prior;
+    double forgetting;      /* eta: S_k decays by eta^n_k */
+    double variance_floor;  /* smallest variance */
+    double initial_mass;    /* n0 of a fresh component */
+    double usage_momentum;  /* r of the usage average */
+    double reseed_usage;    /* re-seed components used less than this / K; 0 never */
+    double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
+    uint32_t reseed_max;    /* re-seeds in a step at most */
+};
+
+/* The mixture's part of a run's configuration; reseed_max = 0 there means K/128, at least 1. */
+struct mixture_options mixture_options_of(const struct run_config *c);
+
+struct mixture_reseed {
+    uint32_t component;
+    uint32_t candidate; /* index into the step's novelty candidates */
+};
+
+struct mixture {
+    struct mixture_options options;
+    double *mass;             /* (K)   N_k */
+    double *s1, *s2;          /* (K,D) */
+    double *usage;            /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    uint32_t *last_assigned;  /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
+    uint32_t *updated_step;   /* (K)   version in which k's row last changed */
+    struct mixture_view *view; /* what is published; view->version is the mixture's version */
+    double *quadratic;        /* (K)   1/2 sum_d (log v + mu^2/v), the part of log_const without the prior */
+    uint32_t *changed;        /* (K)   rows that differ from version - 1, ascending */
+    uint32_t changed_count;
+    struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */
+    uint32_t reseed_count;
+    uint64_t reseeded;        /* re-seeds since the start */
+    double *scratch;          /* (D)   centre of a component being placed */
+    uint32_t *candidates;     /* (reseed_max) heap of the least used components */
+};
+
+int mixture_new(const struct mixture_options *o, struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
+void mixture_free(struct mixture **m);
+int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot for another thread */
+
+/* All three below leave view->beta at 1: the schedule belongs to the run. */
+
+/* Version 0 around random unit vectors: mu_k = g/|g|, g from the stream (seed, RNG_MIXTURE, k). */
+void mixture_start(struct mixture *m, uint64_t seed);
+/* Version 0 around given centres (K,D). */
+void mixture_start_from(struct mixture *m, const double *means);
+/* After the state has been read back from a file: recomputes every row of the view and names its version. */
+void mixture_restore(struct mixture *m, uint64_t version);
+
+/* Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
+ * is beta. s->K and s->D equal the mixture's; every index is below K. 0, or ERR_MEMORY with the mixture unchanged. */
+int mixture_fold(struct mixture *m, const struct stats_rows *s, double beta);
+
+/* beta(v) = b0 (b1/b0)^min(1, v / (fraction T)) of version v in a run of T steps. */
+double mixture_beta(const struct run_config *c, uint64_t version, uint64_t total_steps);
+/* exp of the entropy of usage: how many components are used evenly, 1..K. */
+double mixture_usage_perplexity(const double *usage, uint32_t K);
+/* Percentage of components that were some embedding's argmax within the last `window` versions. */
+double mixture_active_percent(const struct mixture *m, uint32_t window);
+
+#endif

@@ -1,0 +1,174 @@
+/* Writing and reading of mixture checkpoints. */
+#include "server/prototype/mixture_file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/safetensors.h"
+
+static const char mixture_format[] = "decant-mixture-1";
+
+static struct tensor_view tensor_of(const char *name, enum dtype dtype, uint32_t rank, uint64_t K, uint64_t D,
+                                    const void *data)
+{
+    struct tensor_view t = {.dtype = dtype, .rank = rank, .shape = {K, rank == 2 ? D : 0}, .data = data};
+    snprintf(t.name, sizeof t.name, "%s", name);
+    t.size = K * (rank == 2 ? D : 1) * dtype_size(dtype);
+    return t;
+}
+
+static void entry_set(struct metadata_entry *entry, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void entry_set(struct metadata_entry *entry, const char *key, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    snprintf(entry->key, sizeof entry->key, "%s", key);
+    vsnprintf(entry->value, sizeof entry->value, format, args);
+    va_end(args);
+}
+
+int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
+                       struct error *e)
+{
+    uint64_t K = m->options.K, D = m->options.D;
+    bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;
+    struct tensor_view tensors[] = {
+        tensor_of("mass", DTYPE_F64, 1, K, D, m->mass),
+        tensor_of("s1", DTYPE_F64, 2, K, D, m->s1),
+        tensor_of("s2", DTYPE_F64, 2, K, D, m->s2),
+        tensor_of("usage", DTYPE_F64, 1, K, D, m->usage),
+        tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned),
+        tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step),
+        tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean),
+        tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance),
+        tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight),
+    };
+    struct metadata_entry meta[9];
+    entry_set(&meta[0], "format", "%s", mixture_format);
+    entry_set(&meta[1], "kind", "mixture");
+    entry_set(&meta[2], "run", "%s", info->run);
+    entry_set(&meta[3], "step", "%" PRIu64, m->view->version);
+    entry_set(&meta[4], "config", "%016" PRIx64, info->config);
+    entry_set(&meta[5], "total_steps", "%" PRIu64, info->total_steps);
+    entry_set(&meta[6], "covariance", "%s", spherical ? "spherical" : "diag");
+    entry_set(&meta[7], "beta", "%.17g", m->view->beta);
+    entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
+    return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, sizeof meta / sizeof meta[0], e);
+}
+
+/* ---- reading ---- */
+
+static int meta_u64(const struct safetensors *f, const char *key, int base, uint64_t *out, struct error *e)
+{
+    const char *text = safetensors_meta(f, key);
+    char *end = NULL;
+    if (text == NULL || *text == '\0' || *text == '-')
+        return error_set(e, ERR_FORMAT, "metadata '%s' is missing", key);
+    errno = 0;
+    *out = strtoull(text, &end, base);
+    if (errno != 0 || *end != '\0')
+        return error_set(e, ERR_FORMAT, "metadata '%s' = '%s' is not a number", key, text);
+    return 0;
+}
+
+static int check_identity(const struct safetensors *f, const struct mixture_file_info *expected, struct error *e)
+{
+    const char *format = safetensors_meta(f, "format"), *run = safetensors_meta(f, "run");
+    uint64_t config = 0;
+    if (format == NULL || strcmp(format, mixture_format) != 0)
+        return error_set(e, ERR_FORMAT, "format is '%s', expected '%s'", format ? format : "absent", mixture_format);
+    int rc = meta_u64(f, "config", 16, &config, e);
+    if (rc != 0)
+        return rc;
+    if (run == NULL || strcmp(run, expected->run) != 0)
+        return error_set(e, ERR_CONFIG, "it belongs to run '%s', not '%s'; choose another run.out", run ? run : "",
+                         expected->run);
+    if (config != expected->config)
+        return error_set(e, ERR_CONFIG,
+                         "its configuration %016" PRIx64 " is not this one's %016" PRIx64
+                         "; resume with the configuration it was started with, or choose another run.out",
+                         config, expected->config);
+    return 0;
+}
+
+/* Copies a tensor of the given type and shape into `to`. */
+static int load(const struct safetensors *f, const char *name, enum dtype dtype, uint32_t rank, const struct mixture *m,
+                void *to, struct error *e)
+{
+    uint64_t shape[2] = {m->options.K, m->options.D};
+    const struct tensor_view *t = safetensors_find(f, name, dtype, rank, shape, e);
+    if (t == NULL)
+        return ERR_FORMAT;
+    memcpy(to, t->data, t->size);
+    return 0;
+}
+
+static int load_state(const struct safetensors *f, struct mixture *m, struct error *e)
+{
+    int rc = load(f, "mass", DTYPE_F64, 1, m, m->mass, e);
+    if (rc == 0)
+        rc = load(f, "s1", DTYPE_F64, 2, m, m->s1, e);
+    if (rc == 0)
+        rc = load(f, "s2", DTYPE_F64, 2, m, m->s2, e);
+    if (rc == 0)
+        rc = load(f, "usage", DTYPE_F64, 1, m, m->usage, e);
+    if (rc == 0)
+        rc = load(f, "last_assigned", DTYPE_U32, 1, m, m->last_assigned, e);
+    if (rc == 0)
+        rc = load(f, "updated_step", DTYPE_U32, 1, m, m->updated_step, e);
+    return rc;
+}
+
+/* The values that the update divides by and takes logarithms of. */
+static int check_values(const struct mixture *m, struct error *e)
+{
+    size_t rows = (size_t)m->options.K * m->options.D;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        if (!(m->mass[k] > 0) || !isfinite(m->mass[k]) || !(m->usage[k] >= 0) || !isfinite(m->usage[k]))
+            return error_set(e, ERR_FORMAT, "component %u has mass %g and usage %g", k, m->mass[k], m->usage[k]);
+    for (size_t i = 0; i < rows; i++)
+        if (!isfinite(m->s1[i]) || !isfinite(m->s2[i]))
+            return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / m->options.D);
+    return 0;
+}
+
+static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
+                    uint64_t *total_steps, struct error *e)
+{
+    uint64_t step = 0;
+    int rc = check_identity(f, expected, e);
+    if (rc == 0)
+        rc = meta_u64(f, "step", 10, &step, e);
+    if (rc == 0)
+        rc = meta_u64(f, "total_steps", 10, total_steps, e);
+    if (rc == 0)
+        rc = meta_u64(f, "reseeded", 10, &m->reseeded, e);
+    if (rc == 0)
+        rc = load_state(f, m, e);
+    if (rc == 0)
+        rc = check_values(m, e);
+    if (rc == 0 && (*total_steps > UINT32_MAX || step > *total_steps))
+        rc = error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, *total_steps);
+    if (rc != 0)
+        return rc;
+    mixture_restore(m, step);
+    return 0;
+}
+
+int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
+                      uint64_t *total_steps, struct error *e)
+{
+    struct safetensors f;
+    struct error why = {0};
+    int rc = safetensors_read(path, &f, e);
+    if (rc != 0)
+        return rc;
+    rc = load_all(&f, expected, m, total_steps, &why);
+    safetensors_fini(&f);
+    return rc != 0 ? error_set(e, rc, "%s: %s", path, why.text) : 0;
+}

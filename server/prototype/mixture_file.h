@@ -1,0 +1,30 @@
+/* The checkpoint of a mixture: one safetensors file with the whole state, so that resuming gives the same bytes as
+ * never having stopped, and that Python reads without us.
+ *
+ *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D)  usage F64 (K)  last_assigned U32 (K)  updated_step U32 (K)
+ *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical  weight F32 (K)       what was published, for readers
+ *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
+ *   known yet), covariance, beta, reseeded
+ *
+ * The last three tensors follow from the first four and are recomputed on reading. A file is valid when its checksum,
+ * shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
+#ifndef DECANT_PROTOTYPE_MIXTURE_FILE_H
+#define DECANT_PROTOTYPE_MIXTURE_FILE_H
+
+#include "common/error.h"
+#include "server/prototype/mixture.h"
+
+struct mixture_file_info {
+    char run[MSG_RUN_MAX];
+    uint64_t config; /* run_config_hash */
+    uint64_t total_steps;
+};
+
+int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
+                       struct error *e);
+/* m: a new mixture of the expected options; on success it holds the file's version. ERR_FORMAT on any damage, ERR_CONFIG
+ * when the file is of another run or configuration than *expected; *total_steps is what the file says. */
+int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
+                      uint64_t *total_steps, struct error *e);
+
+#endif
