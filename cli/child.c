@@ -1,0 +1,113 @@
+/* Spawning on libuv, and reading back of the log by position. */
+#include "cli/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/files.h"
+
+enum { LINE_MAX_BYTES = 4096, LINES_PER_LOOK = 64 /* a flood is left to the file */ };
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct child *c = handle->data;
+    c->closing = false;
+}
+
+static void on_process_exit(uv_process_t *process, int64_t status, int term_signal)
+{
+    struct child *c = process->data;
+    c->running = false;
+    c->closing = true;
+    c->exit_status = status;
+    c->term_signal = term_signal;
+    uv_close((uv_handle_t *)process, on_closed);
+    c->on_exit(c, c->arg);
+}
+
+static int open_log(struct child *c, const char *directory, struct error *e)
+{
+    if (path_format(c->log_path, sizeof c->log_path, "%s/%s.log", directory, c->name) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %s/%s.log", directory, c->name);
+    int fd = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return error_set(e, ERR_IO, "%s: %s", c->log_path, strerror(errno));
+    c->shown = lseek(fd, 0, SEEK_END); /* what an earlier run wrote has been shown then */
+    return fd;
+}
+
+int child_spawn(struct child *c, uv_loop_t *loop, const struct child_options *o, struct error *e)
+{
+    ASSERT(!c->running && !c->closing);
+    snprintf(c->name, sizeof c->name, "%s", o->name);
+    c->on_exit = o->on_exit;
+    c->arg = o->arg;
+    int fd = open_log(c, o->log_directory, e);
+    if (fd < 0)
+        return fd;
+    uv_stdio_container_t stdio[3] = {
+        {.flags = UV_IGNORE},
+        {.flags = UV_INHERIT_FD, .data.fd = fd},
+        {.flags = UV_INHERIT_FD, .data.fd = fd},
+    };
+    uv_process_options_t options = {.file = o->argv[0],
+                                    .args = (char **)o->argv,
+                                    .env = (char **)o->environ,
+                                    .stdio = stdio,
+                                    .stdio_count = 3,
+                                    .flags = UV_PROCESS_DETACHED,
+                                    .exit_cb = on_process_exit};
+    c->process.data = c;
+    int rc = uv_spawn(loop, &c->process, &options);
+    close(fd);
+    if (rc == 0) {
+        c->running = true;
+        return 0;
+    }
+    c->closing = true; /* a handle that failed to start still has to be released */
+    uv_close((uv_handle_t *)&c->process, on_closed);
+    return error_set(e, ERR_IO, "cannot start %s: %s", o->argv[0], uv_strerror(rc));
+}
+
+void child_signal(struct child *c, int signal_number)
+{
+    if (c->running)
+        uv_process_kill(&c->process, signal_number);
+}
+
+/* Lines are logfmt with the level as second word; sanitizers, assertions and shared libraries write what they like. */
+static bool deserves_showing(const char *line)
+{
+    return strstr(line, " warn ") != NULL || strstr(line, " error ") != NULL || strstr(line, "assert") != NULL ||
+           strstr(line, "ERROR: ") != NULL;
+}
+
+void child_show_warnings(struct child *c, FILE *f)
+{
+    FILE *log = c->log_path[0] ? fopen(c->log_path, "re") : NULL;
+    if (!log)
+        return;
+    char line[LINE_MAX_BYTES];
+    fseek(log, (long)c->shown, SEEK_SET);
+    for (int i = 0; i < LINES_PER_LOOK && fgets(line, sizeof line, log);) {
+        size_t length = strlen(line);
+        if (line[length - 1] != '\n' && length + 1 < sizeof line)
+            break; /* still being written: next time */
+        c->shown += (int64_t)length;
+        if (!deserves_showing(line))
+            continue;
+        fprintf(f, "%s: %s", c->name, line);
+        i++;
+    }
+    fclose(log);
+}
+
+void child_describe_exit(const struct child *c, char *out, size_t size)
+{
+    if (c->term_signal != 0)
+        snprintf(out, size, "signal %d (%s)", c->term_signal, strsignal(c->term_signal));
+    else
+        snprintf(out, size, "exit code %" PRId64, c->exit_status);
+}

@@ -1,0 +1,84 @@
+/* Building of argument vectors. */
+#include "cli/launch_arguments.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void push(struct launch_arguments *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void push(struct launch_arguments *a, const char *format, ...)
+{
+    ASSERT(a->count < ARGUMENTS_MAX);
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(a->text[a->count], ARGUMENT_BYTES, format, args);
+    va_end(args);
+    ASSERT(length >= 0 && length < ARGUMENT_BYTES); /* paths were checked against PLAN_PATH_MAX */
+    a->argv[a->count] = a->text[a->count];
+    a->argv[++a->count] = NULL;
+}
+
+/* What the private directory and the private Redis decided after config.ini was written. */
+static void push_places(struct launch_arguments *a, const struct run_config *c)
+{
+    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish",
+                                "redis.host"};
+    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
+                                  c->net.prototype_publish, c->redis.host};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        push(a, "--set");
+        push(a, "%s=%s", keys[i], values[i]);
+    }
+    push(a, "--set");
+    push(a, "redis.port=%" PRId64, c->redis.port);
+    push(a, "--set");
+    push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
+}
+
+void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume)
+{
+    a->count = 0;
+    push(a, "%s/decant-%s", p->programs, program);
+    push(a, "--config");
+    push(a, "%s", p->config_path);
+    push_places(a, &p->config);
+    if (resume)
+        push(a, "--resume");
+}
+
+void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p)
+{
+    a->count = 0;
+    push(a, "redis-server");
+    push(a, "--bind");
+    push(a, "127.0.0.1");
+    push(a, "--port");
+    push(a, "%" PRId64, p->config.redis.port);
+    push(a, "--dir");
+    push(a, "%s", p->redis_directory);
+    /* A save rule makes SIGTERM write the dump; its interval is longer than runs, so that nothing is written meanwhile.
+     */
+    push(a, "--save");
+    push(a, "2000000 1");
+    push(a, "--appendonly");
+    push(a, "no");
+    push(a, "--daemonize");
+    push(a, "no");
+}
+
+char **launch_environment(char **environment)
+{
+    size_t n = 0, kept = 0;
+    while (environment[n])
+        n++;
+    char **out = malloc((n + 1) * sizeof *out);
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(environment[i], "DECANT_", 7) != 0)
+            out[kept++] = environment[i];
+    out[kept] = NULL;
+    return out;
+}

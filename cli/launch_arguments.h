@@ -1,0 +1,25 @@
+/* Argument vectors and environments of the launcher's children. */
+#ifndef DECANT_CLI_LAUNCH_ARGUMENTS_H
+#define DECANT_CLI_LAUNCH_ARGUMENTS_H
+
+#include <stdbool.h>
+#include "cli/launch_plan.h"
+
+enum { ARGUMENTS_MAX = 40, ARGUMENT_BYTES = 1400 };
+
+struct launch_arguments {
+    char text[ARGUMENTS_MAX][ARGUMENT_BYTES];
+    char *argv[ARGUMENTS_MAX + 1]; /* NULL-terminated, into text */
+    int count;
+};
+
+/* PROGRAMS/decant-`program` --config OUT/config.ini --set ... ; resume adds --resume. */
+void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume);
+/* redis-server on the plan's loopback port, in the plan's directory. Writes its dump when it is told to end. */
+void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p);
+
+/* environment without DECANT_*: config.ini has them resolved, and they must not win over --set again. Free with free().
+ */
+char **launch_environment(char **environment);
+
+#endif

@@ -1,0 +1,229 @@
+/* Resolution of a run's configuration and places. */
+#include "cli/launch_plan.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+#include "cli/address.h"
+#include "cli/pid_file.h"
+#include "common/files.h"
+
+enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */ };
+
+/* ---- configuration ---- */
+
+/* A resumed run goes on with the configuration it was started with, unless another file is named. */
+static const char *base_config(const struct launch_options *o, char path[PLAN_PATH_MAX])
+{
+    char fallback[PLAN_PATH_MAX] = "";
+    if (o->config || !o->resume || (!o->out && !o->run))
+        return o->config;
+    if (!o->out && path_format(fallback, sizeof fallback, "runs/%s", o->run) != 0)
+        return NULL;
+    if (path_format(path, PLAN_PATH_MAX, "%s/config.ini", o->out ? o->out : fallback) != 0)
+        return NULL;
+    return access(path, R_OK) == 0 ? path : NULL;
+}
+
+static int set_text(struct run_config *c, const char *key, const char *value, const char *origin, struct error *e)
+{
+    char assignment[PLAN_PATH_MAX + 32];
+    if (path_format(assignment, sizeof assignment, "%s=%s", key, value) != 0)
+        return error_set(e, ERR_CONFIG, "%s: value too long", origin);
+    return config_assign(run_config_keys, run_config_key_count, c, assignment, origin, e);
+}
+
+static int resolve_out(const struct launch_options *o, struct run_config *c, struct error *e)
+{
+    char derived[PLAN_PATH_MAX];
+    if (o->out)
+        return set_text(c, "run.out", o->out, "--out", e);
+    if (!o->run && strcmp(c->run.out, "runs/default") != 0)
+        return 0;
+    if (path_format(derived, sizeof derived, "runs/%s", c->run.name) != 0)
+        return error_set(e, ERR_CONFIG, "run.name is too long");
+    return set_text(c, "run.out", derived, "--run", e);
+}
+
+static int resolve_redis(const struct launch_options *o, struct launch_plan *p, struct error *e)
+{
+    struct run_config *c = &p->config;
+    if (o->redis == REDIS_GIVEN) {
+        c->redis.enabled = true;
+        return address_parse(o->redis_address, c->redis.host, sizeof c->redis.host, &c->redis.port, e);
+    }
+    if (o->redis == REDIS_OFF)
+        c->redis.enabled = false;
+    p->redis_private = o->redis == REDIS_AUTOMATIC && !c->redis.enabled && !p->joint;
+    return 0;
+}
+
+static int resolve_config(const struct launch_options *o, char **environment, struct launch_plan *p, struct error *e)
+{
+    char path[PLAN_PATH_MAX];
+    int rc = run_config_load(&p->config, base_config(o, path), environment, o->sets, o->set_count, e);
+    if (rc == 0 && o->run)
+        rc = set_text(&p->config, "run.name", o->run, "--run", e);
+    if (rc == 0)
+        rc = resolve_out(o, &p->config, e);
+    if (rc == 0)
+        rc = run_config_check(&p->config, e);
+    p->joint = p->config.loss.prototypes == PROTOTYPES_JOINT;
+    p->resume = o->resume;
+    p->workers = o->workers;
+    return rc == 0 ? resolve_redis(o, p, e) : rc;
+}
+
+/* ---- may it start here? ---- */
+
+static bool directory_has_entries(const char *path)
+{
+    DIR *d = opendir(path);
+    bool found = false;
+    for (struct dirent *entry; d && !found && (entry = readdir(d)) != NULL;)
+        found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    if (d)
+        closedir(d);
+    return found;
+}
+
+/* The first key whose new value changes what the run computes, or NULL. */
+static const struct config_key *first_difference(const struct run_config *was, const struct run_config *is)
+{
+    for (size_t i = 0; i < run_config_key_count; i++) {
+        const struct config_key *key = &run_config_keys[i];
+        struct run_config mixed = *was;
+        memcpy((char *)&mixed + key->offset, (const char *)is + key->offset, key->size);
+        if (run_config_hash(&mixed) != run_config_hash(was))
+            return key;
+    }
+    return NULL;
+}
+
+/* Refuses to resume with a configuration that would compute something else than the checkpoints' run. */
+static int check_same_config(const struct launch_plan *p, struct error *e)
+{
+    struct run_config was;
+    int rc = run_config_load(&was, p->config_path, NULL, NULL, 0, e);
+    const struct config_key *key = rc == 0 ? first_difference(&was, &p->config) : NULL;
+    if (!key)
+        return rc;
+    char before[1100], now[1100];
+    config_value(key, &was, before, sizeof before);
+    config_value(key, &p->config, now, sizeof now);
+    return error_set(e, ERR_STATE,
+                     "%s holds a run with %s = %.64s, not %.64s; resume without changing it, or choose another --out",
+                     p->config.run.out, key->name, before, now);
+}
+
+static int check_start(const struct launch_plan *p, struct error *e)
+{
+    const char *out = p->config.run.out;
+    char path[PLAN_PATH_MAX];
+    int rc = pid_file_check(out, e);
+    if (rc != 0)
+        return rc;
+    if (path_format(path, sizeof path, "%s/checkpoints", out) != 0)
+        return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
+    if (!directory_has_entries(path))
+        return 0;
+    if (!p->resume)
+        return error_set(e, ERR_STATE,
+                         "%s is not empty; add --resume to go on from its newest checkpoint, or choose another --run "
+                         "or --out",
+                         path);
+    return access(p->config_path, R_OK) == 0 ? check_same_config(p, e) : 0;
+}
+
+/* ---- places ---- */
+
+static int name_places(struct launch_plan *p, struct error *e)
+{
+    const char *out = p->config.run.out;
+    if (path_format(p->config_path, PLAN_PATH_MAX, "%s/config.ini", out) != 0 ||
+        path_format(p->logs, PLAN_PATH_MAX, "%s/logs", out) != 0 ||
+        path_format(p->redis_directory, PLAN_PATH_MAX, "%s/redis", out) != 0)
+        return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
+    size_t size = sizeof p->programs;
+    if (uv_exepath(p->programs, &size) != 0 || strrchr(p->programs, '/') == NULL)
+        return error_set(e, ERR_IO, "cannot find the directory of this program");
+    *strrchr(p->programs, '/') = '\0';
+    return 0;
+}
+
+static int write_config(const struct launch_plan *p, struct error *e)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        return error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+    config_write(run_config_keys, run_config_key_count, &p->config, f);
+    int rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+    struct file_part part = {text, size};
+    if (rc == 0)
+        rc = file_write_atomic(p->config_path, &part, 1, e);
+    free(text);
+    return rc;
+}
+
+static bool has_default_endpoints(const struct run_config *c)
+{
+    struct run_config initial;
+    config_defaults(run_config_keys, run_config_key_count, &initial);
+    return strcmp(c->net.parameter, initial.net.parameter) == 0 &&
+           strcmp(c->net.parameter_publish, initial.net.parameter_publish) == 0 &&
+           strcmp(c->net.prototype, initial.net.prototype) == 0 &&
+           strcmp(c->net.prototype_publish, initial.net.prototype_publish) == 0;
+}
+
+/* Sockets that only this user can reach, and no port that another run could hold. */
+static int make_sockets(struct launch_plan *p, struct error *e)
+{
+    const char *base = getenv("TMPDIR");
+    if (!base || base[0] != '/' || strlen(base) > SOCKET_DIRECTORY_MAX - sizeof "/decant-XXXXXX")
+        base = "/tmp";
+    char path[SOCKET_DIRECTORY_MAX];
+    if (path_format(path, sizeof path, "%s/decant-XXXXXX", base) != 0 || mkdtemp(path) == NULL)
+        return error_set(e, ERR_IO, "%s/decant-XXXXXX: cannot create a directory: %s", base, strerror(errno));
+    snprintf(p->sockets, sizeof p->sockets, "%s", path);
+    struct run_config *c = &p->config;
+    snprintf(c->net.parameter, sizeof c->net.parameter, "ipc://%s/parameter", path);
+    snprintf(c->net.parameter_publish, sizeof c->net.parameter_publish, "ipc://%s/parameter-publish", path);
+    snprintf(c->net.prototype, sizeof c->net.prototype, "ipc://%s/prototype", path);
+    snprintf(c->net.prototype_publish, sizeof c->net.prototype_publish, "ipc://%s/prototype-publish", path);
+    return 0;
+}
+
+int launch_plan_make(const struct launch_options *o, char **environment, struct launch_plan *out, struct error *e)
+{
+    memset(out, 0, sizeof *out);
+    int rc = resolve_config(o, environment, out, e);
+    if (rc == 0)
+        rc = name_places(out, e);
+    if (rc == 0)
+        rc = check_start(out, e);
+    if (rc == 0)
+        rc = dir_make(out->logs, e);
+    if (rc == 0)
+        rc = write_config(out, e); /* with the configured endpoints: the private ones die with this process */
+    if (rc == 0 && has_default_endpoints(&out->config))
+        rc = make_sockets(out, e);
+    return rc;
+}
+
+void launch_plan_fini(struct launch_plan *p)
+{
+    DIR *d = p->sockets[0] ? opendir(p->sockets) : NULL;
+    if (!d)
+        return;
+    for (struct dirent *entry; (entry = readdir(d)) != NULL;)
+        if (entry->d_name[0] != '.')
+            unlinkat(dirfd(d), entry->d_name, 0);
+    closedir(d);
+    rmdir(p->sockets);
+    p->sockets[0] = '\0';
+}
