@@ -1,0 +1,214 @@
+/* Leases: expiry, turns, replaced wishes, workers that go away. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "common/error.h"
+#include "server/parameter/leases.h"
+
+enum { SLOTS = 4, DURATION = 1000, A = 11, B = 22, C = 33 };
+
+static struct leases *fresh(uint32_t slots)
+{
+    struct leases *l = NULL;
+    assert_int_equal(leases_new(slots, DURATION, &l), 0);
+    return l;
+}
+
+static void expect_grant(struct leases *l, uint64_t now, uint64_t worker, uint32_t slot)
+{
+    uint64_t got_worker = 0;
+    uint32_t got_slot = UINT32_MAX;
+    assert_true(leases_grant(l, now, &got_worker, &got_slot));
+    assert_int_equal(got_worker, worker);
+    assert_int_equal(got_slot, slot);
+}
+
+static void expect_none(struct leases *l, uint64_t now)
+{
+    uint64_t worker;
+    uint32_t slot;
+    assert_false(leases_grant(l, now, &worker, &slot));
+}
+
+static void nothing_is_granted_without_a_wish(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(SLOTS);
+    expect_none(l, 0);
+    assert_int_equal(leases_wish(l, A, 1), 0);
+    assert_int_equal(leases_wish(l, A, 0), 0);
+    expect_none(l, 0);
+    leases_free(&l);
+    assert_null(l);
+}
+
+static void one_worker_gets_what_it_wants_in_ascending_order(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(SLOTS);
+    leases_wish(l, A, 3);
+    expect_grant(l, 0, A, 0);
+    expect_grant(l, 0, A, 1);
+    expect_grant(l, 0, A, 2);
+    expect_none(l, 0);
+    assert_int_equal(leases_wishes(l), 0);
+    leases_free(&l);
+}
+
+static void wishes_take_turns_in_order_of_arrival(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(SLOTS);
+    leases_wish(l, B, 4);
+    leases_wish(l, A, 1);
+    leases_wish(l, C, 4);
+    expect_grant(l, 0, B, 0);
+    expect_grant(l, 0, A, 1);
+    expect_grant(l, 0, C, 2);
+    expect_grant(l, 0, B, 3);
+    expect_none(l, 0);
+    leases_restart(l);
+    expect_grant(l, 0, C, 0);
+    expect_grant(l, 0, B, 1);
+    leases_free(&l);
+}
+
+static void the_rest_of_a_wish_waits_for_the_next_step(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(1);
+    leases_wish(l, A, 2);
+    expect_grant(l, 0, A, 0);
+    expect_none(l, 0);
+    leases_done(l, 0, 1);
+    expect_none(l, 0);
+    leases_restart(l);
+    expect_grant(l, 0, A, 0);
+    assert_int_equal(leases_wishes(l), 0);
+    leases_free(&l);
+}
+
+static void a_newer_wish_replaces_the_older_in_its_place(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(SLOTS);
+    leases_wish(l, A, 4);
+    leases_wish(l, B, 1);
+    leases_wish(l, A, 1);
+    expect_grant(l, 0, A, 0);
+    expect_grant(l, 0, B, 1);
+    expect_none(l, 0);
+    leases_free(&l);
+}
+
+static void an_expired_lease_is_granted_again(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(1);
+    leases_wish(l, A, 1);
+    leases_wish(l, B, 1);
+    expect_grant(l, 50, A, 0);
+    assert_int_equal(leases_expire(l, 50 + DURATION - 1), 0);
+    expect_none(l, 50 + DURATION - 1);
+    assert_int_equal(leases_expire(l, 50 + DURATION), 1);
+    expect_grant(l, 50 + DURATION, B, 0);
+    assert_int_equal(leases_expire(l, 50 + DURATION), 0);
+    leases_free(&l);
+}
+
+static void a_done_slot_neither_expires_nor_comes_back(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(SLOTS);
+    leases_wish(l, A, 4);
+    for (uint32_t i = 0; i < SLOTS; i++)
+        expect_grant(l, 0, A, i);
+    leases_done(l, 0, 2);
+    assert_int_equal(leases_expire(l, DURATION), 2);
+    leases_wish(l, B, 4);
+    expect_grant(l, DURATION, B, 2);
+    expect_grant(l, DURATION, B, 3);
+    expect_none(l, DURATION);
+    leases_free(&l);
+}
+
+static void a_dead_worker_frees_its_slots_and_its_wish(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(2);
+    leases_wish(l, A, 2);
+    leases_wish(l, B, 2);
+    expect_grant(l, 0, A, 0);
+    expect_grant(l, 0, B, 1);
+    assert_int_equal(leases_drop_worker(l, A), 1);
+    assert_int_equal(leases_wishes(l), 1);
+    expect_grant(l, 0, B, 0);
+    assert_int_equal(leases_drop_worker(l, C), 0);
+    leases_free(&l);
+}
+
+static void a_reconnected_worker_keeps_its_wish(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(1);
+    leases_wish(l, A, 2);
+    expect_grant(l, 0, A, 0);
+    assert_int_equal(leases_revoke(l, A), 1);
+    expect_grant(l, 0, A, 0);
+    leases_free(&l);
+}
+
+static void an_undelivered_lease_is_released_unless_it_is_anothers(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(1);
+    leases_wish(l, A, 1);
+    expect_grant(l, 0, A, 0);
+    leases_release(l, B, 0);
+    leases_wish(l, B, 1);
+    expect_none(l, 0);
+    leases_release(l, A, 0);
+    expect_grant(l, 0, B, 0);
+    leases_done(l, 0, 1);
+    leases_release(l, B, 0);
+    leases_wish(l, C, 1);
+    expect_none(l, 0);
+    leases_free(&l);
+}
+
+static void the_queue_is_bounded(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(1);
+    for (uint64_t i = 1; i <= LEASES_PARKED_MAX; i++)
+        assert_int_equal(leases_wish(l, i, UINT32_MAX), 0);
+    assert_int_equal(leases_wish(l, LEASES_PARKED_MAX + 1, 1), ERR_RANGE);
+    assert_int_equal(leases_wish(l, 1, 1), 0);
+    uint64_t worker = 0;
+    for (uint64_t i = 1; i <= LEASES_PARKED_MAX; i++) {
+        assert_true(leases_withdraw_any(l, &worker));
+        assert_int_equal(worker, i);
+    }
+    assert_false(leases_withdraw_any(l, &worker));
+    leases_free(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_granted_without_a_wish),
+        cmocka_unit_test(one_worker_gets_what_it_wants_in_ascending_order),
+        cmocka_unit_test(wishes_take_turns_in_order_of_arrival),
+        cmocka_unit_test(the_rest_of_a_wish_waits_for_the_next_step),
+        cmocka_unit_test(a_newer_wish_replaces_the_older_in_its_place),
+        cmocka_unit_test(an_expired_lease_is_granted_again),
+        cmocka_unit_test(a_done_slot_neither_expires_nor_comes_back),
+        cmocka_unit_test(a_dead_worker_frees_its_slots_and_its_wish),
+        cmocka_unit_test(a_reconnected_worker_keeps_its_wish),
+        cmocka_unit_test(an_undelivered_lease_is_released_unless_it_is_anothers),
+        cmocka_unit_test(the_queue_is_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
