@@ -151,7 +151,8 @@ KERNEL static float spherical_row(const double *restrict s1, const double *restr
 }
 
 /* 1/2 sum_d (log v_d + mu_d^2/v_d) of the floats that are published, so that log_const fits what the E-step computes
- * with. Variances lie in [1e-9, about 1]: products of 16 stay far from underflow and save 15 of 16 logarithms. */
+ * with. Variances lie between 1e-9 (the floor) and 1e12 (what decoding lets in): products of 16 neither underflow nor
+ * overflow, and save 15 of 16 logarithms. */
 static double diagonal_quadratic(const float *mean, const float *variance, size_t D)
 {
     double sum = 0, product = 1;
