@@ -1,0 +1,298 @@
+/* Configuration: every kind of value, every source, and every way to get it wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include <stdbool.h>
+#include "common/config.h"
+#include "tests/unit/common/scratch.h"
+
+struct target {
+    int64_t slots, steps;
+    double lr;
+    bool mirror;
+    char name[16];
+    int model;
+};
+
+static const struct config_key keys[] = {
+    {"run.slots", CONFIG_INT, offsetof(struct target, slots), 8, "4", 1, 1024, NULL, "slots of a step"},
+    {"optimiser.lr", CONFIG_FLOAT, offsetof(struct target, lr), 8, "2e-3", 0, 100, NULL, "learning rate"},
+    {"run.name", CONFIG_STRING, offsetof(struct target, name), 16, "default", 0, 0, NULL, "name"},
+    {"redis.enabled", CONFIG_BOOL, offsetof(struct target, mirror), 1, "false", 0, 0, NULL, "mirror"},
+    {"encoder.model", CONFIG_CHOICE, offsetof(struct target, model), 4, "conv", 0, 0, "conv|vit", "family"},
+    {"run.log_every", CONFIG_INT, offsetof(struct target, steps), 8, "10", -5, 9e15, NULL, "steps"},
+};
+enum { KEYS = sizeof keys / sizeof keys[0] };
+
+static struct target fresh(void)
+{
+    struct target t;
+    memset(&t, 0, sizeof t);
+    config_defaults(keys, KEYS, &t);
+    return t;
+}
+
+static int assign(struct target *t, const char *assignment, struct error *e)
+{
+    return config_assign(keys, KEYS, t, assignment, "--set", e);
+}
+
+static void assert_mentions(const struct error *e, const char *part)
+{
+    if (strstr(e->text, part) == NULL)
+        fail_msg("'%s' does not mention '%s'", e->text, part);
+}
+
+static void defaults_are_applied(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    assert_int_equal(t.slots, 4);
+    assert_true(t.lr == 2e-3);
+    assert_string_equal(t.name, "default");
+    assert_false(t.mirror);
+    assert_int_equal(t.model, 0);
+}
+
+static void assigns_every_type(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    assert_int_equal(assign(&t, "run.slots=1024", NULL), 0);
+    assert_int_equal(assign(&t, "run.log_every=-5", NULL), 0);
+    assert_int_equal(assign(&t, "optimiser.lr=1e-4", NULL), 0);
+    assert_int_equal(assign(&t, "run.name=a=b", NULL), 0);
+    assert_int_equal(assign(&t, "redis.enabled=yes", NULL), 0);
+    assert_int_equal(assign(&t, "encoder.model=vit", NULL), 0);
+    assert_int_equal(t.slots, 1024);
+    assert_int_equal(t.steps, -5);
+    assert_true(t.lr == 1e-4);
+    assert_string_equal(t.name, "a=b");
+    assert_true(t.mirror);
+    assert_int_equal(t.model, 1);
+    assert_int_equal(assign(&t, "run.name=", NULL), 0);
+    assert_string_equal(t.name, "");
+}
+
+static void bad_values_change_nothing(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "run.slots=0",
+        "run.slots=1025",
+        "run.slots=4x",
+        "run.slots=",
+        "run.slots= 4",
+        "run.slots=4.0",
+        "run.slots=1e2",
+        "run.slots=99999999999999999999",
+        "optimiser.lr=nan",
+        "optimiser.lr=inf",
+        "optimiser.lr=-1",
+        "optimiser.lr=0.1f",
+        "optimiser.lr=",
+        "optimiser.lr= 1",
+        "redis.enabled=2",
+        "redis.enabled=",
+        "redis.enabled=True1",
+        "encoder.model=con",
+        "encoder.model=",
+        "encoder.model=conv|vit",
+        "run.name=1234567890123456",
+        "run.name=a\nb",
+        "run.name=a #b",
+        "run.name=;a",
+        "run.name= a",
+        "run.name=a ",
+    };
+    const struct target before = fresh();
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct target t = fresh();
+        struct error e = {0};
+        if (assign(&t, bad[i], &e) != ERR_CONFIG)
+            fail_msg("'%s' was accepted", bad[i]);
+        assert_memory_equal(&t, &before, sizeof t);
+        assert_mentions(&e, "--set: ");
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(bad[i], "="), bad[i]);
+        assert_mentions(&e, name);
+    }
+}
+
+static void range_is_in_the_message(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    struct error e;
+    assert_int_equal(assign(&t, "run.slots=5000", &e), ERR_CONFIG);
+    assert_string_equal(e.text, "--set: run.slots = 5000 is out of range, 1 to 1024 is allowed");
+    assign(&t, "encoder.model=cnn", &e);
+    assert_mentions(&e, "conv|vit");
+}
+
+static void unknown_keys_suggest_the_nearest(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    struct error e;
+    assert_int_equal(assign(&t, "run.slot=5", &e), ERR_CONFIG);
+    assert_string_equal(e.text, "--set: unknown key 'run.slot'; did you mean run.slots?");
+    assert_int_equal(assign(&t, "run.lr=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean optimiser.lr?");
+    assert_int_equal(assign(&t, "optimizer.lr=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean optimiser.lr?");
+}
+
+static void malformed_assignments(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    struct error e;
+    char longest[2000];
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest + sizeof longest - 3, "=1", 3);
+    assert_int_equal(assign(&t, "", &e), ERR_CONFIG);
+    assert_int_equal(assign(&t, "run.slots", &e), ERR_CONFIG);
+    assert_mentions(&e, "section.key=value");
+    assert_int_equal(assign(&t, "=4", &e), ERR_CONFIG);
+    assert_int_equal(assign(&t, longest, &e), ERR_CONFIG);
+}
+
+static int load(void **state, struct target *t, const char *text, struct error *e)
+{
+    char path[512];
+    scratch_write(state, "c.ini", text, strlen(text), path);
+    return config_file(keys, KEYS, t, path, e);
+}
+
+static void reads_files(void **state)
+{
+    struct target t = fresh();
+    struct error e;
+    assert_int_equal(load(state, &t, "", &e), 0);
+    assert_int_equal(load(state, &t,
+                          "# comment\n; another\n[run]\n  slots = 8   ; eight\nname=a;b#c # tail\n\n"
+                          "[redis]\r\nenabled = on\r\n[optimiser]\nlr=0.5",
+                          &e),
+                     0);
+    assert_int_equal(t.slots, 8);
+    assert_string_equal(t.name, "a;b#c");
+    assert_true(t.mirror);
+    assert_true(t.lr == 0.5);
+}
+
+static void files_that_are_wrong(void **state)
+{
+    static const struct {
+        const char *text, *where, *what;
+    } bad[] = {
+        {"[run]\nslots = 8\nslots = 8\n", "c.ini:3: ", "given twice, first in line 2"},
+        {"[run]\n[redis]\nenabled=1\n[run]\nslot = 1\n", "c.ini:5: ", "run.slots"},
+        {"[run]\nslots 8\nname = x y z\n", "c.ini:2: ", "key = value"},
+        {"[run\nslots = 8\n", "c.ini:1: ", "[section]"},
+        {"slots = 8\n", "c.ini:1: ", "unknown key '.slots'"},
+        {"[run]\nname = a\n  b\n", "c.ini:3: ", "key = value"},
+        {"[run]\nslots = 8\n\nslots2\nslots = 9\n", "c.ini:4: ", "key = value"},
+        {"[run]\nslots = 0\nbroken\n", "c.ini:2: ", "out of range"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct target t = fresh();
+        struct error e = {0};
+        assert_int_equal(load(state, &t, bad[i].text, &e), ERR_CONFIG);
+        assert_mentions(&e, bad[i].where);
+        assert_mentions(&e, bad[i].what);
+    }
+}
+
+static void lines_too_long_and_binary_files(void **state)
+{
+    struct target t = fresh();
+    struct error e;
+    char path[512], text[400] = "[run]\nname = ";
+    memset(text + strlen(text), 'a', 300);
+    assert_int_equal(load(state, &t, text, &e), ERR_CONFIG);
+    assert_mentions(&e, "c.ini:2: line too long");
+    scratch_write(state, "b.ini", "[run]\nsl\0ots = 1\nname = x\n", 27, path);
+    assert_int_equal(config_file(keys, KEYS, &t, path, &e), ERR_CONFIG);
+    assert_mentions(&e, "b.ini:2: a NUL byte");
+    snprintf(path, sizeof path, "%s/absent.ini", (const char *)*state);
+    assert_int_equal(config_file(keys, KEYS, &t, path, &e), ERR_NOT_FOUND);
+    assert_mentions(&e, "absent.ini");
+    assert_int_equal(config_file(keys, KEYS, &t, *state, &e), ERR_IO);
+}
+
+static void reads_the_environment(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    struct error e;
+    char *none[] = {NULL};
+    char *fine[] = {"PATH=/bin", "DECANT_RUN_SLOTS=16", "DECANT_RUN_LOG_EVERY=3", "DECANT_HOME=/x",
+                    "DECANT_",   "DECANT_BIN_DIR=/y",   "DECANT_RUN_NAME=a=b",    NULL};
+    assert_int_equal(config_environment(keys, KEYS, &t, none, &e), 0);
+    assert_int_equal(config_environment(keys, KEYS, &t, fine, &e), 0);
+    assert_int_equal(t.slots, 16);
+    assert_int_equal(t.steps, 3);
+    assert_string_equal(t.name, "a=b");
+    char *unknown[] = {"DECANT_RUN_SLOTZ=16", NULL};
+    assert_int_equal(config_environment(keys, KEYS, &t, unknown, &e), ERR_CONFIG);
+    assert_mentions(&e, "DECANT_RUN_SLOTZ");
+    assert_mentions(&e, "run.slots");
+    char *bad[] = {"DECANT_RUN_SLOTS=many", NULL};
+    assert_int_equal(config_environment(keys, KEYS, &t, bad, &e), ERR_CONFIG);
+    assert_mentions(&e, "DECANT_RUN_SLOTS");
+}
+
+static void written_files_read_back(void **state)
+{
+    struct target t = fresh(), back = fresh();
+    struct error e;
+    char path[512];
+    assert_int_equal(assign(&t, "optimiser.lr=1.3333333333", NULL), 0);
+    assert_int_equal(assign(&t, "run.log_every=9000000000000000", NULL), 0);
+    assert_int_equal(assign(&t, "run.name=a b;c", NULL), 0);
+    assert_int_equal(assign(&t, "encoder.model=vit", NULL), 0);
+    scratch_write(state, "out.ini", "", 0, path);
+    FILE *f = fopen(path, "we");
+    config_write(keys, KEYS, &t, f);
+    fclose(f);
+    assert_int_equal(config_file(keys, KEYS, &back, path, &e), 0);
+    assert_memory_equal(&t, &back, sizeof t);
+}
+
+static void values_are_canonical(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    char out[32], little[4];
+    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10"};
+    for (int i = 0; i < KEYS; i++) {
+        config_value(&keys[i], &t, out, sizeof out);
+        assert_string_equal(out, wanted[i]);
+    }
+    config_value(&keys[2], &t, little, sizeof little);
+    assert_string_equal(little, "def");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_applied),
+        cmocka_unit_test(assigns_every_type),
+        cmocka_unit_test(bad_values_change_nothing),
+        cmocka_unit_test(range_is_in_the_message),
+        cmocka_unit_test(unknown_keys_suggest_the_nearest),
+        cmocka_unit_test(malformed_assignments),
+        scratch_test(reads_files),
+        scratch_test(files_that_are_wrong),
+        scratch_test(lines_too_long_and_binary_files),
+        cmocka_unit_test(reads_the_environment),
+        scratch_test(written_files_read_back),
+        cmocka_unit_test(values_are_canonical),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,120 @@
+/* Log lines, read back through a pipe that stands for stderr. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "common/error.h"
+#include "common/log.h"
+
+static int saved_stderr, reader;
+
+static int redirect(void **state)
+{
+    (void)state;
+    int ends[2];
+    if (pipe(ends) != 0)
+        return -1;
+    saved_stderr = dup(STDERR_FILENO);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    reader = ends[0];
+    return 0;
+}
+
+static int restore(void **state)
+{
+    (void)state;
+    dup2(saved_stderr, STDERR_FILENO);
+    close(saved_stderr);
+    close(reader);
+    return 0;
+}
+
+/* Everything logged since; a marker makes the read end even when nothing was. */
+static size_t logged(char *out, size_t size)
+{
+    assert_int_equal(write(STDERR_FILENO, "@", 1), 1);
+    ssize_t n = read(reader, out, size);
+    assert_true(n > 0 && out[n - 1] == '@');
+    out[n - 1] = '\0';
+    return (size_t)n - 1;
+}
+
+static void one_line_per_event(void **state)
+{
+    (void)state;
+    char out[4096];
+    log_init("parameter", LOG_INFO);
+    log_info("event=%s step=%d", "step_done", 120);
+    size_t n = logged(out, sizeof out);
+    int year, length = 0;
+    assert_int_equal(sscanf(out, "%4d-%*2d-%*2dT%*2d:%*2d:%*2d.%*3dZ info%n", &year, &length), 1);
+    assert_int_equal(length, 29);
+    assert_true(year >= 2024);
+    assert_string_equal(out + length, " parameter event=step_done step=120\n");
+    assert_ptr_equal(strchr(out, '\n'), out + n - 1);
+}
+
+static void level_filters(void **state)
+{
+    (void)state;
+    char out[4096];
+    log_init("worker", LOG_WARN);
+    log_debug("a=1");
+    log_info("a=2");
+    assert_int_equal(logged(out, sizeof out), 0);
+    log_warn("a=3");
+    log_error("a=4");
+    logged(out, sizeof out);
+    assert_non_null(strstr(out, " warn worker a=3\n"));
+    assert_non_null(strstr(out, " error worker a=4\n"));
+}
+
+static void control_characters_cannot_forge_a_line(void **state)
+{
+    (void)state;
+    char out[4096];
+    log_init("cli", LOG_INFO);
+    log_info("peer=%s", "a\nb\033[2J");
+    logged(out, sizeof out);
+    assert_non_null(strstr(out, " cli peer=a b [2J\n"));
+}
+
+static void long_lines_are_cut_and_marked(void **state)
+{
+    (void)state;
+    char out[8192];
+    log_init("cli", LOG_INFO);
+    log_info("%5000d", 1);
+    size_t n = logged(out, sizeof out);
+    assert_int_equal(n, 2047);
+    assert_string_equal(out + n - 4, "...\n");
+}
+
+static void parses_levels(void **state)
+{
+    (void)state;
+    enum log_level level = LOG_ERROR;
+    assert_int_equal(log_level_parse("debug", &level), 0);
+    assert_int_equal(level, LOG_DEBUG);
+    assert_int_equal(log_level_parse("", &level), ERR_RANGE);
+    assert_int_equal(log_level_parse("INFO", &level), ERR_RANGE);
+    assert_int_equal(level, LOG_DEBUG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_line_per_event, redirect, restore),
+        cmocka_unit_test_setup_teardown(level_filters, redirect, restore),
+        cmocka_unit_test_setup_teardown(control_characters_cannot_forge_a_line, redirect, restore),
+        cmocka_unit_test_setup_teardown(long_lines_are_cut_and_marked, redirect, restore),
+        cmocka_unit_test(parses_levels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
