@@ -25,7 +25,7 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
     struct parameter_core *c = calloc(1, sizeof *c);
     if (c == NULL)
         return ERR_MEMORY;
-    c->config = config;
+    c->config = *config;
     c->hash = run_config_hash(config);
     c->generation = generation;
     c->schedule = schedule_from_config(config);
@@ -54,11 +54,11 @@ void parameter_core_free(struct parameter_core **c)
 
 int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, struct weight_vectors *vectors)
 {
-    int rc = weights_init(&c->weights, manifest, optimiser_from_config(c->config), vectors);
+    int rc = weights_init(&c->weights, manifest, optimiser_from_config(&c->config), vectors);
     if (rc != 0)
         return rc;
     c->ready = true;
-    return gradients_new((uint32_t)c->config->run.slots, c->weights.parameter_pool, c->weights.buffer_pool,
+    return gradients_new((uint32_t)c->config.run.slots, c->weights.parameter_pool, c->weights.buffer_pool,
                          &c->gradients);
 }
 

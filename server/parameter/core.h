@@ -16,6 +16,7 @@
  * a generation that is neither 0 nor ours is refused.
  * - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
  * - The tensors of a GRADIENT for a subtree of slots are sums over these slots, its metrics too.
+ * - A LEASE_REQUEST with want = 0 withdraws the worker's wish.
  * - A PING with code = 1 is a worker's goodbye: its leases are free at once.
  * - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost and run
  * out at once. */
@@ -38,7 +39,7 @@ enum {
 
 struct parameter_core;
 
-/* config outlives the core. generation: of this process, > 0. */
+/* config is copied. generation: of this process, > 0. */
 int parameter_core_new(const struct run_config *config, uint64_t generation, struct parameter_core **out);
 void parameter_core_free(struct parameter_core **c);
 /* Continues from a checkpoint; before any message. Takes over the state (also on failure). 0 or ERR_MEMORY. */

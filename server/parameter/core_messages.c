@@ -18,8 +18,8 @@ static enum reason on_hello(struct turn *t)
     struct msg welcome = core_begin(c, MSG_WELCOME);
     welcome.code = c->ready ? 0 : 1;
     core_note(c, msg_add_scalar(&welcome, "total_steps", (double)c->schedule.steps));
-    core_note(c, msg_add_scalar(&welcome, "slots", (double)c->config->run.slots));
-    core_note(c, msg_add_scalar(&welcome, "slot_size", (double)c->config->run.slot_size));
+    core_note(c, msg_add_scalar(&welcome, "slots", (double)c->config.run.slots));
+    core_note(c, msg_add_scalar(&welcome, "slot_size", (double)c->config.run.slot_size));
     core_reply(t, &welcome);
     return 0;
 }
@@ -108,8 +108,6 @@ static void wish(struct turn *t, uint32_t want)
 
 static enum reason on_lease_request(struct turn *t)
 {
-    if (t->m->want == 0)
-        return REASON_OUT_OF_RANGE;
     wish(t, t->m->want);
     return 0;
 }
@@ -250,7 +248,7 @@ static enum reason admit(struct turn *t)
     const struct door *door = (unsigned)m->type < MSG_TYPE_END ? &doors[m->type] : NULL;
     if (door == NULL || door->handle == NULL)
         return REASON_WRONG_DOOR;
-    if (strcmp(m->run, c->config->run.name) != 0 && !(door->nameless && m->run[0] == '\0'))
+    if (strcmp(m->run, c->config.run.name) != 0 && !(door->nameless && m->run[0] == '\0'))
         return REASON_WRONG_RUN;
     if (m->config != 0 && m->config != c->hash)
         return REASON_WRONG_CONFIG;

@@ -13,8 +13,8 @@
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_STOPPED };
 
 struct parameter_core {
-    const struct run_config *config;
-    uint64_t hash; /* of the configuration */
+    struct run_config config; /* a copy */
+    uint64_t hash;            /* of the configuration */
     uint64_t generation;
     struct schedule schedule; /* steps (T) is 0 until it is known */
     uint64_t step;            /* t: updates made so far */

@@ -10,7 +10,7 @@
 struct msg core_begin(const struct parameter_core *c, enum msg_type type)
 {
     struct msg m;
-    msg_init(&m, type, c->config->run.name);
+    msg_init(&m, type, c->config.run.name);
     m.generation = c->generation;
     m.config = c->hash;
     m.step = c->step;
@@ -108,7 +108,7 @@ static void send_lease(struct turn *t, const struct worker *w, uint32_t slot)
     lease.worker = w->id;
     lease.slot = slot;
     lease.slots = 1;
-    core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)t->core->config->net.lease_ms));
+    core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)t->core->config.net.lease_ms));
     core_note(t->core, outbox_to_peer(t->out, &w->peer, &lease));
 }
 
@@ -160,11 +160,11 @@ static void make_report(struct turn *t, const struct contribution *sum, double n
 {
     struct parameter_core *c = t->core;
     double seconds = (double)(t->now - c->window_ms) * 1e-3, steps = (double)(c->step - c->window_step);
-    double step_images = (double)(c->config->run.slots * c->config->run.slot_size);
+    double step_images = (double)(c->config.run.slots * c->config.run.slot_size);
     c->report = (struct step_report){
         .step = c->step,
-        .epoch = c->config->run.steps > 0 ? -1.0
-                                          : (double)c->step * (double)c->config->run.epochs / (double)c->schedule.steps,
+        .epoch =
+            c->config.run.steps > 0 ? -1.0 : (double)c->step * (double)c->config.run.epochs / (double)c->schedule.steps,
         .lr = schedule_lr(&c->schedule, c->step - 1),
         .ema = schedule_ema(&c->schedule, c->step - 1),
         .grad_norm = norm,
@@ -173,7 +173,7 @@ static void make_report(struct turn *t, const struct contribution *sum, double n
         .workers = (double)workers_count(c->workers),
         .counters = c->counters,
     };
-    step_report_set_metrics(&c->report, sum->metrics, (double)c->config->run.slots);
+    step_report_set_metrics(&c->report, sum->metrics, (double)c->config.run.slots);
     c->report_due = true;
     c->window_ms = t->now;
     c->window_step = c->step;
@@ -189,7 +189,7 @@ static void update(struct parameter_core *c, const struct contribution *sum, dou
     struct weights_step s = {
         .gradient = (const float *)(const void *)sum->gradient->data,
         .buffers = sum->buffers ? (const float *)(const void *)sum->buffers->data : NULL,
-        .slots = (double)c->config->run.slots,
+        .slots = (double)c->config.run.slots,
         .step = c->step,
         .lr = schedule_lr(&c->schedule, c->step),
         .ema = schedule_ema(&c->schedule, c->step),
@@ -219,10 +219,10 @@ void core_complete_step(struct turn *t)
     leases_restart(c->leases);
     bool last = c->step >= c->schedule.steps;
     core_publish_weights(t);
-    if (last || is_multiple(c->step, c->config->run.log_every))
+    if (last || is_multiple(c->step, c->config.run.log_every))
         make_report(t, &sum, norm);
     contribution_fini(&sum);
-    c->checkpoint_due = c->checkpoint_due || is_multiple(c->step, c->config->run.checkpoint_every);
+    c->checkpoint_due = c->checkpoint_due || is_multiple(c->step, c->config.run.checkpoint_every);
     if (last)
         core_stop(t, STOP_FINISHED);
     else if (c->phase == PHASE_DRAINING)

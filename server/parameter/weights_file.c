@@ -122,14 +122,31 @@ static int write_tensors(const char *path, const struct run_config *c, const str
     return rc;
 }
 
+/* The configuration without where and how the run went: the bytes of a checkpoint must not depend on addresses,
+ * directories or the number of threads. */
+static void drop_circumstances(struct run_config *c)
+{
+    struct run_config defaults;
+    memset(&defaults, 0, sizeof defaults);
+    config_defaults(run_config_keys, run_config_key_count, &defaults);
+    memcpy(c->run.out, defaults.run.out, sizeof c->run.out);
+    c->run.checkpoint_every = defaults.run.checkpoint_every;
+    c->run.log_every = defaults.run.log_every;
+    c->worker = defaults.worker;
+    c->net = defaults.net;
+    c->redis = defaults.redis;
+}
+
 /* The configuration as text; free() it. NULL when out of memory. */
 static char *config_text(const struct run_config *c, size_t *size)
 {
     char *text = NULL;
+    struct run_config kept = *c;
     FILE *f = open_memstream(&text, size);
     if (f == NULL)
         return NULL;
-    config_write(run_config_keys, run_config_key_count, c, f);
+    drop_circumstances(&kept);
+    config_write(run_config_keys, run_config_key_count, &kept, f);
     if (fclose(f) == 0)
         return text;
     free(text);

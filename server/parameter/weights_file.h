@@ -6,7 +6,8 @@
  * parameter, in manifest order, with its shape teacher.NAME  F32     likewise buffer.NAME   F32     each buffer
  *   adam_m.NAME, adam_v.NAME, or sgd_v.NAME  F32   the optimiser's moments
  *   manifest      U8 (n)  the parameter manifest, JSON as on the wire
- *   config_ini    U8 (n)  the resolved configuration, as an INI file
+ *   config_ini    U8 (n)  the resolved configuration, as an INI file; run.out, the intervals, worker.*, net.* and
+ *                         redis.* at their defaults: the bytes depend on what was computed, not on where
  *
  * The texts stand last, so that the floats are aligned. "Encoder at step t" is the state before any update of step t.
  * The same state gives the same bytes. */

@@ -1,0 +1,680 @@
+/* The step machine: who is let in, what a contribution does and does not change, leases, draining, the end. */
+#include "tests/unit/parameter/core_rig.h"
+
+/* ---- admission ---- */
+
+static struct msg hello(uint64_t total_steps)
+{
+    struct msg m = rig_msg(MSG_HELLO, RIG_ALICE);
+    snprintf(m.text, sizeof m.text, "host:1");
+    if (total_steps > 0)
+        msg_add_scalar(&m, "total_steps", (double)total_steps);
+    return m;
+}
+
+static void hello_is_welcomed_and_asked_for_weights(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct msg m = hello(0);
+    m.run[0] = '\0';
+    m.config = run_config_hash(&r.config);
+    rig_send(&r, &m);
+    const struct msg *welcome = rig_find(&r, MSG_WELCOME);
+    assert_int_equal(welcome->generation, RIG_GENERATION);
+    assert_int_equal(welcome->config, run_config_hash(&r.config));
+    assert_int_equal(welcome->code, 1);
+    assert_int_equal(welcome->step, 0);
+    assert_string_equal(welcome->run, "rig");
+    assert_true(msg_scalar(welcome, "total_steps", 0) == RIG_STEPS);
+    assert_true(msg_scalar(welcome, "slots", 0) == RIG_SLOTS);
+    assert_true(msg_scalar(welcome, "slot_size", 0) == 2);
+    rig_init(&r);
+    m = hello(RIG_STEPS);
+    rig_send(&r, &m);
+    assert_int_equal(rig_find(&r, MSG_WELCOME)->code, 0);
+    rig_free(&r);
+}
+
+static void strangers_are_refused(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct msg m = hello(0);
+    snprintf(m.run, sizeof m.run, "other");
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_RUN);
+    m = hello(0);
+    m.config = 1;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    m = hello(0);
+    m.shard = 1;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_SHARD);
+    m = rig_msg(MSG_WEIGHTS_GET, RIG_ALICE);
+    m.run[0] = '\0';
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_RUN);
+    m = rig_msg(MSG_LEASE_REQUEST, 0);
+    m.want = 1;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_FIELD);
+    assert_int_equal(parameter_core_workers(r.core), 0);
+    rig_free(&r);
+}
+
+static void an_old_generation_may_only_say_hello(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct msg m = rig_msg(MSG_PING, RIG_ALICE);
+    m.generation = RIG_GENERATION - 1;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_GENERATION);
+    m = hello(0);
+    m.generation = RIG_GENERATION - 1;
+    rig_send(&r, &m);
+    assert_int_equal(rig_count(&r, MSG_WELCOME), 1);
+    m = rig_msg(MSG_PING, RIG_ALICE);
+    m.generation = RIG_GENERATION;
+    rig_send(&r, &m);
+    assert_int_equal(rig_find(&r, MSG_PONG)->generation, RIG_GENERATION);
+    rig_free(&r);
+}
+
+static void what_belongs_elsewhere_came_to_the_wrong_door(void **state)
+{
+    (void)state;
+    static const enum msg_type types[] = {MSG_STATS, MSG_MIXTURE_GET, MSG_WEIGHTS, MSG_ACK, MSG_STOP, MSG_TYPE_END};
+    struct rig r = rig_new(NULL);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct msg m = rig_msg(types[i], RIG_ALICE);
+        rig_send(&r, &m);
+        rig_expect_refused(&r, REASON_WRONG_DOOR);
+    }
+    struct msg m = rig_msg(MSG_ERROR, RIG_ALICE);
+    rig_send(&r, &m);
+    assert_int_equal(r.out.count, 0);
+    rig_free(&r);
+}
+
+static void total_steps_come_from_the_first_worker_that_tells(void **state)
+{
+    (void)state;
+    struct rig r = rig_new("run.steps=0");
+    static const double bad[] = {-1.0, 0.5, 1e300, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct msg m = hello(0);
+        msg_add_scalar(&m, "total_steps", bad[i]);
+        rig_send(&r, &m);
+        rig_expect_refused(&r, REASON_BAD_VALUE);
+    }
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 1);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    struct msg m = hello(7);
+    rig_send(&r, &m);
+    assert_true(msg_scalar(rig_find(&r, MSG_WELCOME), "total_steps", 0) == 7);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 1);
+    m = hello(8);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    m = hello(7);
+    rig_send(&r, &m);
+    assert_int_equal(rig_count(&r, MSG_WELCOME), 1);
+    rig_free(&r);
+}
+
+/* ---- initial weights ---- */
+
+static void the_first_init_is_taken_and_published(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_wish(&r, RIG_BOB, 1);
+    assert_int_equal(r.out.count, 0);
+    rig_init(&r);
+    size_t weights = rig_index(&r, MSG_WEIGHTS), lease = rig_index(&r, MSG_LEASE);
+    assert_true(weights < lease);
+    assert_int_equal(r.out.items[weights].kind, OUT_PUBLISH);
+    assert_string_equal(r.out.items[weights].topic, "weights");
+    float expected[RIG_P], w[2 * RIG_P + RIG_Q];
+    rig_fill(expected, RIG_P, 1, 1);
+    rig_weights(&r, w);
+    assert_memory_equal(w, expected, sizeof expected);
+    assert_memory_equal(w + RIG_P, expected, sizeof expected);
+    rig_free(&r);
+}
+
+static void later_inits_are_duplicates_or_wrong(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    struct msg m = rig_init_message("weight");
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_DUPLICATE);
+    m = rig_init_message("other");
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    rig_free(&r);
+}
+
+static void a_broken_init_is_refused_and_still_wanted(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct msg m = rig_init_message("weight");
+    ((float *)(void *)m.tensors[1].data->data)[3] = NAN;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_NON_FINITE);
+    m = rig_init_message("weight");
+    m.tensors[1].shape[0]--;
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_SHAPE);
+    m = rig_init_message("weight");
+    m.tensors[0].data->data[0] = '[';
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_VALUE);
+    m = rig_init_message("a.name.that.is.too.long.for.a.checkpoint.tensor.with.a.prefix");
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_VALUE);
+    m = rig_msg(MSG_INIT, RIG_ALICE);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_FIELD);
+    rig_contribute(&r, 0, 0, 1);
+    rig_expect_refused(&r, REASON_NOT_READY);
+    m = rig_msg(MSG_WEIGHTS_GET, RIG_ALICE);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_NOT_READY);
+    rig_init(&r);
+    rig_free(&r);
+}
+
+/* ---- contributions ---- */
+
+/* Weights after the whole run, contributed slot by slot in ascending order. */
+static void undisturbed(float out[2 * RIG_P + RIG_Q])
+{
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_run_to(&r, RIG_STEPS);
+    rig_weights(&r, out);
+    rig_free(&r);
+}
+
+static void assert_undisturbed(struct rig *r)
+{
+    float expected[2 * RIG_P + RIG_Q], got[2 * RIG_P + RIG_Q];
+    rig_run_to(r, RIG_STEPS);
+    undisturbed(expected);
+    rig_weights(r, got);
+    assert_memory_equal(got, expected, sizeof got);
+}
+
+static void order_and_subtrees_do_not_change_a_byte(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    for (uint32_t slot = RIG_SLOTS; slot-- > 0;)
+        rig_contribute(&r, 0, slot, 1);
+    rig_contribute(&r, 1, 2, 2);
+    rig_contribute(&r, 1, 1, 1);
+    rig_contribute(&r, 1, 0, 1);
+    rig_contribute(&r, 2, 0, 4);
+    assert_int_equal(parameter_core_step(r.core), 3);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+/* A sender in this process may still hold its buffer: it must not become the accumulator. */
+static void a_gradient_that_others_hold_is_copied(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
+    struct buf *held = buf_ref(m.tensors[0].data);
+    float before[RIG_P];
+    memcpy(before, held->data, sizeof before);
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_APPLIED);
+    rig_contribute(&r, 0, 1, 1);
+    assert_memory_equal(held->data, before, sizeof before);
+    buf_unref(&held);
+    rig_contribute(&r, 0, 2, 2);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void duplicates_and_stale_ones_change_nothing_and_are_counted(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_contribute(&r, 0, 1, 1);
+    rig_expect_ack(&r, ACK_APPLIED);
+    rig_contribute(&r, 0, 1, 1);
+    rig_expect_ack(&r, ACK_DUPLICATE);
+    rig_contribute(&r, 0, 0, 2);
+    rig_expect_refused(&r, REASON_OVERLAP);
+    rig_contribute(&r, 0, 0, 1);
+    rig_contribute(&r, 0, 0, 2);
+    rig_expect_ack(&r, ACK_DUPLICATE);
+    rig_contribute(&r, 0, 2, 2);
+    rig_contribute(&r, 0, 2, 1);
+    rig_expect_ack(&r, ACK_STALE);
+    rig_run_to(&r, 3);
+    struct step_report report;
+    assert_true(parameter_core_take_report(r.core, &report));
+    assert_int_equal(report.counters.duplicates, 2);
+    assert_int_equal(report.counters.stale, 1);
+    assert_int_equal(report.counters.refused[REASON_OVERLAP], 1);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void a_contribution_out_of_place_is_refused(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    static const uint32_t places[][2] = {{0, 0}, {4, 1}, {1, 2}, {0, 3}, {0, 8}, {INT32_MAX, INT32_MAX}};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
+        m.slot = places[i][0];
+        m.slots = places[i][1];
+        rig_send(&r, &m);
+        rig_expect_refused(&r, REASON_OUT_OF_RANGE);
+    }
+    rig_contribute(&r, 1, 0, 1);
+    rig_expect_refused(&r, REASON_FUTURE_STEP);
+    assert_int_equal(rig_find(&r, MSG_ERROR)->step, 1);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void a_malformed_contribution_is_refused(void **state)
+{
+    (void)state;
+    static const enum reason expected[] = {REASON_NON_FINITE, REASON_NON_FINITE, REASON_NON_FINITE, REASON_BAD_SHAPE,
+                                           REASON_BAD_DTYPE,  REASON_BAD_SHAPE,  REASON_BAD_FIELD};
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
+        float *grad = (float *)(void *)m.tensors[0].data->data, *buffers = (float *)(void *)m.tensors[1].data->data;
+        double *metrics = (double *)(void *)m.tensors[2].data->data;
+        if (i == 0)
+            grad[RIG_P - 1] = NAN;
+        else if (i == 1)
+            buffers[0] = -INFINITY;
+        else if (i == 2)
+            metrics[0] = NAN;
+        else if (i == 3)
+            m.tensors[0].shape[0] = RIG_P - 1;
+        else if (i == 4)
+            m.tensors[2].dtype = DTYPE_F32;
+        else if (i == 5)
+            m.tensors[2].shape[0] = GRADIENT_METRICS_MAX + 1;
+        else
+            m.tensors[1].name[0] = 'x';
+        rig_send(&r, &m);
+        rig_expect_refused(&r, expected[i]);
+        assert_int_equal(rig_count(&r, MSG_ACK), 0);
+    }
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void bytes_that_do_not_decode_are_answered_with_the_reason(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct peer from = rig_peer(RIG_ALICE);
+    struct msg m = rig_msg(MSG_GRADIENT, RIG_ALICE);
+    m.step = 9;
+    assert_int_equal(parameter_core_on_undecodable(r.core, &from, &m, REASON_BAD_HEADER, "cut off", &r.out), 0);
+    rig_expect_refused(&r, REASON_BAD_HEADER);
+    assert_int_equal(rig_find(&r, MSG_ERROR)->step, 9);
+    assert_non_null(strstr(rig_find(&r, MSG_ERROR)->text, "cut off"));
+    rig_free(&r);
+}
+
+/* ---- leases ---- */
+
+/* Answers every lease in the outbox with its gradient, which wants one more; the answers' outboxes are merged in order.
+ */
+static void work_off(struct rig *r, uint32_t *stops)
+{
+    struct {
+        uint64_t worker, step;
+        uint32_t slot;
+    } leases[2 * RIG_SLOTS];
+    size_t n = 0, done = 0;
+    for (;;) {
+        for (size_t i = 0; i < r->out.count; i++) {
+            const struct msg *m = &r->out.items[i].msg;
+            *stops += m->type == MSG_STOP && r->out.items[i].kind == OUT_PEER;
+            if (m->type != MSG_LEASE)
+                continue;
+            assert_int_equal(m->slots, 1);
+            leases[n % (2 * RIG_SLOTS)].worker = m->worker;
+            leases[n % (2 * RIG_SLOTS)].step = m->step;
+            leases[n++ % (2 * RIG_SLOTS)].slot = m->slot;
+        }
+        if (done == n)
+            return;
+        size_t i = done++ % (2 * RIG_SLOTS);
+        struct msg gradient = rig_gradient(leases[i].worker, leases[i].step, leases[i].slot, 1);
+        gradient.want = 1;
+        rig_send(r, &gradient);
+    }
+}
+
+static void two_workers_run_to_the_end(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    uint32_t stops = 0;
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 1);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 1);
+    assert_true(msg_scalar(rig_find(&r, MSG_LEASE), "timeout_ms", 0) == (double)r.config.net.lease_ms);
+    struct outbox first = r.out;
+    r.out = (struct outbox){0};
+    rig_wish(&r, RIG_BOB, 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 1);
+    for (size_t i = 0; i < first.count; i++)
+        outbox_to_peer(&r.out, &first.items[i].peer, &first.items[i].msg);
+    outbox_fini(&first);
+    work_off(&r, &stops);
+    assert_int_equal(parameter_core_step(r.core), RIG_STEPS);
+    assert_true(parameter_core_finished(r.core));
+    assert_int_equal(stops, 2);
+    rig_wish(&r, RIG_BOB, 1);
+    assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_FINISHED);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void the_last_gradient_publishes_then_leases(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_wish(&r, RIG_BOB, 5);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 4);
+    rig_contribute(&r, 0, 0, 2);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    rig_contribute(&r, 0, 2, 2);
+    size_t ack = rig_index(&r, MSG_ACK), weights = rig_index(&r, MSG_WEIGHTS), lease = rig_index(&r, MSG_LEASE);
+    assert_true(ack < weights && weights < lease);
+    assert_int_equal(r.out.items[weights].msg.step, 1);
+    assert_int_equal(r.out.items[lease].msg.step, 1);
+    assert_int_equal(r.out.items[lease].msg.worker, RIG_BOB);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 1);
+    rig_free(&r);
+}
+
+static void leases_of_the_slow_and_the_silent_go_to_others(void **state)
+{
+    (void)state;
+    struct rig r = rig_new("net.lease_ms=15000");
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 4);
+    rig_wish(&r, RIG_BOB, 4);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    rig_tick(&r, 9999);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    struct msg ping = rig_msg(MSG_PING, RIG_BOB);
+    rig_send(&r, &ping);
+    rig_tick(&r, 1); /* ten seconds of silence */
+    assert_int_equal(rig_count(&r, MSG_LEASE), 4);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_BOB);
+    assert_int_equal(parameter_core_workers(r.core), 1);
+    rig_wish(&r, RIG_ALICE, 1);
+    ping = rig_msg(MSG_PING, RIG_BOB);
+    r.now += 8000;
+    rig_send(&r, &ping);
+    ping = rig_msg(MSG_PING, RIG_ALICE);
+    rig_send(&r, &ping);
+    rig_tick(&r, 7000); /* fifteen since the grant */
+    assert_int_equal(rig_count(&r, MSG_LEASE), 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_ALICE);
+    assert_undisturbed(&r);
+    struct step_report report;
+    assert_true(parameter_core_take_report(r.core, &report));
+    assert_int_equal(report.counters.leases_expired, 8);
+    rig_free(&r);
+}
+
+static void goodbye_frees_at_once(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 4);
+    rig_wish(&r, RIG_BOB, 1);
+    struct msg bye = rig_msg(MSG_PING, RIG_ALICE);
+    bye.code = 1;
+    rig_send(&r, &bye);
+    assert_int_equal(rig_count(&r, MSG_PONG), 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_BOB);
+    assert_int_equal(parameter_core_workers(r.core), 1);
+    rig_free(&r);
+}
+
+static void a_reconnected_worker_is_leased_to_again(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 4);
+    struct msg m = rig_msg(MSG_LEASE_REQUEST, RIG_ALICE);
+    m.want = 4;
+    struct peer elsewhere = rig_peer(777);
+    outbox_clear(&r.out);
+    assert_int_equal(parameter_core_on_message(r.core, r.now, &elsewhere, &m, &r.out), 0);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 4);
+    assert_true(peer_equal(&r.out.items[0].peer, &elsewhere));
+    rig_free(&r);
+}
+
+static void an_undelivered_lease_is_granted_to_the_next(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 1);
+    parameter_core_on_undelivered(r.core, &r.out.items[rig_index(&r, MSG_LEASE)]);
+    rig_wish(&r, RIG_BOB, 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0);
+    rig_free(&r);
+}
+
+/* ---- the end ---- */
+
+static void checkpoints_are_due_at_multiples_and_at_the_end(void **state)
+{
+    (void)state;
+    struct rig r = rig_new("run.checkpoint_every=4");
+    struct encoder_state s;
+    rig_init(&r);
+    for (uint64_t t = 1; t <= RIG_STEPS; t++) {
+        rig_run_to(&r, t);
+        bool due = parameter_core_take_checkpoint(r.core, &s);
+        assert_int_equal(due, t == 4 || t == RIG_STEPS);
+        if (!due)
+            continue;
+        assert_int_equal(s.step, t);
+        assert_int_equal(s.total_steps, RIG_STEPS);
+        encoder_state_fini(&s);
+        assert_false(parameter_core_take_checkpoint(r.core, &s));
+    }
+    rig_free(&r);
+}
+
+static void a_drain_finishes_the_step(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct encoder_state s;
+    rig_init(&r);
+    rig_contribute(&r, 0, 0, 2);
+    assert_int_equal(parameter_core_drain(r.core, r.now, &r.out), 0);
+    assert_false(parameter_core_stopped(r.core));
+    rig_wish(&r, RIG_BOB, 4);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 2);
+    rig_contribute(&r, 0, 2, 2);
+    assert_true(parameter_core_stopped(r.core));
+    assert_false(parameter_core_finished(r.core));
+    assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_DRAINED);
+    assert_true(parameter_core_take_checkpoint(r.core, &s));
+    assert_int_equal(s.step, 1);
+    encoder_state_fini(&s);
+    rig_wish(&r, RIG_ALICE, 4);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_DRAINED);
+    rig_free(&r);
+}
+
+static void a_drain_gives_up_after_its_time(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct encoder_state s;
+    rig_init(&r);
+    rig_contribute(&r, 0, 0, 2);
+    parameter_core_drain(r.core, r.now, &r.out);
+    for (unsigned i = 0; i < 4; i++) {
+        struct msg ping = rig_msg(MSG_PING, RIG_ALICE);
+        rig_send(&r, &ping);
+        assert_false(parameter_core_stopped(r.core));
+        rig_tick(&r, 5000);
+    }
+    assert_true(parameter_core_stopped(r.core));
+    assert_true(parameter_core_take_checkpoint(r.core, &s));
+    assert_int_equal(s.step, 0);
+    encoder_state_fini(&s);
+    struct msg late = rig_gradient(RIG_ALICE, 0, 2, 2);
+    late.want = 1;
+    rig_send(&r, &late);
+    rig_expect_refused(&r, REASON_STOPPING);
+    assert_int_equal(rig_count(&r, MSG_STOP), 1);
+    assert_int_equal(parameter_core_step(r.core), 0);
+    rig_free(&r);
+}
+
+static void a_drain_does_not_wait_for_nobody(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct encoder_state s;
+    parameter_core_drain(r.core, r.now, &r.out);
+    assert_true(parameter_core_stopped(r.core));
+    assert_false(parameter_core_take_checkpoint(r.core, &s));
+    rig_free(&r);
+    r = rig_new(NULL);
+    rig_init(&r);
+    parameter_core_drain(r.core, r.now, &r.out);
+    assert_false(parameter_core_stopped(r.core));
+    rig_tick(&r, 10000); /* the only worker falls silent */
+    assert_true(parameter_core_stopped(r.core));
+    rig_free(&r);
+}
+
+static void a_stop_answers_those_who_wait(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_wish(&r, RIG_ALICE, 1);
+    rig_wish(&r, RIG_BOB, 1);
+    parameter_core_stop(r.core, r.now, &r.out);
+    assert_int_equal(rig_count(&r, MSG_STOP), 3);
+    assert_string_equal(r.out.items[0].topic, "stop");
+    rig_free(&r);
+}
+
+/* ---- reports ---- */
+
+static void a_report_says_what_happened(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct step_report report;
+    rig_init(&r);
+    rig_wish(&r, RIG_ALICE, 1);
+    r.now += 300;
+    rig_run_to(&r, 2);
+    assert_false(parameter_core_take_report(r.core, &report));
+    rig_run_to(&r, 3);
+    assert_int_equal(rig_count(&r, MSG_METRICS), 1);
+    assert_string_equal(r.out.items[rig_index(&r, MSG_METRICS)].topic, "metrics");
+    assert_true(msg_scalar(rig_find(&r, MSG_METRICS), "loss", 0) == 3.0);
+    assert_true(parameter_core_take_report(r.core, &report));
+    assert_int_equal(report.step, 3);
+    assert_true(report.loss == 3.0 && report.consistency == 2.0 && report.entropy == 1.0);
+    assert_true(report.augment == 0.125 && report.backward == 0.5);
+    assert_true(fabs(report.step_ms - 100.0) < 1e-9 && fabs(report.images_per_s - 80.0) < 1e-9);
+    assert_true(report.workers == 1.0 && report.epoch < 0.0 && report.grad_norm > 0.0);
+    rig_free(&r);
+}
+
+static void a_report_as_json_leaves_out_what_is_zero_or_unknown(void **state)
+{
+    (void)state;
+    struct step_report report = {.step = 7, .epoch = -1.0, .loss = 2.5, .grad_norm = NAN};
+    char *text = step_report_to_json(&report);
+    assert_non_null(strstr(text, "\"step\":7"));
+    assert_non_null(strstr(text, "\"loss\":2.5"));
+    assert_null(strstr(text, "epoch"));
+    assert_null(strstr(text, "stale"));
+    assert_null(strstr(text, "grad_norm"));
+    assert_null(strstr(text, "refused"));
+    free(text);
+    report.epoch = 0.5;
+    report.counters.stale = 4;
+    report.counters.refused[REASON_NON_FINITE] = 2;
+    text = step_report_to_json(&report);
+    assert_non_null(strstr(text, "\"epoch\":0.5"));
+    assert_non_null(strstr(text, "\"stale\":4"));
+    assert_non_null(strstr(text, "\"refused\":{\"non_finite\":2}"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hello_is_welcomed_and_asked_for_weights),
+        cmocka_unit_test(strangers_are_refused),
+        cmocka_unit_test(an_old_generation_may_only_say_hello),
+        cmocka_unit_test(what_belongs_elsewhere_came_to_the_wrong_door),
+        cmocka_unit_test(total_steps_come_from_the_first_worker_that_tells),
+        cmocka_unit_test(the_first_init_is_taken_and_published),
+        cmocka_unit_test(later_inits_are_duplicates_or_wrong),
+        cmocka_unit_test(a_broken_init_is_refused_and_still_wanted),
+        cmocka_unit_test(order_and_subtrees_do_not_change_a_byte),
+        cmocka_unit_test(a_gradient_that_others_hold_is_copied),
+        cmocka_unit_test(duplicates_and_stale_ones_change_nothing_and_are_counted),
+        cmocka_unit_test(a_contribution_out_of_place_is_refused),
+        cmocka_unit_test(a_malformed_contribution_is_refused),
+        cmocka_unit_test(bytes_that_do_not_decode_are_answered_with_the_reason),
+        cmocka_unit_test(two_workers_run_to_the_end),
+        cmocka_unit_test(the_last_gradient_publishes_then_leases),
+        cmocka_unit_test(leases_of_the_slow_and_the_silent_go_to_others),
+        cmocka_unit_test(goodbye_frees_at_once),
+        cmocka_unit_test(a_reconnected_worker_is_leased_to_again),
+        cmocka_unit_test(an_undelivered_lease_is_granted_to_the_next),
+        cmocka_unit_test(checkpoints_are_due_at_multiples_and_at_the_end),
+        cmocka_unit_test(a_drain_finishes_the_step),
+        cmocka_unit_test(a_drain_gives_up_after_its_time),
+        cmocka_unit_test(a_drain_does_not_wait_for_nobody),
+        cmocka_unit_test(a_stop_answers_those_who_wait),
+        cmocka_unit_test(a_report_says_what_happened),
+        cmocka_unit_test(a_report_as_json_leaves_out_what_is_zero_or_unknown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
