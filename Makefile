@@ -37,28 +37,33 @@ help: ## this list
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	@echo "  CC      $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 define room_lib
 $(call lib,$(1)): $(call objects,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	@ar rcs $$@ $$^
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_lib,$(r))))
 
 $(BUILD)/bin/decant-prototype: $(BUILD)/obj/server/prototype/prototype_main.o $(PROTOTYPE) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis $(LDLIBS_PROTO)
 $(BUILD)/bin/decant-parameter: $(BUILD)/obj/server/parameter/parameter_main.o $(PARAMETER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
 $(BUILD)/bin/decant-worker: $(BUILD)/obj/worker/worker_main.o $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lz $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lz $(LDLIBS_PROTO)
 $(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
 
 # Unit tests: tests/unit/ROOM/test_*.c is one cmocka program, linked with that room and what it may use, so that an
 # include against the arrows does not even link.
@@ -72,7 +77,8 @@ UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(foreach r,common proto proto
 define unit_room
 $(BUILD)/tests/$(1)/%: $(BUILD)/obj/tests/unit/$(1)/%.o $(UNIT_LIBS_$(1))
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@echo "  LINK    $$@"
+	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
 endef
 $(foreach r,common proto prototype parameter worker cli,$(eval $(call unit_room,$(r))))
 
@@ -82,21 +88,25 @@ F64_OBJECTS = $(patsubst %.c,$(BUILD)/obj64/%.o,$(F64_SOURCES))
 UNIT64 = $(patsubst tests/unit/f64/%.c,$(BUILD)/tests/f64/%,$(wildcard tests/unit/f64/test_*.c))
 $(BUILD)/obj64/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -DNN_DOUBLE -c $< -o $@
+	@echo "  CC f64  $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -DNN_DOUBLE -c $< -o $@
 $(BUILD)/tests/f64/%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
 
 BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
 
 # Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
 
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
