@@ -34,7 +34,8 @@ static int write_latest(const char *out, uint64_t step, struct error *e)
     return rc;
 }
 
-int mixture_checkpoint_write(const char *out, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
+int mixture_checkpoint_write(const char *out, const struct mixture *m, const struct mixture_file_info *info,
+                             struct error *e)
 {
     char directory[CHECKPOINT_PATH_MAX], file[CHECKPOINT_PATH_MAX], encoder[CHECKPOINT_PATH_MAX];
     uint64_t step = m->view->version;
@@ -128,7 +129,7 @@ static int resume_step(const char *out, uint64_t step, const struct mixture_file
 }
 
 int mixture_checkpoint_resume(const char *out, const struct mixture_file_info *expected, struct mixture *m,
-                      uint64_t *total_steps, struct error *e)
+                              uint64_t *total_steps, struct error *e)
 {
     uint64_t *steps;
     size_t count;
@@ -141,8 +142,8 @@ int mixture_checkpoint_resume(const char *out, const struct mixture_file_info *e
         if (tried == ERR_CONFIG || tried == ERR_MEMORY)
             rc = error_set(e, tried, "%s", why.text);
         else if (tried != 0)
-            log_warn("event=checkpoint_passed_over step=%" PRIu64 " reason=%s text=\"%s\"", steps[i],
-                     error_name(tried), why.text);
+            log_warn("event=checkpoint_passed_over step=%" PRIu64 " reason=%s text=\"%s\"", steps[i], error_name(tried),
+                     why.text);
     }
     free(steps);
     if (rc == 0 && !found)

@@ -14,12 +14,13 @@
 #include "server/prototype/mixture_file.h"
 
 /* Writes the mixture of its version below out, then `latest` if the encoder of that step is there already. */
-int mixture_checkpoint_write(const char *out, const struct mixture *m, const struct mixture_file_info *info, struct error *e);
+int mixture_checkpoint_write(const char *out, const struct mixture *m, const struct mixture_file_info *info,
+                             struct error *e);
 
 /* Loads the newest step of which both files are valid into m (a new mixture); steps that are not are logged and passed
  * over. 0; ERR_NOT_FOUND when there is none; ERR_CONFIG when the newest belongs to another run or configuration. */
 int mixture_checkpoint_resume(const char *out, const struct mixture_file_info *expected, struct mixture *m,
-                      uint64_t *total_steps, struct error *e);
+                              uint64_t *total_steps, struct error *e);
 
 /* Raises the start counter on disk before anything is said to the network. */
 int prototype_generation_raise(const char *out, uint64_t *generation, struct error *e);

@@ -1,6 +1,6 @@
-/* Writes checkpoints on libuv's thread pool from snapshots taken on the loop. One is written at a time and at most one waits; when a disk
- * is so slow that a second would have to wait, the older of the two is left out (logged): resuming needs a common step, not
- * every step. */
+/* Writes checkpoints on libuv's thread pool from snapshots taken on the loop. One is written at a time and at most one
+ * waits; when a disk is so slow that a second would have to wait, the older of the two is left out (logged): resuming
+ * needs a common step, not every step. */
 #ifndef DECANT_PROTOTYPE_CHECKPOINT_WRITER_H
 #define DECANT_PROTOTYPE_CHECKPOINT_WRITER_H
 
@@ -14,14 +14,13 @@ struct checkpoint_writer {
     struct mixture *writing, *waiting;
     struct mixture_file_info waiting_info;
     uv_work_t work;
-    int rc;                        /* of the newest write */
+    int rc; /* of the newest write */
     struct error error;
     void (*on_written)(void *arg, uint64_t step, int rc); /* on the loop, after each write */
     void *arg;
 };
 
 /* Takes a snapshot of m and writes it when the disk is free. 0 or ERR_MEMORY. */
-int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m,
-                            const struct mixture_file_info *info);
+int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m, const struct mixture_file_info *info);
 
 #endif

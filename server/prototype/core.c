@@ -314,8 +314,8 @@ static int apply_stats(struct prototype_core *c, struct roster_entry *worker, co
 
 /* ---- messages ---- */
 
-static int on_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from,
-                    const struct msg *m, struct outbox *out)
+static int on_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from, const struct msg *m,
+                    struct outbox *out)
 {
     struct prototype_verdict v = prototype_check_stats(c, m);
     switch (v.kind) {

@@ -4,9 +4,9 @@
  *   prototype_core_on_message(core, now_ms, &peer, &msg, &outbox);   // then send the outbox
  *   prototype_core_on_timer(core, now_ms, &outbox);                  // about once a second
  *
- * Accepts HELLO, STATS, MIXTURE_GET and PING; anything else is refused as wrong_door: this is the wall. A refused message
- * changes nothing but its counter. One message completes at most one step, so whoever drives the core sees every
- * version by looking at prototype_core_mixture() after each message. */
+ * Accepts HELLO, STATS, MIXTURE_GET and PING; anything else is refused as wrong_door: this is the wall. A refused
+ * message changes nothing but its counter. One message completes at most one step, so whoever drives the core sees
+ * every version by looking at prototype_core_mixture() after each message. */
 #ifndef DECANT_PROTOTYPE_CORE_H
 #define DECANT_PROTOTYPE_CORE_H
 
@@ -21,16 +21,16 @@ enum {
 };
 
 struct prototype_counters {
-    uint64_t applied, duplicates, stale;  /* STATS by acknowledgement, messages */
-    uint64_t refused[REASON_END];         /* by reason */
-    uint64_t snapshots;                   /* full mixtures sent on request */
+    uint64_t applied, duplicates, stale; /* STATS by acknowledgement, messages */
+    uint64_t refused[REASON_END];        /* by reason */
+    uint64_t snapshots;                  /* full mixtures sent on request */
 };
 
 /* Figures of the newest step, in the units of the metrics. */
 struct prototype_step {
-    double loglik;    /* mean per embedding, at beta = 1 */
-    double dropped;   /* share of the responsibilities' mass that was dropped */
-    double count;     /* embeddings */
+    double loglik;  /* mean per embedding, at beta = 1 */
+    double dropped; /* share of the responsibilities' mass that was dropped */
+    double count;   /* embeddings */
 };
 
 struct prototype_core_options {
@@ -45,8 +45,8 @@ struct prototype_core;
 int prototype_core_new(const struct prototype_core_options *o, struct prototype_core **out, struct error *e);
 void prototype_core_free(struct prototype_core **c);
 
-/* Replies and publications are appended to out. 0; ERR_MEMORY leaves the core unfit to go on: the process should end and
- * resume from its checkpoint. */
+/* Replies and publications are appended to out. 0; ERR_MEMORY leaves the core unfit to go on: the process should end
+ * and resume from its checkpoint. */
 int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
                               struct outbox *out);
 int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out);

@@ -14,16 +14,16 @@ struct prototype_core {
     struct mixture_view *previous; /* the version before; a slot of it may be leased again */
     bool has_previous;
     struct msg snapshot, previous_snapshot; /* their full messages; type 0 until first wanted */
-    struct reduce *reduce;         /* statistics of step == version, by slot */
-    bool out_of_memory;            /* an addition in the tree failed */
-    bool stepped;                  /* `step` holds figures */
+    struct reduce *reduce;                  /* statistics of step == version, by slot */
+    bool out_of_memory;                     /* an addition in the tree failed */
+    bool stepped;                           /* `step` holds figures */
     bool stopping;
     struct prototype_step step;
     struct prototype_counters counters;
     struct roster roster;
     uint64_t slots_applied, slots_seen; /* now, and at the last timer */
-    uint64_t timer_ms;             /* of the last timer */
-    double stats_per_s;            /* slots per second */
+    uint64_t timer_ms;                  /* of the last timer */
+    double stats_per_s;                 /* slots per second */
     bool rated;
 };
 

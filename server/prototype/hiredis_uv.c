@@ -20,7 +20,8 @@ static void update(struct adapter *a)
         uv_poll_stop(&a->poll);
 }
 
-/* Either handler may free the context, and with it clear a->context. libuv stops the handle on an error, hence update. */
+/* Either handler may free the context, and with it clear a->context. libuv stops the handle on an error, hence update.
+ */
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct adapter *a = handle->data;

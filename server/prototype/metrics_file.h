@@ -1,6 +1,7 @@
-/* OUT/metrics-prototype.jsonl: one JSON object per METRICS message, in the order of publication: {"time":..., "step":..., scalars...}.
- * Two kinds of lines: the figures of a step, every run.log_every steps, and the figures of a diagnostics pass (those with
- * unique_0025), whose step and version are those of the mixture it looked at. After a resume, steps may occur again. */
+/* OUT/metrics-prototype.jsonl: one JSON object per METRICS message, in the order of publication: {"time":...,
+ * "step":..., scalars...}. Two kinds of lines: the figures of a step, every run.log_every steps, and the figures of a
+ * diagnostics pass (those with unique_0025), whose step and version are those of the mixture it looked at. After a
+ * resume, steps may occur again. */
 #ifndef DECANT_PROTOTYPE_METRICS_FILE_H
 #define DECANT_PROTOTYPE_METRICS_FILE_H
 

@@ -1,4 +1,5 @@
-/* A state machine of the link (waiting, resolving, connecting, connected) driven by one slow tick, replies and hiredis' callbacks. */
+/* A state machine of the link (waiting, resolving, connecting, connected) driven by one slow tick, replies and hiredis'
+ * callbacks. */
 #include "server/prototype/mirror.h"
 
 #include <math.h>
@@ -17,13 +18,13 @@
 enum {
     TICK_MS = 50,
     CONNECT_DEADLINE_MS = 2000,
-    REPLY_DEADLINE_MS = 5000,   /* commands in flight and not one reply: the link is dead */
+    REPLY_DEADLINE_MS = 5000, /* commands in flight and not one reply: the link is dead */
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 5000,
     STOP_DEADLINE_MS = 1000,
-    WINDOW_COMMANDS = 128,      /* in flight at most */
-    TURN_COMMANDS = 64,         /* built per turn of the loop at most ... */
-    TURN_BYTES = 1 << 20,       /* ... or this many bytes */
+    WINDOW_COMMANDS = 128, /* in flight at most */
+    TURN_COMMANDS = 64,    /* built per turn of the loop at most ... */
+    TURN_BYTES = 1 << 20,  /* ... or this many bytes */
     WORKER_TTL_S = 15,
 };
 
@@ -36,8 +37,8 @@ struct mirror {
     uv_getaddrinfo_t resolver;
     redisAsyncContext *context; /* NULL unless connecting or connected; hiredis frees it */
     enum link link;
-    uint32_t failures;          /* connection attempts in a row */
-    uint64_t wake_ms;           /* waiting: of the next attempt; connecting: the deadline */
+    uint32_t failures; /* connection attempts in a row */
+    uint64_t wake_ms;  /* waiting: of the next attempt; connecting: the deadline */
     struct rng jitter;
 
     struct mirror_state state;  /* being written, when syncing */
@@ -47,15 +48,15 @@ struct mirror {
     struct redis_command command;
     struct mirror_queue queue;
     bool syncing, script_done, refused; /* refused: Redis answered a command of this sync with an error */
-    bool full;                  /* the next sync writes everything */
+    bool full;                          /* the next sync writes everything */
     uint32_t in_flight;
-    uint64_t progress_ms;       /* newest reply, or newest send into an empty pipeline */
-    uint64_t sync_ms;           /* start of the sync */
+    uint64_t progress_ms; /* newest reply, or newest send into an empty pipeline */
+    uint64_t sync_ms;     /* start of the sync */
     uint64_t next_sync_ms;
     double lag_ms, started_s;
 
     bool stopping, final_written;
-    uint64_t stop_ms;           /* deadline of stopping */
+    uint64_t stop_ms; /* deadline of stopping */
     void (*done)(void *arg);
     void *done_arg;
 };
@@ -84,7 +85,8 @@ static void wait_and_retry(struct mirror *m, const char *why)
     m->in_flight = 0;
 }
 
-/* Ends the connection from outside hiredis' callbacks. They run with reply == NULL and find that the context is not ours any more. */
+/* Ends the connection from outside hiredis' callbacks. They run with reply == NULL and find that the context is not
+ * ours any more. */
 static void drop(struct mirror *m, const char *why)
 {
     redisAsyncContext *context = m->context;

@@ -1,7 +1,8 @@
-/* The Redis mirror's connection: one way, best effort, never in the way. It watches the core on the core's own loop, copies what
- * changed every `interval_s`, and writes it in a bounded pipeline (mirror_script.h). While a copy is being written no other is taken: a
- * slow Redis sees fewer, newer states. A Redis that is gone is tried again with growing, jittered pauses and then gets everything
- * afresh. Names are resolved on libuv's thread pool, because hiredis would do it on the loop. */
+/* The Redis mirror's connection: one way, best effort, never in the way. It watches the core on the core's own loop,
+ * copies what changed every `interval_s`, and writes it in a bounded pipeline (mirror_script.h). While a copy is being
+ * written no other is taken: a slow Redis sees fewer, newer states. A Redis that is gone is tried again with growing,
+ * jittered pauses and then gets everything afresh. Names are resolved on libuv's thread pool, because hiredis would do
+ * it on the loop. */
 #ifndef DECANT_PROTOTYPE_MIRROR_H
 #define DECANT_PROTOTYPE_MIRROR_H
 

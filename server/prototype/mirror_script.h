@@ -1,9 +1,9 @@
-/* The commands that bring Redis from what it holds to a mirror_state, one at a time and in order, so that sending can be paced. Keys and
- * fields: docs/REDIS.md.
+/* The commands that bring Redis from what it holds to a mirror_state, one at a time and in order, so that sending can
+ * be paced. Keys and fields: docs/REDIS.md.
  *
- * Consistency: `writing` is set to the version first, then prototypes and indices, and `version` last, together with all other
- * figures. A reader that finds version == writing before and after has seen one version. MULTI/EXEC would promise the
- * same, but holding 65 536 prototypes in one transaction stops Redis for everyone else. */
+ * Consistency: `writing` is set to the version first, then prototypes and indices, and `version` last, together with
+ * all other figures. A reader that finds version == writing before and after has seen one version. MULTI/EXEC would
+ * promise the same, but holding 65 536 prototypes in one transaction stops Redis for everyone else. */
 #ifndef DECANT_PROTOTYPE_MIRROR_SCRIPT_H
 #define DECANT_PROTOTYPE_MIRROR_SCRIPT_H
 
@@ -35,7 +35,7 @@ struct mirror_script_options {
     struct mirror_queue *queue; /* records are taken out as they are sent: at most once */
     double started_s;           /* Unix time of the server's start */
     uint32_t worker_ttl_s;
-    double lag_ms;              /* how long the sync before took, from copy to last reply */
+    double lag_ms; /* how long the sync before took, from copy to last reply */
 };
 
 struct mirror_script {

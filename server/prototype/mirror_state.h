@@ -1,5 +1,6 @@
-/* What the mirror shows at one instant: a consistent copy of one mixture version's changed prototypes and of the run's figures,
- * taken in one turn of the loop and then written to Redis over as many turns as it takes. Buffers are kept and used again. */
+/* What the mirror shows at one instant: a consistent copy of one mixture version's changed prototypes and of the run's
+ * figures, taken in one turn of the loop and then written to Redis over as many turns as it takes. Buffers are kept and
+ * used again. */
 #ifndef DECANT_PROTOTYPE_MIRROR_STATE_H
 #define DECANT_PROTOTYPE_MIRROR_STATE_H
 
@@ -9,19 +10,19 @@
 #include "server/prototype/diagnostics.h"
 
 enum {
-    MIRROR_QUEUE_MAX = 256, /* metrics and events kept while Redis is away; older ones are dropped and counted */
+    MIRROR_QUEUE_MAX = 256,     /* metrics and events kept while Redis is away; older ones are dropped and counted */
     MIRROR_METRICS_MAX = 10000, /* entries of the stream, about */
 };
 
 /* A prototype as it will be written. */
 struct mirror_row {
     uint32_t k;
-    bool moved;          /* mean and variance differ from what Redis has */
-    uint32_t at;         /* if moved: its row in mean and variance */
+    bool moved;  /* mean and variance differ from what Redis has */
+    uint32_t at; /* if moved: its row in mean and variance */
     uint32_t updated_step;
     double mass, usage;
-    float weight_share;  /* mass / sum of masses */
-    uint32_t nearest;    /* valid when the state has diagnostics */
+    float weight_share; /* mass / sum of masses */
+    uint32_t nearest;   /* valid when the state has diagnostics */
     float cosine;
 };
 
@@ -37,20 +38,20 @@ struct mirror_known {
 struct mirror_state {
     uint32_t K, D;
     bool spherical;
-    bool full;                  /* nothing in Redis is to be relied upon */
-    bool measured;              /* figures holds a diagnostics pass */
+    bool full;     /* nothing in Redis is to be relied upon */
+    bool measured; /* figures holds a diagnostics pass */
     uint64_t version, total_steps, config, generation;
-    double beta, updated_s;     /* updated_s: Unix time of the copy */
+    double beta, updated_s; /* updated_s: Unix time of the copy */
     struct prototype_step step;
     uint64_t reseeded;
     double perplexity, active, stats_per_s;
     double unique[DIAGNOSTICS_EPS], effective_rank;
     uint64_t diagnostics_version;
     struct roster roster;
-    uint64_t now_ms;            /* loop time of the copy, to tell workers' silence */
-    struct mirror_row *rows;    /* (count) */
+    uint64_t now_ms;         /* loop time of the copy, to tell workers' silence */
+    struct mirror_row *rows; /* (count) */
     uint32_t count;
-    float *mean, *variance;     /* (moved,D), (moved,D or 1) */
+    float *mean, *variance; /* (moved,D), (moved,D or 1) */
     uint32_t moved;
 };
 
@@ -58,8 +59,9 @@ struct mirror_state {
 int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spherical);
 void mirror_state_fini(struct mirror_state *s);
 
-/* Copies the core and the newest diagnostics (may be NULL). Only prototypes that differ from `known` (K) are taken: moved rows, another nearest
- * neighbour, or a usage that left 5 % around what is known (of at least 0.02/K, so that the long tail of decay ends). */
+/* Copies the core and the newest diagnostics (may be NULL). Only prototypes that differ from `known` (K) are taken:
+ * moved rows, another nearest neighbour, or a usage that left 5 % around what is known (of at least 0.02/K, so that the
+ * long tail of decay ends). */
 void mirror_state_take(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d,
                        const struct mirror_known *known, bool full);
 /* After Redis has acknowledged everything of s. */

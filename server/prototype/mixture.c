@@ -178,8 +178,7 @@ static void maximise_row(struct mixture *m, uint32_t k)
     size_t D = m->options.D, at = k * D;
     float *mean = m->view->mean + at;
     if (m->options.covariance == COVARIANCE_SPHERICAL) {
-        m->view->variance[k] =
-            spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
+        m->view->variance[k] = spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
         m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
         return;
     }

@@ -40,23 +40,24 @@ struct mixture_reseed {
 
 struct mixture {
     struct mixture_options options;
-    double *mass;             /* (K)   N_k */
-    double *s1, *s2;          /* (K,D) */
-    double *usage;            /* (K)   average share of the embeddings, sums to 1 before re-seeds */
-    uint32_t *last_assigned;  /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
-    uint32_t *updated_step;   /* (K)   version in which k's row last changed */
+    double *mass;              /* (K)   N_k */
+    double *s1, *s2;           /* (K,D) */
+    double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
+    uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */
-    double *quadratic;        /* (K)   1/2 sum_d (log v + mu^2/v), the part of log_const without the prior */
-    uint32_t *changed;        /* (K)   rows that differ from version - 1, ascending */
+    double *quadratic;         /* (K)   1/2 sum_d (log v + mu^2/v), the part of log_const without the prior */
+    uint32_t *changed;         /* (K)   rows that differ from version - 1, ascending */
     uint32_t changed_count;
     struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */
     uint32_t reseed_count;
-    uint64_t reseeded;        /* re-seeds since the start */
-    double *scratch;          /* (D)   centre of a component being placed */
-    uint32_t *candidates;     /* (reseed_max) heap of the least used components */
+    uint64_t reseeded;    /* re-seeds since the start */
+    double *scratch;      /* (D)   centre of a component being placed */
+    uint32_t *candidates; /* (reseed_max) heap of the least used components */
 };
 
-int mixture_new(const struct mixture_options *o, struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
+int mixture_new(const struct mixture_options *o,
+                struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
 void mixture_free(struct mixture **m);
 int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot for another thread */
 

@@ -32,8 +32,7 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
-int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
-                       struct error *e)
+int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
 {
     uint64_t K = m->options.K, D = m->options.D;
     bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;

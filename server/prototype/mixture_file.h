@@ -22,8 +22,8 @@ struct mixture_file_info {
 
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
                        struct error *e);
-/* m: a new mixture of the expected options; on success it holds the file's version. ERR_FORMAT on any damage, ERR_CONFIG
- * when the file is of another run or configuration than *expected; *total_steps is what the file says. */
+/* m: a new mixture of the expected options; on success it holds the file's version. ERR_FORMAT on any damage,
+ * ERR_CONFIG when the file is of another run or configuration than *expected; *total_steps is what the file says. */
 int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
                       uint64_t *total_steps, struct error *e);
 

@@ -1,5 +1,5 @@
-/* One Redis command in the wire form of RESP ("*2\r\n$4\r\nPING\r\n..."), built in a buffer that is used again for the next one.
- * Values are binary-safe. Sending is somebody else's business.
+/* One Redis command in the wire form of RESP ("*2\r\n$4\r\nPING\r\n..."), built in a buffer that is used again for the
+ * next one. Values are binary-safe. Sending is somebody else's business.
  *
  *   redis_command_begin(&c, "HSET");
  *   redis_command_text(&c, "decant:run");
@@ -17,7 +17,7 @@ struct redis_command {
     size_t size, room; /* bytes */
     uint32_t arguments;
     bool out_of_memory;
-    const char *wire;  /* after _end: the command */
+    const char *wire; /* after _end: the command */
     size_t wire_size;
 };
 

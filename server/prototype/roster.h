@@ -8,17 +8,17 @@
 #include "proto/msg.h"
 
 enum {
-    ROSTER_MAX = 512,           /* workers remembered */
-    ROSTER_RATES_MAX = 8,       /* scalars of a heartbeat that are kept */
-    ROSTER_SILENCE_MS = 10000,  /* ten heartbeats missed: forgotten */
+    ROSTER_MAX = 512,          /* workers remembered */
+    ROSTER_RATES_MAX = 8,      /* scalars of a heartbeat that are kept */
+    ROSTER_SILENCE_MS = 10000, /* ten heartbeats missed: forgotten */
 };
 
 struct roster_entry {
     uint64_t id;
-    char host[64];           /* host:pid, as it introduced itself */
-    uint64_t first_ms, seen_ms; /* loop time of the first and newest message */
-    uint64_t step;           /* newest step it spoke of */
-    uint64_t stats;          /* statistics applied (slots) */
+    char host[64];                             /* host:pid, as it introduced itself */
+    uint64_t first_ms, seen_ms;                /* loop time of the first and newest message */
+    uint64_t step;                             /* newest step it spoke of */
+    uint64_t stats;                            /* statistics applied (slots) */
     struct msg_scalar rates[ROSTER_RATES_MAX]; /* as of its newest heartbeat */
     uint32_t rate_count;
 };

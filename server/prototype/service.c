@@ -36,10 +36,10 @@ struct service {
     struct checkpoint_writer writer;
     struct diagnostics_runner runner;
     struct diagnostics *diagnostics; /* newest pass */
-    uint64_t version_seen;       /* version after the message before */
-    uint64_t version_offered;    /* newest version that was handed to the writer, or was read from disk */
+    uint64_t version_seen;           /* version after the message before */
+    uint64_t version_offered;        /* newest version that was handed to the writer, or was read from disk */
     bool stopping;
-    int rc;                      /* what the process will say about itself */
+    int rc; /* what the process will say about itself */
 };
 
 static double unix_time(void)
@@ -116,8 +116,8 @@ static void poll_diagnostics(struct service *s)
 {
     if (s->stopping)
         return;
-    int rc = diagnostics_runner_poll(&s->runner, prototype_core_mixture(s->core),
-                                     prototype_core_active_window(s->core));
+    int rc =
+        diagnostics_runner_poll(&s->runner, prototype_core_mixture(s->core), prototype_core_active_window(s->core));
     if (rc != 0)
         log_warn("event=diagnostics_failed reason=%s", error_name(rc));
 }
@@ -339,10 +339,9 @@ static void open_handles(struct service *s)
     uv_signal_init(&s->loop, &s->sigterm);
     uv_signal_init(&s->loop, &s->sigint);
     s->timer.data = s->sigterm.data = s->sigint.data = s;
-    s->writer = (struct checkpoint_writer){
-        .loop = &s->loop, .out = s->config->run.out, .on_written = on_written, .arg = s};
-    s->runner =
-        (struct diagnostics_runner){.loop = &s->loop, .wanted = true, .on_result = on_diagnostics, .arg = s};
+    s->writer =
+        (struct checkpoint_writer){.loop = &s->loop, .out = s->config->run.out, .on_written = on_written, .arg = s};
+    s->runner = (struct diagnostics_runner){.loop = &s->loop, .wanted = true, .on_result = on_diagnostics, .arg = s};
 }
 
 static void start_handles(struct service *s)

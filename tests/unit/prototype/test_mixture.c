@@ -1,4 +1,5 @@
-/* The mixture against the float64 fixtures (tests/golden/em_*): whole batches, batches split over slots, and the corners. */
+/* The mixture against the float64 fixtures (tests/golden/em_*): whole batches, batches split over slots, and the
+ * corners. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -183,10 +184,11 @@ static void replay(const char *name, size_t slots)
     json_decref(f);
 }
 
-static const char *const fixtures[] = {
-    "diag_K5_D3_N16",         "diag_K5_D3_N16_prior-count",  "diag_K5_D3_N16_reseed",  "diag_K5_D3_N16_top4",
-    "diag_K32_D8_N64",        "diag_K32_D8_N64_prior-count", "diag_K32_D8_N64_reseed", "diag_K32_D8_N64_top4",
-    "sph_K5_D3_N16",          "sph_K32_D8_N64"};
+static const char *const fixtures[] = {"diag_K5_D3_N16",         "diag_K5_D3_N16_prior-count",
+                                       "diag_K5_D3_N16_reseed",  "diag_K5_D3_N16_top4",
+                                       "diag_K32_D8_N64",        "diag_K32_D8_N64_prior-count",
+                                       "diag_K32_D8_N64_reseed", "diag_K32_D8_N64_top4",
+                                       "sph_K5_D3_N16",          "sph_K32_D8_N64"};
 
 static void test_fixtures_whole(void **state)
 {
@@ -262,8 +264,16 @@ static void test_only_touched_rows_change(void **state)
     struct mixture *m;
     uint32_t index = 2, assigned = 2;
     float n = 1, s1[3] = {0, 0, 1}, s2[3] = {0, 0, 1};
-    struct stats_rows s = {.K = 4, .D = 3, .R = 1, .index = &index, .n = &n, .s1 = s1, .s2 = s2, .A = 1,
-                           .assigned = &assigned, .count = 1};
+    struct stats_rows s = {.K = 4,
+                           .D = 3,
+                           .R = 1,
+                           .index = &index,
+                           .n = &n,
+                           .s1 = s1,
+                           .s2 = s2,
+                           .A = 1,
+                           .assigned = &assigned,
+                           .count = 1};
     assert_int_equal(mixture_new(&small, &m), 0);
     mixture_start(m, 1);
     double before = m->s1[0];

@@ -1,0 +1,222 @@
+/* Checkpoints: the round trip to the bit, damage, whose they are, and which step is resumed from. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/files.h"
+#include "common/log.h"
+#include "common/safetensors.h"
+#include "server/prototype/checkpoint.h"
+
+static const struct mixture_options options = {.K = 6,
+                                               .D = 5,
+                                               .covariance = COVARIANCE_DIAGONAL,
+                                               .forgetting = 0.9,
+                                               .variance_floor = 1e-3,
+                                               .initial_mass = 1,
+                                               .usage_momentum = 0.5,
+                                               .reseed_max = 1};
+static const struct mixture_file_info info = {.run = "unit", .config = 0xabcdef, .total_steps = 100};
+
+static char directory[64];
+
+static int make_directory(void **state)
+{
+    (void)state;
+    strcpy(directory, "/tmp/test_checkpoint.XXXXXX");
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    return system(command);
+}
+
+static const char *below(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return path;
+}
+
+static struct mixture *blank(void)
+{
+    struct mixture *m;
+    assert_int_equal(mixture_new(&options, &m), 0);
+    return m;
+}
+
+/* A mixture after `steps` steps of one touched row each. */
+static struct mixture *after(uint32_t steps)
+{
+    struct mixture *m = blank();
+    mixture_start(m, 11);
+    for (uint32_t t = 0; t < steps; t++) {
+        uint32_t k = t % options.K;
+        float n = 0.5f, s1[5] = {0.1f, 0.2f, -0.3f, 0.1f, 0.05f}, s2[5] = {0.1f, 0.3f, 0.2f, 0.1f, 0.3f};
+        struct stats_rows s = {
+            .K = 6, .D = 5, .R = 1, .index = &k, .n = &n, .s1 = s1, .s2 = s2, .A = 1, .assigned = &k, .count = 1};
+        assert_int_equal(mixture_fold(m, &s, 0.7), 0);
+    }
+    return m;
+}
+
+static void write_step(uint32_t step, bool with_encoder)
+{
+    struct error e = {0};
+    struct mixture *m = after(step);
+    char name[64];
+    snprintf(name, sizeof name, "checkpoints/step-%06u", step);
+    assert_int_equal(dir_make(below(name), &e), 0);
+    if (with_encoder) {
+        float weight = 1;
+        struct tensor_view t = {.name = "w", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &weight, .size = 4};
+        snprintf(name, sizeof name, "checkpoints/step-%06u/encoder.safetensors", step);
+        assert_int_equal(safetensors_write(below(name), &t, 1, NULL, 0, &e), 0);
+    }
+    if (mixture_checkpoint_write(directory, m, &info, &e) != 0)
+        fail_msg("%s", e.text);
+    mixture_free(&m);
+}
+
+static void flip_byte(const char *name, long from_end)
+{
+    FILE *f = fopen(below(name), "r+b");
+    assert_non_null(f);
+    fseek(f, -from_end, SEEK_END);
+    int c = fgetc(f);
+    fseek(f, -from_end, SEEK_END);
+    fputc(c ^ 1, f);
+    fclose(f);
+}
+
+static void test_nothing_to_resume(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t total;
+    struct mixture *m = blank();
+    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), ERR_NOT_FOUND);
+    write_step(3, false); /* a mixture without its encoder is nothing to resume from */
+    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(access(below("checkpoints/latest"), F_OK), -1);
+    mixture_free(&m);
+}
+
+/* Resumed and gone on equals never stopped: all state and every published float. */
+static void test_round_trip_is_exact(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t total = 0;
+    write_step(7, true);
+    struct mixture *m = blank(), *whole = after(7);
+    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), 0);
+    assert_int_equal(total, 100);
+    assert_int_equal(m->view->version, 7);
+    assert_memory_equal(m->mass, whole->mass, 6 * sizeof(double));
+    assert_memory_equal(m->s1, whole->s1, 30 * sizeof(double));
+    assert_memory_equal(m->s2, whole->s2, 30 * sizeof(double));
+    assert_memory_equal(m->usage, whole->usage, 6 * sizeof(double));
+    assert_memory_equal(m->last_assigned, whole->last_assigned, 6 * sizeof(uint32_t));
+    assert_memory_equal(m->updated_step, whole->updated_step, 6 * sizeof(uint32_t));
+    assert_memory_equal(m->view->mean, whole->view->mean, 30 * sizeof(float));
+    assert_memory_equal(m->view->variance, whole->view->variance, 30 * sizeof(float));
+    assert_memory_equal(m->view->weight, whole->view->weight, 6 * sizeof(float));
+    assert_memory_equal(m->view->log_const, whole->view->log_const, 6 * sizeof(float));
+    mixture_free(&m);
+    mixture_free(&whole);
+}
+
+static uint64_t resumed_step(void)
+{
+    struct error e = {0};
+    uint64_t total;
+    struct mixture *m = blank();
+    int rc = mixture_checkpoint_resume(directory, &info, m, &total, &e);
+    uint64_t step = rc == 0 ? m->view->version : UINT64_MAX;
+    mixture_free(&m);
+    return step;
+}
+
+static void test_damage_falls_back_to_the_step_before(void **state)
+{
+    (void)state;
+    write_step(5, true);
+    write_step(10, true);
+    write_step(15, true);
+    write_step(20, false);
+    assert_int_equal(resumed_step(), 15);
+    flip_byte("checkpoints/step-000015/mixture.safetensors", 100);
+    assert_int_equal(resumed_step(), 10);
+    flip_byte("checkpoints/step-000010/encoder.safetensors", 2);
+    assert_int_equal(resumed_step(), 5);
+    assert_int_equal(truncate(below("checkpoints/step-000005/mixture.safetensors"), 50), 0);
+    assert_int_equal(resumed_step(), UINT64_MAX);
+}
+
+static void test_latest_names_the_newest_pair(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct buf *b = NULL;
+    write_step(5, true);
+    write_step(10, false);
+    assert_int_equal(file_read(below("checkpoints/latest"), 64, &b, &e), 0);
+    assert_int_equal(strncmp((const char *)b->data, "step-000005", 11), 0);
+    buf_unref(&b);
+}
+
+static void test_other_run_and_configuration_are_named(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t total;
+    struct mixture *m = blank();
+    struct mixture_file_info other = info;
+    write_step(5, true);
+    other.config = 1;
+    assert_int_equal(mixture_checkpoint_resume(directory, &other, m, &total, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "configuration"));
+    other = info;
+    strcpy(other.run, "stranger");
+    assert_int_equal(mixture_checkpoint_resume(directory, &other, m, &total, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "stranger"));
+    mixture_free(&m);
+}
+
+static void test_generation_rises_with_each_start(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t generation = 0;
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(prototype_generation_raise(directory, &generation, &e), 0);
+        assert_int_equal(generation, i);
+    }
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
+
+int main(void)
+{
+    log_init("test", LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        CASE(test_nothing_to_resume),
+        CASE(test_round_trip_is_exact),
+        CASE(test_damage_falls_back_to_the_step_before),
+        CASE(test_latest_names_the_newest_pair),
+        CASE(test_other_run_and_configuration_are_named),
+        CASE(test_generation_rises_with_each_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,498 @@
+/* The core through messages: the wall, refusals that change nothing, duplicates, the order of arrival, resuming. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/buf.h"
+#include "common/files.h"
+#include "common/rng.h"
+#include "common/vecmath.h"
+#include "server/prototype/core.h"
+#include "server/prototype/mixture_file.h"
+
+enum { K = 8, D = 4, SLOTS = 4, SLOT_SIZE = 3, ROWS = 2 * SLOT_SIZE, STEPS = 6 };
+
+static const struct peer anyone = {.size = 1, .id = {7}};
+
+static void config_of(struct run_config *c, const char *extra)
+{
+    const char *const set[] = {"run.name=unit",
+                               "run.slots=4",
+                               "run.slot_size=3",
+                               "mixture.components=8",
+                               "mixture.dimensions=4",
+                               "loss.block=4",
+                               "mixture.reseed_max=2",
+                               "run.log_every=2",
+                               "mixture.reseed_usage=1",
+                               "mixture.usage_momentum=0.5",
+                               extra};
+    struct error e = {0};
+    if (run_config_load(c, NULL, NULL, set, extra ? 11 : 10, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
+static struct prototype_core *core_of(const struct run_config *c)
+{
+    struct prototype_core *core;
+    struct error e = {0};
+    struct prototype_core_options o = {.config = c, .generation = 3};
+    assert_int_equal(prototype_core_new(&o, &core, &e), 0);
+    return core;
+}
+
+static struct prototype_core *six_step_core(void)
+{
+    struct run_config c;
+    config_of(&c, "run.steps=6");
+    return core_of(&c);
+}
+
+/* The statistics of (step, slot): embeddings and responsibilities drawn from a stream of that name. */
+static void stats_message(uint64_t step, uint32_t slot, enum stats_encoding encoding, struct msg *m)
+{
+    float h[ROWS * D], gamma[ROWS * 2], distance[2] = {0.9f, 0.4f};
+    uint32_t start[ROWS + 1] = {0}, index[ROWS * 2], assigned[ROWS];
+    struct rng r;
+    rng_open(&r, 99, RNG_AUGMENT, step, slot, 0);
+    for (int i = 0; i < ROWS * D; i++)
+        h[i] = (float)rng_normal(&r);
+    vec_normalise_rows(h, ROWS, D, NULL);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        uint32_t first = rng_below(&r, 4), second = 4 + rng_below(&r, 4);
+        gamma[2 * i] = rng_uniform(&r);
+        gamma[2 * i + 1] = 1 - gamma[2 * i];
+        index[2 * i] = first;
+        index[2 * i + 1] = second;
+        assigned[i] = gamma[2 * i] > 0.5f ? first : second;
+        start[i + 1] = 2 * i + 2;
+    }
+    struct responsibilities g = {.N = ROWS, .start = start, .index = index, .gamma = gamma};
+    struct stats_extra x = {.V = 2, .novel = h, .novel_distance = distance, .assigned = assigned, .loglik = -3};
+    msg_init(m, MSG_STATS, "unit");
+    m->worker = 5;
+    m->step = step;
+    m->slot = slot;
+    m->slots = 1;
+    assert_int_equal(stats_encode_as(encoding, h, &g, K, D, &x, m), 0);
+}
+
+/* Sends m (and drops it); returns the type of the reply and, through code, its code. */
+static enum msg_type send(struct prototype_core *core, struct msg *m, uint32_t *code)
+{
+    struct outbox out = {0};
+    assert_int_equal(prototype_core_on_message(core, 1000, &anyone, m, &out), 0);
+    msg_fini(m);
+    assert_true(out.count >= 1);
+    assert_int_equal(out.items[0].kind, OUT_PEER);
+    assert_true(peer_equal(&out.items[0].peer, &anyone));
+    enum msg_type type = out.items[0].msg.type;
+    *code = out.items[0].msg.code;
+    outbox_fini(&out);
+    return type;
+}
+
+static void expect(struct prototype_core *core, struct msg *m, enum msg_type type, uint32_t code)
+{
+    uint32_t got;
+    assert_int_equal(send(core, m, &got), type);
+    assert_int_equal(got, code);
+}
+
+static void apply(struct prototype_core *core, uint64_t step, uint32_t slot, enum stats_encoding encoding)
+{
+    struct msg m;
+    stats_message(step, slot, encoding, &m);
+    expect(core, &m, MSG_ACK, ACK_APPLIED);
+}
+
+static uint64_t version_of(const struct prototype_core *core)
+{
+    return prototype_core_mixture(core)->view->version;
+}
+
+/* The whole state as the bytes of its checkpoint. */
+static struct buf *state_bytes(const struct prototype_core *core)
+{
+    char path[64];
+    struct error e = {0};
+    struct buf *b = NULL;
+    struct mixture_file_info info = {.run = "unit", .config = prototype_core_config(core), .total_steps = STEPS};
+    snprintf(path, sizeof path, "/tmp/test_core.%d", (int)getpid());
+    assert_int_equal(mixture_file_write(path, prototype_core_mixture(core), &info, &e), 0);
+    assert_int_equal(file_read(path, 1 << 20, &b, &e), 0);
+    unlink(path);
+    return b;
+}
+
+static void assert_same_state(const struct prototype_core *a, const struct prototype_core *b)
+{
+    struct buf *x = state_bytes(a), *y = state_bytes(b);
+    assert_int_equal(x->size, y->size);
+    assert_memory_equal(x->data, y->data, x->size);
+    buf_unref(&x);
+    buf_unref(&y);
+}
+
+/* ---- doors and envelopes ---- */
+
+static void test_wall_refuses_every_other_type(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    for (int type = MSG_HELLO; type < MSG_TYPE_END; type++) {
+        struct msg m;
+        if (type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING)
+            continue;
+        msg_init(&m, (enum msg_type)type, "unit");
+        expect(core, &m, MSG_ERROR, REASON_WRONG_DOOR);
+    }
+    assert_int_equal(prototype_core_counters(core)->refused[REASON_WRONG_DOOR], MSG_TYPE_END - 1 - 4);
+    assert_int_equal(version_of(core), 0);
+    prototype_core_free(&core);
+}
+
+static void test_hello_and_ping(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct msg m;
+    struct outbox out = {0};
+    msg_init(&m, MSG_HELLO, "");
+    assert_int_equal(prototype_core_on_message(core, 0, &anyone, &m, &out), 0);
+    const struct msg *w = &out.items[0].msg;
+    assert_int_equal(w->type, MSG_WELCOME);
+    assert_int_equal(w->generation, 3);
+    assert_true(w->config != 0 && strcmp(w->run, "unit") == 0);
+    assert_true(msg_scalar(w, "components", 0) == K && msg_scalar(w, "dimensions", 0) == D);
+    assert_true(msg_scalar(w, "covariance", 9) == COVARIANCE_DIAGONAL && msg_scalar(w, "slots", 0) == SLOTS);
+    assert_true(msg_scalar(w, "slot_size", 0) == SLOT_SIZE && msg_scalar(w, "rows_max", 0) == ROWS);
+    assert_true(msg_scalar(w, "total_steps", 0) == STEPS && msg_scalar(w, "beta", 0) == 0.5);
+    outbox_fini(&out);
+    msg_init(&m, MSG_PING, "");
+    expect(core, &m, MSG_PONG, 0);
+    msg_init(&m, MSG_HELLO, "other");
+    expect(core, &m, MSG_ERROR, REASON_WRONG_RUN);
+    msg_init(&m, MSG_HELLO, "unit");
+    m.config = 1;
+    expect(core, &m, MSG_ERROR, REASON_WRONG_CONFIG);
+    prototype_core_free(&core);
+}
+
+static void test_total_steps_come_from_the_first_worker(void **state)
+{
+    (void)state;
+    static const double impossible[] = {-1, 0.5, 2e9, 1e300};
+    struct run_config c;
+    config_of(&c, NULL);
+    struct prototype_core *core = core_of(&c);
+    struct msg m;
+    stats_message(0, 0, STATS_DENSE, &m);
+    expect(core, &m, MSG_ERROR, REASON_NOT_READY);
+    for (size_t i = 0; i < sizeof impossible / sizeof impossible[0]; i++) {
+        msg_init(&m, MSG_HELLO, "unit");
+        msg_add_scalar(&m, "total_steps", impossible[i]);
+        expect(core, &m, MSG_ERROR, REASON_OUT_OF_RANGE);
+    }
+    msg_init(&m, MSG_HELLO, "unit");
+    msg_add_scalar(&m, "total_steps", 40);
+    expect(core, &m, MSG_WELCOME, 0);
+    assert_int_equal(prototype_core_total_steps(core), 40);
+    msg_init(&m, MSG_HELLO, "unit");
+    msg_add_scalar(&m, "total_steps", 41);
+    expect(core, &m, MSG_ERROR, REASON_WRONG_CONFIG);
+    apply(core, 0, 0, STATS_DENSE);
+    prototype_core_free(&core);
+}
+
+/* ---- statistics ---- */
+
+struct hostile {
+    const char *what;
+    void (*spoil)(struct msg *m);
+    enum reason why;
+};
+
+static void other_run(struct msg *m)
+{
+    strcpy(m->run, "other");
+}
+static void no_run(struct msg *m)
+{
+    m->run[0] = '\0';
+}
+static void other_shard(struct msg *m)
+{
+    m->shard = 1;
+}
+static void other_generation(struct msg *m)
+{
+    m->generation = 2;
+}
+static void no_slots(struct msg *m)
+{
+    m->slots = 0;
+}
+static void slot_beyond(struct msg *m)
+{
+    m->slot = SLOTS;
+}
+static void slots_wrap(struct msg *m)
+{
+    m->slot = 2;
+    m->slots = UINT32_MAX;
+}
+static void not_a_subtree(struct msg *m)
+{
+    m->slot = 1;
+    m->slots = 2;
+}
+static void future(struct msg *m)
+{
+    m->step = 1;
+}
+static void after_the_end(struct msg *m)
+{
+    m->step = STEPS;
+}
+static void no_encoding(struct msg *m)
+{
+    m->encoding = 77;
+}
+static void not_finite(struct msg *m)
+{
+    float nan = __builtin_nanf("");
+    memcpy(m->tensors[0].data->data, &nan, sizeof nan);
+}
+static void negative_mass(struct msg *m)
+{
+    float bad = -1;
+    memcpy(m->tensors[0].data->data, &bad, sizeof bad);
+}
+static void too_few_tensors(struct msg *m)
+{
+    buf_unref(&m->tensors[--m->tensor_count].data);
+    buf_unref(&m->tensors[0].data);
+    m->tensors[0] = m->tensors[--m->tensor_count];
+}
+static void wrong_shape(struct msg *m)
+{
+    m->tensors[1].shape[0]--;
+    m->tensors[1].data->size -= D * sizeof(float);
+}
+
+static const struct hostile hostiles[] = {
+    {"other run", other_run, REASON_WRONG_RUN},
+    {"no run", no_run, REASON_WRONG_RUN},
+    {"other shard", other_shard, REASON_WRONG_SHARD},
+    {"other generation", other_generation, REASON_WRONG_GENERATION},
+    {"no slots", no_slots, REASON_OUT_OF_RANGE},
+    {"slot beyond", slot_beyond, REASON_OUT_OF_RANGE},
+    {"slots wrap", slots_wrap, REASON_OUT_OF_RANGE},
+    {"not a subtree", not_a_subtree, REASON_OUT_OF_RANGE},
+    {"future step", future, REASON_FUTURE_STEP},
+    {"after the end", after_the_end, REASON_OUT_OF_RANGE},
+    {"unknown encoding", no_encoding, REASON_BAD_ENCODING},
+    {"not finite", not_finite, REASON_NON_FINITE},
+    {"negative mass", negative_mass, REASON_BAD_VALUE},
+    {"missing tensor", too_few_tensors, REASON_BAD_FIELD},
+    {"wrong shape", wrong_shape, REASON_BAD_SHAPE},
+};
+
+static void test_refusals_change_nothing(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core(), *untouched = six_step_core();
+    for (size_t i = 0; i < sizeof hostiles / sizeof hostiles[0]; i++) {
+        struct msg m;
+        uint32_t code;
+        uint64_t before = prototype_core_counters(core)->refused[hostiles[i].why];
+        stats_message(0, 0, STATS_DENSE, &m);
+        hostiles[i].spoil(&m);
+        if (send(core, &m, &code) != MSG_ERROR || code != hostiles[i].why)
+            fail_msg("%s: code %u (%s)", hostiles[i].what, code, reason_name((enum reason)code));
+        assert_int_equal(prototype_core_counters(core)->refused[hostiles[i].why], before + 1);
+    }
+    assert_same_state(core, untouched);
+    for (uint32_t slot = 0; slot < SLOTS; slot++) { /* no refused slot counts as held */
+        apply(core, 0, slot, STATS_DENSE);
+        apply(untouched, 0, slot, STATS_DENSE);
+    }
+    assert_int_equal(version_of(core), 1);
+    assert_same_state(core, untouched);
+    prototype_core_free(&core);
+    prototype_core_free(&untouched);
+}
+
+static void test_duplicates_and_stale_are_acknowledged(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core(), *once = six_step_core();
+    struct msg m;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        apply(once, 0, slot, STATS_DENSE);
+        apply(core, 0, slot, STATS_DENSE);
+        stats_message(0, slot, STATS_FACTORED, &m);
+        expect(core, &m, MSG_ACK, slot < SLOTS - 1 ? ACK_DUPLICATE : ACK_STALE);
+    }
+    stats_message(0, 1, STATS_ROWS, &m);
+    expect(core, &m, MSG_ACK, ACK_STALE);
+    assert_int_equal(prototype_core_counters(core)->duplicates, SLOTS - 1);
+    assert_int_equal(prototype_core_counters(core)->stale, 2);
+    assert_same_state(core, once);
+    prototype_core_free(&core);
+    prototype_core_free(&once);
+}
+
+static void test_partly_held_subtree_overlaps(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct msg m;
+    apply(core, 0, 0, STATS_DENSE);
+    stats_message(0, 0, STATS_DENSE, &m);
+    m.slots = 2;
+    expect(core, &m, MSG_ERROR, REASON_OVERLAP);
+    prototype_core_free(&core);
+}
+
+/* Any order of slots, any encoding, with duplicates in between: the same bytes. */
+static void test_arrival_order_does_not_change_a_byte(void **state)
+{
+    (void)state;
+    static const uint32_t orders[][SLOTS] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}};
+    struct prototype_core *cores[3];
+    for (int o = 0; o < 3; o++) {
+        cores[o] = six_step_core();
+        for (uint64_t step = 0; step < STEPS; step++)
+            for (int i = 0; i < SLOTS; i++)
+                apply(cores[o], step, orders[(o + (int)step) % 3][i], (enum stats_encoding)(1 + (o + i) % 3));
+        assert_int_equal(version_of(cores[o]), STEPS);
+    }
+    assert_true(prototype_core_mixture(cores[0])->reseeded > 0);
+    assert_same_state(cores[0], cores[1]);
+    assert_same_state(cores[0], cores[2]);
+    struct msg m;
+    stats_message(STEPS, 0, STATS_DENSE, &m);
+    expect(cores[0], &m, MSG_ERROR, REASON_OUT_OF_RANGE); /* the run is over */
+    for (int o = 0; o < 3; o++)
+        prototype_core_free(&cores[o]);
+}
+
+/* ---- versions ---- */
+
+/* A subscriber that applies every publication holds what MIXTURE_GET says, for the newest and the version before. */
+static void test_publications_and_snapshots_agree(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct mixture_view *follower, *asked;
+    enum reason why;
+    assert_int_equal(mixture_view_new(K, D, COVARIANCE_DIAGONAL, &follower), 0);
+    assert_int_equal(mixture_view_new(K, D, COVARIANCE_DIAGONAL, &asked), 0);
+    mixture_view_copy(follower, prototype_core_mixture(core)->view);
+    for (uint64_t step = 0; step < STEPS; step++) {
+        struct outbox out = {0};
+        struct msg m;
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            stats_message(step, slot, STATS_ROWS, &m);
+            assert_int_equal(prototype_core_on_message(core, 0, &anyone, &m, &out), 0);
+            msg_fini(&m);
+        }
+        bool published = false, metrics = false;
+        for (size_t i = 0; i < out.count; i++) {
+            const struct outbox_item *item = &out.items[i];
+            if (item->kind == OUT_PUBLISH && item->msg.type == MSG_MIXTURE) {
+                assert_string_equal(item->topic, "mixture");
+                assert_int_equal(mixture_apply(follower, &item->msg, &why), 0);
+                published = true;
+            }
+            metrics |= item->kind == OUT_PUBLISH && item->msg.type == MSG_METRICS;
+        }
+        assert_true(published);
+        assert_int_equal(metrics, (step + 1) % 2 == 0);
+        outbox_fini(&out);
+        for (uint64_t back = 0; back < 2; back++) {
+            msg_init(&m, MSG_MIXTURE_GET, "unit");
+            m.step = step + 1 - back;
+            assert_int_equal(prototype_core_on_message(core, 0, &anyone, &m, &out), 0);
+            assert_int_equal(out.items[0].msg.type, MSG_MIXTURE);
+            assert_int_equal(out.items[0].msg.encoding, MIXTURE_FULL);
+            assert_int_equal(mixture_apply(asked, &out.items[0].msg, &why), 0);
+            assert_int_equal(asked->version, step + 1 - back);
+            if (back == 0) {
+                assert_memory_equal(asked->mean, follower->mean, K * D * sizeof(float));
+                assert_memory_equal(asked->variance, follower->variance, K * D * sizeof(float));
+                assert_memory_equal(asked->log_const, follower->log_const, K * sizeof(float));
+            }
+            outbox_fini(&out);
+            out = (struct outbox){0};
+        }
+    }
+    struct msg m;
+    msg_init(&m, MSG_MIXTURE_GET, "unit");
+    m.step = STEPS + 1;
+    expect(core, &m, MSG_ERROR, REASON_UNKNOWN_VERSION);
+    msg_init(&m, MSG_MIXTURE_GET, "unit");
+    m.step = STEPS - 2;
+    expect(core, &m, MSG_ERROR, REASON_UNKNOWN_VERSION);
+    msg_init(&m, MSG_MIXTURE_GET, "unit");
+    m.seq = 1;
+    expect(core, &m, MSG_MIXTURE, 0);
+    mixture_view_free(&follower);
+    mixture_view_free(&asked);
+    prototype_core_free(&core);
+}
+
+static void test_stopping_refuses_statistics_only(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct msg m;
+    prototype_core_stop(core);
+    stats_message(0, 0, STATS_DENSE, &m);
+    expect(core, &m, MSG_ERROR, REASON_STOPPING);
+    msg_init(&m, MSG_MIXTURE_GET, "unit");
+    m.seq = 1;
+    expect(core, &m, MSG_MIXTURE, 0);
+    prototype_core_free(&core);
+}
+
+static void test_silent_workers_are_forgotten(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct outbox out = {0};
+    apply(core, 0, 0, STATS_DENSE); /* worker 5 at 1000 ms */
+    assert_int_equal(prototype_core_roster(core)->count, 1);
+    assert_int_equal(prototype_core_roster(core)->entries[0].stats, 1);
+    prototype_core_on_timer(core, 1000 + ROSTER_SILENCE_MS - 1, &out);
+    assert_int_equal(prototype_core_roster(core)->count, 1);
+    prototype_core_on_timer(core, 1000 + ROSTER_SILENCE_MS, &out);
+    assert_int_equal(prototype_core_roster(core)->count, 0);
+    outbox_fini(&out);
+    prototype_core_free(&core);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wall_refuses_every_other_type),
+        cmocka_unit_test(test_hello_and_ping),
+        cmocka_unit_test(test_total_steps_come_from_the_first_worker),
+        cmocka_unit_test(test_refusals_change_nothing),
+        cmocka_unit_test(test_duplicates_and_stale_are_acknowledged),
+        cmocka_unit_test(test_partly_held_subtree_overlaps),
+        cmocka_unit_test(test_arrival_order_does_not_change_a_byte),
+        cmocka_unit_test(test_publications_and_snapshots_agree),
+        cmocka_unit_test(test_stopping_refuses_statistics_only),
+        cmocka_unit_test(test_silent_workers_are_forgotten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,155 @@
+/* What the mirror writes, without a Redis: commands in order, what is left out, and the wire form itself. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include "server/prototype/mirror_script.h"
+
+static void test_wire_form_is_resp(void **state)
+{
+    (void)state;
+    struct redis_command c;
+    redis_command_init(&c);
+    for (int again = 0; again < 2; again++) {
+        redis_command_begin(&c, "SET");
+        redis_command_text(&c, "");
+        redis_command_bytes(&c, "a\0\r\nb", 5);
+        assert_int_equal(redis_command_end(&c), 0);
+        static const char want[] = "*3\r\n$3\r\nSET\r\n$0\r\n\r\n$5\r\na\0\r\nb\r\n";
+        assert_int_equal(c.wire_size, sizeof want - 1);
+        assert_memory_equal(c.wire, want, sizeof want - 1);
+    }
+    redis_command_fini(&c);
+}
+
+static void test_queue_drops_the_oldest(void **state)
+{
+    (void)state;
+    struct mirror_queue *q = calloc(1, sizeof *q);
+    for (uint64_t i = 0; i < MIRROR_QUEUE_MAX + 3; i++)
+        mirror_queue_push(q)->step = i;
+    assert_int_equal(q->count, MIRROR_QUEUE_MAX);
+    assert_int_equal(q->dropped, 3);
+    assert_int_equal(q->records[q->first].step, 3);
+    free(q);
+}
+
+struct fixture {
+    struct run_config config;
+    struct prototype_core *core;
+    struct mirror_state state;
+    struct mirror_known known[8];
+    struct mirror_queue queue;
+    struct redis_command command;
+};
+
+static int open_fixture(void **state)
+{
+    static const char *const set[] = {"run.name=m", "mixture.components=8", "mixture.dimensions=4", "loss.block=4",
+                                      "run.steps=5"};
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error e;
+    assert_int_equal(run_config_load(&f->config, NULL, NULL, set, 5, &e), 0);
+    struct prototype_core_options o = {.config = &f->config, .generation = 1};
+    assert_int_equal(prototype_core_new(&o, &f->core, &e), 0);
+    assert_int_equal(mirror_state_init(&f->state, 8, 4, false), 0);
+    redis_command_init(&f->command);
+    *state = f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    struct fixture *f = *state;
+    prototype_core_free(&f->core);
+    mirror_state_fini(&f->state);
+    redis_command_fini(&f->command);
+    free(f);
+    return 0;
+}
+
+/* How many commands of a whole script contain text; *last: whether the final one does. */
+static int count_commands(struct fixture *f, const char *text, bool *last)
+{
+    struct mirror_script s;
+    int n = 0;
+    mirror_script_begin(
+        &s, &(struct mirror_script_options){.run = "m", .state = &f->state, .queue = &f->queue, .worker_ttl_s = 15});
+    while (mirror_script_next(&s, &f->command)) {
+        assert_int_equal(redis_command_end(&f->command), 0);
+        *last = memmem(f->command.wire, f->command.wire_size, text, strlen(text)) != NULL;
+        n += *last;
+    }
+    return n;
+}
+
+static void test_full_sync_writes_all_then_nothing_is_left(void **state)
+{
+    struct fixture *f = *state;
+    bool last;
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    assert_int_equal(f->state.moved, 8);
+    assert_int_equal(count_commands(f, "decant:m:prototype:", &last), 8);
+    assert_int_equal(count_commands(f, "$4\r\nmean", &last), 8);
+    assert_int_equal(count_commands(f, "$7\r\nversion", &last), 1);
+    assert_true(last);
+    assert_int_equal(count_commands(f, "ZADD", &last), 1); /* no neighbours yet: by_weight alone */
+    mirror_state_acknowledged(&f->state, f->known);
+    mirror_state_take(&f->state, f->core, NULL, f->known, false);
+    assert_int_equal(f->state.count, 0);
+    assert_int_equal(count_commands(f, "decant:m:prototype:", &last), 0);
+    assert_int_equal(count_commands(f, "$7\r\nversion", &last), 1);
+}
+
+static void test_new_neighbours_are_written_without_vectors(void **state)
+{
+    struct fixture *f = *state;
+    bool last;
+    uint32_t nearest[8] = {1, 0, 3, 2, 5, 4, 7, 6};
+    float cosine[8] = {0.5f, 0.5f, 0.4f, 0.4f, 0.3f, 0.3f, 0.2f, 0.2f};
+    struct diagnostics d = {.version = 0, .K = 8, .nearest = nearest, .cosine = cosine, .unique = {100, 50, 25, 12.5}};
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    mirror_state_acknowledged(&f->state, f->known);
+    mirror_state_take(&f->state, f->core, &d, f->known, false);
+    assert_int_equal(f->state.count, 8);
+    assert_int_equal(f->state.moved, 0);
+    assert_int_equal(count_commands(f, "$4\r\nmean", &last), 0);
+    assert_int_equal(count_commands(f, "nearest_cosine", &last), 8);
+    assert_int_equal(count_commands(f, "decant:m:by_nearest", &last), 1);
+    assert_int_equal(count_commands(f, "unique_0025", &last), 1);
+    mirror_state_acknowledged(&f->state, f->known);
+    mirror_state_take(&f->state, f->core, &d, f->known, false);
+    assert_int_equal(f->state.count, 0);
+}
+
+static void test_records_are_sent_once(void **state)
+{
+    struct fixture *f = *state;
+    bool last;
+    struct mirror_record *r = mirror_queue_push(&f->queue);
+    r->count = 1;
+    strcpy(r->scalars[0].name, "loglik");
+    mirror_queue_push(&f->queue)->event = true;
+    mirror_state_take(&f->state, f->core, NULL, f->known, false);
+    assert_int_equal(count_commands(f, "XADD", &last), 1);
+    assert_int_equal(f->queue.count, 0);
+    assert_int_equal(count_commands(f, "PUBLISH", &last), 0);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, open_fixture, close_fixture)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wire_form_is_resp),
+        cmocka_unit_test(test_queue_drops_the_oldest),
+        CASE(test_full_sync_writes_all_then_nothing_is_left),
+        CASE(test_new_neighbours_are_written_without_vectors),
+        CASE(test_records_are_sent_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
