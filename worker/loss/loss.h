@@ -1,5 +1,6 @@
-/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in loss.c). Prototypes come in as `const real *` and, for
- * decoupled training, nothing about them goes out; the joint baselines ask for their gradient through a separate struct. */
+/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in loss.c). Prototypes come in as `const real *` and,
+ * for decoupled training, nothing about them goes out; the joint baselines ask for their gradient through a separate
+ * struct. */
 #ifndef DECANT_WORKER_LOSS_LOSS_H
 #define DECANT_WORKER_LOSS_LOSS_H
 
@@ -8,20 +9,23 @@
 #include "worker/nn/real.h"
 
 struct loss_options {
-    int objective;            /* enum loss_objective */
-    uint32_t b, K, D;         /* images in the slot, prototypes, dimensions */
-    uint32_t block;           /* carp: P */
-    real tau_s, tau_t;        /* of this step (dino's warm-up is applied by the caller) */
-    real entropy_weight;      /* carp: w_H */
-    real sinkhorn_epsilon; uint32_t sinkhorn_iterations; /* swav */
-    uint32_t normalise;       /* 1: z rows are normalised first (the recipe); 0: raw, as CARP's public code */
+    int objective;       /* enum loss_objective */
+    uint32_t b, K, D;    /* images in the slot, prototypes, dimensions */
+    uint32_t block;      /* carp: P */
+    real tau_s, tau_t;   /* of this step (dino's warm-up is applied by the caller) */
+    real entropy_weight; /* carp: w_H */
+    real sinkhorn_epsilon;
+    uint32_t sinkhorn_iterations; /* swav */
+    uint32_t normalise;           /* 1: z rows are normalised first (the recipe); 0: raw, as CARP's public code */
 };
 
 struct loss_workspace;
 int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out); /* sized for o's b, K, D */
 void loss_workspace_free(struct loss_workspace **w);
 
-struct loss_result { double loss, consistency, entropy; /* dino, swav: consistency = loss, entropy = 0 */ };
+struct loss_result {
+    double loss, consistency, entropy; /* dino, swav: consistency = loss, entropy = 0 */
+};
 
 /* z_student, z_teacher (2b,D) raw projections, rows 0..b-1 view 1. prototypes (K,D), rows of unit length in the recipe.
  * order (K): carp's permutation of the step, else NULL. center (K): dino's centre, else NULL.
@@ -30,14 +34,18 @@ void loss_decoupled(const struct loss_options *o, const real *z_student, const r
                     const uint32_t *order, const real *center, struct loss_workspace *w, struct loss_result *result,
                     real *dz);
 
-/* The joint baseline: the student's logits use `prototypes` (parameters), the teacher's `prototypes_teacher` (their EMA).
- * d_prototypes (K,D): gradient wrt prototypes as given. */
-struct loss_joint { const real *prototypes_teacher; real *d_prototypes; };
+/* The joint baseline: the student's logits use `prototypes` (parameters), the teacher's `prototypes_teacher` (their
+ * EMA). d_prototypes (K,D): gradient wrt prototypes as given. */
+struct loss_joint {
+    const real *prototypes_teacher;
+    real *d_prototypes;
+};
 void loss_joint(const struct loss_options *o, const real *z_student, const real *z_teacher, const real *prototypes,
                 const uint32_t *order, const real *center, const struct loss_joint *joint, struct loss_workspace *w,
                 struct loss_result *result, real *dz);
 
-/* dino: mean over rows of the teacher's raw logits ẑ_t·C (K), of the last call: the slot's contribution to the centre. */
+/* dino: mean over rows of the teacher's raw logits ẑ_t·C (K), of the last call: the slot's contribution to the centre.
+ */
 void loss_center_contribution(const struct loss_workspace *w, real *out);
 
 #endif

@@ -7,7 +7,8 @@
  *   model_forward(model, MODEL_TRAIN, params, buffers, images, rows, ws, features, z);
  *   model_backward(model, params, dz, ws, grad);
  *
- * Images are (R,H,W,C) reals, already standardised. A slot's rows are both views of its images: rows 0..b-1 are view 1. */
+ * Images are (R,H,W,C) reals, already standardised. A slot's rows are both views of its images: rows 0..b-1 are view 1.
+ */
 #ifndef DECANT_WORKER_NN_MODEL_H
 #define DECANT_WORKER_NN_MODEL_H
 
@@ -20,16 +21,19 @@
 enum { CONV_STAGES_MAX = 8 };
 
 struct model_spec {
-    int family;                        /* enum encoder_model of proto/run_config.h: ENCODER_CONV, ENCODER_VIT */
-    uint32_t height, width, channels;  /* of images */
-    uint32_t stages, widths[CONV_STAGES_MAX], groups;              /* conv */
-    uint32_t patch, dim, depth, heads, mlp; int pool;              /* vit; mlp = hidden / dim; pool = enum vit_pool */
-    uint32_t hidden, projection;       /* head: features-hidden-hidden-projection, BatchNorm + GELU after the first two */
+    int family;                       /* enum encoder_model of proto/run_config.h: ENCODER_CONV, ENCODER_VIT */
+    uint32_t height, width, channels; /* of images */
+    uint32_t stages, widths[CONV_STAGES_MAX], groups; /* conv */
+    uint32_t patch, dim, depth, heads, mlp;
+    int pool;                    /* vit; mlp = hidden / dim; pool = enum vit_pool */
+    uint32_t hidden, projection; /* head: features-hidden-hidden-projection, BatchNorm + GELU after the first two */
 };
 
-enum model_mode { MODEL_TRAIN /* batch statistics, activations kept for backward */,
-                  MODEL_TEACHER /* batch statistics, nothing kept */,
-                  MODEL_EVAL /* running statistics from buffers, nothing kept */ };
+enum model_mode {
+    MODEL_TRAIN /* batch statistics, activations kept for backward */,
+    MODEL_TEACHER /* batch statistics, nothing kept */,
+    MODEL_EVAL /* running statistics from buffers, nothing kept */
+};
 
 struct model;
 struct model_workspace;
@@ -49,7 +53,8 @@ void model_forward(const struct model *m, enum model_mode mode, const real *para
                    const real *images, uint32_t R, struct model_workspace *ws, real *features, real *z);
 /* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection). */
 void model_backward(const struct model *m, const real *params, const real *dz, struct model_workspace *ws, real *grad);
-/* What this forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of each BatchNorm. */
+/* What this forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of each
+ * BatchNorm. */
 void model_buffer_contribution(const struct model *m, const struct model_workspace *ws, real *out);
 
 #endif

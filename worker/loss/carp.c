@@ -1,0 +1,84 @@
+/* CARP: consistency of random partitions of the prototypes (Silva & Ramirez Rivera, "Representation Learning via
+ * Consistent Assignment of Views over Random Partitions", NeurIPS 2023).
+ *
+ * Within each of R = K/P blocks of the step's order: p, q = softmax of the student's and the teacher's logits.
+ *   consistency = mean over rows i and blocks of -log clamp(sum_c p_i q_i'), i' the other view of i
+ *   entropy     = mean over blocks of log P + sum_c pbar log clamp(pbar), pbar the mean of all p and q rows
+ *   loss        = consistency + w_H entropy
+ * Blocks are independent, so each goes forward and backward while its (2b,P) probabilities are in cache. */
+#include "worker/loss/objective.h"
+
+#include "common/vecmath.h"
+#include "worker/nn/columns.h"
+#include "worker/nn/rows.h"
+
+#define CLAMP REAL(1.1920928955078125e-7) /* 2^-23: probabilities are clamped to [CLAMP, 1 - CLAMP] */
+
+static real clamp(real x)
+{
+    return x < CLAMP ? CLAMP : x > 1 - CLAMP ? 1 - CLAMP : x;
+}
+
+/* Entropy term of one block; w->column receives its gradient wrt any row of p, times w_H. */
+static double block_entropy(const struct loss_call *call, size_t blocks)
+{
+    struct loss_workspace *w = call->w;
+    size_t P = w->width, rows = (size_t)2 * w->b;
+    real mean_scale = 1 / (real)(2 * rows), weight = call->o->entropy_weight / (real)blocks;
+    real *teacher = w->partial; /* not yet in use in this block */
+    columns_sum(w->p, rows, P, w->column);
+    columns_sum(w->q, rows, P, teacher);
+    double entropy = log((double)P);
+    for (size_t c = 0; c < P; c++) {
+        real mean = (w->column[c] + teacher[c]) * mean_scale, bounded = clamp(mean);
+        double logarithm = log((double)bounded);
+        entropy += (double)mean * logarithm;
+        w->column[c] = weight * mean_scale * (real)(logarithm + (bounded == mean ? 1 : 0));
+    }
+    return entropy;
+}
+
+/* p becomes the gradient wrt its logits: with g = column - q scale, scale / tau (p g - p sum p g). */
+KERNEL static void softmax_gradient(size_t P, const real *restrict q, const real *restrict column, real scale,
+                                    real mean, real inverse_tau, real *restrict p)
+{
+    for (size_t c = 0; c < P; c++)
+        p[c] = inverse_tau * p[c] * (column[c] - scale * q[c] - mean);
+}
+
+/* Consistency of one block; w->p becomes the gradient of the whole block's loss wrt the logits. */
+static double block_consistency(const struct loss_call *call, size_t blocks)
+{
+    struct loss_workspace *w = call->w;
+    size_t P = w->width, b = w->b;
+    real share = 1 / ((real)(2 * b) * (real)blocks);
+    double sum = 0;
+    for (size_t i = 0; i < 2 * b; i++) {
+        real *p = w->p + i * P;
+        const real *q = w->q + other_view(i, b) * P;
+        real agreement = row_dot(p, q, P), bounded = clamp(agreement);
+        real scale = bounded == agreement ? share / agreement : 0;
+        real mean = row_dot(p, w->column, P) - scale * agreement;
+        sum -= log((double)bounded);
+        softmax_gradient(P, q, w->column, scale, mean, 1 / call->o->tau_s, p);
+    }
+    return sum / (double)(2 * b);
+}
+
+void objective_carp(const struct loss_call *call, struct loss_result *result)
+{
+    struct loss_workspace *w = call->w;
+    size_t P = w->width, blocks = w->K / P;
+    *result = (struct loss_result){0};
+    for (size_t block = 0; block < blocks; block++) {
+        objective_logits(call, block * P);
+        for (size_t i = 0; i < (size_t)2 * w->b; i++) {
+            row_softmax(w->p + i * P, 1 / call->o->tau_s, P);
+            row_softmax(w->q + i * P, 1 / call->o->tau_t, P);
+        }
+        result->entropy += block_entropy(call, blocks) / (double)blocks;
+        result->consistency += block_consistency(call, blocks) / (double)blocks;
+        objective_backward(call, block * P, w->p);
+    }
+    result->loss = result->consistency + (double)call->o->entropy_weight * result->entropy;
+}

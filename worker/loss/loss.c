@@ -1,0 +1,167 @@
+/* Entry points: embeddings are normalised, the objective works on logits, and its gradient goes back through the
+ * normalisation. Formulas stand with each objective (carp.c, cross_entropy.c, targets.c). Decoupled and joint differ in
+ * one pointer: without d_prototypes no prototype gradient is computed anywhere. */
+#include "worker/loss/objective.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include "common/error.h"
+#include "proto/run_config.h"
+#include "worker/nn/rows.h"
+
+#define NORM_MIN REAL(1e-12) /* as PyTorch's F.normalize */
+
+static void carve(struct loss_workspace *w)
+{
+    size_t rows = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
+    w->student = arena_reals(&w->arena, rows * w->D);
+    w->teacher = arena_reals(&w->arena, rows * w->D);
+    w->norm = arena_reals(&w->arena, rows);
+    w->p = arena_reals(&w->arena, rows * w->width);
+    w->q = arena_reals(&w->arena, rows * w->width);
+    w->partial = arena_reals(&w->arena, partial);
+    w->column = arena_reals(&w->arena, w->width);
+    w->center = arena_reals(&w->arena, w->K);
+    logits_carve(&w->logits, &w->arena);
+}
+
+int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out)
+{
+    ASSERT(o->b > 0 && o->K > 0 && o->D > 0);
+    ASSERT(o->objective != LOSS_CARP || (o->block > 0 && o->K % o->block == 0));
+    struct loss_workspace *w = calloc(1, sizeof *w);
+    *out = NULL;
+    if (!w)
+        return ERR_MEMORY;
+    w->b = o->b;
+    w->K = o->K;
+    w->D = o->D;
+    w->width = o->objective == LOSS_CARP ? o->block : o->K;
+    if (logits_init(&w->logits, w->D, w->width) != 0)
+        goto fail;
+    carve(w);
+    if (arena_allocate(&w->arena) != 0)
+        goto fail;
+    carve(w);
+    *out = w;
+    return 0;
+fail:
+    loss_workspace_free(&w);
+    return ERR_MEMORY;
+}
+
+void loss_workspace_free(struct loss_workspace **w)
+{
+    if (!*w)
+        return;
+    logits_fini(&(*w)->logits);
+    arena_free(&(*w)->arena);
+    free(*w);
+    *w = NULL;
+}
+
+/* out = z, its rows divided by their norms when `normalise`; norms, when not NULL, receives what they were divided by.
+ */
+static void embed(const real *z, size_t rows, size_t D, bool normalise, real *out, real *norms)
+{
+    memcpy(out, z, rows * D * sizeof(real));
+    for (size_t i = 0; normalise && i < rows; i++) {
+        real norm = (real)sqrt(row_dot(z + i * D, z + i * D, D));
+        norm = norm > NORM_MIN ? norm : NORM_MIN;
+        row_scale(out + i * D, 1 / norm, D);
+        if (norms)
+            norms[i] = norm;
+    }
+}
+
+/* dz = (dz - unit (unit . dz)) / norm */
+static void through_normalisation(const struct loss_workspace *w, real *dz)
+{
+    for (size_t i = 0; i < (size_t)2 * w->b; i++) {
+        const real *unit = w->student + i * w->D;
+        real *d = dz + i * w->D, along = row_dot(unit, d, w->D), inverse = 1 / w->norm[i];
+        for (size_t j = 0; j < w->D; j++)
+            d[j] = (d[j] - along * unit[j]) * inverse;
+    }
+}
+
+void objective_logits(const struct loss_call *call, size_t first)
+{
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    logits_select(&w->logits, call->prototypes, call->order, first);
+    logits_forward(&w->logits, rows, w->student, w->p);
+    if (call->prototypes_teacher != call->prototypes)
+        logits_select(&w->logits, call->prototypes_teacher, call->order, first);
+    logits_forward(&w->logits, rows, w->teacher, w->q);
+}
+
+void objective_backward(const struct loss_call *call, size_t first, const real *d)
+{
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    real *into = first == 0 ? call->dz : w->partial;
+    logits_backward(&w->logits, rows, d, call->prototypes, call->order, first, into);
+    if (into != call->dz)
+        row_add(call->dz, into, rows * w->D);
+    if (call->d_prototypes)
+        logits_backward_prototypes(&w->logits, rows, w->student, d, call->order, first, call->d_prototypes);
+}
+
+static void run(const struct loss_call *call, const real *z_student, const real *z_teacher, struct loss_result *result)
+{
+    const struct loss_options *o = call->o;
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    ASSERT(o->b == w->b && o->K == w->K && o->D == w->D);
+    embed(z_student, rows, w->D, o->normalise, w->student, w->norm);
+    embed(z_teacher, rows, w->D, o->normalise, w->teacher, NULL);
+    if (o->objective == LOSS_CARP) {
+        ASSERT(call->order && o->block == w->width);
+        objective_carp(call, result);
+    } else {
+        ASSERT(w->width == w->K);
+        objective_logits(call, 0);
+        if (o->objective == LOSS_DINO)
+            target_dino(call);
+        else
+            target_swav(call);
+        objective_cross_entropy(call, result);
+    }
+    if (o->normalise)
+        through_normalisation(w, call->dz);
+}
+
+void loss_decoupled(const struct loss_options *o, const real *z_student, const real *z_teacher, const real *prototypes,
+                    const uint32_t *order, const real *center, struct loss_workspace *w, struct loss_result *result,
+                    real *dz)
+{
+    struct loss_call call = {.o = o,
+                             .prototypes = prototypes,
+                             .prototypes_teacher = prototypes,
+                             .order = o->objective == LOSS_CARP ? order : NULL,
+                             .center = center,
+                             .w = w,
+                             .dz = dz};
+    run(&call, z_student, z_teacher, result);
+}
+
+void loss_joint(const struct loss_options *o, const real *z_student, const real *z_teacher, const real *prototypes,
+                const uint32_t *order, const real *center, const struct loss_joint *joint, struct loss_workspace *w,
+                struct loss_result *result, real *dz)
+{
+    struct loss_call call = {.o = o,
+                             .prototypes = prototypes,
+                             .prototypes_teacher = joint->prototypes_teacher,
+                             .order = o->objective == LOSS_CARP ? order : NULL,
+                             .center = center,
+                             .d_prototypes = joint->d_prototypes,
+                             .w = w,
+                             .dz = dz};
+    run(&call, z_student, z_teacher, result);
+}
+
+void loss_center_contribution(const struct loss_workspace *w, real *out)
+{
+    memcpy(out, w->center, w->K * sizeof(real));
+}

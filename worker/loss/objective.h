@@ -1,0 +1,50 @@
+/* Inside of worker/loss: what loss.c prepares and the objectives consume. Row i of one view looks at row (i + b) mod
+ * 2b, the same image's other view, of the teacher. */
+#ifndef DECANT_WORKER_LOSS_OBJECTIVE_H
+#define DECANT_WORKER_LOSS_OBJECTIVE_H
+
+#include "worker/loss/logits.h"
+#include "worker/loss/loss.h"
+
+struct loss_workspace {
+    struct arena arena;
+    struct logits logits;
+    uint32_t b, K, D, width; /* width: block for carp, else K */
+    real *student, *teacher; /* (2b,D): embeddings, normalised when asked for */
+    real *norm;              /* (2b) of the student's rows */
+    real *p, *q;             /* (2b,width): student's and teacher's logits, then probabilities */
+    real *partial;           /* (2b,D): one block's share of dz */
+    real *column;            /* (width) */
+    real *center;            /* (K): dino's mean teacher logits */
+};
+
+/* One call's inputs and outputs. */
+struct loss_call {
+    const struct loss_options *o;
+    const real *prototypes, *prototypes_teacher; /* the same ones when decoupled */
+    const uint32_t *order;
+    const real *center;
+    real *d_prototypes; /* NULL when decoupled */
+    struct loss_workspace *w;
+    real *dz; /* (2b,D): gradient wrt the embeddings in w->student */
+};
+
+static inline size_t other_view(size_t i, size_t b)
+{
+    return i < b ? i + b : i - b;
+}
+
+/* Logits of prototypes first..first+width of the order into w->p and w->q. */
+void objective_logits(const struct loss_call *call, size_t first);
+/* Adds (or writes, for first = 0) the gradient that flows through d (2b,width) to dz and, in joint mode, to the
+ * prototypes. */
+void objective_backward(const struct loss_call *call, size_t first, const real *d);
+
+void objective_carp(const struct loss_call *call, struct loss_result *result);
+/* Targets q (2b,K) from the teacher's logits in w->q, in place. */
+void target_dino(const struct loss_call *call);
+void target_swav(const struct loss_call *call);
+/* Cross-entropy of the student's softmax under the other view's target. */
+void objective_cross_entropy(const struct loss_call *call, struct loss_result *result);
+
+#endif

@@ -1,0 +1,61 @@
+/* Targets from the teacher's logits: DINO's centred and sharpened softmax, and SwAV's Sinkhorn-Knopp assignment. */
+#include "worker/loss/objective.h"
+
+#include "common/vecmath.h"
+#include "worker/nn/columns.h"
+#include "worker/nn/rows.h"
+#include "worker/nn/scalar.h"
+
+/* q = softmax((logits - centre) / tau_t); the mean of the raw logits is the slot's contribution to the centre. */
+void target_dino(const struct loss_call *call)
+{
+    struct loss_workspace *w = call->w;
+    size_t K = w->K, rows = (size_t)2 * w->b;
+    columns_sum(w->q, rows, K, w->center);
+    row_scale(w->center, 1 / (real)rows, K);
+    for (size_t i = 0; i < rows; i++) {
+        real *q = w->q + i * K;
+        for (size_t k = 0; k < K; k++)
+            q[k] -= call->center[k];
+        row_softmax(q, 1 / call->o->tau_t, K);
+    }
+}
+
+KERNEL static void divide_rows(size_t rows, size_t K, const real *restrict inverse, real *restrict q)
+{
+    for (size_t i = 0; i < rows; i++, q += K)
+        for (size_t k = 0; k < K; k++)
+            q[k] *= inverse[k];
+}
+
+/* 1 / (n x), and 0 for a prototype that no row reaches at all in this precision. */
+static real inverse_share(real x, size_t n)
+{
+    return x > 0 ? 1 / (x * (real)n) : 0;
+}
+
+/* One view: q = exp((logits - max) / epsilon), then alternately every prototype receives 1/K of the mass and every row
+ * gives 1/b of it; at the end rows are scaled to sum to 1. */
+static void sinkhorn(const struct loss_call *call, real *q)
+{
+    struct loss_workspace *w = call->w;
+    size_t K = w->K, b = w->b;
+    real shift = row_max(q, b * K), inverse = 1 / call->o->sinkhorn_epsilon;
+    for (size_t i = 0; i < b * K; i++)
+        q[i] = real_exp((q[i] - shift) * inverse);
+    for (uint32_t iteration = 0; iteration < call->o->sinkhorn_iterations; iteration++) {
+        columns_sum(q, b, K, w->column);
+        for (size_t k = 0; k < K; k++)
+            w->column[k] = inverse_share(w->column[k], K);
+        divide_rows(b, K, w->column, q);
+        for (size_t i = 0; i < b; i++)
+            row_scale(q + i * K, inverse_share(row_sum(q + i * K, K), b), K);
+    }
+    row_scale(q, (real)b, b * K);
+}
+
+void target_swav(const struct loss_call *call)
+{
+    sinkhorn(call, call->w->q);
+    sinkhorn(call, call->w->q + (size_t)call->w->b * call->w->K);
+}

@@ -1,0 +1,137 @@
+/* Per channel first (vectorised over channels), then per group; see groupnorm.h. */
+#include "worker/nn/groupnorm.h"
+
+#include "common/vecmath.h"
+#include "worker/nn/columns.h"
+
+#define EPSILON REAL(1e-5)
+
+/* group[i] = scale * sum of channel[c] over the channels of group i. */
+static void sum_groups(const struct groupnorm *g, const real *channel, real scale, real *group)
+{
+    uint32_t size = g->channels / g->groups;
+    for (uint32_t i = 0; i < g->groups; i++) {
+        real sum = 0;
+        for (uint32_t c = 0; c < size; c++)
+            sum += channel[i * size + c];
+        group[i] = scale * sum;
+    }
+}
+
+static void spread_groups(const struct groupnorm *g, const real *group, real *channel)
+{
+    uint32_t size = g->channels / g->groups;
+    for (uint32_t i = 0; i < g->groups; i++)
+        for (uint32_t c = 0; c < size; c++)
+            channel[i * size + c] = group[i];
+}
+
+static real inverse_count(const struct groupnorm *g)
+{
+    return 1 / ((real)g->height * (real)g->width * (real)(g->channels / g->groups));
+}
+
+/* The affine form: gamma xhat + beta = slope x + shift, per channel. */
+static void affine(const struct groupnorm *g, const real *statistics, const real *gamma, const real *beta, real *slope,
+                   real *shift)
+{
+    uint32_t size = g->channels / g->groups;
+    for (uint32_t c = 0; c < g->channels; c++) {
+        slope[c] = gamma[c] * statistics[g->groups + c / size];
+        shift[c] = beta[c] - statistics[c / size] * slope[c];
+    }
+}
+
+KERNEL static void apply(size_t pixels, size_t n, const real *restrict x, const real *restrict slope,
+                         const real *restrict shift, real *restrict y)
+{
+    for (size_t p = 0; p < pixels; p++, x += n, y += n)
+        for (size_t c = 0; c < n; c++) {
+            real u = slope[c] * x[c] + shift[c];
+            y[c] = u > 0 ? u : 0;
+        }
+}
+
+void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
+                            real *statistics, real *y, size_t row, real *scratch)
+{
+    size_t pixels = (size_t)g->height * g->width, n = g->channels, width = (size_t)g->width * n;
+    real *channel = scratch, *center = scratch + n, *slope = scratch + 2 * n, *shift = scratch + 3 * n;
+    real *mean = statistics, *inverse = statistics + g->groups;
+    columns_sum(x, pixels, n, channel);
+    sum_groups(g, channel, inverse_count(g), mean);
+    spread_groups(g, mean, center);
+    columns_sum_squares(x, pixels, n, center, channel);
+    sum_groups(g, channel, inverse_count(g), inverse);
+    for (uint32_t i = 0; i < g->groups; i++)
+        inverse[i] = 1 / (real)sqrt(inverse[i] + EPSILON);
+    affine(g, statistics, gamma, beta, slope, shift);
+    for (uint32_t i = 0; i < g->height; i++)
+        apply(g->width, n, x + i * width, slope, shift, y + i * row);
+}
+
+/* Per channel, through the ReLU: d_beta = sum d, d_gamma_raw = sum d (x - mean). */
+KERNEL static void channel_sums(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
+                                const real *restrict slope, const real *restrict shift, const real *restrict center,
+                                real *restrict sum, real *restrict product)
+{
+    memset(sum, 0, n * sizeof(real));
+    memset(product, 0, n * sizeof(real));
+    for (size_t p = 0; p < pixels; p++, x += n, d += n)
+        for (size_t c = 0; c < n; c++) {
+            real through = slope[c] * x[c] + shift[c] > 0 ? d[c] : 0;
+            sum[c] += through;
+            product[c] += through * (x[c] - center[c]);
+        }
+}
+
+/* d_x = slope * through + linear * x + constant */
+KERNEL static void input_gradient(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
+                                  const real *restrict slope, const real *restrict shift, const real *restrict linear,
+                                  const real *restrict constant, real *restrict d_x)
+{
+    for (size_t p = 0; p < pixels; p++, x += n, d += n, d_x += n)
+        for (size_t c = 0; c < n; c++) {
+            real through = slope[c] * x[c] + shift[c] > 0 ? d[c] : 0;
+            d_x[c] = slope[c] * through + (linear[c] * x[c] + constant[c]);
+        }
+}
+
+/* With s = sum gamma d / m and q = sum gamma d xhat / m over the group: d_x = (gamma d - s - xhat q) / deviation. Turns
+ * the channel sums into d_gamma, d_beta and the coefficients of that line. */
+static void group_terms(const struct groupnorm *g, const real *gamma, const real *statistics, const real *sum,
+                        real *product, real *linear, real *constant, real *d_gamma, real *d_beta)
+{
+    uint32_t size = g->channels / g->groups;
+    for (uint32_t i = 0; i < g->groups; i++) {
+        real mean = statistics[i], inverse = statistics[g->groups + i], s = 0, q = 0;
+        for (uint32_t c = i * size; c < (i + 1) * size; c++) {
+            real hat = product[c] * inverse;
+            d_beta[c] += sum[c];
+            d_gamma[c] += hat;
+            s += gamma[c] * sum[c];
+            q += gamma[c] * hat;
+        }
+        real slope = -inverse * inverse * q * inverse_count(g);
+        real offset = -inverse * s * inverse_count(g) - slope * mean;
+        for (uint32_t c = i * size; c < (i + 1) * size; c++) {
+            linear[c] = slope;
+            constant[c] = offset;
+        }
+    }
+}
+
+void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
+                             const real *statistics, const real *d_y, real *d_x, size_t row, real *d_gamma,
+                             real *d_beta, real *scratch)
+{
+    size_t pixels = (size_t)g->height * g->width, n = g->channels, width = (size_t)g->width * n;
+    real *slope = scratch, *shift = scratch + n, *center = scratch + 2 * n, *constant = scratch + 3 * n;
+    real *sum = scratch + 4 * n, *product = scratch + 5 * n, *linear = center;
+    affine(g, statistics, gamma, beta, slope, shift);
+    spread_groups(g, statistics, center);
+    channel_sums(pixels, n, x, d_y, slope, shift, center, sum, product);
+    group_terms(g, gamma, statistics, sum, product, linear, constant, d_gamma, d_beta);
+    for (uint32_t i = 0; i < g->height; i++)
+        input_gradient(g->width, n, x + i * width, d_y + i * width, slope, shift, linear, constant, d_x + i * row);
+}

@@ -1,0 +1,24 @@
+/* GroupNorm and ReLU of one NHWC sample, fused: y = max(0, gamma xhat + beta), xhat = (x - mean) / sqrt(var + 1e-5),
+ * mean and variance over the pixels and channels of a group (Wu & He, "Group Normalization", ECCV 2018). Backward
+ * recomputes the mask from x, so y need not be kept. Images on the far side may be framed: their rows are `row` reals
+ * apart. */
+#ifndef DECANT_WORKER_NN_GROUPNORM_H
+#define DECANT_WORKER_NN_GROUPNORM_H
+
+#include "worker/nn/real.h"
+
+struct groupnorm {
+    uint32_t height, width, channels, groups; /* groups divides channels */
+};
+
+enum { GROUPNORM_SCRATCH = 6 }; /* scratch: this many times channels */
+
+/* x (height, width, channels) contiguous; statistics (2, groups): mean and 1/deviation; y's rows `row` apart. */
+void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
+                            real *statistics, real *y, size_t row, real *scratch);
+/* d_y contiguous, d_x's rows `row` apart; d_gamma and d_beta (channels) are added to. */
+void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
+                             const real *statistics, const real *d_y, real *d_x, size_t row, real *d_gamma,
+                             real *d_beta, real *scratch);
+
+#endif

@@ -1,0 +1,109 @@
+/* Blocks of rows over the tile products; see linear.h. */
+#include "worker/nn/linear.h"
+
+#include "common/error.h"
+
+/* A block of rows of the wider side takes half of a small core's second-level cache; a multiple of both tile heights.
+ */
+enum { BLOCK_REALS = 65536, BLOCK_MULTIPLE = 12, BLOCK_MAX = 240 };
+
+static uint32_t block_rows(uint32_t in, uint32_t out)
+{
+    uint32_t rows = BLOCK_REALS / (in > out ? in : out) / BLOCK_MULTIPLE * BLOCK_MULTIPLE;
+    return rows < BLOCK_MULTIPLE ? BLOCK_MULTIPLE : rows > BLOCK_MAX ? BLOCK_MAX : rows;
+}
+
+static void carve_tables(struct linear *l)
+{
+    l->forward.in = l->input.out = l->weight.a = arena_offsets(&l->tables, l->block);
+    l->forward.out = l->input.in = l->weight.d = arena_offsets(&l->tables, l->block);
+    l->weight.left = arena_offsets(&l->tables, l->weight.left_padded);
+}
+
+int linear_init(struct linear *l, uint32_t in, uint32_t out)
+{
+    *l = (struct linear){.in = in, .out = out, .block = block_rows(in, out)};
+    l->forward = (struct gather){.runs = 1, .run = in, .columns = out, .panel = tile_panel(out)};
+    l->input = (struct gather){.runs = 1, .run = out, .columns = in, .panel = tile_panel(in)};
+    l->weight = (struct outer){.columns = out, .panel = tile_panel(out), .left_padded = tile_left_padded(in)};
+    carve_tables(l);
+    if (arena_allocate(&l->tables) != 0)
+        return ERR_MEMORY;
+    carve_tables(l);
+    uint32_t *x = l->forward.in, *y = l->forward.out, *left = l->weight.left;
+    for (uint32_t r = 0; r < l->block; r++) {
+        x[r] = r * in;
+        y[r] = r * out;
+    }
+    for (uint32_t k = 0; k < l->weight.left_padded; k++)
+        left[k] = k < in ? k : 0;
+    return 0;
+}
+
+void linear_fini(struct linear *l)
+{
+    arena_free(&l->tables);
+}
+
+size_t linear_packed_forward_size(const struct linear *l)
+{
+    return tile_packed_size(l->in, l->out);
+}
+
+size_t linear_packed_backward_size(const struct linear *l)
+{
+    return tile_packed_size(l->out, l->in);
+}
+
+size_t linear_gradient_size(const struct linear *l)
+{
+    return tile_gradient_size(l->in, l->out);
+}
+
+static struct pack forward_pack(const struct linear *l)
+{
+    return (struct pack){.K = l->in, .columns = l->out, .n = l->in, .row_stride = 1, .column_stride = l->in};
+}
+
+void linear_pack_forward(const struct linear *l, const real *weight, const real *bias, real *packed)
+{
+    struct pack p = forward_pack(l);
+    tile_pack(&p, weight, packed);
+    tile_pack_bias(l->in, l->out, bias, packed);
+}
+
+void linear_pack_backward(const struct linear *l, const real *weight, real *packed)
+{
+    struct pack p = {.K = l->out, .columns = l->in, .n = l->out, .row_stride = l->in, .column_stride = 1};
+    tile_pack(&p, weight, packed);
+    tile_pack_bias(l->out, l->in, NULL, packed);
+}
+
+void linear_unpack_gradient(const struct linear *l, const real *gradient, real *weight_gradient)
+{
+    struct pack p = forward_pack(l);
+    tile_unpack_gradient(&p, gradient, weight_gradient);
+}
+
+static size_t block_at(const struct linear *l, size_t r, size_t R)
+{
+    return R - r < l->block ? R - r : l->block;
+}
+
+void linear_forward(const struct linear *l, size_t R, const real *x, const real *packed, real *y)
+{
+    for (size_t r = 0; r < R; r += l->block)
+        gather_product(&l->forward, block_at(l, r, R), x + r * l->in, packed, y + r * l->out);
+}
+
+void linear_backward_input(const struct linear *l, size_t R, const real *d_y, const real *packed, real *d_x)
+{
+    for (size_t r = 0; r < R; r += l->block)
+        gather_product(&l->input, block_at(l, r, R), d_y + r * l->out, packed, d_x + r * l->in);
+}
+
+void linear_backward_weight(const struct linear *l, size_t R, const real *x, const real *d_y, real *gradient)
+{
+    for (size_t r = 0; r < R; r += l->block)
+        gather_outer(&l->weight, block_at(l, r, R), x + r * l->in, d_y + r * l->out, gradient);
+}

@@ -1,0 +1,103 @@
+/* Packing, and the choice between the two tile shapes. Vectors are GCC's vector extension at AVX2 width; for narrower
+ * targets the compiler splits them. */
+#include "worker/nn/tiles.h"
+
+#include <stdbool.h>
+#include "common/error.h"
+#include "common/vecmath.h"
+#include "worker/nn/scalar.h"
+
+typedef real vector __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+enum { VECTOR = 32 / sizeof(real), NARROW = 2 * VECTOR, WIDE = 3 * VECTOR, LEFT_MULTIPLE = 12 };
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#define TILE_NAME(f) narrow_##f
+#include "worker/nn/tiles_template.h"
+
+#define TILE_ROWS 4
+#define TILE_VECTORS 3
+#define TILE_NAME(f) wide_##f
+#include "worker/nn/tiles_template.h"
+
+static size_t round_up(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+uint32_t tile_panel(size_t columns)
+{
+    return round_up(columns, WIDE) < round_up(columns, NARROW) ? WIDE : NARROW;
+}
+
+uint32_t tile_left_padded(uint32_t left)
+{
+    return (left + LEFT_MULTIPLE - 1) / LEFT_MULTIPLE * LEFT_MULTIPLE;
+}
+
+size_t tile_packed_size(size_t K, size_t columns)
+{
+    return (K + 1) * round_up(columns, tile_panel(columns));
+}
+
+size_t tile_gradient_size(uint32_t K, size_t columns)
+{
+    return tile_left_padded(K) * round_up(columns, tile_panel(columns));
+}
+
+static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        for (size_t j = 0; j < columns; j++)
+            packed[i * panel + j] = source[i * p->row_stride + j * p->column_stride];
+        for (size_t j = columns; j < panel; j++)
+            packed[i * panel + j] = 0;
+    }
+}
+
+void tile_pack(const struct pack *p, const real *source, real *packed)
+{
+    size_t panel = tile_panel(p->columns);
+    for (size_t j = 0; j < p->columns; j += panel) {
+        size_t columns = p->columns - j < panel ? p->columns - j : panel;
+        pack_panel(p, source + j * p->column_stride, columns, panel, packed + (1 + p->k0) * panel);
+        packed += (p->K + 1) * panel;
+    }
+}
+
+void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed)
+{
+    size_t panel = tile_panel(columns);
+    for (size_t j = 0; j < columns; j += panel, packed += (K + 1) * panel)
+        for (size_t i = 0; i < panel; i++)
+            packed[i] = bias && j + i < columns ? bias[j + i] : 0;
+}
+
+void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target)
+{
+    size_t panel = tile_panel(p->columns), rows = tile_left_padded(p->K);
+    for (size_t j = 0; j < p->columns; j++) {
+        const real *from = gradient + (j / panel) * rows * panel + j % panel;
+        real *to = target + j * p->column_stride;
+        for (size_t k = 0; k < p->K; k++)
+            to[k * p->row_stride] = from[k * panel];
+    }
+}
+
+void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c)
+{
+    if (g->panel == WIDE)
+        wide_gather_product(g, rows, a, packed, c);
+    else
+        narrow_gather_product(g, rows, a, packed, c);
+}
+
+void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient)
+{
+    if (o->panel == WIDE)
+        wide_gather_outer(o, points, a, d, gradient);
+    else
+        narrow_gather_outer(o, points, a, d, gradient);
+}

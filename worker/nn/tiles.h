@@ -1,0 +1,59 @@
+/* Matrix products whose rows are gathered: the one pair of hot kernels under convolutions, linear layers, attention and
+ * the logits of the losses.
+ *
+ * gather_product  C[out[r] + j] = bias[j] + sum_k A(r,k) B(k,j)   where row r of A is `runs` runs of `run` reals, the
+ * first at A + in[r], the next `stride` further gather_outer    G(k,j) += sum_p A[a[p] + left[k]] * D[d[p] + j] the
+ * matching gradient with respect to B
+ *
+ * Because rows are addresses, a 3x3 convolution over a zero-padded NHWC image is a gather_product with three runs per
+ * output pixel: no im2col. B is packed once per step in panels of `panel` columns, so that a tile of 6x16 or 4x24 sums
+ * (float, AVX2) stays in registers while k runs:
+ *
+ *      panel 0                panel 1
+ *      bias   | panel reals |        row 0: the bias, or zeros
+ *      k = 0  | panel reals |        columns beyond N are zeros
+ *      ...
+ *      k = K-1
+ *
+ * Packed gradients G have the same panels without the bias row, and `left_padded` rows. */
+#ifndef DECANT_WORKER_NN_TILES_H
+#define DECANT_WORKER_NN_TILES_H
+
+#include "worker/nn/real.h"
+
+struct gather {
+    uint32_t runs;      /* per row of A */
+    size_t run, stride; /* reals in a run; from one run's start to the next */
+    uint32_t columns;   /* N */
+    uint32_t panel;     /* columns of a panel, tile_panel(N) */
+    uint32_t *in, *out; /* offset of each row in A and in C; (rows) */
+};
+
+struct outer {
+    uint32_t columns, panel; /* N, tile_panel(N) */
+    uint32_t left_padded;    /* tile_left_padded(K) */
+    uint32_t *left;  /* offset of each k from a point's start in A; (left_padded), the surplus repeats any offset */
+    uint32_t *a, *d; /* offset of each point in A and in D */
+};
+
+/* The panel width that wastes the fewest columns of N. */
+uint32_t tile_panel(size_t columns);
+uint32_t tile_left_padded(uint32_t left);
+size_t tile_packed_size(size_t K, size_t columns);     /* reals of B, packed */
+size_t tile_gradient_size(uint32_t K, size_t columns); /* reals of G, packed */
+
+/* Packs rows k0..k0+n of B out of K in all: B(k0 + i, j) = source[i * row_stride + j * column_stride]. */
+struct pack {
+    uint32_t K;
+    size_t columns, k0, n, row_stride, column_stride;
+};
+void tile_pack(const struct pack *p, const real *source, real *packed);
+/* Bias row (columns), or NULL for zeros. */
+void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed);
+/* target[k * row_stride + j * column_stride] = G(k,j); p->k0 = 0, p->n = p->K. */
+void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target);
+
+void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c);
+void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient);
+
+#endif
