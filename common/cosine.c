@@ -133,7 +133,8 @@ static void settle_tile(struct cover *c, const float *x, size_t m, bool *represe
 int cosine_cover(const float *x, size_t K, size_t D, const double *eps, size_t n, uint32_t *counts)
 {
     ASSERT(D > 0 && D <= INT_MAX && K <= UINT32_MAX);
-    memset(counts, 0, n * sizeof *counts);
+    for (size_t k = 0; k < n; k++)
+        counts[k] = 0;
     if (K == 0 || n == 0)
         return 0;
     struct cover c;

@@ -1,0 +1,199 @@
+/* The configuration of a run: the table, the cross-checks, and the hash by which processes agree. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "proto/run_config.h"
+#include "tests/unit/common/scratch.h"
+
+static int load(struct run_config *c, const char *assignment, struct error *e)
+{
+    return run_config_load(c, NULL, NULL, &assignment, assignment ? 1 : 0, e);
+}
+
+static struct run_config loaded(const char *assignment)
+{
+    struct run_config c;
+    struct error e = {0};
+    if (load(&c, assignment, &e) != 0)
+        fail_msg("%s", e.text);
+    return c;
+}
+
+static void defaults_are_the_recipe(void **state)
+{
+    (void)state;
+    struct run_config c = loaded(NULL);
+    assert_string_equal(c.run.name, "default");
+    assert_int_equal(c.run.slots * c.run.slot_size, 256);
+    assert_int_equal(c.mixture.components, 1024);
+    assert_int_equal(c.mixture.dimensions, 128);
+    assert_int_equal(c.loss.objective, LOSS_CARP);
+    assert_int_equal(c.loss.prototypes, PROTOTYPES_DECOUPLED);
+    assert_int_equal(c.encoder.model, ENCODER_CONV);
+    assert_true(c.optimiser.lr == 2e-3);
+    assert_true(c.teacher.ema_end == 0.996);
+    assert_false(c.redis.enabled);
+}
+
+static void keys_are_distinct_and_do_not_overlap(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < run_config_key_count; i++)
+        for (size_t j = 0; j < i; j++) {
+            const struct config_key *a = &run_config_keys[i], *b = &run_config_keys[j];
+            assert_string_not_equal(a->name, b->name);
+            assert_true(a->offset >= b->offset + b->size || b->offset >= a->offset + a->size);
+        }
+}
+
+/* A key whose type is not its field's would write beside it. */
+static void field_sizes_match_types(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {[CONFIG_INT] = sizeof(int64_t),
+                                   [CONFIG_FLOAT] = sizeof(double),
+                                   [CONFIG_BOOL] = sizeof(bool),
+                                   [CONFIG_CHOICE] = sizeof(int)};
+    for (size_t i = 0; i < run_config_key_count; i++) {
+        const struct config_key *key = &run_config_keys[i];
+        assert_true(key->offset + key->size <= sizeof(struct run_config));
+        assert_true(strlen(key->help) > 3);
+        if (key->type != CONFIG_STRING)
+            assert_int_equal(key->size, sizes[key->type]);
+    }
+}
+
+static void choices_are_the_enums(void **state)
+{
+    (void)state;
+    assert_int_equal(loaded("loss.objective=swav").loss.objective, LOSS_SWAV);
+    assert_int_equal(loaded("loss.prototypes=joint").loss.prototypes, PROTOTYPES_JOINT);
+    assert_int_equal(loaded("encoder.model=vit").encoder.model, ENCODER_VIT);
+    assert_int_equal(loaded("encoder.pool=mean").encoder.pool, VIT_POOL_MEAN);
+    assert_int_equal(loaded("optimiser.name=sgd").optimiser.name, OPTIMISER_SGD);
+    assert_int_equal(loaded("mixture.prior=count").mixture.prior, PRIOR_COUNT);
+}
+
+static void later_sources_win(void **state)
+{
+    char path[512];
+    struct run_config c;
+    struct error e;
+    static const char text[] = "[run]\nslots = 2\nseed = 2\nepochs = 2\n";
+    char *environment[] = {"DECANT_RUN_SEED=3", "DECANT_RUN_EPOCHS=3", NULL};
+    const char *flags[] = {"run.epochs=4", "run.slot_size=32"};
+    scratch_write(state, "c.ini", text, sizeof text - 1, path);
+    assert_int_equal(run_config_load(&c, path, environment, flags, 2, &e), 0);
+    assert_int_equal(c.run.slots, 2);
+    assert_int_equal(c.run.seed, 3);
+    assert_int_equal(c.run.epochs, 4);
+    assert_int_equal(c.run.slot_size, 32);
+}
+
+static void errors_of_every_source_stop_the_load(void **state)
+{
+    char path[512];
+    struct run_config c;
+    struct error e;
+    char *bad_environment[] = {"DECANT_RUN_SLOTS=0", NULL};
+    const char *bad_flag = "run.slotz=1";
+    scratch_write(state, "c.ini", "[run]\nslots = 1025\n", 19, path);
+    assert_int_equal(run_config_load(&c, path, NULL, NULL, 0, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "c.ini:2: run.slots = 1025"));
+    assert_int_equal(run_config_load(&c, NULL, bad_environment, NULL, 0, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "DECANT_RUN_SLOTS"));
+    assert_int_equal(run_config_load(&c, NULL, NULL, &bad_flag, 1, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "did you mean run.slots?"));
+    assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_NOT_FOUND);
+}
+
+static void cross_checks(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct error e;
+    static const char *const bad[] = {"run.name=",          "run.name=a/b",         "run.name=a b",
+                                      "loss.block=300",     "augment.area_max=0.5", "mixture.top=1025",
+                                      "mixture.top=5000000"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (load(&c, bad[i], &e) != ERR_CONFIG)
+            fail_msg("'%s' was accepted", bad[i]);
+    const char *const heads[] = {"encoder.model=vit", "encoder.heads=3"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, heads, 2, &e), ERR_CONFIG);
+    assert_int_equal(load(&c, "encoder.heads=3", &e), 0); /* a convolution has none */
+    const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
+}
+
+static void hash_follows_what_shapes_the_result(void **state)
+{
+    (void)state;
+    static const char *const shaping[] = {
+        "run.seed=2",      "run.slots=8",       "data.limit=100",  "augment.flip=0.25",
+        "head.hidden=128", "mixture.top=8",     "loss.block=128",  "optimiser.lr=0.00200001",
+        "run.epochs=11",   "teacher.ema_end=1", "encoder.groups=4"};
+    static const char *const neutral[] = {"run.name=x",       "run.out=/y",   "run.checkpoint_every=1",
+                                          "run.log_every=1",  "data.path=/z", "worker.threads=2",
+                                          "net.lease_ms=500", "redis.port=1", "eval.neighbours=5"};
+    const struct run_config base = loaded(NULL);
+    uint64_t hash = run_config_hash(&base);
+    for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++) {
+        struct run_config c = loaded(shaping[i]);
+        if (run_config_hash(&c) == hash)
+            fail_msg("%s does not change the hash", shaping[i]);
+    }
+    for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
+        struct run_config c = loaded(neutral[i]);
+        if (run_config_hash(&c) != hash)
+            fail_msg("%s changes the hash", neutral[i]);
+    }
+}
+
+static void written_configurations_have_the_same_hash(void **state)
+{
+    char path[512];
+    struct run_config c = loaded("augment.aspect=1.23456789012345"), back;
+    struct error e;
+    scratch_write(state, "out.ini", "", 0, path);
+    FILE *f = fopen(path, "we");
+    config_write(run_config_keys, run_config_key_count, &c, f);
+    fclose(f);
+    assert_int_equal(run_config_load(&back, path, NULL, NULL, 0, &e), 0);
+    assert_true(run_config_hash(&back) == run_config_hash(&c));
+    assert_true(back.augment.aspect == 1.23456789012345);
+}
+
+static void counts_steps(void **state)
+{
+    (void)state;
+    struct run_config c = loaded(NULL);
+    assert_int_equal(run_config_steps_per_epoch(&c, 60000), 234);
+    assert_int_equal(run_config_steps(&c, 60000), 2340);
+    assert_int_equal(run_config_steps(&c, 255), 0);
+    c.data.limit = 1000;
+    assert_int_equal(run_config_steps_per_epoch(&c, 60000), 3);
+    assert_int_equal(run_config_steps_per_epoch(&c, 512), 2);
+    c.run.steps = 17;
+    assert_int_equal(run_config_steps(&c, 60000), 17);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_the_recipe),
+        cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
+        cmocka_unit_test(field_sizes_match_types),
+        cmocka_unit_test(choices_are_the_enums),
+        scratch_test(later_sources_win),
+        scratch_test(errors_of_every_source_stop_the_load),
+        cmocka_unit_test(cross_checks),
+        cmocka_unit_test(hash_follows_what_shapes_the_result),
+        scratch_test(written_configurations_have_the_same_hash),
+        cmocka_unit_test(counts_steps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
