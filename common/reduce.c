@@ -22,7 +22,7 @@ struct reduce {
     uint32_t count[LEVELS_MAX]; /* nodes of a level: ceil(slots / 2^l) */
     void **nodes;               /* owned */
     size_t node_count;
-    bool *covered; /* (slots), owned */
+    uint8_t *covered; /* (slots), 1 where a value holds the slot; owned */
 };
 
 static void lay_out_levels(struct reduce *r)
@@ -108,7 +108,7 @@ bool reduce_is_node(const struct reduce *r, uint32_t slot, uint32_t count)
 
 bool reduce_has(const struct reduce *r, uint32_t slot)
 {
-    return slot < r->slots && r->covered[slot];
+    return slot < r->slots && r->covered[slot] == 1;
 }
 
 uint32_t reduce_missing(const struct reduce *r)
@@ -118,7 +118,7 @@ uint32_t reduce_missing(const struct reduce *r)
 
 static bool any_covered(const struct reduce *r, uint32_t slot, uint32_t count)
 {
-    return memchr(r->covered + slot, true, count) != NULL;
+    return memchr(r->covered + slot, 1, count) != NULL;
 }
 
 /* Adds the value of node (l, i) upward until it has to wait for a sibling or is the root. */
@@ -147,7 +147,7 @@ int reduce_put(struct reduce *r, uint32_t slot, uint32_t count, void *value)
         r->ops.drop(value, r->ops.context);
         return rc;
     }
-    memset(r->covered + slot, true, count);
+    memset(r->covered + slot, 1, count);
     r->missing -= count;
     climb(r, (uint32_t)level, slot >> level, value);
     return 0;

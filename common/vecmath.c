@@ -14,10 +14,6 @@
 
 enum { LANES = 32 };
 
-/* Bit patterns of floats and doubles. */
-typedef uint32_t __attribute__((may_alias)) bits_f32;
-typedef uint64_t __attribute__((may_alias)) bits_f64;
-
 void compute_thread_init(void)
 {
 #if defined(__x86_64__)
@@ -88,19 +84,23 @@ KERNEL float vec_dot(const float *restrict x, const float *restrict y, size_t n)
  * was cleared: the carries are collected without a branch. */
 KERNEL bool vec_all_finite(const float *x, size_t n)
 {
-    const bits_f32 *bits = (const bits_f32 *)x;
     uint32_t carries = 0;
-    for (size_t i = 0; i < n; i++)
-        carries |= (bits[i] & 0x7fffffffu) + 0x00800000u;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        carries |= (bits & 0x7fffffffu) + 0x00800000u;
+    }
     return carries >> 31 == 0;
 }
 
 KERNEL bool vec_all_finite_f64(const double *x, size_t n)
 {
-    const bits_f64 *bits = (const bits_f64 *)x;
     uint64_t carries = 0;
-    for (size_t i = 0; i < n; i++)
-        carries |= (bits[i] & 0x7fffffffffffffffu) + 0x0010000000000000u;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        carries |= (bits & 0x7fffffffffffffffu) + 0x0010000000000000u;
+    }
     return carries >> 63 == 0;
 }
 
