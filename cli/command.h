@@ -1,0 +1,28 @@
+/* The subcommands of `decant`. Each takes its own argument vector (argv[0] is its name), prints data on stdout and
+ * everything else on stderr, and returns the exit code. */
+#ifndef DECANT_CLI_COMMAND_H
+#define DECANT_CLI_COMMAND_H
+
+#include "common/error.h"
+
+enum command_exit {
+    COMMAND_DONE = 0,
+    COMMAND_FAILED = 1,
+    COMMAND_USAGE = 2,
+    COMMAND_INTERRUPTED = 130, /* as shells report a process that SIGINT ended */
+};
+
+int command_train(int argc, char **argv);
+int command_eval(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_prototypes(int argc, char **argv);
+int command_config(int argc, char **argv);
+
+/* "decant NAME: text" and where help is; COMMAND_USAGE. */
+int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Reports an error of the library: COMMAND_USAGE for configuration, else COMMAND_FAILED. */
+int command_failed(const char *name, const struct error *e);
+/* A whole number in [min, max] from an option's argument. */
+int command_number(const char *text, long long min, long long max, long long *out);
+
+#endif

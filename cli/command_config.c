@@ -1,0 +1,64 @@
+/* decant config: every key with its meaning, range and default, as an INI file that `--config` reads back. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include "cli/command.h"
+#include "proto/run_config.h"
+
+static const char help[] =
+    "example: decant config > my.ini; decant train --config my.ini --run mine\n\n"
+    "usage: decant config\n\n"
+    "Prints the default configuration, each key with a comment: its meaning, its range, its default. Sources in\n"
+    "rising order: the file given with --config, the environment (DECANT_SECTION_KEY), --set section.key=value.\n";
+
+static void print_range(const struct config_key *key)
+{
+    switch (key->type) {
+    case CONFIG_INT:
+    case CONFIG_FLOAT:
+        printf(" (%.9g .. %.9g)", key->min, key->max);
+        break;
+    case CONFIG_BOOL:
+        fputs(" (true | false)", stdout);
+        break;
+    case CONFIG_CHOICE:
+        printf(" (%s)", key->choices);
+        break;
+    case CONFIG_STRING:
+        break;
+    }
+}
+
+static void print_all(void)
+{
+    struct run_config c;
+    char section[64] = "", value[1200];
+    memset(&c, 0, sizeof c);
+    config_defaults(run_config_keys, run_config_key_count, &c);
+    for (size_t i = 0; i < run_config_key_count; i++) {
+        const struct config_key *key = &run_config_keys[i];
+        int length = (int)strcspn(key->name, ".");
+        if (strncmp(section, key->name, (size_t)length) != 0 || section[length] != '\0') {
+            snprintf(section, sizeof section, "%.*s", length, key->name);
+            printf("%s[%s]\n", i ? "\n" : "", section);
+        }
+        config_value(key, &c, value, sizeof value);
+        printf("# %s", key->help);
+        print_range(key);
+        printf("\n%s = %s\n", key->name + length + 1, value);
+    }
+}
+
+int command_config(int argc, char **argv)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option = getopt_long(argc, argv, "h", options, NULL);
+    if (option == 'h') {
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    }
+    if (option != -1 || optind < argc)
+        return command_usage("config", "it takes no arguments");
+    print_all();
+    return COMMAND_DONE;
+}

@@ -1,0 +1,95 @@
+/* decant eval: options of the evaluation. */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "cli/evaluation.h"
+#include "cli/evaluation_report.h"
+
+static const char help[] =
+    "example: decant eval --checkpoint runs/fashion-mnist\n\n"
+    "usage: decant eval --checkpoint DIR [--references] [--json] [--data DIR] [--bank N] [--queries N]\n\n"
+    "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
+    "  --references       also raw pixels and an encoder with random weights\n"
+    "  --json             one JSON object on stdout instead of the table\n"
+    "  --data DIR         images; without it those of the run's configuration\n"
+    "  --bank N           training images for k-NN and the linear probe (the run's eval.bank)\n"
+    "  --queries N        test images (the run's eval.queries)\n";
+
+struct eval_line {
+    const char *checkpoint;
+    bool json;
+    struct evaluation_options options;
+};
+
+static const struct option options[] = {
+    {"checkpoint", required_argument, NULL, 'c'},
+    {"references", no_argument, NULL, 'r'},
+    {"json", no_argument, NULL, 'j'},
+    {"data", required_argument, NULL, 'd'},
+    {"bank", required_argument, NULL, 'b'},
+    {"queries", required_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static int take_count(const char *option, int64_t *out)
+{
+    long long value;
+    if (command_number(optarg, 1, UINT32_MAX, &value) != 0)
+        return command_usage("eval", "%s %s: expected a number of images", option, optarg);
+    *out = value;
+    return -1;
+}
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(int option, struct eval_line *line)
+{
+    switch (option) {
+    case 'c':
+        line->checkpoint = optarg;
+        return -1;
+    case 'r':
+        line->options.references = true;
+        return -1;
+    case 'j':
+        line->json = true;
+        return -1;
+    case 'd':
+        line->options.data = optarg;
+        return -1;
+    case 'b':
+        return take_count("--bank", &line->options.bank);
+    case 'q':
+        return take_count("--queries", &line->options.queries);
+    case 'h':
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    default:
+        return command_usage("eval", "that option is unknown or lacks its value");
+    }
+}
+
+int command_eval(int argc, char **argv)
+{
+    struct eval_line line = {.options.progress = isatty(STDERR_FILENO) ? stderr : NULL};
+    struct evaluation result;
+    struct error e = {0};
+    int option, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
+        code = take_option(option, &line);
+    if (code >= 0)
+        return code;
+    if (optind < argc)
+        return command_usage("eval", "unexpected argument '%s'", argv[optind]);
+    if (!line.checkpoint)
+        return command_usage("eval", "--checkpoint DIR is needed");
+    if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)
+        return command_failed("eval", &e);
+    if (!line.json)
+        evaluation_print(&result, stdout);
+    else if (evaluation_print_json(&result, stdout) != 0)
+        return COMMAND_FAILED;
+    return COMMAND_DONE;
+}

@@ -1,0 +1,150 @@
+/* decant prototypes: a table of them. */
+#include <getopt.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/command.h"
+#include "cli/json_print.h"
+#include "cli/prototype_table.h"
+#include "cli/source_options.h"
+
+enum { LIMIT_DEFAULT = 20 };
+
+static const char help[] =
+    "example: decant prototypes --run fashion-mnist --sort nearest --limit 10\n\n"
+    "usage: decant prototypes [--sort weight|nearest|index] [--limit N] [--json]\n"
+    "                         [--run NAME] [--redis HOST:PORT] [--out DIR | --checkpoint DIR]\n\n"
+    "  --sort ORDER       weight: heaviest first (default); nearest: most similar pairs first; index\n"
+    "  --limit N          rows (20); 0 shows all\n"
+    "  --json             {\"run\", \"prototypes\": [{\"index\", \"weight\", \"mass\", \"usage\", \"nearest\", "
+    "\"cosine\"}]}\n" SOURCE_OPTIONS_HELP;
+
+struct prototypes_line {
+    struct source_options source;
+    enum prototype_order order;
+    long long limit;
+    bool json;
+};
+
+static int take_order(struct prototypes_line *line)
+{
+    static const char *const names[] = {
+        [ORDER_INDEX] = "index", [ORDER_WEIGHT] = "weight", [ORDER_NEAREST] = "nearest"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(optarg, names[i]) == 0) {
+            line->order = (enum prototype_order)i;
+            return -1;
+        }
+    return command_usage("prototypes", "--sort %s: expected weight, nearest or index", optarg);
+}
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(int option, struct prototypes_line *line)
+{
+    switch (option) {
+    case 's':
+        return take_order(line);
+    case 'l':
+        if (command_number(optarg, 0, UINT32_MAX, &line->limit) != 0)
+            return command_usage("prototypes", "--limit %s: expected a number of rows", optarg);
+        return -1;
+    case 'j':
+        line->json = true;
+        return -1;
+    case 'h':
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    default:
+        if (source_option_take(option, optarg, &line->source))
+            return -1;
+        return command_usage("prototypes", "that option is unknown or lacks its value");
+    }
+}
+
+static void print_value(const char *format, double value)
+{
+    if (isnan(value))
+        printf(" %12s", "-");
+    else
+        printf(format, value);
+}
+
+static void print_table(const struct prototype_row *rows, uint32_t count)
+{
+    printf("%7s %12s %12s %12s %8s %12s\n", "index", "weight", "mass", "usage", "nearest", "cosine");
+    for (uint32_t i = 0; i < count; i++) {
+        printf("%7u", rows[i].index);
+        print_value(" %12.6f", rows[i].weight);
+        print_value(" %12.3f", rows[i].mass);
+        print_value(" %12.6f", rows[i].usage);
+        if (rows[i].nearest == UINT32_MAX)
+            printf(" %8s", "-");
+        else
+            printf(" %8u", rows[i].nearest);
+        print_value(" %12.6f", rows[i].cosine);
+        putchar('\n');
+    }
+}
+
+static json_t *value_json(double value)
+{
+    return isnan(value) ? json_null() : json_real(value);
+}
+
+static int print_json(const struct run_source *s, const struct prototype_row *rows, uint32_t count)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        const struct prototype_row *r = &rows[i];
+        json_t *nearest = r->nearest == UINT32_MAX ? json_null() : json_integer(r->nearest);
+        json_array_append_new(list,
+                              json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "index", (int)r->index, "weight",
+                                        value_json(r->weight), "mass", value_json(r->mass), "usage",
+                                        value_json(r->usage), "nearest", nearest, "cosine", value_json(r->cosine)));
+    }
+    return json_print(json_pack("{s:s, s:s, s:o}", "run", s->run, "source", s->where, "prototypes", list), stdout);
+}
+
+static int show(struct run_source *s, const struct prototypes_line *line, struct error *e)
+{
+    struct prototype_row *rows;
+    uint32_t count;
+    int rc = prototype_table_read(s, &rows, &count, e);
+    if (rc != 0)
+        return rc;
+    prototype_table_sort(rows, count, line->order);
+    uint32_t shown = line->limit > 0 && line->limit < count ? (uint32_t)line->limit : count;
+    if (line->json)
+        rc = print_json(s, rows, shown);
+    else
+        print_table(rows, shown);
+    free(rows);
+    return rc == 0 ? 0 : error_set(e, rc, "cannot write the table");
+}
+
+int command_prototypes(int argc, char **argv)
+{
+    static const struct option options[] = {SOURCE_OPTIONS,
+                                            {"sort", required_argument, NULL, 's'},
+                                            {"limit", required_argument, NULL, 'l'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
+    struct prototypes_line line = {.order = ORDER_WEIGHT, .limit = LIMIT_DEFAULT};
+    struct run_source s;
+    struct error e = {0};
+    int option, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
+        code = take_option(option, &line);
+    if (code < 0 && optind < argc)
+        code = command_usage("prototypes", "unexpected argument '%s'", argv[optind]);
+    if (code >= 0)
+        return code;
+    if (run_source_open(&line.source, &s, &e) != 0)
+        return command_failed("prototypes", &e);
+    int rc = show(&s, &line, &e);
+    run_source_close(&s);
+    return rc == 0 ? COMMAND_DONE : command_failed("prototypes", &e);
+}

@@ -1,0 +1,102 @@
+/* decant status: one screen about a run. */
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/command.h"
+#include "cli/json_print.h"
+#include "cli/run_figures.h"
+#include "cli/run_source.h"
+#include "cli/source_options.h"
+
+static const char help[] = "example: decant status --run fashion-mnist\n\n"
+                           "usage: decant status [--run NAME] [--redis HOST:PORT] [--out DIR | --checkpoint DIR] "
+                           "[--json]\n\n" SOURCE_OPTIONS_HELP "  --json             one JSON object on stdout\n";
+
+/* How the screen names figures; those not listed are left to --json and redis-cli. */
+static const struct {
+    const char *name, *label;
+} screen[] = {
+    {"unique_0025", "unique %, eps 0.025"},
+    {"unique_01", "unique %, eps 0.1"},
+    {"unique_025", "unique %, eps 0.25"},
+    {"unique_05", "unique %, eps 0.5"},
+    {"active", "active %"},
+    {"perplexity", "usage perplexity"},
+    {"effective_rank", "effective rank"},
+    {"loglik", "log-likelihood"},
+    {"beta", "annealing exponent"},
+    {"reseeded", "re-seeded so far"},
+    {"workers", "workers"},
+    {"stats_per_s", "statistics/s"},
+    {"mirror_lag_ms", "mirror lag, ms"},
+    {"updated", "updated"},
+};
+
+static const char *or_dash(const char *text)
+{
+    return text ? text : "-";
+}
+
+static void print_screen(const struct run_source *s, const struct run_figures *f)
+{
+    const char *total = run_figures_find(f, "total_steps");
+    printf("run '%s' (%s)\n", s->run, s->where);
+    printf("  %-22s %s", "step", or_dash(run_figures_find(f, "step")));
+    if (total && strcmp(total, "0") != 0)
+        printf(" of %s", total);
+    printf("\n  %-22s K = %s, D = %s\n", "prototypes", or_dash(run_figures_find(f, "K")),
+           or_dash(run_figures_find(f, "D")));
+    for (size_t i = 0; i < sizeof screen / sizeof screen[0]; i++) {
+        const char *value = run_figures_find(f, screen[i].name);
+        if (value)
+            printf("  %-22s %s\n", screen[i].label, value);
+    }
+}
+
+static int print_json(const struct run_source *s, const struct run_figures *f)
+{
+    json_t *o = json_pack("{s:s, s:s}", "run", s->run, "source", s->where);
+    for (size_t i = 0; i < f->count; i++) {
+        char *end;
+        double number = strtod(f->items[i].value, &end);
+        bool numeric = end != f->items[i].value && *end == '\0' && strcmp(f->items[i].name, "config") != 0;
+        json_object_set_new(o, f->items[i].name, numeric ? json_real(number) : json_string(f->items[i].value));
+    }
+    return json_print(o, stdout);
+}
+
+int command_status(int argc, char **argv)
+{
+    static const struct option options[] = {SOURCE_OPTIONS, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    struct source_options source = {0};
+    struct run_source s;
+    struct run_figures figures;
+    struct error e = {0};
+    bool json = false;
+    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return COMMAND_DONE;
+        }
+        if (option == 'j')
+            json = true;
+        else if (!source_option_take(option, optarg, &source))
+            return command_usage("status", "that option is unknown or lacks its value");
+    }
+    if (optind < argc)
+        return command_usage("status", "unexpected argument '%s'", argv[optind]);
+    if (run_source_open(&source, &s, &e) != 0)
+        return command_failed("status", &e);
+    int rc = run_figures_read(&s, &figures, &e);
+    if (rc != 0)
+        command_failed("status", &e);
+    else if (json)
+        rc = print_json(&s, &figures);
+    else
+        print_screen(&s, &figures);
+    run_source_close(&s);
+    return rc == 0 ? COMMAND_DONE : COMMAND_FAILED;
+}

@@ -1,0 +1,89 @@
+/* decant: the command line. Finds the subcommand and hands over. */
+#include <stdio.h>
+#include <string.h>
+#include "cli/command.h"
+#include "cli/suggest.h"
+#include "common/log.h"
+#include "proto/msg.h"
+
+struct subcommand {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+};
+
+static int print_help(int argc, char **argv);
+static int print_version(int argc, char **argv);
+
+static const struct subcommand subcommands[] = {
+    {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train},
+    {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
+    {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
+    {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
+    {"config", "print the configuration with every key explained", command_config},
+    {"version", "print the version", print_version},
+    {"help", "this text", print_help},
+};
+enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
+
+static void write_help(FILE *f)
+{
+    fputs("example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
+          "usage: decant COMMAND [OPTION]...\n\n",
+          f);
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        fprintf(f, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
+    fputs(
+        "\n`decant COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration,\n"
+        "130 stopped by Ctrl-C.\n",
+        f);
+}
+
+static int print_help(int argc, char **argv)
+{
+    for (int i = 0; argc > 1 && i < SUBCOMMANDS; i++)
+        if (strcmp(argv[1], subcommands[i].name) == 0 && subcommands[i].run != print_help) {
+            char *help[] = {argv[1], "--help", NULL};
+            return subcommands[i].run(2, help);
+        }
+    write_help(stdout);
+    return COMMAND_DONE;
+}
+
+static int print_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("decant, protocol %d\n", PROTO_VERSION);
+    return COMMAND_DONE;
+}
+
+static int unknown(const char *name)
+{
+    const char *names[SUBCOMMANDS];
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        names[i] = subcommands[i].name;
+    const char *near = suggest(name, names, SUBCOMMANDS);
+    fprintf(stderr, "decant: there is no command '%s'", name);
+    if (near)
+        fprintf(stderr, "; did you mean '%s'?", near);
+    fputs("\nTry: decant help\n", stderr);
+    return COMMAND_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("decant", LOG_WARN);
+    if (argc < 2) {
+        write_help(stderr);
+        return COMMAND_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0)
+        name = "version";
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        if (strcmp(name, subcommands[i].name) == 0)
+            return subcommands[i].run(argc - 1, argv + 1);
+    return unknown(name);
+}

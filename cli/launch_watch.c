@@ -1,0 +1,96 @@
+/* Subscriptions and drawing. What cannot be decoded is ignored: an observer never stops a run. */
+#include "cli/launch_watch.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum {
+    METRICS_BYTES_MAX = 65536,
+    LINE_EVERY_MS = 10000, /* where lines pile up */
+    DRAW_EVERY_MS = 200,   /* where one line is drawn over itself */
+    COLUMNS_DEFAULT = 100,
+};
+
+static void on_metrics(void *arg, struct buf **frames, size_t n)
+{
+    struct launch_watch *w = arg;
+    struct msg m;
+    enum reason why;
+    struct error e;
+    if (n < 2)
+        return;
+    if (msg_decode(frames + 1, n - 1, &m, &why, &e) == 0) /* frame 0 is the topic */
+        progress_on_metrics(&w->progress, &m, uv_now(w->loop));
+    msg_fini(&m);
+}
+
+static int subscribe(struct launch_watch *w, const char *endpoint, struct net_socket **socket, struct error *e)
+{
+    struct net_options o = {.role = NET_SUB, .endpoint = endpoint, .message_bytes_max = METRICS_BYTES_MAX};
+    int rc = net_open(w->net, w->loop, &o, on_metrics, w, socket, e);
+    return rc == 0 ? net_subscribe(*socket, "metrics", e) : rc;
+}
+
+int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_config *config, bool joint, FILE *log,
+                      struct error *e)
+{
+    memset(w, 0, sizeof *w);
+    progress_init(&w->progress, config);
+    w->loop = loop;
+    w->log = log;
+    w->terminal = isatty(fileno(log)) == 1;
+    w->shown_ms = uv_now(loop);
+    int rc = net_new(&w->net, e);
+    if (rc == 0)
+        rc = subscribe(w, config->net.parameter_publish, &w->parameter, e);
+    if (rc == 0 && !joint)
+        rc = subscribe(w, config->net.prototype_publish, &w->prototype, e);
+    return rc;
+}
+
+/* Cut to the terminal's width: a line that wraps cannot be drawn over. */
+static void draw(struct launch_watch *w, const char *line)
+{
+    struct winsize size = {0};
+    int columns = ioctl(fileno(w->log), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : COLUMNS_DEFAULT;
+    fprintf(w->log, "\r\033[K%.*s", columns, line);
+    fflush(w->log);
+    w->drawn = true;
+}
+
+void launch_watch_tick(struct launch_watch *w)
+{
+    char line[PROGRESS_LINE_MAX];
+    uint64_t now = uv_now(w->loop), every = w->terminal ? DRAW_EVERY_MS : LINE_EVERY_MS;
+    if (now - w->shown_ms < every || w->progress.step == w->shown_step || !progress_line(&w->progress, line))
+        return;
+    w->shown_ms = now;
+    w->shown_step = w->progress.step;
+    if (w->terminal)
+        draw(w, line);
+    else
+        fprintf(w->log, "%s\n", line);
+}
+
+void launch_watch_clear(struct launch_watch *w)
+{
+    if (!w->drawn)
+        return;
+    fputc('\n', w->log); /* keeps the last state readable */
+    w->drawn = false;
+}
+
+void launch_watch_close(struct launch_watch *w)
+{
+    launch_watch_clear(w);
+    if (w->parameter)
+        net_close(&w->parameter);
+    if (w->prototype)
+        net_close(&w->prototype);
+}
+
+void launch_watch_fini(struct launch_watch *w)
+{
+    net_free(&w->net);
+}

@@ -1,0 +1,410 @@
+/* One libuv loop. Exits of children and signals only change the phase or note a failure; what follows from them happens
+ * in launcher_advance, in a defined order. */
+#include "cli/launcher.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+#include "cli/checkpoint.h"
+#include "cli/child.h"
+#include "cli/launch_arguments.h"
+#include "cli/launch_watch.h"
+#include "cli/pid_file.h"
+
+enum {
+    TICK_MS = 100,
+    STOP_GRACE_MS = 5000,     /* workers that hear STOP leave by themselves within this */
+    STOP_DEADLINE_MS = 30000, /* after SIGTERM; then SIGKILL */
+    RESTARTS_MAX = 3, /* of one worker within RESTART_WINDOW_MS; a fault that repeats is not cured by restarts */
+    RESTART_WINDOW_MS = 60000,
+    WORKERLESS_MAX_MS = 60000, /* how long the parameter server may need to finish when every worker has left */
+};
+
+enum { SIGNALS = 3 };
+static const int stop_signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+
+enum phase { RUNNING, STOP_PARAMETER, STOP_WORKERS, STOP_PROTOTYPE, STOP_REDIS, ENDED };
+
+struct worker_child {
+    struct child child;
+    uint64_t deaths_ms[RESTARTS_MAX]; /* the newest, in a ring */
+    unsigned deaths;
+    bool restart; /* at the next tick */
+};
+
+struct launcher {
+    const struct launch_plan *plan;
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNALS];
+    uv_timer_t tick;
+    struct launch_watch watch;
+    char **environment;
+    struct launch_arguments *arguments; /* scratch for one spawn */
+    struct child parameter, prototype, redis;
+    struct worker_child *workers;
+    enum phase phase;
+    bool signalled;                    /* SIGTERM of this phase is out */
+    uint64_t signal_at_ms, kill_at_ms; /* of this phase, loop time */
+    uint64_t worker_seen_ms;           /* when a worker was last alive */
+    bool interrupted, failed;
+    struct error failure; /* the first one */
+    FILE *log;
+};
+
+static void say(struct launcher *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct launcher *l, const char *format, ...)
+{
+    va_list args;
+    launch_watch_clear(&l->watch);
+    va_start(args, format);
+    vfprintf(l->log, format, args);
+    va_end(args);
+    fputc('\n', l->log);
+    fflush(l->log);
+}
+
+/* ---- phases ---- */
+
+/* The children that the phase stops: the i-th, or NULL past the last. */
+static struct child *phase_child(struct launcher *l, enum phase phase, unsigned i)
+{
+    if (phase == STOP_WORKERS)
+        return i < l->plan->workers ? &l->workers[i].child : NULL;
+    struct child *const only[] = {
+        [STOP_PARAMETER] = &l->parameter, [STOP_PROTOTYPE] = &l->prototype, [STOP_REDIS] = &l->redis};
+    return i == 0 ? only[phase] : NULL;
+}
+
+static bool phase_alive(struct launcher *l)
+{
+    struct child *c;
+    for (unsigned i = 0; (c = phase_child(l, l->phase, i)) != NULL; i++)
+        if (c->running)
+            return true;
+    return false;
+}
+
+static void phase_signal(struct launcher *l, int signal_number)
+{
+    struct child *c;
+    for (unsigned i = 0; (c = phase_child(l, l->phase, i)) != NULL; i++)
+        child_signal(c, signal_number);
+}
+
+static void phase_enter(struct launcher *l, enum phase phase)
+{
+    uint64_t now = uv_now(&l->loop);
+    bool grace = phase == STOP_WORKERS && !l->failed;
+    l->phase = phase;
+    l->signalled = false;
+    l->signal_at_ms = now + (grace ? STOP_GRACE_MS : 0);
+    l->kill_at_ms = l->signal_at_ms + STOP_DEADLINE_MS;
+}
+
+static void begin_stop(struct launcher *l)
+{
+    if (l->phase == RUNNING)
+        phase_enter(l, STOP_PARAMETER);
+}
+
+static void fail(struct launcher *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail(struct launcher *l, const char *format, ...)
+{
+    char text[sizeof l->failure.text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!l->failed)
+        error_set(&l->failure, ERR_CLOSED, "%s", text);
+    l->failed = true;
+    begin_stop(l);
+}
+
+/* SIGTERM when it is due, SIGKILL when that did not help. */
+static void phase_press(struct launcher *l)
+{
+    uint64_t now = uv_now(&l->loop);
+    if (!l->signalled && now >= l->signal_at_ms) {
+        phase_signal(l, SIGTERM);
+        l->signalled = true;
+    }
+    if (now < l->kill_at_ms)
+        return;
+    struct child *c;
+    for (unsigned i = 0; (c = phase_child(l, l->phase, i)) != NULL; i++)
+        if (c->running)
+            fail(l, "%s did not stop within %d s and was killed; see %s", c->name, STOP_DEADLINE_MS / 1000,
+                 c->log_path);
+    phase_signal(l, SIGKILL);
+    l->kill_at_ms = now + STOP_DEADLINE_MS;
+}
+
+/* ---- children's exits ---- */
+
+static void on_server_exit(struct child *c, void *arg)
+{
+    struct launcher *l = arg;
+    char how[64];
+    bool expected =
+        (c == &l->parameter && l->phase <= STOP_PARAMETER) || (c == &l->prototype && l->phase == STOP_PROTOTYPE);
+    child_describe_exit(c, how, sizeof how);
+    child_show_warnings(c, l->log);
+    if (expected && c->exit_status == 0 && c->term_signal == 0)
+        begin_stop(l); /* the parameter server has finished the run */
+    else
+        fail(l,
+             "decant-%s ended (%s): see %s; what it had checkpointed is safe, and the same command with --resume goes "
+             "on "
+             "from there",
+             c->name, how, c->log_path);
+}
+
+static void on_redis_exit(struct child *c, void *arg)
+{
+    struct launcher *l = arg;
+    char how[64];
+    child_describe_exit(c, how, sizeof how);
+    if (l->phase < STOP_REDIS)
+        say(l, "the private Redis ended (%s): see %s; training goes on without it", how, c->log_path);
+}
+
+static void on_worker_exit(struct child *c, void *arg)
+{
+    struct launcher *l = arg;
+    struct worker_child *w = (struct worker_child *)c; /* child is its first member */
+    char how[64];
+    if (l->phase != RUNNING || (c->exit_status == 0 && c->term_signal == 0))
+        return;
+    uint64_t now = uv_now(&l->loop), oldest = w->deaths_ms[w->deaths % RESTARTS_MAX];
+    child_describe_exit(c, how, sizeof how);
+    w->restart = w->deaths < RESTARTS_MAX || now - oldest > RESTART_WINDOW_MS;
+    w->deaths_ms[w->deaths++ % RESTARTS_MAX] = now;
+    say(l, "%s ended (%s): see %s; %s", c->name, how, c->log_path,
+        w->restart ? "starting it again, nothing is lost" : "it keeps ending, so it is left alone");
+}
+
+/* ---- starting ---- */
+
+static int spawn(struct launcher *l, struct child *c, const char *name, child_on_exit *on_exit)
+{
+    struct error e = {0};
+    struct child_options o = {.name = name,
+                              .log_directory = l->plan->logs,
+                              .argv = l->arguments->argv,
+                              .environ = l->environment,
+                              .on_exit = on_exit,
+                              .arg = l};
+    int rc = child_spawn(c, &l->loop, &o, &e);
+    if (rc != 0)
+        fail(l, "%s", e.text);
+    return rc;
+}
+
+static int spawn_worker(struct launcher *l, unsigned i)
+{
+    char name[CHILD_NAME_MAX];
+    snprintf(name, sizeof name, "worker-%u", i + 1);
+    l->workers[i].restart = false;
+    launch_arguments_decant(l->arguments, l->plan, "worker", false);
+    return spawn(l, &l->workers[i].child, name, on_worker_exit);
+}
+
+static void note_pids(struct launcher *l)
+{
+    struct pid_entry entries[PLAN_WORKERS_MAX + 4];
+    size_t n = 0;
+    entries[n++] = (struct pid_entry){"launcher", uv_os_getpid()};
+    for (enum phase phase = STOP_PARAMETER; phase < ENDED; phase++) {
+        struct child *c;
+        for (unsigned i = 0; (c = phase_child(l, phase, i)) != NULL; i++)
+            if (c->running)
+                entries[n++] = (struct pid_entry){c->name, c->process.pid};
+    }
+    struct error e = {0};
+    if (pid_file_write(l->plan->config.run.out, entries, n, &e) != 0)
+        say(l, "warning: %s", e.text);
+}
+
+/* --resume is passed on only where there is something to resume. */
+static bool has_checkpoint(const struct launch_plan *p)
+{
+    char directory[CHECKPOINT_PATH_MAX];
+    return p->resume && checkpoint_find(p->config.run.out, directory, NULL) == 0;
+}
+
+static void start_all(struct launcher *l)
+{
+    const struct launch_plan *p = l->plan;
+    bool resume = has_checkpoint(p);
+    int rc = 0;
+    if (p->redis_private) {
+        launch_arguments_redis(l->arguments, p);
+        rc = spawn(l, &l->redis, "redis", on_redis_exit);
+    }
+    if (rc == 0 && !p->joint) {
+        launch_arguments_decant(l->arguments, p, "prototype", resume);
+        rc = spawn(l, &l->prototype, "prototype", on_server_exit);
+    }
+    if (rc == 0) {
+        launch_arguments_decant(l->arguments, p, "parameter", resume);
+        rc = spawn(l, &l->parameter, "parameter", on_server_exit);
+    }
+    for (unsigned i = 0; rc == 0 && i < p->workers; i++)
+        rc = spawn_worker(l, i);
+    note_pids(l);
+    if (rc == 0 && resume)
+        say(l, "resuming from the newest checkpoint in %s", p->config.run.out);
+}
+
+/* ---- the tick ---- */
+
+static void mind_workers(struct launcher *l)
+{
+    bool alive = false, started = false;
+    for (unsigned i = 0; i < l->plan->workers; i++) {
+        struct worker_child *w = &l->workers[i];
+        if (w->restart && !w->child.closing)
+            started = spawn_worker(l, i) == 0 || started;
+        alive = alive || w->child.running || w->restart;
+    }
+    if (started)
+        note_pids(l);
+    if (alive)
+        l->worker_seen_ms = uv_now(&l->loop);
+    else if (uv_now(&l->loop) - l->worker_seen_ms > WORKERLESS_MAX_MS)
+        fail(l, "no worker is left: see %s/worker-*.log; the same command with --resume goes on", l->plan->logs);
+}
+
+/* A run whose workers all failed for good has no reason to wait for WORKERLESS_MAX_MS. */
+static void check_workers_failed(struct launcher *l)
+{
+    for (unsigned i = 0; i < l->plan->workers; i++) {
+        const struct worker_child *w = &l->workers[i];
+        bool gave_up = !w->child.running && !w->restart && (w->child.exit_status != 0 || w->child.term_signal != 0);
+        if (!gave_up)
+            return;
+    }
+    fail(l, "every worker has failed: see %s/worker-*.log; the same command with --resume goes on", l->plan->logs);
+}
+
+static void show_warnings(struct launcher *l)
+{
+    for (enum phase phase = STOP_PARAMETER; phase < ENDED; phase++) {
+        struct child *c;
+        for (unsigned i = 0; (c = phase_child(l, phase, i)) != NULL; i++)
+            child_show_warnings(c, l->log);
+    }
+}
+
+static void end(struct launcher *l)
+{
+    uv_close((uv_handle_t *)&l->tick, NULL);
+    for (int i = 0; i < SIGNALS; i++)
+        uv_close((uv_handle_t *)&l->signals[i], NULL);
+    launch_watch_close(&l->watch);
+}
+
+static void launcher_advance(uv_timer_t *timer)
+{
+    struct launcher *l = timer->data;
+    show_warnings(l);
+    launch_watch_tick(&l->watch);
+    if (l->phase == RUNNING) {
+        mind_workers(l);
+        check_workers_failed(l);
+    }
+    if (l->phase != RUNNING)
+        phase_press(l);
+    while (l->phase != RUNNING && l->phase != ENDED && !phase_alive(l))
+        phase_enter(l, l->phase + 1);
+    if (l->phase == ENDED)
+        end(l);
+}
+
+static void on_signal(uv_signal_t *handle, int signal_number)
+{
+    struct launcher *l = handle->data;
+    (void)signal_number;
+    if (!l->interrupted && l->phase == RUNNING) {
+        l->interrupted = true;
+        say(l, "stopping: the step in progress is finished and checkpointed (once more: do not wait)");
+        begin_stop(l);
+        return;
+    }
+    if (l->phase != RUNNING && l->phase != ENDED) {
+        l->interrupted = true;
+        l->kill_at_ms = uv_now(&l->loop);
+    }
+}
+
+/* ---- life of the launcher ---- */
+
+static int launcher_alloc(struct launcher *l, const struct launch_plan *plan, char **environment)
+{
+    l->plan = plan;
+    l->environment = launch_environment(environment);
+    l->arguments = calloc(1, sizeof *l->arguments);
+    l->workers = calloc(plan->workers, sizeof *l->workers);
+    return l->environment && l->arguments && l->workers ? 0 : ERR_MEMORY;
+}
+
+static void launcher_free(struct launcher *l)
+{
+    free(l->environment);
+    free(l->arguments);
+    free(l->workers);
+    free(l);
+}
+
+static int launcher_open(struct launcher *l, struct error *e)
+{
+    uv_loop_init(&l->loop);
+    for (int i = 0; i < SIGNALS; i++) {
+        uv_signal_init(&l->loop, &l->signals[i]);
+        l->signals[i].data = l;
+        uv_signal_start(&l->signals[i], on_signal, stop_signals[i]);
+    }
+    uv_timer_init(&l->loop, &l->tick);
+    l->tick.data = l;
+    uv_timer_start(&l->tick, launcher_advance, TICK_MS, TICK_MS);
+    l->worker_seen_ms = uv_now(&l->loop);
+    return launch_watch_open(&l->watch, &l->loop, &l->plan->config, l->plan->joint, l->log, e);
+}
+
+static void launcher_close(struct launcher *l)
+{
+    launch_watch_fini(&l->watch);
+    uv_loop_close(&l->loop);
+}
+
+int launcher_run(const struct launch_plan *plan, char **environment, FILE *log, struct launch_result *result,
+                 struct error *e)
+{
+    struct launcher *l = calloc(1, sizeof *l);
+    uint64_t started = uv_hrtime();
+    memset(result, 0, sizeof *result);
+    if (!l || launcher_alloc(l, plan, environment) != 0) {
+        if (l)
+            launcher_free(l);
+        return error_set(e, ERR_MEMORY, "out of memory for the launcher");
+    }
+    l->log = log;
+    int rc = launcher_open(l, e);
+    if (rc == 0)
+        start_all(l);
+    else
+        end(l);
+    uv_run(&l->loop, UV_RUN_DEFAULT);
+    pid_file_remove(plan->config.run.out);
+    result->interrupted = l->interrupted;
+    result->seconds = (double)(uv_hrtime() - started) / 1e9;
+    if (rc == 0 && l->failed)
+        rc = error_set(e, l->failure.code, "%s", l->failure.text);
+    launcher_close(l);
+    launcher_free(l);
+    return rc;
+}

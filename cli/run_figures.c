@@ -1,0 +1,94 @@
+/* Reading of figures; those of a checkpoint are computed from its tensors. */
+#include "cli/run_figures.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+#include "cli/prototype_scores.h"
+#include "cli/prototype_set.h"
+#include "common/cosine.h"
+
+static void add(struct run_figures *f, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void add(struct run_figures *f, const char *name, const char *format, ...)
+{
+    if (f->count == FIGURES_MAX)
+        return; /* a mirror of a later version may have more than a screen holds */
+    struct run_figure *item = &f->items[f->count++];
+    va_list args;
+    va_start(args, format);
+    snprintf(item->name, sizeof item->name, "%s", name);
+    vsnprintf(item->value, sizeof item->value, format, args);
+    va_end(args);
+}
+
+static int read_redis(struct run_source *s, struct run_figures *out, struct error *e)
+{
+    redisReply *reply;
+    int rc = run_source_command(s, REDIS_REPLY_ARRAY, &reply, e, "HGETALL decant:%s", s->run);
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i + 1 < reply->elements; i += 2)
+        if (reply->element[i]->type == REDIS_REPLY_STRING && reply->element[i + 1]->type == REDIS_REPLY_STRING)
+            add(out, reply->element[i]->str, "%s", reply->element[i + 1]->str);
+    freeReplyObject(reply);
+    return 0;
+}
+
+static double usage_perplexity(const double *usage, uint32_t K)
+{
+    double total = 0, entropy = 0;
+    for (uint32_t k = 0; k < K; k++)
+        total += usage[k];
+    for (uint32_t k = 0; k < K; k++)
+        if (usage[k] > 0)
+            entropy -= usage[k] / total * log(usage[k] / total);
+    return exp(entropy);
+}
+
+static int add_prototypes(const struct checkpoint *c, struct run_figures *out, struct error *e)
+{
+    static const char *const names[SCORE_EPS] = {"unique_0025", "unique_01", "unique_025", "unique_05"};
+    struct prototype_set set;
+    uint32_t counts[SCORE_EPS];
+    int rc = prototype_set_load(c, &set, e);
+    if (rc != 0)
+        return rc;
+    rc = cosine_cover(set.unit, set.K, set.D, score_eps, SCORE_EPS, counts);
+    for (int i = 0; rc == 0 && i < SCORE_EPS; i++)
+        add(out, names[i], "%.9g", 100.0 * counts[i] / set.K);
+    if (set.usage)
+        add(out, "perplexity", "%.9g", usage_perplexity(set.usage, set.K));
+    prototype_set_fini(&set);
+    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the prototypes' cover");
+}
+
+static int read_checkpoint(const struct checkpoint *c, struct run_figures *out, struct error *e)
+{
+    const char *total = safetensors_meta(&c->encoder, "total_steps");
+    add(out, "step", "%" PRIu64, c->step);
+    if (total)
+        add(out, "total_steps", "%s", total);
+    add(out, "prototypes", "%s", c->config.loss.prototypes == PROTOTYPES_JOINT ? "joint" : "decoupled");
+    add(out, "K", "%" PRId64, c->config.mixture.components);
+    add(out, "D", "%" PRId64, c->config.mixture.dimensions);
+    const char *const of_mixture[] = {"covariance", "beta", "reseeded"};
+    for (size_t i = 0; c->has_mixture && i < sizeof of_mixture / sizeof of_mixture[0]; i++)
+        if (safetensors_meta(&c->mixture, of_mixture[i]))
+            add(out, of_mixture[i], "%s", safetensors_meta(&c->mixture, of_mixture[i]));
+    return add_prototypes(c, out, e);
+}
+
+int run_figures_read(struct run_source *s, struct run_figures *out, struct error *e)
+{
+    out->count = 0;
+    return s->redis ? read_redis(s, out, e) : read_checkpoint(&s->checkpoint, out, e);
+}
+
+const char *run_figures_find(const struct run_figures *f, const char *name)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (strcmp(f->items[i].name, name) == 0)
+            return f->items[i].value;
+    return NULL;
+}

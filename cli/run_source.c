@@ -1,0 +1,130 @@
+/* Opening of sources; every wait on Redis is bounded. */
+#include "cli/run_source.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/time.h>
+#include "cli/address.h"
+#include "cli/private_redis.h"
+#include "common/files.h"
+
+enum { REDIS_TIMEOUT_S = 3 };
+
+static int connect_redis(const char *address, struct run_source *s, struct error *e)
+{
+    char host[256];
+    int64_t port = 6379;
+    struct timeval timeout = {.tv_sec = REDIS_TIMEOUT_S};
+    int rc = address_parse(address, host, sizeof host, &port, e);
+    if (rc != 0)
+        return rc;
+    s->redis =
+        host[0] == '/' ? redisConnectUnixWithTimeout(host, timeout) : redisConnectWithTimeout(host, (int)port, timeout);
+    if (!s->redis || s->redis->err) {
+        rc = error_set(e, ERR_IO, "Redis at %s: %s", address, s->redis ? s->redis->errstr : "out of memory");
+        run_source_close(s);
+        return rc;
+    }
+    redisSetTimeout(s->redis, timeout);
+    snprintf(s->where, sizeof s->where, "Redis at %s", address);
+    return 0;
+}
+
+static int check_reply(struct run_source *s, redisReply *reply, int type, struct error *e)
+{
+    if (!reply)
+        return error_set(e, ERR_IO, "%s: %s", s->where, s->redis->errstr);
+    if (reply->type == type)
+        return 0;
+    int rc = error_set(e, ERR_FORMAT, "%s: %s", s->where,
+                       reply->type == REDIS_REPLY_ERROR ? reply->str : "an unexpected kind of reply");
+    freeReplyObject(reply);
+    return rc;
+}
+
+int run_source_command(struct run_source *s, int type, redisReply **reply, struct error *e, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    *reply = redisvCommand(s->redis, format, args);
+    va_end(args);
+    return check_reply(s, *reply, type, e);
+}
+
+int run_source_reply(struct run_source *s, int type, redisReply **reply, struct error *e)
+{
+    void *next = NULL;
+    if (redisGetReply(s->redis, &next) != REDIS_OK)
+        next = NULL;
+    *reply = next;
+    return check_reply(s, *reply, type, e);
+}
+
+/* The mirror has something about this run. */
+static int check_known(struct run_source *s, struct error *e)
+{
+    redisReply *reply;
+    int rc = run_source_command(s, REDIS_REPLY_INTEGER, &reply, e, "EXISTS decant:%s", s->run);
+    if (rc != 0)
+        return rc;
+    bool known = reply->integer == 1;
+    freeReplyObject(reply);
+    if (!known)
+        rc = error_set(e, ERR_NOT_FOUND, "%s knows no run '%s'; its runs: redis-cli smembers decant:runs", s->where,
+                       s->run);
+    return rc;
+}
+
+static int open_redis(const char *address, struct run_source *s, struct error *e)
+{
+    int rc = connect_redis(address, s, e);
+    if (rc == 0 && (rc = check_known(s, e)) != 0)
+        run_source_close(s);
+    return rc;
+}
+
+static int open_checkpoint(const char *directory, struct run_source *s, struct error *e)
+{
+    int rc = checkpoint_open(directory, &s->checkpoint, e);
+    if (rc != 0)
+        return rc;
+    snprintf(s->run, sizeof s->run, "%s", s->checkpoint.config.run.name);
+    snprintf(s->where, sizeof s->where, "%s", s->checkpoint.directory);
+    return 0;
+}
+
+/* A run in progress knows its own name; --run may differ from it when --out names the directory. */
+static void name_of_directory(const char *directory, struct run_source *s)
+{
+    char path[CHECKPOINT_PATH_MAX];
+    struct run_config c;
+    if (path_format(path, sizeof path, "%s/config.ini", directory) == 0 &&
+        run_config_load(&c, path, NULL, NULL, 0, NULL) == 0)
+        snprintf(s->run, sizeof s->run, "%s", c.run.name);
+}
+
+int run_source_open(const struct source_options *o, struct run_source *out, struct error *e)
+{
+    const char *run = o->run ? o->run : "default";
+    char derived[CHECKPOINT_PATH_MAX], address[128];
+    memset(out, 0, sizeof *out);
+    if (strlen(run) >= sizeof out->run || path_format(derived, sizeof derived, "runs/%s", run) != 0)
+        return error_set(e, ERR_CONFIG, "--run %.80s: too long", run);
+    snprintf(out->run, sizeof out->run, "%s", run);
+    const char *directory = o->directory ? o->directory : derived;
+    if (!o->run && (o->directory || !o->redis))
+        name_of_directory(directory, out);
+    if (o->redis)
+        return open_redis(o->redis, out, e);
+    if (private_redis_address(directory, address, sizeof address) == 0 && open_redis(address, out, NULL) == 0)
+        return 0;
+    return open_checkpoint(directory, out, e);
+}
+
+void run_source_close(struct run_source *s)
+{
+    if (s->redis)
+        redisFree(s->redis);
+    s->redis = NULL;
+    checkpoint_close(&s->checkpoint);
+}

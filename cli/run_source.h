@@ -1,0 +1,35 @@
+/* Where `decant status` and `decant prototypes` read a run's state from: the Redis mirror while it is live, else the
+ * newest checkpoint. In this order:
+ *   1. --redis HOST:PORT         that Redis
+ *   2. OUT/redis/address         the private Redis of a run that is going on in OUT
+ *   3. OUT/checkpoints/latest    the checkpoint
+ * where OUT is --out or --checkpoint, or runs/NAME of --run NAME. */
+#ifndef DECANT_CLI_RUN_SOURCE_H
+#define DECANT_CLI_RUN_SOURCE_H
+
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include "cli/checkpoint.h"
+
+struct source_options {
+    const char *run, *redis, *directory; /* NULL: not given */
+};
+
+struct run_source {
+    redisContext *redis; /* NULL: the checkpoint below is open */
+    struct checkpoint checkpoint;
+    char run[64];                    /* name of the run */
+    char where[CHECKPOINT_PATH_MAX]; /* address or directory, for people */
+};
+
+int run_source_open(const struct source_options *o, struct run_source *out, struct error *e);
+void run_source_close(struct run_source *s);
+
+/* One command's reply, checked: ERR_IO when the connection failed, ERR_FORMAT when it is an error or not of that type.
+ * Free it with freeReplyObject. */
+int run_source_command(struct run_source *s, int type, redisReply **reply, struct error *e, const char *format, ...);
+
+/* The next reply of commands appended to s->redis, checked alike. */
+int run_source_reply(struct run_source *s, int type, redisReply **reply, struct error *e);
+
+#endif
