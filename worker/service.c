@@ -1,0 +1,312 @@
+/* Everything happens in turns: a message, a tick or a finished part goes into the session; then new jobs are handed to
+ * the threads, messages leave, events are logged. */
+#include "worker/service.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <uv.h>
+#include "common/log.h"
+#include "common/net.h"
+#include "worker/compute.h"
+#include "worker/session.h"
+#include "worker/slot.h"
+
+enum {
+    TIMER_MS = 50,     /* a quarter of the session's shortest wait */
+    PUBLISH_HWM = 4,   /* versions replace each other; a lost one is asked for */
+    HOST_TEXT_MAX = 64 /* "host:pid" */
+};
+#define WORKER_MESSAGE_BYTES_MAX (INT64_C(1) << 31) /* a full mixture of K = 2^20, D = 256 */
+
+struct service;
+
+struct server_link { /* the two sockets of one server */
+    struct service *service;
+    enum out_kind kind;
+    struct net_socket *requests, *publications;
+};
+
+struct service {
+    const struct run_config *config;
+    struct dataset train;
+    struct slot_shared *shared;
+    char host[HOST_TEXT_MAX];
+    struct session *session;
+    struct compute *compute;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    uv_signal_t terminate, interrupt;
+    struct net *net;
+    struct server_link parameter, prototype;
+    unsigned signals;
+    bool closing;
+    struct error error; /* why the worker gives up */
+};
+
+static uint64_t now_us(void)
+{
+    return uv_hrtime() / 1000;
+}
+
+/* ---- out ---- */
+
+static void send_item(struct service *s, const struct outbox_item *item)
+{
+    struct net_socket *socket = item->kind == OUT_PROTOTYPE ? s->prototype.requests : s->parameter.requests;
+    struct buf *frames[NET_FRAMES_MAX];
+    size_t n = 0;
+    int rc = msg_encode(&item->msg, frames, &n);
+    if (rc == 0)
+        rc = net_send(socket, frames, n);
+    if (rc != 0) /* whatever matters is sent again */
+        log_debug("event=undelivered type=%s error=%s", msg_type_name(item->msg.type), error_name(rc));
+    for (size_t i = 0; i < n; i++)
+        buf_unref(&frames[i]);
+}
+
+static void close_all(struct service *s)
+{
+    s->closing = true;
+    compute_close(&s->compute);
+    struct net_socket **sockets[] = {&s->parameter.requests, &s->parameter.publications, &s->prototype.requests,
+                                     &s->prototype.publications};
+    for (size_t i = 0; i < sizeof sockets / sizeof sockets[0]; i++)
+        if (*sockets[i])
+            net_close(sockets[i]);
+    uv_close((uv_handle_t *)&s->timer, NULL);
+    uv_close((uv_handle_t *)&s->terminate, NULL);
+    uv_close((uv_handle_t *)&s->interrupt, NULL);
+}
+
+/* Logs; the text of the last error is what the process gives as its cause. */
+static void log_events(struct service *s)
+{
+    struct session_event event;
+    while (session_next_event(s->session, &event)) {
+        log_line(event.level, "%s", event.text);
+        if (event.level == LOG_ERROR)
+            error_set(&s->error, ERR_STATE, "%s", event.text);
+    }
+}
+
+/* Ends every turn. rc: what the session said. */
+static void finish_turn(struct service *s, int rc)
+{
+    struct outbox *out = session_outbox(s->session);
+    struct slot_job *job;
+    while (!s->closing && (job = session_next_job(s->session)) != NULL)
+        compute_submit(s->compute, job);
+    for (size_t i = 0; i < out->count && !s->closing; i++)
+        send_item(s, &out->items[i]);
+    outbox_clear(out);
+    log_events(s);
+    if (s->closing || (rc == 0 && session_status(s->session) == SESSION_RUNNING))
+        return;
+    if (rc != 0)
+        error_set(&s->error, rc, "the session failed: %s", error_name(rc));
+    close_all(s);
+}
+
+/* ---- in ---- */
+
+static void take_message(const struct server_link *from, struct buf *const *frames, size_t n)
+{
+    struct service *s = from->service;
+    struct msg m;
+    struct error detail = {0};
+    enum reason why = 0;
+    int rc = 0;
+    if (s->closing)
+        return;
+    if (msg_decode(frames, n, &m, &why, &detail) == 0)
+        rc = session_on_message(s->session, from->kind, &m, now_us());
+    else
+        log_warn("event=undecodable reason=%s cause=\"%s\"", reason_name(why), detail.text);
+    msg_fini(&m);
+    finish_turn(s, rc);
+}
+
+static void on_reply(void *arg, struct buf **frames, size_t n)
+{
+    take_message(arg, frames, n);
+}
+
+static void on_publication(void *arg, struct buf **frames, size_t n)
+{
+    if (n >= 2) /* the topic comes first */
+        take_message(arg, frames + 1, n - 1);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct service *s = timer->data;
+    finish_turn(s, session_on_timer(s->session, now_us()));
+}
+
+static void on_part(void *arg, struct slot_job *job, unsigned part)
+{
+    struct service *s = arg;
+    finish_turn(s, part == SLOT_PART_A ? session_on_part_a(s->session, job, now_us())
+                                       : session_on_part_b(s->session, job, now_us()));
+}
+
+/* The first signal finishes what is in hand; the second does not. */
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct service *s = handle->data;
+    log_info("event=signal number=%d count=%u", number, ++s->signals);
+    if (s->signals == 1)
+        finish_turn(s, session_stop(s->session, now_us()));
+    else if (!s->closing)
+        close_all(s);
+}
+
+/* ---- start ---- */
+
+static int load(struct service *s, struct error *e)
+{
+    const struct run_config *c = s->config;
+    int rc = dataset_load(c->data.path, DATASET_TRAIN, (uint32_t)c->data.limit, &s->train, e);
+    if (rc == 0)
+        rc = slot_shared_new(c, &s->train, &s->shared, e);
+    if (rc == 0)
+        log_info("event=loaded images=%u parameters=%zu total_steps=%" PRIu64, s->train.count,
+                 slot_manifest(s->shared)->parameter_floats, slot_total_steps(s->shared));
+    return rc;
+}
+
+static void initial(void *context, float *params, float *buffers)
+{
+    slot_initial(context, params, buffers);
+}
+
+static void host_text(char out[HOST_TEXT_MAX])
+{
+    char host[40] = "unknown";
+    gethostname(host, sizeof host - 1);
+    snprintf(out, HOST_TEXT_MAX, "%s:%ld", host, (long)getpid());
+}
+
+static int open_session(struct service *s, struct error *e)
+{
+    const struct run_config *c = s->config;
+    uint64_t id = 0;
+    host_text(s->host);
+    while (id == 0)
+        if (getrandom(&id, sizeof id, 0) != sizeof id)
+            return error_set(e, ERR_IO, "no random bytes for the worker's id");
+    struct session_options o = {
+        .run = c->run.name,
+        .host = s->host,
+        .worker = id,
+        .config = run_config_hash(c),
+        .total_steps = slot_total_steps(s->shared),
+        .slots = (uint32_t)c->run.slots,
+        .slot_size = (uint32_t)c->run.slot_size,
+        .threads = (uint32_t)c->worker.threads,
+        .joint = c->loss.prototypes == PROTOTYPES_JOINT,
+        .prototype_lag = (uint32_t)c->mixture.prototype_lag,
+        .K = (uint32_t)c->mixture.components,
+        .D = (uint32_t)c->mixture.dimensions,
+        .covariance = (enum covariance)c->mixture.covariance,
+        .manifest = slot_manifest(s->shared),
+        .initial = initial,
+        .context = s->shared,
+    };
+    log_info("event=start worker=%016" PRIx64 " host=%s threads=%u joint=%d", id, s->host, o.threads, o.joint);
+    return session_new(&o, &s->session) == 0 ? 0 : error_set(e, ERR_MEMORY, "no memory for the session");
+}
+
+static int open_compute(struct service *s, struct error *e)
+{
+    struct compute_options o = {
+        .shared = s->shared,
+        .threads = (uint32_t)s->config->worker.threads,
+        .jobs_max = session_jobs_max(s->session),
+        .on_part = on_part,
+        .arg = s,
+    };
+    return compute_new(&s->loop, &o, &s->compute, e);
+}
+
+/* Subscribes first: what is published from now on is not missed, what was before is asked for. */
+static int open_server(struct service *s, struct server_link *l, enum out_kind kind, const char *requests,
+                       const char *publications, struct error *e)
+{
+    struct net_options sub = {
+        .role = NET_SUB, .endpoint = publications, .message_bytes_max = WORKER_MESSAGE_BYTES_MAX, .hwm = PUBLISH_HWM};
+    struct net_options dealer = {
+        .role = NET_DEALER, .endpoint = requests, .message_bytes_max = WORKER_MESSAGE_BYTES_MAX};
+    l->service = s;
+    l->kind = kind;
+    int rc = net_open(s->net, &s->loop, &sub, on_publication, l, &l->publications, e);
+    if (rc == 0)
+        rc = net_subscribe(l->publications, kind == OUT_PARAMETER ? "weights" : "mixture", e);
+    if (rc == 0 && kind == OUT_PARAMETER)
+        rc = net_subscribe(l->publications, "stop", e);
+    return rc == 0 ? net_open(s->net, &s->loop, &dealer, on_reply, l, &l->requests, e) : rc;
+}
+
+static int open_servers(struct service *s, struct error *e)
+{
+    const struct run_config *c = s->config;
+    int rc = net_new(&s->net, e);
+    if (rc == 0)
+        rc = open_server(s, &s->parameter, OUT_PARAMETER, c->net.parameter, c->net.parameter_publish, e);
+    if (rc == 0 && c->loss.prototypes == PROTOTYPES_DECOUPLED)
+        rc = open_server(s, &s->prototype, OUT_PROTOTYPE, c->net.prototype, c->net.prototype_publish, e);
+    return rc;
+}
+
+/* Handles on a fresh loop: their initialisation cannot fail, but for signals, which take a pipe. */
+static int start_handles(struct service *s, struct error *e)
+{
+    uv_timer_init(&s->loop, &s->timer);
+    int rc = uv_signal_init(&s->loop, &s->terminate);
+    if (rc == 0)
+        rc = uv_signal_init(&s->loop, &s->interrupt);
+    ASSERT(rc == 0);
+    s->timer.data = s->terminate.data = s->interrupt.data = s;
+    rc = uv_timer_start(&s->timer, on_timer, 0, TIMER_MS);
+    if (rc == 0)
+        rc = uv_signal_start(&s->terminate, on_signal, SIGTERM);
+    if (rc == 0)
+        rc = uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    return rc == 0 ? 0 : error_set(e, ERR_IO, "signals: %s", uv_strerror(rc));
+}
+
+static int open_all(struct service *s, struct error *e)
+{
+    int rc = start_handles(s, e);
+    if (rc == 0)
+        rc = load(s, e);
+    if (rc == 0)
+        rc = open_session(s, e);
+    if (rc == 0)
+        rc = open_compute(s, e);
+    return rc == 0 ? open_servers(s, e) : rc;
+}
+
+int worker_service_run(const struct run_config *config, struct error *e)
+{
+    struct service s = {.config = config};
+    int rc = uv_loop_init(&s.loop);
+    if (rc != 0)
+        return error_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));
+    rc = open_all(&s, e);
+    if (rc != 0)
+        close_all(&s);
+    uv_run(&s.loop, UV_RUN_DEFAULT);
+    if (s.session)
+        log_info("event=end slots_done=%" PRIu64, session_slots_done(s.session));
+    session_free(&s.session);
+    net_free(&s.net);
+    slot_shared_free(&s.shared);
+    dataset_fini(&s.train);
+    uv_loop_close(&s.loop);
+    return rc == 0 && s.error.code != 0 ? error_set(e, s.error.code, "%s", s.error.text) : rc;
+}

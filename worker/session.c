@@ -1,0 +1,359 @@
+/* Messages in, state, timers. Slots are in session_slots.c, servers in session_links.c. */
+#include "worker/session_internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int session_new(const struct session_options *o, struct session **out)
+{
+    ASSERT(o->threads > 0 && o->slots > 0 && o->worker != 0);
+    struct session *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (s == NULL)
+        return ERR_MEMORY;
+    s->options = *o;
+    s->slots_max = 2 * o->slots + o->threads;
+    s->slots = calloc(s->slots_max, sizeof *s->slots);
+    if (s->slots == NULL) {
+        free(s);
+        return ERR_MEMORY;
+    }
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        s->slots[i].job.index = i;
+    link_init(&s->parameter, OUT_PARAMETER, "parameter", true);
+    link_init(&s->prototype, OUT_PROTOTYPE, "prototype", !o->joint);
+    mixture_cache_init(&s->mixtures, o->K, o->D, o->covariance);
+    *out = s;
+    return 0;
+}
+
+void session_free(struct session **session)
+{
+    struct session *s = *session;
+    if (s == NULL)
+        return;
+    slots_free(s);
+    contribution_drop(&s->init);
+    mixture_cache_fini(&s->mixtures);
+    buf_unref(&s->student);
+    buf_unref(&s->teacher);
+    buf_unref(&s->buffers);
+    outbox_fini(&s->outbox);
+    free(s->slots);
+    free(s);
+    *session = NULL;
+}
+
+struct outbox *session_outbox(struct session *s)
+{
+    return &s->outbox;
+}
+
+enum session_status session_status(const struct session *s)
+{
+    return s->status;
+}
+
+uint64_t session_slots_done(const struct session *s)
+{
+    return s->slots_done;
+}
+
+/* ---- events ---- */
+
+static void add_event(struct session *s, enum log_level level, const char *format, va_list args)
+{
+    if (s->event_count == SESSION_EVENTS_MAX) { /* the oldest goes: the latest explains the end */
+        s->event_first = (s->event_first + 1) % SESSION_EVENTS_MAX;
+        s->event_count--;
+    }
+    struct session_event *e = &s->events[(s->event_first + s->event_count++) % SESSION_EVENTS_MAX];
+    e->level = level;
+    vsnprintf(e->text, sizeof e->text, format, args);
+}
+
+void session_event(struct session *s, enum log_level level, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    add_event(s, level, format, args);
+    va_end(args);
+}
+
+void session_fail(struct session *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (s->status != SESSION_FAILED)
+        add_event(s, LOG_ERROR, format, args);
+    va_end(args);
+    s->status = SESSION_FAILED;
+}
+
+bool session_next_event(struct session *s, struct session_event *out)
+{
+    if (s->event_count == 0)
+        return false;
+    *out = s->events[s->event_first];
+    s->event_first = (s->event_first + 1) % SESSION_EVENTS_MAX;
+    s->event_count--;
+    return true;
+}
+
+/* ---- sending ---- */
+
+struct link *session_link(struct session *s, enum out_kind kind)
+{
+    return kind == OUT_PROTOTYPE ? &s->prototype : &s->parameter;
+}
+
+void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to)
+{
+    msg_init(m, type, s->options.run);
+    m->config = s->options.config;
+    m->worker = s->options.worker;
+    m->generation = to->generation;
+}
+
+int session_send(struct session *s, enum out_kind to, struct msg *m)
+{
+    return outbox_to_server(&s->outbox, to, m);
+}
+
+int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now)
+{
+    if (!c->held || !link_answers(to, now) || (c->sent_at != 0 && now - c->sent_at < RESEND_US))
+        return 0;
+    struct msg copy = c->msg;
+    for (uint32_t i = 0; i < copy.tensor_count; i++)
+        buf_ref(copy.tensors[i].data);
+    copy.generation = to->generation;
+    c->sent_at = now;
+    return session_send(s, to->kind, &copy);
+}
+
+void contribution_drop(struct contribution *c)
+{
+    if (c->held)
+        msg_fini(&c->msg);
+    *c = (struct contribution){0};
+}
+
+/* ---- weights ---- */
+
+static struct buf *take_floats(const struct msg *m, const char *name, uint64_t count, enum reason *why)
+{
+    const struct msg_tensor *t = msg_tensor_checked(m, name, DTYPE_F32, 1, &count, why);
+    return t ? buf_ref(t->data) : NULL;
+}
+
+static void replace(struct buf **held, struct buf *with)
+{
+    buf_unref(held);
+    *held = with;
+}
+
+static void on_weights(struct session *s, const struct msg *m)
+{
+    enum reason why = 0;
+    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
+    if (s->weights_held && m->step <= s->weights_step)
+        return;
+    struct buf *student = take_floats(m, "student", P, &why);
+    struct buf *teacher = student ? take_floats(m, "teacher", P, &why) : NULL;
+    struct buf *buffers = teacher && Q > 0 ? take_floats(m, "buffers", Q, &why) : NULL;
+    if (teacher == NULL || (Q > 0 && buffers == NULL)) {
+        session_event(s, LOG_WARN, "event=bad_weights step=%" PRIu64 " reason=%s", m->step, reason_name(why));
+        buf_unref(&student);
+        buf_unref(&teacher);
+        return;
+    }
+    replace(&s->student, student);
+    replace(&s->teacher, teacher);
+    replace(&s->buffers, buffers);
+    s->weights_held = true;
+    s->weights_step = m->step;
+    contribution_drop(&s->init); /* there are weights, whoever's they were */
+    slots_purge(s);
+}
+
+/* ---- mixture ---- */
+
+static int on_mixture(struct session *s, const struct msg *m)
+{
+    enum reason why = 0;
+    int rc = mixture_cache_apply(&s->mixtures, m, &why);
+    if (rc == ERR_MEMORY)
+        return rc;
+    if (rc == ERR_FORMAT)
+        session_event(s, LOG_WARN, "event=bad_mixture version=%" PRIu64 " reason=%s", m->step, reason_name(why));
+    s->mixture_gap = rc == ERR_STATE;
+    if (rc == 0)
+        slots_purge(s);
+    return 0;
+}
+
+/* ---- what is missing ---- */
+
+/* True when it is time to ask. urgent: at once instead of waiting for a publication first. */
+static bool time_to_ask(struct missing *m, bool missing, bool urgent, uint64_t now)
+{
+    if (!missing) {
+        *m = (struct missing){0};
+        return false;
+    }
+    if (m->since == 0)
+        *m = (struct missing){.since = now, .wait = MISSING_US};
+    if (m->asked_at == 0 ? !urgent && now - m->since < m->wait : now - m->asked_at < m->wait)
+        return false;
+    if (m->asked_at != 0)
+        m->wait = 2 * m->wait < MISSING_MAX_US ? 2 * m->wait : MISSING_MAX_US;
+    m->asked_at = now;
+    return true;
+}
+
+static int ask_for_weights(struct session *s, uint64_t now)
+{
+    bool none = !s->weights_held && !s->stopping, up = s->parameter.up && !s->init.held;
+    struct msg m;
+    if (!time_to_ask(&s->weights_missing, up && (none || slots_missing_weights(s)), none, now))
+        return 0;
+    session_msg(s, &m, MSG_WEIGHTS_GET, &s->parameter);
+    return session_send(s, OUT_PARAMETER, &m);
+}
+
+static int ask_for_mixture(struct session *s, uint64_t now)
+{
+    uint64_t version = 0, newest;
+    bool awaited = slots_missing_mixture(s, &version), none = !mixture_cache_newest(&s->mixtures, &newest);
+    bool unknown = (none || s->mixture_gap) && !s->stopping;
+    struct msg m;
+    if (!time_to_ask(&s->mixture_missing, s->prototype.up && (awaited || unknown), unknown, now))
+        return 0;
+    session_msg(s, &m, MSG_MIXTURE_GET, &s->prototype);
+    m.step = awaited ? version : 0;
+    m.seq = awaited ? 0 : 1;
+    return session_send(s, OUT_PROTOTYPE, &m);
+}
+
+/* After anything happened: asks for what is missing, sends what is due, ends when nothing is left. */
+static int settle(struct session *s, uint64_t now)
+{
+    int rc = ask_for_weights(s, now);
+    if (rc == 0)
+        rc = ask_for_mixture(s, now);
+    if (rc == 0)
+        rc = contribution_send(s, &s->parameter, &s->init, now);
+    if (rc == 0)
+        rc = slots_send(s, now);
+    if (rc == 0 && s->stopping && s->status == SESSION_RUNNING && (slots_idle(s) || now - s->stop_at >= STOP_US)) {
+        s->status = SESSION_DONE;
+        rc = link_goodbye(s, &s->parameter);
+        rc = rc == 0 ? link_goodbye(s, &s->prototype) : rc;
+    }
+    return rc;
+}
+
+/* ---- messages ---- */
+
+static void begin_stop(struct session *s, uint64_t now)
+{
+    if (!s->stopping)
+        s->stop_at = now;
+    s->stopping = true;
+}
+
+static void on_stop(struct session *s, const struct msg *m, uint64_t now)
+{
+    if (!s->stopping)
+        session_event(s, LOG_INFO, "event=stop step=%" PRIu64 " code=%u", m->step, m->code);
+    begin_stop(s, now);
+    slots_end(s);
+}
+
+static bool is_fatal(enum reason r)
+{
+    return r == REASON_WRONG_CONFIG || r == REASON_WRONG_RUN || r == REASON_WRONG_DOOR || r == REASON_BAD_VERSION ||
+           r == REASON_WRONG_SHARD;
+}
+
+static void on_error(struct session *s, struct link *l, const struct msg *m)
+{
+    if (is_fatal(m->code))
+        session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
+    else if (m->code == REASON_WRONG_GENERATION) {
+        if (m->generation != l->generation) /* else the answer to something sent before WELCOME */
+            link_down(l);
+    } else if (m->code == REASON_NOT_READY || m->code == REASON_UNKNOWN_VERSION || m->code == REASON_STOPPING)
+        return; /* asked again in its time */
+    else if (l->kind == OUT_PARAMETER && s->init.held)
+        session_fail(s, "event=init_refused reason=%s text=\"%s\"", reason_name(m->code), m->text);
+    else
+        slots_on_refusal(s, l->kind, m);
+}
+
+static void on_ack(struct session *s, enum out_kind from, const struct msg *m)
+{
+    if (from == OUT_PARAMETER && s->init.held)
+        contribution_drop(&s->init);
+    else
+        slots_on_ack(s, from, m);
+}
+
+static int dispatch(struct session *s, struct link *l, const struct msg *m, uint64_t now)
+{
+    bool parameter = l->kind == OUT_PARAMETER;
+    switch ((int)m->type) {
+    case MSG_WELCOME:
+        return link_on_welcome(s, l, m);
+    case MSG_ERROR:
+        on_error(s, l, m);
+        break;
+    case MSG_ACK:
+        on_ack(s, l->kind, m);
+        break;
+    case MSG_STOP:
+        if (parameter)
+            on_stop(s, m, now);
+        break;
+    case MSG_LEASE:
+        if (parameter)
+            slots_on_lease(s, m);
+        break;
+    case MSG_WEIGHTS:
+        if (parameter)
+            on_weights(s, m);
+        break;
+    case MSG_MIXTURE:
+        return parameter ? 0 : on_mixture(s, m);
+    default: /* PONG has done its work by being heard; METRICS are for others */
+        break;
+    }
+    return 0;
+}
+
+int session_on_message(struct session *s, enum out_kind from, const struct msg *m, uint64_t now)
+{
+    struct link *l = session_link(s, from);
+    if (!l->used || strcmp(m->run, s->options.run) != 0)
+        return 0;
+    int rc = link_heard(s, l, m, now) ? dispatch(s, l, m, now) : 0;
+    return rc == 0 ? settle(s, now) : rc;
+}
+
+int session_on_timer(struct session *s, uint64_t now)
+{
+    int rc = link_on_timer(s, &s->parameter, now);
+    if (rc == 0)
+        rc = link_on_timer(s, &s->prototype, now);
+    return rc == 0 ? settle(s, now) : rc;
+}
+
+int session_stop(struct session *s, uint64_t now)
+{
+    begin_stop(s, now);
+    return settle(s, now);
+}

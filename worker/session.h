@@ -1,0 +1,94 @@
+/* The core of a worker: leases in, jobs out; results in, statistics and gradients out. A state machine without socket,
+ * clock or thread; time is in microseconds of any monotonic clock.
+ *
+ *   session_on_timer(s, now);                             // every 50 ms or so; the first call says hello
+ *   session_on_message(s, OUT_PARAMETER, &msg, now);      // whatever arrives, checked by msg_decode only
+ *   while ((job = session_next_job(s)) != NULL)           // at most `threads` are out at a time
+ *       hand it to an executor;
+ *   session_on_part_a(s, job, now);                       // as soon as its statistics are there
+ *   session_on_part_b(s, job, now);                       // when its gradient is
+ *   send session_outbox(s)'s items, then outbox_clear; log session_next_event; look at session_status
+ *
+ * Rules it keeps:
+ *   - A slot of step t starts once WEIGHTS t and MIXTURE t are held. Missing ones are asked for after 200 ms, then with
+ * back-off.
+ *   - STATS leave after part A. GRADIENT leaves after part B, but only once STATS are acknowledged or a mixture version
+ * shows that they were applied: so a step that the parameter server finishes never lacks statistics.
+ *   - Contributions are sent again every 2 s and after every WELCOME, until acknowledged, refused, or known to be
+ * superfluous.
+ *   - mixture.prototype_lag = 0: part B of step t waits for MIXTURE t+1. When t+1 exists before part A, statistics are
+ * skipped.
+ *   - Newer WEIGHTS end older steps: leases of those are dropped, results of those are not sent. */
+#ifndef DECANT_WORKER_SESSION_H
+#define DECANT_WORKER_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/log.h"
+#include "proto/manifest.h"
+#include "proto/mixture_wire.h"
+#include "proto/msg.h"
+
+struct session_options {
+    const char *run;      /* name */
+    const char *host;     /* "host:pid" */
+    uint64_t worker;      /* random id, not 0 */
+    uint64_t config;      /* run_config_hash */
+    uint64_t total_steps; /* of the run */
+    uint32_t slots;       /* M */
+    uint32_t slot_size;   /* b */
+    uint32_t threads;     /* jobs computed at a time */
+    bool joint;           /* no prototype server, no mixture */
+    uint32_t prototype_lag;
+    uint32_t K, D;
+    enum covariance covariance;
+    const struct manifest *manifest;
+    void (*initial)(void *context, float *params, float *buffers); /* the values of INIT */
+    void *context;
+};
+
+enum { SLOT_PART_A = 1, SLOT_PART_B = 2 };
+
+/* What an executor computes, and where it leaves the results. Between part A and part B of a slot it may keep what it
+ * likes under `index`, which no other slot in hand has. */
+struct slot_job {
+    uint32_t index; /* < session_jobs_max() */
+    uint64_t step;
+    uint32_t slot;
+    unsigned parts;                                /* SLOT_PART_*: to be computed in this go, A first */
+    struct buf *student, *teacher, *buffers;       /* WEIGHTS of the step; buffers is NULL when there are none */
+    const struct mixture_view *mixture_a;          /* of the E-step; NULL: no E-step, no statistics */
+    const struct mixture_view *mixture_b;          /* of the loss; NULL when joint */
+    struct msg *stats;                             /* part A adds encoding, tensors, scalars; NULL without an E-step */
+    struct buf *gradient, *contribution, *metrics; /* part B puts new buffers here: (P) F32, (Q) F32, F64 */
+    uint32_t metric_count;
+    int rc; /* 0, or the ERR_* that ends the worker */
+};
+
+struct session;
+int session_new(const struct session_options *o, struct session **out);
+void session_free(struct session **s); /* no job may be with an executor */
+uint32_t session_jobs_max(const struct session *s);
+
+/* from: which server's socket it came in by. Takes nothing over. 0 or ERR_MEMORY. */
+int session_on_message(struct session *s, enum out_kind from, const struct msg *m, uint64_t now);
+int session_on_timer(struct session *s, uint64_t now);
+struct slot_job *session_next_job(struct session *s); /* NULL when none is ready or all threads are busy */
+int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now);
+int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now);
+/* Takes no more leases; finishes what is in hand within 10 s, then SESSION_DONE. */
+int session_stop(struct session *s, uint64_t now);
+
+struct outbox *session_outbox(struct session *s); /* OUT_PARAMETER and OUT_PROTOTYPE items */
+
+struct session_event {
+    enum log_level level;
+    char text[320]; /* logfmt */
+};
+bool session_next_event(struct session *s, struct session_event *out);
+
+enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
+enum session_status session_status(const struct session *s);
+uint64_t session_slots_done(const struct session *s); /* slots of which the gradient was applied */
+
+#endif

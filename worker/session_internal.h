@@ -1,0 +1,132 @@
+/* Inside the session only: its state, and what its three files call of each other.
+ *   session.c        messages, weights, mixture, timers, the public interface
+ *   session_slots.c  slots in hand: from lease to acknowledgement
+ *   session_links.c  the two servers: hello, heartbeat, deadlines */
+#ifndef DECANT_WORKER_SESSION_INTERNAL_H
+#define DECANT_WORKER_SESSION_INTERNAL_H
+
+#include "worker/mixture_cache.h"
+#include "worker/session.h"
+
+#define MILLISECOND UINT64_C(1000)
+#define SECOND UINT64_C(1000000)
+#define RESEND_US (2 * SECOND)         /* contributions, HELLO, LEASE_REQUEST */
+#define PING_US SECOND                 /* the servers forget a worker after ten of them */
+#define MISSING_US (200 * MILLISECOND) /* a publication may take so long before it is asked for */
+#define MISSING_MAX_US (2 * SECOND)    /* back-off's end */
+#define QUIET_US (3 * SECOND) /* a server that missed three heartbeats gets no contributions until it answers */
+#define SILENCE_WARN_US (30 * SECOND)
+#define SILENCE_FAIL_US (300 * SECOND)
+#define STOP_US (10 * SECOND) /* for what is in hand, then the worker leaves anyway */
+
+enum { SESSION_EVENTS_MAX = 32 };
+
+/* A server as the worker sees it. */
+struct link {
+    enum out_kind kind;
+    const char *name;
+    bool used;                  /* joint: no prototype server */
+    bool up;                    /* WELCOME has come, for `generation` */
+    uint64_t generation;        /* 0 before the first WELCOME */
+    uint64_t hello_at, ping_at; /* last sent, 0 = never */
+    uint64_t heard_at;          /* last message; the start counts as one */
+    bool warned;                /* of the present silence */
+};
+
+/* Something published that slots wait for. */
+struct missing {
+    uint64_t since;    /* 0: nothing is missing */
+    uint64_t asked_at; /* 0: not asked yet */
+    uint64_t wait;     /* before it is asked for again */
+};
+
+struct contribution {
+    struct msg msg;
+    bool held;        /* not acknowledged yet */
+    uint64_t sent_at; /* 0: not sent yet, or to be sent again at once */
+};
+
+enum slot_phase {
+    SLOT_FREE,    /* the entry is unused */
+    SLOT_QUEUED,  /* leased; waits for weights, mixture, a thread */
+    SLOT_RUNNING, /* with the executor */
+    SLOT_WAITING, /* part A done; part B waits for the next mixture version or a thread */
+    SLOT_DONE     /* computed; contributions wait for acknowledgement */
+};
+
+struct slot_in_hand {
+    struct slot_job job; /* first: a job is its entry */
+    enum slot_phase phase;
+    bool abandoned; /* its step is over: computed to the end, nothing more is sent */
+    struct mixture_held *held_a, *held_b;
+    struct msg stats_draft; /* being filled by the executor */
+    struct contribution stats, gradient;
+};
+
+struct session {
+    struct session_options options;
+    enum session_status status;
+    struct link parameter, prototype;
+    struct outbox outbox;
+    struct session_event events[SESSION_EVENTS_MAX];
+    size_t event_first, event_count;
+
+    bool weights_held;
+    uint64_t weights_step;
+    struct buf *student, *teacher, *buffers;
+    struct missing weights_missing;
+
+    struct mixture_cache mixtures;
+    struct missing mixture_missing;
+    bool mixture_gap; /* a delta came whose base is not held */
+
+    uint32_t slots_max; /* entries: two steps of slots and what the threads still compute of older ones */
+    struct slot_in_hand *slots;
+    uint32_t wish; /* slots that the parameter server believes we want */
+    uint64_t wish_sent_at;
+    struct contribution init;
+
+    bool stopping;
+    uint64_t stop_at; /* when it began */
+    uint64_t slots_done;
+    uint64_t rate_slots, rate_at; /* slots done at the last heartbeat, for images_per_s */
+};
+
+/* ---- session.c ---- */
+void session_event(struct session *s, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void session_fail(struct session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+struct link *session_link(struct session *s, enum out_kind kind);
+void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to);
+int session_send(struct session *s, enum out_kind to, struct msg *m);
+/* Sends c now if it is due and its server is up; the held message stays. */
+int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now);
+void contribution_drop(struct contribution *c);
+
+/* ---- session_slots.c ---- */
+void slots_on_lease(struct session *s, const struct msg *m);
+void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m);
+void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m);
+/* The newest weights or mixture changed: what is superfluous goes. */
+void slots_purge(struct session *s);
+void slots_forget_leases(struct session *s);            /* what is not being computed is no longer ours */
+void slots_end(struct session *s);                      /* the run is over: no gradient is needed any more */
+void slots_resend(struct session *s, enum out_kind to); /* what that server has not acknowledged is due now */
+int slots_send(struct session *s, uint64_t now);        /* contributions that are due, then the wish when it changed */
+bool slots_idle(const struct session *s);               /* nothing in hand */
+/* The oldest mixture version that a slot waits for and that is not held. */
+bool slots_missing_mixture(const struct session *s, uint64_t *version);
+bool slots_missing_weights(const struct session *s);
+void slots_free(struct session *s);
+
+/* ---- session_links.c ---- */
+void link_init(struct link *l, enum out_kind kind, const char *name, bool used);
+int link_on_welcome(struct session *s, struct link *l, const struct msg *m);
+/* Any message: notes that the server lives. True when the message may be used: from the generation that welcomed us. */
+bool link_heard(struct session *s, struct link *l, const struct msg *m, uint64_t now);
+void link_down(struct link *l);                        /* says hello again */
+bool link_answers(const struct link *l, uint64_t now); /* welcomed us, and was heard of lately */
+int link_on_timer(struct session *s, struct link *l, uint64_t now);
+int link_goodbye(struct session *s, struct link *l); /* so that the server need not wait for our silence */
+
+#endif

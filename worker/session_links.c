@@ -1,0 +1,176 @@
+/* The two servers of a session. A server is usable from WELCOME on; a message of another generation than the one that
+ * welcomed us means that it started anew, and is answered with HELLO. */
+#include "worker/session_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+void link_init(struct link *l, enum out_kind kind, const char *name, bool used)
+{
+    *l = (struct link){.kind = kind, .name = name, .used = used};
+}
+
+void link_down(struct link *l)
+{
+    l->up = false;
+    l->hello_at = 0;
+}
+
+/* What was learnt from the earlier incarnation is void: it may have gone back to a checkpoint. */
+static void forget_incarnation(struct session *s, struct link *l)
+{
+    session_event(s, LOG_WARN, "event=server_restarted server=%s", l->name);
+    if (l->kind == OUT_PROTOTYPE) {
+        mixture_cache_clear(&s->mixtures);
+        s->mixture_gap = false;
+        return;
+    }
+    slots_forget_leases(s);
+    s->weights_held = false;
+    buf_unref(&s->student);
+    buf_unref(&s->teacher);
+    buf_unref(&s->buffers);
+}
+
+static int add_floats(struct msg *m, const char *name, struct buf *data, uint64_t count)
+{
+    return msg_add_tensor(m, name, DTYPE_F32, 1, &count, data);
+}
+
+/* The initial weights as a message that is sent until acknowledged. */
+static int prepare_init(struct session *s)
+{
+    const struct manifest *manifest = s->options.manifest;
+    struct buf *json = NULL, *params = buf_new(manifest->parameter_floats * sizeof(float)),
+               *buffers = buf_new(manifest->buffer_floats * sizeof(float));
+    if (params == NULL || buffers == NULL || manifest_to_json(manifest, &json) != 0) {
+        buf_unref(&params);
+        buf_unref(&buffers);
+        return ERR_MEMORY;
+    }
+    s->options.initial(s->options.context, (float *)params->data, (float *)buffers->data);
+    session_msg(s, &s->init.msg, MSG_INIT, &s->parameter);
+    s->init.held = true;
+    s->init.sent_at = 0;
+    uint64_t size = json->size;
+    int rc = msg_add_tensor(&s->init.msg, "manifest", DTYPE_U8, 1, &size, json);
+    if (rc == 0)
+        rc = add_floats(&s->init.msg, "params", params, manifest->parameter_floats);
+    else
+        buf_unref(&params);
+    if (rc == 0 && manifest->buffer_floats > 0)
+        rc = add_floats(&s->init.msg, "buffers", buffers, manifest->buffer_floats);
+    else
+        buf_unref(&buffers);
+    return rc;
+}
+
+int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
+{
+    if (m->config != 0 && m->config != s->options.config) {
+        session_fail(s, "event=wrong_config server=%s hint=\"start every process with the same configuration\"",
+                     l->name);
+        return 0;
+    }
+    if (l->generation != 0 && l->generation != m->generation)
+        forget_incarnation(s, l);
+    if (!l->up)
+        session_event(s, LOG_INFO, "event=welcome server=%s step=%" PRIu64, l->name, m->step);
+    l->up = true;
+    l->generation = m->generation;
+    slots_resend(s, l->kind);
+    if (l->kind == OUT_PROTOTYPE)
+        return 0;
+    s->wish = 0;
+    s->init.sent_at = 0;
+    return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
+}
+
+bool link_heard(struct session *s, struct link *l, const struct msg *m, uint64_t now)
+{
+    l->heard_at = now;
+    if (l->warned)
+        session_event(s, LOG_INFO, "event=server_back server=%s", l->name);
+    l->warned = false;
+    if (m->type == MSG_WELCOME || m->type == MSG_ERROR || m->type == MSG_STOP)
+        return true;
+    if (l->up && m->generation != 0 && m->generation != l->generation)
+        link_down(l);
+    return l->up;
+}
+
+static int say_hello(struct session *s, struct link *l)
+{
+    struct msg m;
+    session_msg(s, &m, MSG_HELLO, l);
+    snprintf(m.text, sizeof m.text, "%s", s->options.host);
+    int rc = msg_add_scalar(&m, "total_steps", (double)s->options.total_steps);
+    return rc == 0 ? session_send(s, l->kind, &m) : rc;
+}
+
+/* Since the window was moved on. */
+static double images_per_second(const struct session *s, uint64_t now)
+{
+    double seconds = (double)(now - s->rate_at) / (double)SECOND;
+    double images = (double)(s->slots_done - s->rate_slots) * s->options.slot_size;
+    return seconds > 0 ? images / seconds : 0;
+}
+
+static int say_ping(struct session *s, struct link *l, uint64_t now)
+{
+    struct msg m;
+    session_msg(s, &m, MSG_PING, l);
+    m.step = s->weights_step;
+    int rc = msg_add_scalar(&m, "images_per_s", images_per_second(s, now));
+    if (rc == 0)
+        rc = msg_add_scalar(&m, "slots_done", (double)s->slots_done);
+    if (now - s->rate_at >= 5 * SECOND) {
+        s->rate_at = now;
+        s->rate_slots = s->slots_done;
+    }
+    return rc == 0 ? session_send(s, l->kind, &m) : rc;
+}
+
+int link_goodbye(struct session *s, struct link *l)
+{
+    struct msg m;
+    if (!l->up)
+        return 0;
+    session_msg(s, &m, MSG_PING, l);
+    m.code = 1;
+    return session_send(s, l->kind, &m);
+}
+
+bool link_answers(const struct link *l, uint64_t now)
+{
+    return l->up && now - l->heard_at < QUIET_US;
+}
+
+static void check_silence(struct session *s, struct link *l, uint64_t now)
+{
+    uint64_t silence = now - l->heard_at;
+    if (silence >= SILENCE_FAIL_US)
+        session_fail(s, "event=server_lost server=%s silent_s=%" PRIu64, l->name, silence / SECOND);
+    else if (silence >= SILENCE_WARN_US && !l->warned) {
+        session_event(s, LOG_WARN,
+                      "event=server_silent server=%s silent_s=%" PRIu64
+                      " hint=\"is it running, and is net.%s its endpoint?\"",
+                      l->name, silence / SECOND, l->name);
+        l->warned = true;
+    }
+}
+
+int link_on_timer(struct session *s, struct link *l, uint64_t now)
+{
+    if (!l->used)
+        return 0;
+    if (l->heard_at == 0)
+        l->heard_at = now;
+    check_silence(s, l, now);
+    uint64_t *last = l->up ? &l->ping_at : &l->hello_at;
+    if (*last != 0 && now - *last < (l->up ? PING_US : RESEND_US))
+        return 0;
+    *last = now;
+    return l->up ? say_ping(s, l, now) : say_hello(s, l);
+}

@@ -1,0 +1,410 @@
+/* Slots in hand. An entry lives from its lease until its last contribution is acknowledged, refused or superfluous:
+ *
+ *   FREE ─lease─▶ QUEUED ─inputs held─▶ RUNNING(A+B) ───────────────────────────────▶ DONE ─acknowledged─▶ FREE
+ *                               lag 0 ▶ RUNNING(A) ─▶ WAITING ─mixture t+1─▶ RUNNING(B) ┘
+ *
+ * Two steps can overlap here: contributions of a step that is over on one server, and leases of the next one. */
+#include "worker/session_internal.h"
+
+#include <string.h>
+
+uint32_t session_jobs_max(const struct session *s)
+{
+    return s->slots_max;
+}
+
+static struct slot_in_hand *find_slot(struct session *s, uint64_t step, uint32_t slot)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        if (e->phase != SLOT_FREE && e->job.step == step && e->job.slot == slot)
+            return e;
+    }
+    return NULL;
+}
+
+static void release_inputs(struct session *s, struct slot_in_hand *e)
+{
+    buf_unref(&e->job.student);
+    buf_unref(&e->job.teacher);
+    buf_unref(&e->job.buffers);
+    mixture_cache_unref(&s->mixtures, &e->held_a);
+    mixture_cache_unref(&s->mixtures, &e->held_b);
+}
+
+static void free_entry(struct session *s, struct slot_in_hand *e)
+{
+    release_inputs(s, e);
+    contribution_drop(&e->stats);
+    contribution_drop(&e->gradient);
+    msg_fini(&e->stats_draft);
+    buf_unref(&e->job.gradient);
+    buf_unref(&e->job.contribution);
+    buf_unref(&e->job.metrics);
+    uint32_t index = e->job.index;
+    memset(e, 0, sizeof *e);
+    e->job.index = index;
+}
+
+void slots_free(struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        free_entry(s, &s->slots[i]);
+}
+
+/* ---- leases ---- */
+
+static void queue_slot(struct session *s, uint64_t step, uint32_t slot)
+{
+    struct slot_in_hand *e = find_slot(s, step, slot);
+    if (e && e->phase == SLOT_DONE) /* leased again: our contribution seems to be lost */
+        e->stats.sent_at = e->gradient.sent_at = 0;
+    if (e)
+        return;
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        if (s->slots[i].phase == SLOT_FREE) {
+            s->slots[i].phase = SLOT_QUEUED;
+            s->slots[i].job.step = step;
+            s->slots[i].job.slot = slot;
+            return;
+        }
+    session_event(s, LOG_WARN, "event=lease_ignored reason=full");
+}
+
+void slots_on_lease(struct session *s, const struct msg *m)
+{
+    uint32_t M = s->options.slots;
+    if (m->slots == 0 || m->slots > M || m->slot > M - m->slots) {
+        session_event(s, LOG_WARN, "event=lease_ignored reason=out_of_range slot=%u slots=%u", m->slot, m->slots);
+        return;
+    }
+    s->wish -= s->wish < m->slots ? s->wish : m->slots;
+    if (s->stopping || (s->weights_held && m->step < s->weights_step))
+        return;
+    for (uint32_t i = 0; i < m->slots; i++)
+        queue_slot(s, m->step, m->slot + i);
+}
+
+/* ---- inputs ---- */
+
+/* The version that a slot of step t waits for, given what is held. */
+static uint64_t mixture_needed(const struct session *s, const struct slot_in_hand *e)
+{
+    uint64_t newest, t = e->job.step;
+    if (s->options.prototype_lag == 1)
+        return t;
+    bool applied = mixture_cache_newest(&s->mixtures, &newest) && newest > t;
+    return e->phase == SLOT_WAITING || applied ? t + 1 : t;
+}
+
+static bool needs_inputs(const struct slot_in_hand *e)
+{
+    return e->phase == SLOT_QUEUED || e->phase == SLOT_WAITING;
+}
+
+bool slots_missing_mixture(const struct session *s, uint64_t *version)
+{
+    bool missing = false;
+    for (uint32_t i = 0; !s->options.joint && i < s->slots_max; i++) {
+        const struct slot_in_hand *e = &s->slots[i];
+        if (!needs_inputs(e))
+            continue;
+        uint64_t needed = mixture_needed(s, e);
+        if (mixture_cache_has(&s->mixtures, needed) || (missing && needed >= *version))
+            continue;
+        *version = needed;
+        missing = true;
+    }
+    return missing;
+}
+
+bool slots_missing_weights(const struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        if (s->slots[i].phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == s->slots[i].job.step))
+            return true;
+    return false;
+}
+
+/* ---- jobs ---- */
+
+static bool ready(const struct session *s, const struct slot_in_hand *e)
+{
+    if (!needs_inputs(e))
+        return false;
+    if (e->phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == e->job.step))
+        return false;
+    return s->options.joint || mixture_cache_has(&s->mixtures, mixture_needed(s, e));
+}
+
+/* Part B before part A, so that slots leave; then in the order of slots, which is that of the leases. */
+static bool before(const struct slot_in_hand *a, const struct slot_in_hand *b)
+{
+    if (a->phase != b->phase)
+        return a->phase == SLOT_WAITING;
+    return a->job.step != b->job.step ? a->job.step < b->job.step : a->job.slot < b->job.slot;
+}
+
+/* Which mixtures go into which part. See mixture_needed: the version that this returned is held. */
+static void take_mixtures(struct session *s, struct slot_in_hand *e)
+{
+    uint64_t newest, t = e->job.step, needed = mixture_needed(s, e);
+    bool applied = mixture_cache_newest(&s->mixtures, &newest) && newest > t;
+    bool first = e->phase == SLOT_QUEUED, whole = s->options.prototype_lag == 1 || applied;
+    if (first && !applied)
+        e->held_a = mixture_cache_ref(&s->mixtures, needed);
+    if (!first || whole)
+        e->held_b = mixture_cache_ref(&s->mixtures, needed);
+    e->job.mixture_a = e->held_a ? e->held_a->view : NULL;
+    e->job.mixture_b = e->held_b ? e->held_b->view : NULL;
+    e->job.parts = (first ? SLOT_PART_A : 0) | (e->held_b ? SLOT_PART_B : 0);
+}
+
+static void start(struct session *s, struct slot_in_hand *e)
+{
+    if (s->options.joint)
+        e->job.parts = SLOT_PART_A | SLOT_PART_B;
+    else
+        take_mixtures(s, e);
+    if (e->phase == SLOT_QUEUED) {
+        e->job.student = buf_ref(s->student);
+        e->job.teacher = buf_ref(s->teacher);
+        e->job.buffers = buf_ref(s->buffers);
+    }
+    e->job.stats = e->job.mixture_a ? &e->stats_draft : NULL;
+    if (e->job.stats) {
+        session_msg(s, &e->stats_draft, MSG_STATS, &s->prototype);
+        e->stats_draft.step = e->job.step;
+        e->stats_draft.slot = e->job.slot;
+        e->stats_draft.slots = 1;
+    }
+    e->phase = SLOT_RUNNING;
+}
+
+struct slot_job *session_next_job(struct session *s)
+{
+    struct slot_in_hand *best = NULL;
+    uint32_t running = 0;
+    if (s->status != SESSION_RUNNING)
+        return NULL;
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        running += e->phase == SLOT_RUNNING;
+        if (ready(s, e) && (best == NULL || before(e, best)))
+            best = e;
+    }
+    if (best == NULL || running >= s->options.threads)
+        return NULL;
+    start(s, best);
+    return &best->job;
+}
+
+static bool mixture_beyond(const struct session *s, uint64_t step)
+{
+    uint64_t newest;
+    return mixture_cache_newest(&s->mixtures, &newest) && newest > step;
+}
+
+static bool computed_badly(struct session *s, const struct slot_job *job)
+{
+    if (job->rc != 0)
+        session_fail(s, "event=slot_failed step=%llu slot=%u error=%s", (unsigned long long)job->step, job->slot,
+                     error_name(job->rc));
+    return job->rc != 0;
+}
+
+int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
+{
+    struct slot_in_hand *e = (struct slot_in_hand *)job;
+    ASSERT(e->phase == SLOT_RUNNING && (job->parts & SLOT_PART_A) != 0);
+    if (job->stats) {
+        e->stats = (struct contribution){.msg = e->stats_draft, .held = true};
+        memset(&e->stats_draft, 0, sizeof e->stats_draft);
+        job->stats = NULL;
+    }
+    if ((job->parts & SLOT_PART_B) == 0) {
+        e->phase = SLOT_WAITING;
+        mixture_cache_unref(&s->mixtures, &e->held_a);
+    }
+    if (computed_badly(s, job))
+        contribution_drop(&e->stats);
+    slots_purge(s);
+    return slots_send(s, now);
+}
+
+/* The job's results become the GRADIENT message. */
+static int prepare_gradient(struct session *s, struct slot_in_hand *e)
+{
+    struct msg *m = &e->gradient.msg;
+    struct slot_job *job = &e->job;
+    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats, n = job->metric_count;
+    session_msg(s, m, MSG_GRADIENT, &s->parameter);
+    m->step = job->step;
+    m->slot = job->slot;
+    m->slots = 1;
+    e->gradient.held = true;
+    e->gradient.sent_at = 0;
+    int rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
+    job->gradient = NULL;
+    if (rc == 0 && Q > 0) {
+        rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->contribution);
+        job->contribution = NULL;
+    }
+    if (rc == 0) {
+        rc = msg_add_tensor(m, "metrics", DTYPE_F64, 1, &n, job->metrics);
+        job->metrics = NULL;
+    }
+    return rc;
+}
+
+int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now)
+{
+    struct slot_in_hand *e = (struct slot_in_hand *)job;
+    ASSERT(e->phase == SLOT_RUNNING && (job->parts & SLOT_PART_B) != 0);
+    int rc = 0;
+    e->phase = SLOT_DONE;
+    release_inputs(s, e);
+    if (!computed_badly(s, job) && !e->abandoned)
+        rc = prepare_gradient(s, e);
+    slots_purge(s);
+    return rc == 0 ? slots_send(s, now) : rc;
+}
+
+/* ---- the end of an entry ---- */
+
+static void end_of_step(struct session *s, struct slot_in_hand *e)
+{
+    if (needs_inputs(e) && !e->stats.held)
+        free_entry(s, e);
+    else if (e->phase == SLOT_WAITING || e->phase == SLOT_QUEUED) {
+        e->phase = SLOT_DONE; /* its statistics are still to be acknowledged */
+        release_inputs(s, e);
+    }
+    e->abandoned = e->phase == SLOT_RUNNING;
+    contribution_drop(&e->gradient);
+}
+
+static void free_if_settled(struct session *s, struct slot_in_hand *e)
+{
+    if (e->phase == SLOT_DONE && !e->stats.held && !e->gradient.held)
+        free_entry(s, e);
+}
+
+void slots_purge(struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        if (e->phase == SLOT_FREE)
+            continue;
+        if (e->stats.held && mixture_beyond(s, e->job.step))
+            contribution_drop(&e->stats);
+        if (s->weights_held && e->job.step < s->weights_step)
+            end_of_step(s, e);
+        free_if_settled(s, e);
+    }
+}
+
+void slots_end(struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        if (s->slots[i].phase != SLOT_FREE)
+            end_of_step(s, &s->slots[i]);
+        free_if_settled(s, &s->slots[i]);
+    }
+}
+
+void slots_forget_leases(struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        if (needs_inputs(&s->slots[i]))
+            free_entry(s, &s->slots[i]);
+}
+
+void slots_resend(struct session *s, enum out_kind to)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        *(to == OUT_PROTOTYPE ? &s->slots[i].stats.sent_at : &s->slots[i].gradient.sent_at) = 0;
+}
+
+void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m)
+{
+    struct slot_in_hand *e = m->slots == 1 ? find_slot(s, m->step, m->slot) : NULL;
+    if (e == NULL)
+        return;
+    if (from == OUT_PROTOTYPE) {
+        contribution_drop(&e->stats);
+    } else if (e->gradient.held) {
+        s->slots_done += m->code == ACK_APPLIED;
+        contribution_drop(&e->gradient);
+    }
+    free_if_settled(s, e);
+}
+
+void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m)
+{
+    struct slot_in_hand *e = find_slot(s, m->step, m->slot);
+    if (e == NULL || !(from == OUT_PROTOTYPE ? e->stats.held : e->gradient.held))
+        return;
+    session_event(s, LOG_WARN, "event=refused server=%s reason=%s step=%llu slot=%u text=\"%s\"",
+                  session_link(s, from)->name, reason_name(m->code), (unsigned long long)m->step, m->slot, m->text);
+    if (from == OUT_PROTOTYPE)
+        contribution_drop(&e->stats); /* and its gradient must not count either */
+    end_of_step(s, e);
+    free_if_settled(s, e);
+}
+
+bool slots_idle(const struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        if (s->slots[i].phase != SLOT_FREE)
+            return false;
+    return true;
+}
+
+/* ---- sending ---- */
+
+/* Slots wanted beside those in hand: one per thread and one ahead; with prototype_lag = 0 the whole step, since part B
+ * of one slot may need part A of all. */
+static uint32_t wanted(const struct session *s)
+{
+    uint32_t capacity = s->options.threads + 1, in_hand = 0;
+    if (s->options.prototype_lag == 0 && !s->options.joint && s->options.slots > capacity)
+        capacity = s->options.slots;
+    for (uint32_t i = 0; i < s->slots_max; i++)
+        in_hand += needs_inputs(&s->slots[i]) || s->slots[i].phase == SLOT_RUNNING;
+    return s->stopping || in_hand >= capacity ? 0 : capacity - in_hand;
+}
+
+static int send_wish(struct session *s, uint32_t want, uint64_t now)
+{
+    struct msg m;
+    bool due =
+        want > s->wish || (want == 0 && s->wish > 0 && s->stopping) || (want > 0 && now - s->wish_sent_at >= RESEND_US);
+    if (!due || !s->parameter.up || s->init.held)
+        return 0;
+    session_msg(s, &m, MSG_LEASE_REQUEST, &s->parameter);
+    m.want = want;
+    s->wish = want;
+    s->wish_sent_at = now;
+    return session_send(s, OUT_PARAMETER, &m);
+}
+
+int slots_send(struct session *s, uint64_t now)
+{
+    uint32_t want = wanted(s);
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        rc = contribution_send(s, &s->prototype, &e->stats, now);
+        if (rc != 0 || !e->gradient.held || e->stats.held)
+            continue;
+        uint64_t before_at = e->gradient.sent_at;
+        e->gradient.msg.want = want;
+        rc = contribution_send(s, &s->parameter, &e->gradient, now);
+        if (e->gradient.sent_at != before_at) {
+            s->wish = want;
+            s->wish_sent_at = now;
+        }
+    }
+    return rc == 0 ? send_wish(s, want, now) : rc;
+}
