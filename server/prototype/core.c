@@ -7,6 +7,9 @@
 #include "common/error.h"
 #include "server/prototype/core_state.h"
 
+/* Sums of slots stay finite, and so can be published, whatever was sent. */
+static const double loglik_max = 1e30;
+
 /* ---- the tree of slots: nodes are heap-allocated struct stats_rows ---- */
 
 static void drop_rows(void *value, void *context)
@@ -278,7 +281,7 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
         return ERR_MEMORY;
     stats_rows_init(s);
     int rc = stats_decode(m, o->K, o->D, rows_max, s, why);
-    if (rc == 0 && !(s->count > 0 && s->count <= rows_max)) {
+    if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
         *why = REASON_BAD_VALUE;
         rc = ERR_FORMAT;
     }

@@ -275,6 +275,12 @@ static void negative_mass(struct msg *m)
     float bad = -1;
     memcpy(m->tensors[0].data->data, &bad, sizeof bad);
 }
+static void absurd_loglik(struct msg *m)
+{
+    for (uint32_t i = 0; i < m->scalar_count; i++)
+        if (strcmp(m->scalars[i].name, "loglik") == 0)
+            m->scalars[i].value = 1e308;
+}
 static void too_few_tensors(struct msg *m)
 {
     buf_unref(&m->tensors[--m->tensor_count].data);
@@ -301,6 +307,7 @@ static const struct hostile hostiles[] = {
     {"unknown encoding", no_encoding, REASON_BAD_ENCODING},
     {"not finite", not_finite, REASON_NON_FINITE},
     {"negative mass", negative_mass, REASON_BAD_VALUE},
+    {"log-likelihood whose sum overflows", absurd_loglik, REASON_BAD_VALUE},
     {"missing tensor", too_few_tensors, REASON_BAD_FIELD},
     {"wrong shape", wrong_shape, REASON_BAD_SHAPE},
 };
