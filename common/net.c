@@ -198,9 +198,10 @@ struct incoming {
 
 static void add_frame(const struct net_socket *s, struct incoming *in, zmq_msg_t *msg)
 {
-    in->bytes += zmq_msg_size(msg);
-    if (in->count == NET_FRAMES_MAX || (s->message_bytes_max >= 0 && in->bytes > (size_t)s->message_bytes_max))
+    size_t size = zmq_msg_size(msg);
+    if (in->count == NET_FRAMES_MAX || (s->message_bytes_max >= 0 && size > (size_t)s->message_bytes_max))
         in->refused = true;
+    in->bytes += size;
     if (in->refused) {
         zmq_msg_close(msg);
         return;

@@ -5,8 +5,8 @@
  * What a user may rely on: a DEALER queues up to `hwm` messages while its server is away and sends them when it is
  * back, so a request may arrive late or, after a lost connection, not at all: ask again. A ROUTER never queues for a
  * peer that is gone. An XPUB drops for a subscriber that lags by `hwm` messages. A frame above the size limit costs a
- * remote sender its connection (ZeroMQ drops it and the sender reconnects); a whole message above it is refused and
- * counted. */
+ * remote sender its connection (ZeroMQ drops it and the sender reconnects); within a process, where there is none to
+ * lose, its message is refused and counted. */
 #ifndef DECANT_COMMON_NET_H
 #define DECANT_COMMON_NET_H
 
@@ -27,7 +27,7 @@ enum net_role { NET_ROUTER, NET_DEALER, NET_XPUB, NET_SUB };
 struct net_options {
     enum net_role role;
     const char *endpoint;      /* ROUTER and XPUB bind, DEALER and SUB connect */
-    int64_t message_bytes_max; /* of each frame (ZMQ_MAXMSGSIZE) and of all frames of a message together */
+    int64_t message_bytes_max; /* of each frame (ZMQ_MAXMSGSIZE); -1 for no limit */
     int hwm;                   /* send and receive high-water mark, messages; 0 means the default of 64 */
     const char *identity;      /* DEALER: routing id, or NULL for a random one */
 };
@@ -56,7 +56,7 @@ void net_close(struct net_socket **s); /* closes asynchronously; memory is relea
 struct net_counters {
     uint64_t received, sent; /* messages */
     uint64_t dropped;        /* sends that returned ERR_AGAIN */
-    uint64_t oversized;      /* received messages refused: too many bytes or frames, or no memory for them */
+    uint64_t oversized;      /* received messages refused: a frame too large, too many frames, no memory */
     uint64_t bytes_in, bytes_out;
 };
 const struct net_counters *net_socket_counters(const struct net_socket *s);
