@@ -334,7 +334,9 @@ static void fold_usage(struct mixture *m, const struct stats_rows *s)
 /* Order of re-seeding: ascending (usage, k). */
 static bool used_less(const struct mixture *m, uint32_t a, uint32_t b)
 {
-    return m->usage[a] < m->usage[b] || (m->usage[a] == m->usage[b] && a < b);
+    if (m->usage[a] != m->usage[b])
+        return m->usage[a] < m->usage[b];
+    return a < b;
 }
 
 static void swap(uint32_t *a, uint32_t *b)
