@@ -106,21 +106,19 @@ static int compute_b(struct compute *c, struct slot_worker *w, struct slot_job *
     return 0;
 }
 
-/* job->rc is written before the last report only: after a report of part A the loop may read it. */
+/* After the report of part A the loop reads what A wrote, after that of B the rest: nothing is shared. */
 static void run_job(struct compute *c, struct slot_worker *w, struct slot_job *job)
 {
     unsigned parts = job->parts;
     int rc = 0;
     if (parts & SLOT_PART_A) {
-        rc = compute_a(c, w, job);
-        if (rc != 0)
-            job->rc = rc;
+        rc = job->rc_a = compute_a(c, w, job);
         report(c, job, SLOT_PART_A);
     }
-    if ((parts & SLOT_PART_B) && rc == 0 && (rc = compute_b(c, w, job)) != 0)
-        job->rc = rc;
-    if (parts & SLOT_PART_B)
+    if (parts & SLOT_PART_B) {
+        job->rc_b = rc == 0 ? compute_b(c, w, job) : rc;
         report(c, job, SLOT_PART_B);
+    }
 }
 
 struct thread_start {

@@ -62,7 +62,7 @@ struct slot_job {
     struct msg *stats;                             /* part A adds encoding, tensors, scalars; NULL without an E-step */
     struct buf *gradient, *contribution, *metrics; /* part B puts new buffers here: (P) F32, (Q) F32, F64 */
     uint32_t metric_count;
-    int rc; /* 0, or the ERR_* that ends the worker */
+    int rc_a, rc_b; /* of each part: 0, or the ERR_* that ends the worker */
 };
 
 struct session;

@@ -205,12 +205,12 @@ static bool mixture_beyond(const struct session *s, uint64_t step)
     return mixture_cache_newest(&s->mixtures, &newest) && newest > step;
 }
 
-static bool computed_badly(struct session *s, const struct slot_job *job)
+static bool failed(struct session *s, const struct slot_job *job, int rc)
 {
-    if (job->rc != 0)
+    if (rc != 0)
         session_fail(s, "event=slot_failed step=%llu slot=%u error=%s", (unsigned long long)job->step, job->slot,
-                     error_name(job->rc));
-    return job->rc != 0;
+                     error_name(rc));
+    return rc != 0;
 }
 
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
@@ -226,7 +226,7 @@ int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
         e->phase = SLOT_WAITING;
         mixture_cache_unref(&s->mixtures, &e->held_a);
     }
-    if (computed_badly(s, job))
+    if (failed(s, job, job->rc_a))
         contribution_drop(&e->stats);
     slots_purge(s);
     return slots_send(s, now);
@@ -264,7 +264,7 @@ int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now)
     int rc = 0;
     e->phase = SLOT_DONE;
     release_inputs(s, e);
-    if (!computed_badly(s, job) && !e->abandoned)
+    if (!failed(s, job, job->rc_b) && !e->abandoned)
         rc = prepare_gradient(s, e);
     slots_purge(s);
     return rc == 0 ? slots_send(s, now) : rc;

@@ -1,0 +1,431 @@
+/* A slot is a pure function: the same bytes whichever slot_worker computes it, and whatever that computed before. Also
+ * what each objective adds to the manifest, and the wall. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "common/rng.h"
+#include "common/vecmath.h"
+#include "proto/stats.h"
+#include "worker/slot.h"
+
+enum { IMAGES = 70, SIDE = 16, B = 4, SLOTS = 4, K = 16, D = 8 };
+
+struct bench {
+    struct run_config config;
+    struct dataset train;
+    struct slot_shared *shared;
+    struct mixture_view *mixture;
+    float *student, *teacher, *buffers;
+};
+
+/* What a slot gives. */
+struct outcome {
+    struct msg stats;
+    float *grad, *buffers;
+    double metrics[SLOT_METRICS];
+};
+
+static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",    "encoder.widths=8,16",
+                                          "encoder.groups=4",     "head.hidden=16", "mixture.components=16",
+                                          "mixture.dimensions=8", "loss.block=8",   "mixture.reseed_distance=0",
+                                          "run.steps=20"};
+enum { COMMON = sizeof common_keys / sizeof common_keys[0] };
+
+static void load_config(struct run_config *c, const char *a, const char *b)
+{
+    const char *keys[COMMON + 2];
+    struct error e = {0};
+    memcpy(keys, common_keys, sizeof common_keys);
+    keys[COMMON] = a;
+    keys[COMMON + 1] = b;
+    if (run_config_load(c, NULL, NULL, keys, COMMON + (a != NULL) + (b != NULL), &e) != 0)
+        fail_msg("%s", e.text);
+}
+
+static void make_mixture(struct bench *t, uint64_t version)
+{
+    struct rng r;
+    if (t->mixture == NULL)
+        assert_int_equal(mixture_view_new(K, D, COVARIANCE_DIAGONAL, &t->mixture), 0);
+    rng_open(&r, 3, RNG_MIXTURE, version, 0, 0);
+    for (int i = 0; i < K * D; i++) {
+        t->mixture->mean[i] = (float)rng_normal(&r);
+        t->mixture->variance[i] = 1.f / D;
+    }
+    vec_normalise_rows(t->mixture->mean, K, D, NULL);
+    for (int k = 0; k < K; k++) {
+        t->mixture->weight[k] = 1.f / K;
+        t->mixture->log_const[k] = 1;
+    }
+    t->mixture->version = version;
+    t->mixture->beta = 0.7;
+}
+
+static void open_bench(struct bench *t, const char *a, const char *b)
+{
+    struct error e = {0};
+    struct rng r;
+    memset(t, 0, sizeof *t);
+    load_config(&t->config, a, b);
+    t->train = (struct dataset){.count = IMAGES, .height = SIDE, .width = SIDE, .channels = 1};
+    t->train.images = malloc(IMAGES * SIDE * SIDE);
+    rng_open(&r, 1, RNG_JITTER, 0, 0, 0);
+    for (int i = 0; i < IMAGES * SIDE * SIDE; i++)
+        t->train.images[i] = (uint8_t)rng_u32(&r);
+    if (slot_shared_new(&t->config, &t->train, &t->shared, &e) != 0)
+        fail_msg("%s", e.text);
+    size_t P = slot_manifest(t->shared)->parameter_floats, Q = slot_manifest(t->shared)->buffer_floats;
+    t->student = calloc(P, sizeof(float));
+    t->teacher = calloc(P, sizeof(float));
+    t->buffers = calloc(Q, sizeof(float));
+    slot_initial(t->shared, t->student, t->buffers);
+    for (size_t i = 0; i < P; i++)
+        t->teacher[i] = t->student[i] * 0.9f;
+    make_mixture(t, 0);
+}
+
+static void close_bench(struct bench *t)
+{
+    slot_shared_free(&t->shared);
+    assert_null(t->shared);
+    mixture_view_free(&t->mixture);
+    dataset_fini(&t->train);
+    free(t->student);
+    free(t->teacher);
+    free(t->buffers);
+}
+
+static struct slot_worker *new_worker(const struct bench *t)
+{
+    struct slot_worker *w;
+    struct error e = {0};
+    assert_int_equal(slot_worker_new(t->shared, &w, &e), 0);
+    return w;
+}
+
+static struct slot_state *new_state(const struct bench *t)
+{
+    struct slot_state *st;
+    assert_int_equal(slot_state_new(t->shared, &st), 0);
+    return st;
+}
+
+static void outcome_fini(struct outcome *o)
+{
+    msg_fini(&o->stats);
+    free(o->grad);
+    free(o->buffers);
+}
+
+static struct slot_weights weights(const struct bench *t)
+{
+    return (struct slot_weights){t->student, t->teacher, t->buffers};
+}
+
+static bool joint(const struct bench *t)
+{
+    return t->config.loss.prototypes == PROTOTYPES_JOINT;
+}
+
+static void part_a(const struct bench *t, struct slot_worker *w, uint64_t step, uint32_t slot, struct slot_state *st,
+                   struct outcome *o)
+{
+    struct slot_weights x = weights(t);
+    memset(o, 0, sizeof *o);
+    msg_init(&o->stats, MSG_STATS, "r");
+    assert_int_equal(slot_part_a(w, step, slot, &x, joint(t) ? NULL : t->mixture, st, joint(t) ? NULL : &o->stats), 0);
+}
+
+static void part_b(const struct bench *t, struct slot_worker *w, const struct slot_state *st, struct outcome *o)
+{
+    struct slot_weights x = weights(t);
+    o->grad = calloc(slot_manifest(t->shared)->parameter_floats, sizeof(float));
+    o->buffers = calloc(slot_manifest(t->shared)->buffer_floats, sizeof(float));
+    slot_part_b(w, st, &x, joint(t) ? NULL : t->mixture, o->grad, o->buffers, o->metrics);
+}
+
+static void compute(const struct bench *t, struct slot_worker *w, uint64_t step, uint32_t slot, struct outcome *o)
+{
+    struct slot_state *st = new_state(t);
+    part_a(t, w, step, slot, st, o);
+    part_b(t, w, st, o);
+    slot_state_free(&st);
+    assert_null(st);
+}
+
+static void assert_same(const struct bench *t, const struct outcome *a, const struct outcome *b)
+{
+    const struct manifest *m = slot_manifest(t->shared);
+    assert_memory_equal(a->grad, b->grad, m->parameter_floats * sizeof(float));
+    assert_memory_equal(a->buffers, b->buffers, m->buffer_floats * sizeof(float));
+    assert_memory_equal(a->metrics, b->metrics, 4 * sizeof(double)); /* the rest are times */
+    assert_int_equal(a->stats.encoding, b->stats.encoding);
+    assert_int_equal(a->stats.tensor_count, b->stats.tensor_count);
+    for (uint32_t i = 0; i < a->stats.tensor_count; i++) {
+        assert_int_equal(a->stats.tensors[i].data->size, b->stats.tensors[i].data->size);
+        assert_memory_equal(a->stats.tensors[i].data->data, b->stats.tensors[i].data->data,
+                            a->stats.tensors[i].data->size);
+    }
+    assert_true(msg_scalar(&a->stats, "loglik", 1) == msg_scalar(&b->stats, "loglik", 1));
+}
+
+/* One worker computes many slots, for each another comes fresh; then the first again in another order. */
+static void check_purity(const char *a, const char *b)
+{
+    struct bench t;
+    open_bench(&t, a, b);
+    struct slot_worker *veteran = new_worker(&t);
+    static const struct {
+        uint64_t step;
+        uint32_t slot;
+    } tour[] = {{0, 0}, {0, 3}, {1, 2}, {0, 0}, {9, 1}, {1, 2}};
+    for (size_t i = 0; i < sizeof tour / sizeof tour[0]; i++) {
+        struct slot_worker *fresh = new_worker(&t);
+        struct outcome x, y;
+        compute(&t, veteran, tour[i].step, tour[i].slot, &x);
+        compute(&t, fresh, tour[i].step, tour[i].slot, &y);
+        assert_same(&t, &x, &y);
+        assert_true(isfinite(x.metrics[0]) && x.metrics[3] == B);
+        assert_true(vec_all_finite(x.grad, slot_manifest(t.shared)->parameter_floats));
+        assert_true(vec_sum_squares(x.grad, slot_manifest(t.shared)->parameter_floats) > 0);
+        outcome_fini(&x);
+        outcome_fini(&y);
+        slot_worker_free(&fresh);
+        assert_null(fresh);
+    }
+    slot_worker_free(&veteran);
+    close_bench(&t);
+}
+
+static void test_purity_carp(void **state)
+{
+    (void)state;
+    check_purity(NULL, NULL);
+}
+
+static void test_purity_dino(void **state)
+{
+    (void)state;
+    check_purity("loss.objective=dino", NULL);
+}
+
+static void test_purity_swav(void **state)
+{
+    (void)state;
+    check_purity("loss.objective=swav", NULL);
+}
+
+static void test_purity_joint(void **state)
+{
+    (void)state;
+    check_purity("loss.objective=dino", "loss.prototypes=joint");
+}
+
+/* prototype_lag = 0: parts A of several slots, then their parts B, on two workers. */
+static void test_parts_may_be_interleaved(void **state)
+{
+    (void)state;
+    struct bench t;
+    open_bench(&t, NULL, NULL);
+    struct slot_worker *one = new_worker(&t), *other = new_worker(&t), *alone = new_worker(&t);
+    struct slot_state *states[SLOTS];
+    struct outcome split[SLOTS], whole;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        states[slot] = new_state(&t);
+        part_a(&t, one, 2, slot, states[slot], &split[slot]);
+    }
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        part_b(&t, slot % 2 ? one : other, states[slot], &split[slot]);
+        compute(&t, alone, 2, slot, &whole);
+        assert_same(&t, &split[slot], &whole);
+        outcome_fini(&split[slot]);
+        outcome_fini(&whole);
+        slot_state_free(&states[slot]);
+    }
+    slot_worker_free(&one);
+    slot_worker_free(&other);
+    slot_worker_free(&alone);
+    close_bench(&t);
+}
+
+static void assert_differ(const struct bench *t, const struct outcome *a, const struct outcome *b)
+{
+    assert_memory_not_equal(a->grad, b->grad, slot_manifest(t->shared)->parameter_floats * sizeof(float));
+}
+
+static void test_what_a_slot_depends_on(void **state)
+{
+    (void)state;
+    struct bench t;
+    open_bench(&t, NULL, NULL);
+    struct slot_worker *w = new_worker(&t);
+    struct outcome base, other;
+    compute(&t, w, 0, 0, &base);
+    compute(&t, w, 0, 1, &other);
+    assert_differ(&t, &base, &other);
+    outcome_fini(&other);
+    compute(&t, w, 1, 0, &other);
+    assert_differ(&t, &base, &other);
+    outcome_fini(&other);
+    make_mixture(&t, 1);
+    compute(&t, w, 0, 0, &other);
+    assert_differ(&t, &base, &other);
+    outcome_fini(&other);
+    outcome_fini(&base);
+    slot_worker_free(&w);
+    close_bench(&t);
+}
+
+static void test_statistics(void **state)
+{
+    (void)state;
+    struct bench t;
+    struct outcome o;
+    struct stats_rows rows;
+    enum reason why = 0;
+    open_bench(&t, NULL, NULL);
+    struct slot_worker *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    stats_rows_init(&rows);
+    assert_int_equal(stats_decode(&o.stats, K, D, 2 * B, &rows, &why), 0);
+    double mass = 0;
+    for (uint32_t i = 0; i < rows.R; i++)
+        mass += rows.n[i];
+    assert_true(fabs(mass - 2 * B) < 1e-4);
+    assert_int_equal(rows.A, 2 * B);
+    assert_int_equal(rows.V, 4); /* four for the one re-seed that K = 16 allows */
+    stats_rows_fini(&rows);
+    outcome_fini(&o);
+    slot_worker_free(&w);
+    close_bench(&t);
+}
+
+static void test_statistics_may_be_skipped(void **state)
+{
+    (void)state;
+    struct bench t;
+    struct outcome with, without = {0};
+    open_bench(&t, NULL, NULL);
+    struct slot_worker *w = new_worker(&t), *v = new_worker(&t);
+    struct slot_state *st = new_state(&t);
+    struct slot_weights x = weights(&t);
+    compute(&t, w, 3, 1, &with);
+    assert_int_equal(slot_part_a(v, 3, 1, &x, NULL, st, NULL), 0);
+    part_b(&t, v, st, &without);
+    assert_memory_equal(with.grad, without.grad, slot_manifest(t.shared)->parameter_floats * sizeof(float));
+    outcome_fini(&with);
+    outcome_fini(&without);
+    slot_state_free(&st);
+    slot_worker_free(&w);
+    slot_worker_free(&v);
+    close_bench(&t);
+}
+
+static const struct manifest_entry *entry(const struct manifest_entry *entries, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(entries[i].name, name) == 0)
+            return &entries[i];
+    return NULL;
+}
+
+static void test_wall(void **state)
+{
+    (void)state;
+    struct bench t;
+    open_bench(&t, "loss.objective=dino", NULL);
+    const struct manifest *m = slot_manifest(t.shared);
+    for (size_t i = 0; i < m->parameter_count; i++)
+        assert_null(strstr(m->parameters[i].name, "prototype"));
+    const struct manifest_entry *center = entry(m->buffers, m->buffer_count, "loss.center");
+    assert_non_null(center);
+    assert_true(center->count == K && fabs(center->momentum - 0.1) < 1e-12);
+    close_bench(&t);
+    open_bench(&t, NULL, NULL);
+    m = slot_manifest(t.shared);
+    assert_null(entry(m->buffers, m->buffer_count, "loss.center"));
+    close_bench(&t);
+}
+
+static void test_joint_prototypes(void **state)
+{
+    (void)state;
+    struct bench t;
+    struct outcome o;
+    open_bench(&t, "loss.prototypes=joint", "optimiser.prototype_lr=7");
+    const struct manifest *m = slot_manifest(t.shared);
+    const struct manifest_entry *p = entry(m->parameters, m->parameter_count, "prototypes");
+    assert_non_null(p);
+    assert_true(p->unit_rows && !p->decay && !p->clip && p->lr_scale == 7 && p->count == K * D);
+    assert_int_equal(p->offset + p->count, m->parameter_floats);
+    struct slot_worker *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_int_equal(o.stats.tensor_count, 0);
+    double largest = 0;
+    for (size_t k = 0; k < K; k++) {
+        const float *c = t.student + p->offset + k * D, *d = o.grad + p->offset + k * D;
+        assert_true(fabs(vec_sum_squares(c, D) - 1) < 1e-5);
+        assert_true(fabs(vec_dot(c, d, D)) < 1e-6); /* no gradient along the length */
+        largest = fmax(largest, vec_sum_squares(d, D));
+    }
+    assert_true(largest > 0);
+    outcome_fini(&o);
+    slot_worker_free(&w);
+    close_bench(&t);
+}
+
+static void test_initial_is_a_function_of_the_seed(void **state)
+{
+    (void)state;
+    struct bench a, b, c;
+    open_bench(&a, "loss.prototypes=joint", "run.seed=4");
+    open_bench(&b, "loss.prototypes=joint", "run.seed=4");
+    open_bench(&c, "loss.prototypes=joint", "run.seed=5");
+    size_t size = slot_manifest(a.shared)->parameter_floats * sizeof(float);
+    assert_memory_equal(a.student, b.student, size);
+    assert_memory_not_equal(a.student, c.student, size);
+    assert_memory_not_equal(a.student + size / 4 - K * D, c.student + size / 4 - K * D, K * D * sizeof(float));
+    close_bench(&a);
+    close_bench(&b);
+    close_bench(&c);
+}
+
+static void test_too_few_images(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct slot_shared *shared;
+    struct error e = {0};
+    uint8_t pixels[4] = {0};
+    struct dataset train = {.count = 4, .height = 1, .width = 1, .channels = 1, .images = pixels};
+    load_config(&c, NULL, NULL);
+    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), ERR_CONFIG);
+    assert_null(shared);
+    assert_non_null(strstr(e.text, "run.slot_size"));
+}
+
+int main(void)
+{
+    compute_thread_init();
+    blas_single_threaded();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_too_few_images),
+        cmocka_unit_test(test_purity_carp),
+        cmocka_unit_test(test_purity_dino),
+        cmocka_unit_test(test_purity_swav),
+        cmocka_unit_test(test_purity_joint),
+        cmocka_unit_test(test_parts_may_be_interleaved),
+        cmocka_unit_test(test_what_a_slot_depends_on),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_statistics_may_be_skipped),
+        cmocka_unit_test(test_wall),
+        cmocka_unit_test(test_joint_prototypes),
+        cmocka_unit_test(test_initial_is_a_function_of_the_seed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
