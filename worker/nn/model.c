@@ -41,6 +41,8 @@ static const struct encoder_ops *family(int which)
     switch (which) {
     case ENCODER_CONV:
         return &conv_encoder_ops;
+    case ENCODER_VIT:
+        return &vit_encoder_ops;
     default:
         return NULL;
     }

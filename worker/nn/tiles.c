@@ -8,9 +8,13 @@
 #include "worker/nn/scalar.h"
 
 typedef real vector __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
-enum { VECTOR = 32 / sizeof(real), NARROW = 2 * VECTOR, WIDE = 3 * VECTOR, LEFT_MULTIPLE = 12 };
-
-#define UNROLL _Pragma("GCC unroll 8")
+enum {
+    VECTOR = 32 / sizeof(real),
+    NARROW = 2 * VECTOR,
+    WIDE = 3 * VECTOR,
+    LEFT_MULTIPLE = 12, /* of both tile heights */
+    POINTS = 64,        /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
+};
 
 #define TILE_ROWS 6
 #define TILE_VECTORS 2

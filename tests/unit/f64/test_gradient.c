@@ -186,6 +186,57 @@ static void test_conv_odd_shapes(void **state)
     check_model(&spec, 5);
 }
 
+static struct model_spec vit_spec(int pool)
+{
+    return (struct model_spec){.family = ENCODER_VIT,
+                               .height = 12,
+                               .width = 8,
+                               .channels = 1,
+                               .patch = 4,
+                               .dim = 24,
+                               .depth = 2,
+                               .heads = 3,
+                               .mlp = 2,
+                               .pool = pool,
+                               .hidden = 20,
+                               .projection = 10};
+}
+
+static void test_vit_cls(void **state)
+{
+    (void)state;
+    struct model_spec spec = vit_spec(VIT_POOL_CLS);
+    check_model(&spec, 2);
+}
+
+static void test_vit_mean(void **state)
+{
+    (void)state;
+    struct model_spec spec = vit_spec(VIT_POOL_MEAN);
+    spec.channels = 3;
+    check_model(&spec, 67); /* more than a chunk */
+}
+
+/* One token only, one head, a single block. */
+static void test_vit_smallest(void **state)
+{
+    (void)state;
+    struct model_spec spec = vit_spec(VIT_POOL_MEAN);
+    spec.height = spec.width = 4;
+    spec.heads = spec.depth = spec.mlp = 1;
+    check_model(&spec, 3);
+}
+
+static void test_vit_benchmark_shape(void **state)
+{
+    (void)state;
+    struct model_spec spec = vit_spec(VIT_POOL_CLS);
+    spec.height = spec.width = 28;
+    spec.dim = 64;
+    spec.heads = 4;
+    check_model(&spec, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +244,10 @@ int main(void)
         cmocka_unit_test(test_conv_odd_shapes),
         cmocka_unit_test(test_conv_more_rows_than_a_chunk),
         cmocka_unit_test(test_conv_recipe),
+        cmocka_unit_test(test_vit_smallest),
+        cmocka_unit_test(test_vit_cls),
+        cmocka_unit_test(test_vit_mean),
+        cmocka_unit_test(test_vit_benchmark_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,227 @@
+/* The training step of one worker thread: teacher forward on 2 views, student forward, CARP with K = 1024, backward;
+ * images per second for each slot size, and what each part and each convolution achieves. The network matches
+ * tests/bench/bench_torch.py; tests/bench/compare_model.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "common/rng.h"
+#include "common/vecmath.h"
+#include "proto/run_config.h"
+#include "worker/loss/loss.h"
+#include "worker/nn/conv.h"
+#include "worker/nn/model.h"
+
+enum { K = 1024, BLOCK = 256, PARTS = 4, WARM_STEPS = 2, SIDE = 28 };
+static const double SECONDS = 2.5; /* measured per slot size */
+
+struct bench {
+    struct model *model;
+    struct model_workspace *ws;
+    struct loss_workspace *loss;
+    struct loss_options options;
+    uint32_t b;
+    real *student, *teacher, *buffers, *images, *zs, *zt, *dz, *grad, *prototypes;
+    uint32_t order[K];
+    double part[PARTS]; /* seconds in teacher forward, student forward, loss, backward */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *take(size_t n)
+{
+    void *p = calloc(n, sizeof(real));
+    if (!p)
+        abort();
+    return p;
+}
+
+static struct model_spec spec_of(const char *name)
+{
+    struct model_spec spec = {.height = SIDE,
+                              .width = SIDE,
+                              .channels = 1,
+                              .stages = 4,
+                              .widths = {24, 48, 96, 192},
+                              .groups = 8,
+                              .patch = 4,
+                              .dim = 128,
+                              .depth = 4,
+                              .heads = 4,
+                              .mlp = 2,
+                              .pool = VIT_POOL_CLS,
+                              .hidden = 256,
+                              .projection = 128};
+    spec.family = strcmp(name, "vit") == 0 ? ENCODER_VIT : ENCODER_CONV;
+    return spec;
+}
+
+static void fill_inputs(struct bench *t, size_t pixels, size_t width)
+{
+    struct rng r;
+    rng_open(&r, 1, RNG_INIT, 1000, 0, 0);
+    for (size_t i = 0; i < pixels; i++)
+        t->images[i] = (real)rng_normal(&r);
+    for (size_t i = 0; i < K * width; i++)
+        t->prototypes[i] = (real)rng_normal(&r);
+    vec_normalise_rows(t->prototypes, K, width, NULL);
+    for (uint32_t k = 0; k < K; k++)
+        t->order[k] = k;
+    rng_shuffle(&r, t->order, K);
+}
+
+static void bench_open(struct bench *t, const struct model_spec *spec, uint32_t b)
+{
+    struct error e;
+    memset(t, 0, sizeof *t);
+    if (model_new(spec, &t->model, &e) != 0 || model_workspace_new(t->model, 2 * b, &t->ws) != 0)
+        abort();
+    const struct manifest *m = model_manifest(t->model);
+    size_t pixels = (size_t)2 * b * SIDE * SIDE, outputs = (size_t)2 * b * spec->projection;
+    t->b = b;
+    t->options = (struct loss_options){.objective = LOSS_CARP,
+                                       .b = b,
+                                       .K = K,
+                                       .D = spec->projection,
+                                       .block = BLOCK,
+                                       .tau_s = 0.1f,
+                                       .tau_t = 0.1f,
+                                       .entropy_weight = 3,
+                                       .normalise = 1};
+    if (loss_workspace_new(&t->options, &t->loss) != 0)
+        abort();
+    t->student = take(m->parameter_floats);
+    t->teacher = take(m->parameter_floats);
+    t->grad = take(m->parameter_floats);
+    t->buffers = take(m->buffer_floats);
+    t->images = take(pixels);
+    t->zs = take(outputs);
+    t->zt = take(outputs);
+    t->dz = take(outputs);
+    t->prototypes = take((size_t)K * spec->projection);
+    model_init(t->model, 1, t->student, t->buffers);
+    model_init(t->model, 2, t->teacher, t->buffers);
+    fill_inputs(t, pixels, spec->projection);
+}
+
+static void bench_close(struct bench *t)
+{
+    real *all[] = {t->student, t->teacher, t->grad, t->buffers, t->images, t->zs, t->zt, t->dz, t->prototypes};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    loss_workspace_free(&t->loss);
+    model_workspace_free(&t->ws);
+    model_free(&t->model);
+}
+
+static void step(struct bench *t)
+{
+    uint32_t rows = 2 * t->b;
+    struct loss_result result;
+    double at[PARTS + 1];
+    at[0] = now();
+    model_forward(t->model, MODEL_TEACHER, t->teacher, t->buffers, t->images, rows, t->ws, NULL, t->zt);
+    at[1] = now();
+    model_forward(t->model, MODEL_TRAIN, t->student, t->buffers, t->images, rows, t->ws, NULL, t->zs);
+    at[2] = now();
+    loss_decoupled(&t->options, t->zs, t->zt, t->prototypes, t->order, NULL, t->loss, &result, t->dz);
+    at[3] = now();
+    model_backward(t->model, t->student, t->dz, t->ws, t->grad);
+    at[4] = now();
+    for (int i = 0; i < PARTS; i++)
+        t->part[i] += at[i + 1] - at[i];
+}
+
+static void measure(const char *name, const struct model_spec *spec, uint32_t b)
+{
+    struct bench t;
+    bench_open(&t, spec, b);
+    for (int i = 0; i < WARM_STEPS; i++)
+        step(&t);
+    memset(t.part, 0, sizeof t.part);
+    double begin = now(), end = begin, best = 1e9;
+    int steps = 0;
+    for (; end - begin < SECONDS; steps++) {
+        double from = end;
+        step(&t);
+        end = now();
+        best = end - from < best ? end - from : best;
+    }
+    double scale = 1e6 / ((double)steps * b);
+    printf("bench=step model=%s b=%u images_per_s=%.0f best_images_per_s=%.0f teacher_us=%.1f student_us=%.1f "
+           "loss_us=%.1f "
+           "backward_us=%.1f\n",
+           name, b, (double)b * steps / (end - begin), b / best, t.part[0] * scale, t.part[1] * scale,
+           t.part[2] * scale, t.part[3] * scale);
+    fflush(stdout);
+    bench_close(&t);
+}
+
+enum product { FORWARD, INPUT, WEIGHT };
+
+/* Best of a few runs over one block of samples, in GFLOP/s. */
+static double conv_rate(const struct conv *c, enum product which, const real *x, const real *packed, real *y, real *d)
+{
+    double flops = 18.0 * c->in * c->out * c->out_height * c->out_width * c->block, best = 1e9;
+    for (int run = 0; run < 50; run++) {
+        double from = now();
+        if (which == FORWARD)
+            conv_forward(c, c->block, x, packed, y);
+        else if (which == INPUT)
+            conv_backward_input(c, c->block, y, packed, d);
+        else
+            conv_backward_weight(c, c->block, x, y, d);
+        double took = now() - from;
+        best = took < best ? took : best;
+    }
+    return flops / best / 1e9;
+}
+
+static void measure_layers(const struct model_spec *spec)
+{
+    uint32_t side = spec->height, in = spec->channels;
+    for (uint32_t i = 0; i < spec->stages; i++) {
+        struct conv c;
+        if (conv_init(&c, side, side, in, spec->widths[i]) != 0)
+            abort();
+        size_t packed_size = conv_packed_forward_size(&c) + conv_packed_backward_size(&c);
+        real *x = take(c.block * conv_padded_size(&c)), *y = take(c.block * conv_delta_size(&c));
+        real *packed = take(packed_size), *d = take(c.block * conv_padded_size(&c) + conv_gradient_size(&c));
+        double rate[3];
+        for (int which = FORWARD; which <= WEIGHT; which++)
+            rate[which] = conv_rate(&c, which, x, packed, y, d);
+        printf("bench=conv layer=%u block=%u forward_gflops=%.1f input_gflops=%.1f weight_gflops=%.1f\n", i + 1,
+               c.block, rate[FORWARD], rate[INPUT], rate[WEIGHT]);
+        side = c.out_height;
+        in = c.out;
+        free(x);
+        free(y);
+        free(packed);
+        free(d);
+        conv_fini(&c);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "conv";
+    static const uint32_t sizes[] = {64, 128, 256};
+    struct model_spec spec = spec_of(name);
+    compute_thread_init();
+    blas_single_threaded();
+    if (argc > 2)
+        for (int i = 2; i < argc; i++)
+            measure(name, &spec, (uint32_t)strtoul(argv[i], NULL, 10));
+    else
+        for (int i = 0; i < 3; i++)
+            measure(name, &spec, sizes[i]);
+    if (spec.family == ENCODER_CONV)
+        measure_layers(&spec);
+    return 0;
+}

@@ -1,0 +1,110 @@
+"""The training step of tests/bench/bench_model.c in PyTorch, one thread, denormals flushed: the same network, views,
+objective and sizes, without the optimiser. Prints the same lines. Usage: bench_torch.py [conv|vit] [slot sizes]."""
+import math
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+K, BLOCK, PROJECTION, HIDDEN = 1024, 256, 128, 256
+SECONDS = 2.5
+EPS = 2.0 ** -23
+
+
+class Conv(nn.Sequential):
+    def __init__(self, widths=(24, 48, 96, 192)):
+        layers, channels = [], 1
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, 2, 1, bias=False), nn.GroupNorm(8, width), nn.ReLU()]
+            channels = width
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.width = channels
+
+
+class Block(nn.Module):
+    def __init__(self, dim, heads, mlp):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp * dim), nn.GELU(), nn.Linear(mlp * dim, dim))
+
+    def forward(self, x):
+        n, t, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        a = F.softmax(q @ k.transpose(-1, -2) / math.sqrt(d // self.heads), -1) @ v
+        x = x + self.out(a.transpose(1, 2).reshape(n, t, d))
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    def __init__(self, patch=4, side=28, dim=128, depth=4, heads=4, mlp=2):
+        super().__init__()
+        self.embed = nn.Conv2d(1, dim, patch, patch)
+        self.cls = nn.Parameter(torch.zeros(1, 1, dim))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2 + 1, dim))
+        self.blocks = nn.Sequential(*[Block(dim, heads, mlp) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
+        self.width = dim
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.positions
+        return self.norm(self.blocks(x))[:, 0]
+
+
+def network(name):
+    encoder = ViT() if name == "vit" else Conv()
+    head = nn.Sequential(
+        nn.Linear(encoder.width, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(),
+        nn.Linear(HIDDEN, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(), nn.Linear(HIDDEN, PROJECTION))
+    return nn.Sequential(encoder, head)
+
+
+def carp(zs, zt, prototypes, order, b):
+    ls = F.normalize(zs, dim=1) @ prototypes.t() / 0.1
+    lt = F.normalize(zt, dim=1) @ prototypes.t() / 0.1
+    p = F.softmax(ls[:, order].view(2 * b, K // BLOCK, BLOCK), -1)
+    q = F.softmax(lt[:, order].view(2 * b, K // BLOCK, BLOCK), -1)
+    (p1, p2), (q1, q2) = p.chunk(2), q.chunk(2)
+    consistency = sum(-((s * t).sum(-1).clamp(EPS, 1 - EPS)).log().mean() for s, t in ((p1, q2), (p2, q1))) / 2
+    mean = torch.cat([p, q]).mean(0)
+    entropy = (math.log(BLOCK) + (mean * mean.clamp(EPS, 1 - EPS).log()).sum(-1)).mean()
+    return consistency + 3 * entropy
+
+
+def measure(name, b):
+    student, teacher = network(name), network(name)
+    images = torch.randn(2 * b, 1, 28, 28)
+    prototypes = F.normalize(torch.randn(K, PROJECTION), dim=1)
+    order = torch.randperm(K)
+
+    def step():
+        with torch.no_grad():
+            zt = teacher(images)
+        loss = carp(student(images), zt, prototypes, order, b)
+        for parameter in student.parameters():
+            parameter.grad = None
+        loss.backward()
+
+    for _ in range(2):
+        step()
+    begin = end = time.perf_counter()
+    steps, best = 0, 1e9
+    while end - begin < SECONDS:
+        start = end
+        step()
+        end = time.perf_counter()
+        steps, best = steps + 1, min(best, end - start)
+    print(f"bench=step_torch model={name} b={b} images_per_s={b * steps / (end - begin):.0f} "
+          f"best_images_per_s={b / best:.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    which = sys.argv[1] if len(sys.argv) > 1 else "conv"
+    for size in [int(x) for x in sys.argv[2:]] or [64, 128, 256]:
+        measure(which, size)

@@ -1,0 +1,139 @@
+/* Six small products per head, all through the tile kernels; see attention.h. */
+#include "worker/nn/attention.h"
+
+#include "common/error.h"
+#include "common/vecmath.h"
+#include "worker/nn/rows.h"
+
+static uint32_t *carve_table(struct attention *t, size_t n, size_t stride)
+{
+    uint32_t *table = arena_offsets(&t->tables, n);
+    for (size_t i = 0; table && i < n; i++)
+        table[i] = (uint32_t)(i * stride);
+    return table;
+}
+
+static void carve_tables(struct attention *t)
+{
+    uint32_t T = t->tokens;
+    uint32_t *wide = carve_table(t, T, (size_t)3 * t->dim), *narrow = carve_table(t, T, t->dim);
+    uint32_t *square = carve_table(t, T, T), *left = carve_table(t, tile_left_padded(T), 1);
+    for (uint32_t k = T; left && k < tile_left_padded(T); k++)
+        left[k] = 0;
+    t->scores =
+        (struct gather){.runs = 1, .run = t->width, .columns = T, .panel = tile_panel(T), .in = wide, .out = square};
+    t->d_probabilities = t->scores;
+    t->d_probabilities.in = narrow;
+    t->mix = (struct gather){
+        .runs = 1, .run = T, .columns = t->width, .panel = tile_panel(t->width), .in = square, .out = narrow};
+    t->d_q = t->mix;
+    t->d_q.out = wide;
+    t->d_v = (struct outer){.columns = t->width,
+                            .panel = tile_panel(t->width),
+                            .left_padded = tile_left_padded(T),
+                            .left = left,
+                            .a = square,
+                            .d = narrow};
+    t->d_k = t->d_v;
+    t->d_k.d = wide;
+}
+
+int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads)
+{
+    ASSERT(heads > 0 && dim % heads == 0);
+    *t = (struct attention){.tokens = tokens, .dim = dim, .heads = heads, .width = dim / heads};
+    carve_tables(t);
+    if (arena_allocate(&t->tables) != 0)
+        return ERR_MEMORY;
+    carve_tables(t);
+    return 0;
+}
+
+void attention_fini(struct attention *t)
+{
+    arena_free(&t->tables);
+}
+
+void attention_carve(const struct attention *t, struct attention_scratch *s, struct arena *a)
+{
+    size_t scores = tile_packed_size(t->width, t->tokens), mix = tile_packed_size(t->tokens, t->width);
+    s->packed = arena_reals(a, scores > mix ? scores : mix);
+    s->gradient = arena_reals(a, tile_gradient_size(t->tokens, t->width));
+    s->scores = arena_reals(a, (size_t)t->tokens * t->tokens);
+}
+
+/* B(k, token) = source's value k of that token: (width, T). */
+static void pack_transposed(const struct attention *t, const real *source, real *packed)
+{
+    struct pack p = {
+        .K = t->width, .columns = t->tokens, .n = t->width, .row_stride = 1, .column_stride = (size_t)3 * t->dim};
+    tile_pack(&p, source, packed);
+    tile_pack_bias(p.K, p.columns, NULL, packed);
+}
+
+/* B(token, k): (T, width). */
+static void pack_tokens(const struct attention *t, const real *source, real *packed)
+{
+    struct pack p = {
+        .K = t->tokens, .columns = t->width, .n = t->tokens, .row_stride = (size_t)3 * t->dim, .column_stride = 1};
+    tile_pack(&p, source, packed);
+    tile_pack_bias(p.K, p.columns, NULL, packed);
+}
+
+/* target (T, width) inside (T, 3 dim) = packed sum of outer products of a's columns with d's rows. */
+static void outer_tokens(const struct attention *t, const struct outer *o, const real *a, const real *d, real *gradient,
+                         real *target)
+{
+    struct pack p = {
+        .K = t->tokens, .columns = t->width, .n = t->tokens, .row_stride = (size_t)3 * t->dim, .column_stride = 1};
+    memset(gradient, 0, tile_gradient_size(t->tokens, t->width) * sizeof(real));
+    gather_outer(o, t->tokens, a, d, gradient);
+    tile_unpack_gradient(&p, gradient, target);
+}
+
+static real score_scale(const struct attention *t)
+{
+    return 1 / (real)sqrt((double)t->width);
+}
+
+void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
+                       const struct attention_scratch *s)
+{
+    size_t T = t->tokens;
+    for (size_t h = 0; h < t->heads; h++, probabilities += T * T) {
+        const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim;
+        pack_transposed(t, k, s->packed);
+        gather_product(&t->scores, T, q, s->packed, probabilities);
+        for (size_t i = 0; i < T; i++)
+            row_softmax(probabilities + i * T, score_scale(t), T);
+        pack_tokens(t, v, s->packed);
+        gather_product(&t->mix, T, probabilities, s->packed, output + h * t->width);
+    }
+}
+
+KERNEL static void softmax_gradient(size_t n, const real *restrict p, real along, real scale, real *restrict d)
+{
+    for (size_t i = 0; i < n; i++)
+        d[i] = scale * p[i] * (d[i] - along);
+}
+
+void attention_backward(const struct attention *t, const real *qkv, const real *probabilities, const real *d_output,
+                        real *d_qkv, const struct attention_scratch *s)
+{
+    size_t T = t->tokens;
+    for (size_t h = 0; h < t->heads; h++, probabilities += T * T) {
+        const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim, *d_o = d_output + h * t->width;
+        real *d_q = d_qkv + h * t->width, *d_k = d_q + t->dim, *d_v = d_k + t->dim;
+        outer_tokens(t, &t->d_v, probabilities, d_o, s->gradient, d_v);
+        pack_transposed(t, v, s->packed);
+        gather_product(&t->d_probabilities, T, d_o, s->packed, s->scores);
+        for (size_t i = 0; i < T; i++) {
+            real *d = s->scores + i * T;
+            const real *p = probabilities + i * T;
+            softmax_gradient(T, p, row_dot(p, d, T), score_scale(t), d);
+        }
+        pack_tokens(t, k, s->packed);
+        gather_product(&t->d_q, T, s->scores, s->packed, d_q);
+        outer_tokens(t, &t->d_k, s->scores, q, s->gradient, d_k);
+    }
+}

@@ -1,0 +1,65 @@
+/* One pre-norm transformer block on tokens x (samples * T, dim):
+ *   mid = x + out(attention(norm1 x)),   y = mid + mlp2(gelu(mlp1(norm2 mid)))
+ * A kept pass stores x, qkv, probabilities, the heads' output, mid and the MLP's hidden values; backward recomputes the
+ * cheap rest. Positions in the stores are samples. */
+#ifndef DECANT_WORKER_NN_VIT_BLOCK_H
+#define DECANT_WORKER_NN_VIT_BLOCK_H
+
+#include "worker/nn/attention.h"
+#include "worker/nn/linear.h"
+#include "worker/nn/parameters.h"
+
+enum vit_layer { VIT_QKV, VIT_OUT, VIT_MLP1, VIT_MLP2, VIT_LAYERS };
+enum { VIT_NORMS = 2 };
+
+/* The shapes that all blocks share. */
+struct vit_shape {
+    uint32_t tokens, dim, hidden; /* T; width; of the MLP */
+    struct attention attention;
+    struct linear linear[VIT_LAYERS];
+};
+
+struct vit_block {
+    struct parameter weight[VIT_LAYERS], bias[VIT_LAYERS], gamma[VIT_NORMS], beta[VIT_NORMS];
+};
+
+/* What a block keeps: (places, T, ...). x is the output of the block before. */
+struct vit_block_store {
+    real *x, *qkv, *probabilities, *heads, *mid, *hidden;
+    real *packed_forward[VIT_LAYERS], *packed_backward[VIT_LAYERS], *gradient[VIT_LAYERS];
+};
+
+/* Temporaries of one chunk of samples, shared by all blocks. */
+struct vit_scratch {
+    real *norm;   /* (n,T,dim) */
+    real *wide;   /* (n,T,max(3 dim, hidden)) */
+    real *hidden; /* (n,T,hidden) */
+    real *d_norm; /* (n,T,dim) */
+    real *column; /* (max width): bias gradients of a chunk */
+    real *layernorm;
+    struct attention_scratch attention;
+};
+
+int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t heads, uint32_t hidden);
+void vit_shape_fini(struct vit_shape *s);
+int vit_block_describe(const struct vit_shape *s, struct vit_block *b, uint32_t index, struct manifest *m);
+void vit_block_initialise(const struct vit_block *b, uint64_t seed, real *params);
+void vit_block_carve(const struct vit_shape *s, size_t places, struct vit_block_store *w, struct arena *a);
+void vit_scratch_carve(const struct vit_shape *s, size_t chunk, struct vit_scratch *w, struct arena *a);
+
+/* Once per pass. */
+void vit_block_begin_forward(const struct vit_shape *s, const struct vit_block *b, const real *params,
+                             struct vit_block_store *w);
+void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block *b, const real *params,
+                              struct vit_block_store *w, real *grad);
+void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b, const struct vit_block_store *w,
+                            real *grad);
+
+/* n samples from place `first` of the store; y (n,T,dim). */
+void vit_block_forward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first, size_t n,
+                       const struct vit_block_store *w, const struct vit_scratch *t, real *y);
+/* d (n,T,dim): gradient wrt y, replaced by that wrt x. Parameter gradients are added to. */
+void vit_block_backward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first,
+                        size_t n, const struct vit_block_store *w, const struct vit_scratch *t, real *d, real *grad);
+
+#endif
