@@ -61,8 +61,8 @@ void core_refuse(struct parameter_core *c, const struct peer *from, const struct
     error.slots = m->slots;
     error.seq = m->seq;
     error.code = why;
-    snprintf(error.text, sizeof error.text, "%s: %s%s%.180s", msg_type_name(m->type), reason_name(why),
-             detail[0] ? ": " : "", detail);
+    snprintf(error.text, sizeof error.text, "%s: %.200s", msg_type_name(m->type),
+             detail[0] != '\0' ? detail : reason_name(why));
     core_note(c, outbox_to_peer(out, from, &error));
 }
 

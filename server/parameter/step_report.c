@@ -2,6 +2,7 @@
 #include "server/parameter/step_report.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -42,10 +43,13 @@ static double field_value(const struct step_report *r, size_t i)
     return *(const double *)(const void *)((const char *)r + fields[i].offset);
 }
 
-/* An unknown epoch is not reported; every other value is. */
+/* Neither an unknown epoch is reported nor what JSON and messages cannot say, like the norm of an overflowed gradient.
+ */
 static bool field_known(const struct step_report *r, size_t i)
 {
-    return fields[i].offset != offsetof(struct step_report, epoch) || r->epoch >= 0.0;
+    if (fields[i].offset == offsetof(struct step_report, epoch) && r->epoch < 0.0)
+        return false;
+    return isfinite(field_value(r, i));
 }
 
 static uint64_t counter_value(const struct step_report *r, size_t i)

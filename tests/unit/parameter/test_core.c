@@ -623,7 +623,7 @@ static void a_report_says_what_happened(void **state)
     rig_free(&r);
 }
 
-static void a_report_as_json_leaves_out_what_is_zero_or_unknown(void **state)
+static void a_report_leaves_out_what_is_unknown_or_not_a_number(void **state)
 {
     (void)state;
     struct step_report report = {.step = 7, .epoch = -1.0, .loss = 2.5, .grad_norm = NAN};
@@ -635,6 +635,11 @@ static void a_report_as_json_leaves_out_what_is_zero_or_unknown(void **state)
     assert_null(strstr(text, "grad_norm"));
     assert_null(strstr(text, "refused"));
     free(text);
+    struct msg m = rig_msg(MSG_METRICS, 0);
+    step_report_to_msg(&report, &m);
+    assert_int_equal(m.step, 7);
+    assert_true(msg_scalar(&m, "loss", 0) == 2.5);
+    assert_true(msg_scalar(&m, "grad_norm", -1) == -1 && msg_scalar(&m, "epoch", -1) == -1);
     report.epoch = 0.5;
     report.counters.stale = 4;
     report.counters.refused[REASON_NON_FINITE] = 2;
@@ -674,7 +679,7 @@ int main(void)
         cmocka_unit_test(a_drain_does_not_wait_for_nobody),
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(a_report_says_what_happened),
-        cmocka_unit_test(a_report_as_json_leaves_out_what_is_zero_or_unknown),
+        cmocka_unit_test(a_report_leaves_out_what_is_unknown_or_not_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
