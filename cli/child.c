@@ -4,11 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "common/files.h"
-
-enum { LINE_MAX_BYTES = 4096, LINES_PER_LOOK = 64 /* a flood is left to the file */ };
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -84,24 +83,24 @@ static bool deserves_showing(const char *line)
            strstr(line, "ERROR: ") != NULL;
 }
 
-void child_show_warnings(struct child *c, FILE *f)
+bool child_next_warning(struct child *c, char *line, size_t size)
 {
     FILE *log = c->log_path[0] ? fopen(c->log_path, "re") : NULL;
+    bool found = false;
     if (!log)
-        return;
-    char line[LINE_MAX_BYTES];
+        return false;
     fseek(log, (long)c->shown, SEEK_SET);
-    for (int i = 0; i < LINES_PER_LOOK && fgets(line, sizeof line, log);) {
+    while (!found && fgets(line, (int)size, log)) {
         size_t length = strlen(line);
-        if (line[length - 1] != '\n' && length + 1 < sizeof line)
+        bool whole = line[length - 1] == '\n';
+        if (!whole && length + 1 < size)
             break; /* still being written: next time */
         c->shown += (int64_t)length;
-        if (!deserves_showing(line))
-            continue;
-        fprintf(f, "%s: %s", c->name, line);
-        i++;
+        found = deserves_showing(line);
+        line[length - whole] = '\0';
     }
     fclose(log);
+    return found;
 }
 
 void child_describe_exit(const struct child *c, char *out, size_t size)

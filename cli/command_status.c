@@ -1,6 +1,7 @@
 /* decant status: one screen about a run. */
 #include <getopt.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,13 @@ static void print_screen(const struct run_source *s, const struct run_figures *f
     }
 }
 
+/* Whole numbers as integers: a step is not 60.0. */
+static json_t *number_json(double number)
+{
+    bool whole = number == floor(number) && fabs(number) < 1e15;
+    return whole ? json_integer((json_int_t)number) : json_real(number);
+}
+
 static int print_json(const struct run_source *s, const struct run_figures *f)
 {
     json_t *o = json_pack("{s:s, s:s}", "run", s->run, "source", s->where);
@@ -63,7 +71,8 @@ static int print_json(const struct run_source *s, const struct run_figures *f)
         char *end;
         double number = strtod(f->items[i].value, &end);
         bool numeric = end != f->items[i].value && *end == '\0' && strcmp(f->items[i].name, "config") != 0;
-        json_object_set_new(o, f->items[i].name, numeric ? json_real(number) : json_string(f->items[i].value));
+        json_t *value = numeric ? number_json(number) : json_string(f->items[i].value);
+        json_object_set_new(o, f->items[i].name, value);
     }
     return json_print(o, stdout);
 }

@@ -183,7 +183,7 @@ static int run(struct launch_plan *p, bool wants_evaluation)
     int rc = launcher_run(p, environ, stderr, &result, &e);
     if (p->redis_private)
         private_redis_forget(p);
-    if (rc != 0)
+    if (rc != 0 && !result.reported)
         fprintf(stderr, "decant train: %s\n", e.text);
     if (result.interrupted) {
         fprintf(stderr, "stopped; go on with: decant train --run %s --out %s --resume\n", p->config.run.name,

@@ -65,10 +65,12 @@ static json_t *probe_json(const struct probe_scores *s)
 
 static json_t *cover_json(const struct prototype_scores *p)
 {
-    double cover[SCORE_EPS];
-    for (int i = 0; i < SCORE_EPS; i++)
-        cover[i] = p->feature_cover[i];
-    json_t *object = by_eps(cover);
+    json_t *object = json_object();
+    for (int i = 0; i < SCORE_EPS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%g", score_eps[i]);
+        json_object_set_new(object, name, json_integer(p->feature_cover[i]));
+    }
     json_object_set_new(object, "projections", json_integer(p->cover_rows));
     return object;
 }

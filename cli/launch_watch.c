@@ -81,8 +81,21 @@ void launch_watch_clear(struct launch_watch *w)
     w->drawn = false;
 }
 
+/* The last state is always worth a line, also of a run too short for any. */
+static void show_last(struct launch_watch *w)
+{
+    char line[PROGRESS_LINE_MAX];
+    if (w->progress.step == w->shown_step || !progress_line(&w->progress, line))
+        return;
+    if (w->terminal)
+        draw(w, line);
+    else
+        fprintf(w->log, "%s\n", line);
+}
+
 void launch_watch_close(struct launch_watch *w)
 {
+    show_last(w);
     launch_watch_clear(w);
     if (w->parameter)
         net_close(&w->parameter);

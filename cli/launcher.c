@@ -16,7 +16,10 @@
 
 enum {
     TICK_MS = 100,
+    LOG_LINE_BYTES = 2100, /* the loggers cut at 2048 */
+    WARNINGS_PER_LOOK = 16,
     STOP_GRACE_MS = 5000,     /* workers that hear STOP leave by themselves within this */
+    AGAIN_MS = 300,           /* between the two SIGTERMs after a failure */
     STOP_DEADLINE_MS = 30000, /* after SIGTERM; then SIGKILL */
     RESTARTS_MAX = 3, /* of one worker within RESTART_WINDOW_MS; a fault that repeats is not cured by restarts */
     RESTART_WINDOW_MS = 60000,
@@ -46,7 +49,7 @@ struct launcher {
     struct child parameter, prototype, redis;
     struct worker_child *workers;
     enum phase phase;
-    bool signalled;                    /* SIGTERM of this phase is out */
+    unsigned terms;                    /* SIGTERMs sent in this phase */
     uint64_t signal_at_ms, kill_at_ms; /* of this phase, loop time */
     uint64_t worker_seen_ms;           /* when a worker was last alive */
     bool interrupted, failed;
@@ -64,6 +67,14 @@ static void say(struct launcher *l, const char *format, ...)
     va_end(args);
     fputc('\n', l->log);
     fflush(l->log);
+}
+
+/* What a child's log says about trouble; a flood is left to the file. */
+static void show_warnings(struct launcher *l, struct child *c)
+{
+    char line[LOG_LINE_BYTES];
+    for (int i = 0; i < WARNINGS_PER_LOOK && child_next_warning(c, line, sizeof line); i++)
+        say(l, "%s: %s", c->name, line);
 }
 
 /* ---- phases ---- */
@@ -97,9 +108,9 @@ static void phase_signal(struct launcher *l, int signal_number)
 static void phase_enter(struct launcher *l, enum phase phase)
 {
     uint64_t now = uv_now(&l->loop);
-    bool grace = phase == STOP_WORKERS && !l->failed;
+    bool grace = phase == STOP_WORKERS && !l->failed && l->watch.progress.trained; /* they have heard STOP */
     l->phase = phase;
-    l->signalled = false;
+    l->terms = 0;
     l->signal_at_ms = now + (grace ? STOP_GRACE_MS : 0);
     l->kill_at_ms = l->signal_at_ms + STOP_DEADLINE_MS;
 }
@@ -118,19 +129,22 @@ static void fail(struct launcher *l, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (!l->failed)
+    if (!l->failed) {
         error_set(&l->failure, ERR_CLOSED, "%s", text);
+        say(l, "%s", text);
+    }
     l->failed = true;
     begin_stop(l);
 }
 
-/* SIGTERM when it is due, SIGKILL when that did not help. */
+/* SIGTERM when it is due, SIGKILL when that did not help. After a failure the step in progress cannot be finished, so a
+ * second SIGTERM tells servers and workers not to wait for it. */
 static void phase_press(struct launcher *l)
 {
     uint64_t now = uv_now(&l->loop);
-    if (!l->signalled && now >= l->signal_at_ms) {
+    if (l->terms < (l->failed ? 2u : 1u) && now >= l->signal_at_ms + l->terms * AGAIN_MS) {
         phase_signal(l, SIGTERM);
-        l->signalled = true;
+        l->terms++;
     }
     if (now < l->kill_at_ms)
         return;
@@ -152,7 +166,7 @@ static void on_server_exit(struct child *c, void *arg)
     bool expected =
         (c == &l->parameter && l->phase <= STOP_PARAMETER) || (c == &l->prototype && l->phase == STOP_PROTOTYPE);
     child_describe_exit(c, how, sizeof how);
-    child_show_warnings(c, l->log);
+    show_warnings(l, c);
     if (expected && c->exit_status == 0 && c->term_signal == 0)
         begin_stop(l); /* the parameter server has finished the run */
     else
@@ -291,12 +305,12 @@ static void check_workers_failed(struct launcher *l)
     fail(l, "every worker has failed: see %s/worker-*.log; the same command with --resume goes on", l->plan->logs);
 }
 
-static void show_warnings(struct launcher *l)
+static void show_all_warnings(struct launcher *l)
 {
     for (enum phase phase = STOP_PARAMETER; phase < ENDED; phase++) {
         struct child *c;
         for (unsigned i = 0; (c = phase_child(l, phase, i)) != NULL; i++)
-            child_show_warnings(c, l->log);
+            show_warnings(l, c);
     }
 }
 
@@ -311,7 +325,7 @@ static void end(struct launcher *l)
 static void launcher_advance(uv_timer_t *timer)
 {
     struct launcher *l = timer->data;
-    show_warnings(l);
+    show_all_warnings(l);
     launch_watch_tick(&l->watch);
     if (l->phase == RUNNING) {
         mind_workers(l);
@@ -402,6 +416,7 @@ int launcher_run(const struct launch_plan *plan, char **environment, FILE *log, 
     pid_file_remove(plan->config.run.out);
     result->interrupted = l->interrupted;
     result->seconds = (double)(uv_hrtime() - started) / 1e9;
+    result->reported = l->failed;
     if (rc == 0 && l->failed)
         rc = error_set(e, l->failure.code, "%s", l->failure.text);
     launcher_close(l);

@@ -18,7 +18,8 @@
 #include "common/error.h"
 
 struct launch_result {
-    bool interrupted; /* by SIGINT or SIGTERM */
+    bool interrupted; /* by SIGINT, SIGTERM or SIGHUP */
+    bool reported;    /* the failure has been written to log when it happened */
     bool redis_kept;  /* a private Redis ran, and its data are in OUT/redis */
     double seconds;
 };

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The command line: exit codes, help, suggestions, refusals, and machine-readable output.
+source "$(dirname "$0")/lib.sh"
+json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); assert $1, o" "$work/out"; }
+says() { grep -qF -- "$1" "$work/err"; }
+
+check "no command: usage" exits 2 "$decant"
+check "unknown command" exits 2 "$decant" trian
+check "it suggests train" says "did you mean 'train'"
+check "nothing near: no suggestion" exits 2 "$decant" xyzzyplugh
+check "none given" bash -c "! grep -q 'did you mean' '$work/err'"
+for command in train eval status prototypes config; do
+    check "$command --help" exits 0 "$decant" $command --help
+    check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
+    check "$command: unknown option" exits 2 "$decant" $command --no-such-option
+done
+check "help train is train --help" exits 0 "$decant" help train
+check "version" exits 0 "$decant" version
+check "a stray argument" exits 2 "$decant" train now
+check "a bad number of workers" exits 2 "$decant" train --workers none
+check "both --redis and --no-redis" exits 2 "$decant" train --redis localhost:1 --no-redis
+check "a bad address" exits 2 "$decant" train --out "$work/never" --redis host:port
+check "an unknown key" exits 2 "$decant" train --out "$work/never" --set run.sead=1
+check "it suggests run.seed" says run.seed
+check "a value out of range" exits 2 "$decant" train --out "$work/never" --set run.slots=0
+check "a block that does not divide K" exits 2 "$decant" train --out "$work/never" --set mixture.components=100
+check "a missing configuration file" exits 1 "$decant" train --out "$work/never" --config "$work/absent.ini"
+check "none of these made a directory" test ! -e "$work/never"
+check "eval without a checkpoint" exits 2 "$decant" eval
+check "eval of a directory without one" exits 1 "$decant" eval --checkpoint "$work"
+check "it says what a checkpoint looks like" says latest
+check "status of a run that is not there" exits 1 "$decant" status --out "$work/absent"
+check "a Redis that is not there" exits 1 "$decant" status --redis 127.0.0.1:1
+
+check "config prints an INI file" exits 0 "$decant" config
+cp "$work/out" "$work/default.ini"
+check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \
+    --out "$work/short" "${small[@]}" --set run.steps=8 --set eval.bank=2000 --set eval.queries=1000 --no-redis
+check "the table names the references" grep -q 'random encoder' "$work/out"
+check "it refuses to overwrite" exits 1 "$decant" train --run short --out "$work/short" "${small[@]}" --set run.steps=8
+check "and says --resume" says --resume
+check "eval --json" exits 0 "$decant" eval --checkpoint "$work/short" --json
+check "it has the figures" json 'o["step"] == 8 and 20 < o["knn"] <= 100 and 20 < o["linear"] <= 100 and len(o["unique"]) == 4 and 0 < o["active"] <= 100'
+cp "$work/out" "$work/first.json"
+check "eval of the step's directory, references" exits 0 "$decant" eval --checkpoint "$work/short/checkpoints/step-000008" --json --references
+check "references beside it" json '60 < o["references"]["pixels"]["knn"] < 90 and 40 < o["references"]["random"]["linear"] < 90'
+check "the same figures again" json "o['knn'] == json.load(open('$work/first.json'))['knn'] and o['linear'] == json.load(open('$work/first.json'))['linear']"
+check "eval --bank --queries" exits 0 "$decant" eval --checkpoint "$work/short" --json --bank 500 --queries 100
+check "as many as asked for" json 'o["bank"] == 500 and o["queries"] == 100'
+check "status from the checkpoint" exits 0 "$decant" status --out "$work/short" --json
+check "its step" json 'o["step"] == 8 and o["K"] == 256'
+check "prototypes from the checkpoint" exits 0 "$decant" prototypes --out "$work/short" --json --sort nearest --limit 5
+check "five, nearest first" json 'len(o["prototypes"]) == 5 and o["prototypes"][0]["cosine"] >= o["prototypes"][4]["cosine"]'
+
+printf 'not a checkpoint' >"$work/short/checkpoints/step-000008/encoder.safetensors"
+check "a damaged checkpoint is refused" exits 1 "$decant" eval --checkpoint "$work/short"
+
+documented() { # every key with its default, as in the table of docs/OPERATIONS.md
+    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {printf "| `%s.%s` | `%s` |\n", section, $1, $2}' "$work/default.ini" >"$work/keys"
+    test "$(wc -l <"$work/keys")" -gt 60 || return 1
+    while IFS= read -r row; do
+        grep -qF -- "$row" docs/OPERATIONS.md || { echo "docs/OPERATIONS.md lacks: $row"; return 1; }
+    done <"$work/keys"
+    test "$(grep -cE '^\| `[a-z]+\.[a-z0-9_]+` \| `' docs/OPERATIONS.md)" -eq "$(wc -l <"$work/keys")"
+}
+check "docs/OPERATIONS.md lists every key with its default, and no other" documented
+finish

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Ctrl-C loses nothing: an interrupted run exits with 130, and resumed it ends with the bytes of one that was never interrupted.
+# A server that is killed outright costs the steps since the last checkpoint, and nothing else.
+source "$(dirname "$0")/lib.sh"
+both=(encoder.safetensors mixture.safetensors)
+steps=(--no-redis --set run.steps=400)
+
+check "uninterrupted" train whole "${steps[@]}"
+
+"${train_command[@]}" --out "$work/halves" "${steps[@]}" >"$work/halves.log" 2>&1 &
+launcher=$!
+check "it trains" wait_step halves 12
+kill -INT $launcher
+wait $launcher
+code=$?
+check "Ctrl-C exits with 130" test $code -eq 130
+stopped=$(cat "$work/halves/checkpoints/latest")
+check "it stopped in between, with a checkpoint: $stopped" test "$stopped" \< step-000400
+for file in "${both[@]}"; do check "both servers wrote that step: $file" test -s "$work/halves/checkpoints/$stopped/$file"; done
+check "no process list is left" test ! -e "$work/halves/pids"
+check "without --resume it refuses" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}"
+check "and says what to do" grep -q -- --resume "$work/err"
+check "another configuration is refused" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}" --resume --set run.seed=9
+check "and the key named" grep -q run.seed "$work/err"
+check "resumed with its own configuration" exits 0 "$decant" train --out "$work/halves" --resume --no-eval --no-redis
+check "same bytes as uninterrupted" same whole halves 000400 "${both[@]}"
+
+for victim in parameter prototype; do
+    "${train_command[@]}" --out "$work/$victim" "${steps[@]}" --set run.checkpoint_every=10 >"$work/$victim.log" 2>&1 &
+    launcher=$!
+    check "$victim: it trains" wait_step $victim 25
+    kill -KILL "$(awk -v name=$victim '$1 == name {print $2}' "$work/$victim/pids")"
+    wait $launcher
+    code=$?
+    check "killed $victim server: the run ends with 1" test $code -eq 1
+    check "and names the log" grep -q "logs/$victim.log" "$work/$victim.log"
+    check "resumed" exits 0 "$decant" train --out "$work/$victim" --resume --no-eval --no-redis --workers 1
+    check "same mixture as uninterrupted" same whole $victim 000400 mixture.safetensors
+done
+
+"${train_command[@]}" --out "$work/worker" "${steps[@]}" >"$work/worker.log" 2>&1 &
+launcher=$!
+check "worker: it trains" wait_step worker 12
+kill -KILL "$(awk '$1 == "worker-1" {print $2}' "$work/worker/pids")"
+wait $launcher
+code=$?
+check "killed worker: the run goes on to its end" test $code -eq 0
+check "it was reported" grep -q "worker-1 ended (signal 9" "$work/worker.log"
+check "same bytes" same whole worker 000400 "${both[@]}"
+finish

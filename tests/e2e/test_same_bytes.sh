@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# A run's checkpoint does not depend on who computed it: one worker, two, or one with two threads end with the same bytes, for
+# both orders of the prototypes' update and for the joint baseline. Another seed does not.
+source "$(dirname "$0")/lib.sh"
+both=(encoder.safetensors mixture.safetensors)
+
+check "one worker" train one --no-redis --set run.steps=60 --workers 1
+check "two workers" train two --no-redis --set run.steps=60 --workers 2
+check "one and two workers: same bytes" same one two 000060 "${both[@]}"
+check "one worker with two threads" train threads --no-redis --set run.steps=60 --workers 1 --set worker.threads=2
+check "one thread and two: same bytes" same one threads 000060 "${both[@]}"
+check "three workers, a private Redis, other checkpoints" train three --set run.steps=60 --workers 3 --set run.checkpoint_every=20
+check "neither changes anything: same bytes" same one three 000060 "${both[@]}"
+check "checkpoints in between exist" test -s "$work/three/checkpoints/step-000040/mixture.safetensors"
+
+check "prototype_lag = 0, one worker" train lag-one --no-redis --set run.steps=30 --workers 1 --set mixture.prototype_lag=0
+check "prototype_lag = 0, two workers" train lag-two --no-redis --set run.steps=30 --workers 2 --set mixture.prototype_lag=0
+check "prototype_lag = 0: same bytes" same lag-one lag-two 000030 "${both[@]}"
+
+joint=(--no-redis --set run.steps=30 --set loss.prototypes=joint)
+check "joint, one worker" train joint-one "${joint[@]}" --workers 1
+check "joint, two workers" train joint-two "${joint[@]}" --workers 2
+check "joint: same bytes" same joint-one joint-two 000030 encoder.safetensors
+check "joint starts no prototype server" test ! -e "$work/joint-two/logs/prototype.log"
+
+check "another seed" train seed --no-redis --set run.steps=60 --set run.seed=2
+differ() { ! same one seed 000060 "$1"; }
+check "another seed: other encoder" differ encoder.safetensors
+check "another seed: other mixture" differ mixture.safetensors
+finish
