@@ -11,6 +11,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
 #include "server/parameter/checkpoints.h"
 #include "server/parameter/core.h"
@@ -220,7 +221,7 @@ static int open_metrics(struct service *s, bool resume, struct error *e)
 
 static int open_state(struct service *s, bool resume, struct error *e)
 {
-    int rc = parameter_generation_raise(s->config->run.out, &s->generation, e);
+    int rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
         error_set(e, rc, "out of memory");
     if (rc == 0 && resume)

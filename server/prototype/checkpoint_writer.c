@@ -7,10 +7,10 @@
 static void write_snapshot(uv_work_t *work)
 {
     struct checkpoint_writer *w = work->data;
-    w->rc = mixture_checkpoint_write(w->out, w->writing, &w->info, &w->error);
+    w->rc = mixture_checkpoint_write(w->config, w->writing, w->total_steps, &w->error);
 }
 
-static void start(struct checkpoint_writer *w, struct mixture *snapshot, const struct mixture_file_info *info);
+static void start(struct checkpoint_writer *w, struct mixture *snapshot);
 
 static void on_done(uv_work_t *work, int status)
 {
@@ -26,19 +26,18 @@ static void on_done(uv_work_t *work, int status)
     struct mixture *next = w->waiting;
     w->waiting = NULL;
     if (next != NULL)
-        start(w, next, &w->waiting_info);
+        start(w, next);
 }
 
-static void start(struct checkpoint_writer *w, struct mixture *snapshot, const struct mixture_file_info *info)
+static void start(struct checkpoint_writer *w, struct mixture *snapshot)
 {
     w->writing = snapshot;
-    w->info = *info;
     w->work.data = w;
     int rc = uv_queue_work(w->loop, &w->work, write_snapshot, on_done);
     ASSERT(rc == 0); /* fails only for a missing callback */
 }
 
-int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m, const struct mixture_file_info *info)
+int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m, uint64_t total_steps)
 {
     struct mixture *snapshot;
     int rc = mixture_clone(m, &snapshot);
@@ -46,14 +45,14 @@ int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m
         mixture_free(&snapshot);
         return rc;
     }
+    w->total_steps = total_steps;
     if (w->writing == NULL) {
-        start(w, snapshot, info);
+        start(w, snapshot);
         return 0;
     }
     if (w->waiting != NULL)
         log_warn("event=checkpoint_left_out step=%" PRIu64 " reason=slow_disk", w->waiting->view->version);
     mixture_free(&w->waiting);
     w->waiting = snapshot;
-    w->waiting_info = *info;
     return 0;
 }

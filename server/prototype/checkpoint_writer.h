@@ -9,10 +9,9 @@
 
 struct checkpoint_writer {
     uv_loop_t *loop;
-    const char *out;               /* run.out */
-    struct mixture_file_info info; /* of the snapshot being written */
-    struct mixture *writing, *waiting;
-    struct mixture_file_info waiting_info;
+    const struct run_config *config;
+    struct mixture *writing, *waiting; /* snapshots */
+    uint64_t total_steps;              /* of the run: known before the first version that is worth a checkpoint */
     uv_work_t work;
     int rc; /* of the newest write */
     struct error error;
@@ -21,6 +20,6 @@ struct checkpoint_writer {
 };
 
 /* Takes a snapshot of m and writes it when the disk is free. 0 or ERR_MEMORY. */
-int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m, const struct mixture_file_info *info);
+int checkpoint_writer_offer(struct checkpoint_writer *w, const struct mixture *m, uint64_t total_steps);
 
 #endif

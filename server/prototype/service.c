@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/vecmath.h"
+#include "proto/run_dir.h"
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
 #include "server/prototype/diagnostics_runner.h"
@@ -101,11 +102,8 @@ static void flush(struct service *s)
 
 static void offer_checkpoint(struct service *s)
 {
-    struct mixture_file_info info = {.config = prototype_core_config(s->core),
-                                     .total_steps = prototype_core_total_steps(s->core)};
-    memcpy(info.run, s->config->run.name, sizeof info.run);
     s->version_offered = version_of(s);
-    int rc = checkpoint_writer_offer(&s->writer, prototype_core_mixture(s->core), &info);
+    int rc = checkpoint_writer_offer(&s->writer, prototype_core_mixture(s->core), prototype_core_total_steps(s->core));
     if (rc != 0)
         log_error("event=checkpoint_failed step=%" PRIu64 " reason=%s", version_of(s), error_name(rc));
     if (rc != 0 && s->stopping)
@@ -259,14 +257,12 @@ static void on_signal(uv_signal_t *handle, int number)
 static int open_core(struct service *s, bool resume, struct error *e)
 {
     struct mixture_options options = mixture_options_of(s->config);
-    struct mixture_file_info expected = {.config = run_config_hash(s->config)};
     struct prototype_core_options o = {.config = s->config};
-    memcpy(expected.run, s->config->run.name, sizeof expected.run);
-    int rc = prototype_generation_raise(s->config->run.out, &o.generation, e);
+    int rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
     if (rc == 0 && resume)
         rc = mixture_new(&options, &o.resumed) == 0 ? 0 : error_set(e, ERR_MEMORY, "mixture: out of memory");
     if (rc == 0 && resume) {
-        rc = mixture_checkpoint_resume(s->config->run.out, &expected, o.resumed, &o.total_steps, e);
+        rc = mixture_checkpoint_resume(s->config, o.resumed, &o.total_steps, e);
         if (rc == ERR_NOT_FOUND) {
             log_info("event=nothing_to_resume text=\"%s\"", e->text);
             mixture_free(&o.resumed);
@@ -339,8 +335,7 @@ static void open_handles(struct service *s)
     uv_signal_init(&s->loop, &s->sigterm);
     uv_signal_init(&s->loop, &s->sigint);
     s->timer.data = s->sigterm.data = s->sigint.data = s;
-    s->writer =
-        (struct checkpoint_writer){.loop = &s->loop, .out = s->config->run.out, .on_written = on_written, .arg = s};
+    s->writer = (struct checkpoint_writer){.loop = &s->loop, .config = s->config, .on_written = on_written, .arg = s};
     s->runner = (struct diagnostics_runner){.loop = &s->loop, .wanted = true, .on_result = on_diagnostics, .arg = s};
 }
 
@@ -396,8 +391,6 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     if (s == NULL)
         return error_set(e, ERR_MEMORY, "out of memory");
     s->config = config;
-    blas_single_threaded();
-    compute_thread_init();
     open_handles(s);
     int rc = start(s, resume, e);
     if (rc != 0)

@@ -22,7 +22,7 @@ static const struct mixture_options options = {.K = 6,
                                                .initial_mass = 1,
                                                .usage_momentum = 0.5,
                                                .reseed_max = 1};
-static const struct mixture_file_info info = {.run = "unit", .config = 0xabcdef, .total_steps = 100};
+static struct run_config config;
 
 static char directory[64];
 
@@ -30,7 +30,12 @@ static int make_directory(void **state)
 {
     (void)state;
     strcpy(directory, "/tmp/test_checkpoint.XXXXXX");
-    return mkdtemp(directory) ? 0 : -1;
+    struct error e;
+    const char *name = "run.name=unit";
+    if (mkdtemp(directory) == NULL || run_config_load(&config, NULL, NULL, &name, 1, &e) != 0)
+        return -1;
+    strcpy(config.run.out, directory);
+    return 0;
 }
 
 static int remove_directory(void **state)
@@ -83,7 +88,7 @@ static void write_step(uint32_t step, bool with_encoder)
         snprintf(name, sizeof name, "checkpoints/step-%06u/encoder.safetensors", step);
         assert_int_equal(safetensors_write(below(name), &t, 1, NULL, 0, &e), 0);
     }
-    if (mixture_checkpoint_write(directory, m, &info, &e) != 0)
+    if (mixture_checkpoint_write(&config, m, 100, &e) != 0)
         fail_msg("%s", e.text);
     mixture_free(&m);
 }
@@ -105,9 +110,9 @@ static void test_nothing_to_resume(void **state)
     struct error e = {0};
     uint64_t total;
     struct mixture *m = blank();
-    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_NOT_FOUND);
     write_step(3, false); /* a mixture without its encoder is nothing to resume from */
-    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_NOT_FOUND);
     assert_int_equal(access(below("checkpoints/latest"), F_OK), -1);
     mixture_free(&m);
 }
@@ -120,7 +125,7 @@ static void test_round_trip_is_exact(void **state)
     uint64_t total = 0;
     write_step(7, true);
     struct mixture *m = blank(), *whole = after(7);
-    assert_int_equal(mixture_checkpoint_resume(directory, &info, m, &total, &e), 0);
+    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), 0);
     assert_int_equal(total, 100);
     assert_int_equal(m->view->version, 7);
     assert_memory_equal(m->mass, whole->mass, 6 * sizeof(double));
@@ -142,7 +147,7 @@ static uint64_t resumed_step(void)
     struct error e = {0};
     uint64_t total;
     struct mixture *m = blank();
-    int rc = mixture_checkpoint_resume(directory, &info, m, &total, &e);
+    int rc = mixture_checkpoint_resume(&config, m, &total, &e);
     uint64_t step = rc == 0 ? m->view->version : UINT64_MAX;
     mixture_free(&m);
     return step;
@@ -182,27 +187,15 @@ static void test_other_run_and_configuration_are_named(void **state)
     struct error e = {0};
     uint64_t total;
     struct mixture *m = blank();
-    struct mixture_file_info other = info;
     write_step(5, true);
-    other.config = 1;
-    assert_int_equal(mixture_checkpoint_resume(directory, &other, m, &total, &e), ERR_CONFIG);
+    config.mixture.forgetting = 0.5;
+    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "configuration"));
-    other = info;
-    strcpy(other.run, "stranger");
-    assert_int_equal(mixture_checkpoint_resume(directory, &other, m, &total, &e), ERR_CONFIG);
+    config.mixture.forgetting = 0.99;
+    strcpy(config.run.name, "stranger");
+    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "stranger"));
     mixture_free(&m);
-}
-
-static void test_generation_rises_with_each_start(void **state)
-{
-    (void)state;
-    struct error e = {0};
-    uint64_t generation = 0;
-    for (uint64_t i = 1; i <= 3; i++) {
-        assert_int_equal(prototype_generation_raise(directory, &generation, &e), 0);
-        assert_int_equal(generation, i);
-    }
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
@@ -216,7 +209,6 @@ int main(void)
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),
         CASE(test_other_run_and_configuration_are_named),
-        CASE(test_generation_rises_with_each_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,90 @@
+/* getopt_long over the shared options. The only place below cli/ and the mains that prints: a command line has nobody
+ * else to answer to. */
+#include "proto/process_options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "proto/msg.h"
+
+enum { ASSIGNMENTS_MAX = 256 }; /* more than there are keys */
+
+struct sources {
+    const char *file; /* --config, or NULL */
+    const char *assignments[ASSIGNMENTS_MAX];
+    size_t count;
+};
+
+static void print_help(const struct process_options *o)
+{
+    printf("usage: %s [--config FILE] [--set section.key=value]...%s [--log-level LEVEL]\n"
+           "       %s --help | --version\n\n%s\n\n"
+           "  --config FILE              configuration (INI); environment DECANT_SECTION_KEY and --set override it\n"
+           "  --set section.key=value    one setting; may be repeated\n",
+           o->program, o->can_resume ? " [--resume]" : "", o->program, o->purpose);
+    if (o->can_resume)
+        puts("  --resume                   go on from the newest complete checkpoint below run.out");
+    printf("  --log-level LEVEL          error, warn, info (default) or debug\n\n%s\n"
+           "Exit status: 0 done, 1 failed, 2 wrong usage or configuration. `decant config` lists all keys.\n",
+           o->signals);
+}
+
+static int usage(const struct process_options *o, const char *what, const char *value)
+{
+    fprintf(stderr, "%s: %s%s; see %s --help\n", o->program, what, value, o->program);
+    return EXIT_USAGE;
+}
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(struct process_options *o, struct sources *s, int option)
+{
+    switch (option) {
+    case 'c':
+        s->file = optarg;
+        return -1;
+    case 's':
+        if (s->count == ASSIGNMENTS_MAX)
+            return usage(o, "too many --set", "");
+        s->assignments[s->count++] = optarg;
+        return -1;
+    case 'r':
+        o->resume = true;
+        return o->can_resume ? -1 : usage(o, "no such option: --resume", "");
+    case 'l':
+        return log_level_parse(optarg, &o->level) == 0 ? -1 : usage(o, "unknown log level: ", optarg);
+    case 'h':
+        print_help(o);
+        return EXIT_DONE;
+    case 'v':
+        printf("%s, protocol %d\n", o->program, PROTO_VERSION);
+        return EXIT_DONE;
+    default:
+        return EXIT_USAGE; /* getopt has said why */
+    }
+}
+
+int process_options_parse(struct process_options *o, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"set", required_argument, NULL, 's'},
+        {"resume", no_argument, NULL, 'r'},
+        {"log-level", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
+    };
+    struct sources s = {0};
+    struct error e = {0};
+    o->level = LOG_INFO;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        int code = take_option(o, &s, option);
+        if (code >= 0)
+            return code;
+    }
+    if (optind < argc)
+        return usage(o, "unexpected argument: ", argv[optind]);
+    if (run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0)
+        return usage(o, e.text, "");
+    return -1;
+}

@@ -1,0 +1,27 @@
+/* The command line that the servers and the worker share: which configuration to load, whether to resume, how much to
+ * log. */
+#ifndef DECANT_PROTO_PROCESS_OPTIONS_H
+#define DECANT_PROTO_PROCESS_OPTIONS_H
+
+#include <stdbool.h>
+#include "common/log.h"
+#include "proto/run_config.h"
+
+enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct process_options {
+    const char *program; /* "decant-worker": in messages and --help */
+    const char *purpose; /* one sentence of --help */
+    const char *signals; /* what SIGTERM and SIGINT do: one sentence of --help */
+    bool can_resume;     /* takes --resume */
+    /* filled in */
+    bool resume;
+    enum log_level level;
+    struct run_config config;
+};
+
+/* Parses argv and loads the configuration. Returns -1 to go on, else the exit code; help goes to stdout, errors to
+ * stderr. */
+int process_options_parse(struct process_options *o, int argc, char **argv);
+
+#endif

@@ -1,0 +1,165 @@
+/* Paths, the search for a step to resume from, and start counters. `latest` is written last: it never names a step
+ * that is not complete. Runs at start, and on a thread of libuv's pool while training. */
+#include "proto/run_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/files.h"
+#include "common/log.h"
+#include "common/safetensors.h"
+
+enum { GENERATION_BYTES_MAX = 64 };
+
+static int too_long(const struct run_config *c, struct error *e)
+{
+    return error_set(e, ERR_RANGE, "run.out = %s: the path is too long", c->run.out);
+}
+
+int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
+                      struct error *e)
+{
+    int rc = path_format(path, RUN_PATH_MAX, "%s/checkpoints/step-%06" PRIu64 "%s%s", c->run.out, step, file ? "/" : "",
+                         file ? file : "");
+    return rc != 0 ? too_long(c, e) : 0;
+}
+
+int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
+                         struct error *e)
+{
+    int rc = run_dir_step_path(path, c, step, NULL, e);
+    if (rc == 0)
+        rc = dir_make(path, e);
+    return rc == 0 ? run_dir_step_path(path, c, step, file, e) : rc;
+}
+
+/* ---- which files a step has ---- */
+
+static const char *const step_files[] = {ENCODER_FILE, MIXTURE_FILE};
+
+/* A joint run has no prototype server. */
+static size_t step_file_count(const struct run_config *c)
+{
+    return c->loss.prototypes == PROTOTYPES_JOINT ? 1 : 2;
+}
+
+int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)
+{
+    char path[RUN_PATH_MAX], text[32];
+    for (size_t i = 0; i < step_file_count(c); i++) {
+        int rc = run_dir_step_path(path, c, step, step_files[i], e);
+        if (rc != 0)
+            return rc;
+        if (access(path, R_OK) != 0)
+            return 0; /* the other server will finish the step */
+    }
+    if (path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) != 0)
+        return too_long(c, e);
+    int length = snprintf(text, sizeof text, "step-%06" PRIu64 "\n", step);
+    return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
+}
+
+static int check_step(const struct run_config *c, uint64_t step, struct error *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < step_file_count(c); i++) {
+        char path[RUN_PATH_MAX];
+        struct safetensors file;
+        rc = run_dir_step_path(path, c, step, step_files[i], e);
+        if (rc == 0)
+            rc = safetensors_read(path, &file, e);
+        if (rc == 0)
+            safetensors_fini(&file);
+    }
+    return rc;
+}
+
+/* ---- resuming ---- */
+
+bool run_dir_parse_step(const char *name, uint64_t *step)
+{
+    int used = 0;
+    return sscanf(name, "step-%" SCNu64 "%n", step, &used) == 1 && name[used] == '\0';
+}
+
+/* The largest step below *step that has a directory. */
+static bool find_below(const char *dir, uint64_t *step)
+{
+    DIR *d = opendir(dir);
+    bool found = false;
+    uint64_t best = 0, candidate;
+    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;)
+        if (run_dir_parse_step(entry->d_name, &candidate) && candidate < *step && (!found || candidate > best)) {
+            best = candidate;
+            found = true;
+        }
+    if (d != NULL)
+        closedir(d);
+    if (found)
+        *step = best;
+    return found;
+}
+
+static bool worth_an_older_step(int rc)
+{
+    return rc == ERR_FORMAT || rc == ERR_IO || rc == ERR_NOT_FOUND || rc == ERR_RANGE;
+}
+
+int run_dir_resume(const struct run_config *c, const char *file, run_dir_load *load, void *arg, struct error *e)
+{
+    char dir[RUN_PATH_MAX], path[RUN_PATH_MAX];
+    if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
+        return too_long(c, e);
+    for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
+        struct error why = {0};
+        int rc = run_dir_step_path(path, c, step, file, &why);
+        if (rc == 0)
+            rc = check_step(c, step, &why);
+        if (rc == 0)
+            rc = load(arg, path, step, &why);
+        if (rc == 0)
+            return 0;
+        if (!worth_an_older_step(rc))
+            return error_set(e, rc, "%s", why.text);
+        log_warn("event=checkpoint_passed_over step=%" PRIu64 " cause=\"%s\"", step, why.text);
+    }
+    return error_set(e, ERR_NOT_FOUND, "%s: no complete checkpoint", dir);
+}
+
+/* ---- generation ---- */
+
+static int read_generation(const char *path, uint64_t *generation, struct error *e)
+{
+    struct buf *text = NULL;
+    char digits[GENERATION_BYTES_MAX + 1] = "", *end;
+    int rc = file_read(path, GENERATION_BYTES_MAX, &text, e);
+    if (rc != 0)
+        return rc;
+    memcpy(digits, text->data, text->size);
+    buf_unref(&text);
+    errno = 0;
+    *generation = strtoull(digits, &end, 10);
+    if (end == digits || (*end != '\n' && *end != '\0') || errno != 0 || *generation >= UINT32_MAX)
+        return error_set(e, ERR_FORMAT, "%s: '%s' is not a generation; remove the file when no worker is running", path,
+                         digits);
+    return 0;
+}
+
+int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e)
+{
+    char path[RUN_PATH_MAX], text[32];
+    if (path_format(path, sizeof path, "%s/generation-%s", c->run.out, server) != 0)
+        return too_long(c, e);
+    *generation = 0;
+    int rc = dir_make(c->run.out, e);
+    if (rc == 0)
+        rc = read_generation(path, generation, e);
+    if (rc != 0 && rc != ERR_NOT_FOUND)
+        return rc;
+    int length = snprintf(text, sizeof text, "%" PRIu64 "\n", ++*generation);
+    return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
+}

@@ -1,0 +1,48 @@
+/* The directory of a run, which both servers write and everyone reads:
+ *
+ *   OUT/checkpoints/step-NNNNNN/encoder.safetensors    by the parameter server
+ *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none
+ *   OUT/checkpoints/latest                             text "step-NNNNNN", by whoever finds the step complete
+ *   OUT/generation-SERVER                              decimal: how often that server has been started
+ *
+ * Every file is written atomically (common/files.h), so a crash leaves a missing file or a whole one; one that is
+ * damaged later fails its checksum. A step counts for resuming only when all its files are sound, so that both servers
+ * choose the same step without talking to each other. */
+#ifndef DECANT_PROTO_RUN_DIR_H
+#define DECANT_PROTO_RUN_DIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "common/error.h"
+#include "proto/run_config.h"
+
+enum { RUN_PATH_MAX = 1280 }; /* run.out plus the names below it */
+
+#define ENCODER_FILE "encoder.safetensors"
+#define MIXTURE_FILE "mixture.safetensors"
+
+/* "OUT/checkpoints/step-NNNNNN/FILE"; file NULL: the step's directory. ERR_RANGE when run.out is too long. */
+int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
+                      struct error *e);
+/* Makes the step's directory and gives the path of `file` in it. */
+int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
+                         struct error *e);
+/* Called after a server wrote its file: points `latest` at the step when all files of the step are there. */
+int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
+
+/* "step-000120" -> 120; false for any other name. */
+bool run_dir_parse_step(const char *name, uint64_t *step);
+
+/* Loads the caller's own file of a step; 0 or ERR_*. */
+typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct error *e);
+/* Calls load with the path of `file` for the newest step whose files are all sound; goes back a step, with a warning,
+ * when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when no step is left; other errors of
+ * load end the search: going on from an older step than a foreign one would quietly lose work. */
+int run_dir_resume(const struct run_config *c, const char *file, run_dir_load *load, void *arg, struct error *e);
+
+/* Raises the start counter of `server` ("parameter", "prototype") durably, before anything is said to the network.
+ * ERR_FORMAT when the file is not a number. */
+int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e);
+
+#endif

@@ -1,0 +1,205 @@
+/* The run's directory: names of steps, which step `latest` and a resume choose, start counters. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/files.h"
+#include "common/log.h"
+#include "common/safetensors.h"
+#include "proto/run_dir.h"
+
+static struct run_config config;
+
+static int make_directory(void **state)
+{
+    (void)state;
+    struct error e;
+    if (run_config_load(&config, NULL, NULL, NULL, 0, &e) != 0)
+        return -1;
+    strcpy(config.run.out, "/tmp/test_run_dir.XXXXXX");
+    return mkdtemp(config.run.out) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    char command[1100];
+    snprintf(command, sizeof command, "rm -rf %s", config.run.out);
+    return system(command);
+}
+
+static void write_file(uint64_t step, const char *file)
+{
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    float one = 1;
+    struct tensor_view t = {.name = "w", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one, .size = 4};
+    assert_int_equal(run_dir_prepare_step(path, &config, step, file, &e), 0);
+    assert_int_equal(safetensors_write(path, &t, 1, NULL, 0, &e), 0);
+    assert_int_equal(run_dir_step_written(&config, step, &e), 0);
+}
+
+static void damage(uint64_t step, const char *file)
+{
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    assert_int_equal(run_dir_step_path(path, &config, step, file, &e), 0);
+    assert_int_equal(truncate(path, 20), 0);
+}
+
+/* A load that takes every step but those in `refused`, with the code given. */
+struct loader {
+    uint64_t refused, loaded;
+    int code;
+};
+
+static int load(void *arg, const char *path, uint64_t step, struct error *e)
+{
+    struct loader *l = arg;
+    if (step == l->refused)
+        return error_set(e, l->code, "%s: refused", path);
+    l->loaded = step;
+    return 0;
+}
+
+static int resume(struct loader *l)
+{
+    struct error e = {0};
+    return run_dir_resume(&config, ENCODER_FILE, load, l, &e);
+}
+
+static bool latest_is(const char *text)
+{
+    char path[RUN_PATH_MAX];
+    struct buf *b = NULL;
+    struct error e = {0};
+    snprintf(path, sizeof path, "%s/checkpoints/latest", config.run.out);
+    bool same = file_read(path, 64, &b, &e) == 0 && b->size == strlen(text) && memcmp(b->data, text, b->size) == 0;
+    buf_unref(&b);
+    return same;
+}
+
+static void test_names_of_steps(void **state)
+{
+    (void)state;
+    uint64_t step = 0;
+    assert_true(run_dir_parse_step("step-000120", &step));
+    assert_int_equal(step, 120);
+    assert_true(run_dir_parse_step("step-1234567", &step));
+    assert_int_equal(step, 1234567);
+    assert_false(run_dir_parse_step("step-000120.inprogress", &step));
+    assert_false(run_dir_parse_step("step-", &step));
+    assert_false(run_dir_parse_step("latest", &step));
+}
+
+static void test_empty_directory_has_nothing(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    assert_int_equal(resume(&l), ERR_NOT_FOUND);
+}
+
+static void test_latest_waits_for_both_files(void **state)
+{
+    (void)state;
+    write_file(5, ENCODER_FILE);
+    assert_false(latest_is("step-000005\n"));
+    write_file(5, MIXTURE_FILE);
+    assert_true(latest_is("step-000005\n"));
+    write_file(10, MIXTURE_FILE);
+    assert_true(latest_is("step-000005\n"));
+}
+
+static void test_joint_run_needs_the_encoder_only(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    config.loss.prototypes = PROTOTYPES_JOINT;
+    write_file(7, ENCODER_FILE);
+    assert_true(latest_is("step-000007\n"));
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 7);
+}
+
+static void test_damage_and_half_steps_are_passed_over(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    for (uint64_t step = 5; step <= 15; step += 5) {
+        write_file(step, ENCODER_FILE);
+        write_file(step, MIXTURE_FILE);
+    }
+    write_file(20, ENCODER_FILE);
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 15);
+    damage(15, MIXTURE_FILE);
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 10);
+    damage(10, ENCODER_FILE);
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 5);
+    damage(5, ENCODER_FILE);
+    assert_int_equal(resume(&l), ERR_NOT_FOUND);
+}
+
+/* A step of another configuration ends the search; damage found by the loader does not. */
+static void test_what_the_loader_says_counts(void **state)
+{
+    (void)state;
+    write_file(5, ENCODER_FILE);
+    write_file(5, MIXTURE_FILE);
+    write_file(10, ENCODER_FILE);
+    write_file(10, MIXTURE_FILE);
+    struct loader damaged = {.refused = 10, .code = ERR_FORMAT}, foreign = {.refused = 10, .code = ERR_CONFIG};
+    assert_int_equal(resume(&damaged), 0);
+    assert_int_equal(damaged.loaded, 5);
+    assert_int_equal(resume(&foreign), ERR_CONFIG);
+}
+
+static void test_generation_rises_with_each_start(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t generation = 0;
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(run_dir_raise_generation(&config, "parameter", &generation, &e), 0);
+        assert_int_equal(generation, i);
+    }
+    assert_int_equal(run_dir_raise_generation(&config, "prototype", &generation, &e), 0);
+    assert_int_equal(generation, 1);
+}
+
+static void test_damaged_generation_is_refused(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    uint64_t generation = 0;
+    char path[RUN_PATH_MAX];
+    snprintf(path, sizeof path, "%s/generation-parameter", config.run.out);
+    assert_int_equal(file_write_atomic(path, &(struct file_part){"7x\n", 3}, 1, &e), 0);
+    assert_int_equal(run_dir_raise_generation(&config, "parameter", &generation, &e), ERR_FORMAT);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
+
+int main(void)
+{
+    log_init("test", LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        CASE(test_names_of_steps),
+        CASE(test_empty_directory_has_nothing),
+        CASE(test_latest_waits_for_both_files),
+        CASE(test_joint_run_needs_the_encoder_only),
+        CASE(test_damage_and_half_steps_are_passed_over),
+        CASE(test_what_the_loader_says_counts),
+        CASE(test_generation_rises_with_each_start),
+        CASE(test_damaged_generation_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
