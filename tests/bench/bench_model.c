@@ -1,6 +1,6 @@
 /* The training step of one worker thread: teacher forward on 2 views, student forward, CARP with K = 1024, backward;
  * images per second for each slot size, and what each part and each convolution achieves. The network matches
- * tests/bench/bench_torch.py; tests/bench/compare_model.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
+ * tests/bench/bench_torch.py; tests/bench/compare.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,404 @@
+/* Each layer against a slow reference in float64: forward here; gradients of whole networks are checked by finite
+ * differences in tests/unit/f64, those of the convolution also against loops here. */
+#include "tests/unit/worker/nn_support.h"
+#include "worker/nn/activations.h"
+#include "worker/nn/attention.h"
+#include "worker/nn/batchnorm.h"
+#include "worker/nn/columns.h"
+#include "worker/nn/conv.h"
+#include "worker/nn/groupnorm.h"
+#include "worker/nn/layernorm.h"
+#include "worker/nn/linear.h"
+#include "worker/nn/rows.h"
+#include "worker/nn/scalar.h"
+
+static double *zeros(size_t n)
+{
+    double *p = calloc(n ? n : 1, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+
+/* ---- elementary functions ---- */
+
+static void test_exp(void **state)
+{
+    (void)state;
+    for (double x = -86.5; x < 87; x += 0.0137) {
+        double want = exp((double)(real)x);
+        assert_true(fabs((double)real_exp((real)x) - want) <= 3e-7 * want);
+    }
+    assert_true(real_exp(0) == 1);
+    assert_true(real_exp(-1000) < REAL(1e-37));
+    assert_true(isfinite((double)real_exp(88)));
+}
+
+static void test_gelu(void **state)
+{
+    (void)state;
+    for (double x = -12; x < 12; x += 0.00731) {
+        double distribution = 0.5 * erfc(-x / sqrt(2)), density = exp(-x * x / 2) / sqrt(2 * acos(-1));
+        real y, d = 2, at = (real)x;
+        gelu_forward(&at, 1, &y);
+        gelu_backward(&at, 1, &d);
+        assert_true(fabs((double)y - x * distribution) <= 4e-7 * fmax(1, fabs(x)));
+        assert_true(fabs((double)d - 2 * (distribution + x * density)) <= 2e-6);
+    }
+}
+
+/* ---- rows and columns ---- */
+
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 140; n += 3) {
+        real *x = nn_random(n, n), *y = nn_random(n + 1, n);
+        double sum = 0, dot = 0, most = -INFINITY, total = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += (double)x[i];
+            dot += (double)x[i] * (double)y[i];
+            most = fmax(most, (double)x[i]);
+            total += exp(3 * (double)x[i]);
+        }
+        assert_true(fabs((double)row_sum(x, n) - sum) < 1e-4);
+        assert_true(fabs((double)row_dot(x, y, n) - dot) < 1e-4);
+        assert_true((double)row_max(x, n) == most);
+        double *want = zeros(n);
+        for (size_t i = 0; i < n; i++)
+            want[i] = exp(3 * (double)x[i]) / total;
+        assert_true(fabs((double)row_softmax(x, 3, n) - log(total)) < 1e-5);
+        nn_assert_close("softmax", x, want, n);
+        free(want);
+        free(x);
+        free(y);
+    }
+}
+
+/* Values so large that a softmax without shift would overflow, and one that underflows. */
+static void test_softmax_extremes(void **state)
+{
+    (void)state;
+    real x[3] = {5000, 4999, -5000};
+    row_softmax(x, 1, 3);
+    assert_true(fabs((double)x[0] - 1 / (1 + exp(-1))) < 1e-6);
+    assert_true((double)x[2] >= 0 && (double)x[2] < 1e-30);
+}
+
+static void test_columns(void **state)
+{
+    (void)state;
+    for (size_t rows = 1; rows < 12; rows++) {
+        enum { N = 19 };
+        real *x = nn_random(rows, rows * N), *center = nn_random(99, N), got[N];
+        double sum[N] = {0}, squares[N] = {0};
+        for (size_t i = 0; i < rows * N; i++) {
+            sum[i % N] += (double)x[i];
+            squares[i % N] += pow((double)x[i] - (double)center[i % N], 2);
+        }
+        columns_sum(x, rows, N, got);
+        nn_assert_close("sum", got, sum, N);
+        columns_sum_squares(x, rows, N, center, got);
+        nn_assert_close("sum of squares", got, squares, N);
+        free(x);
+        free(center);
+    }
+}
+
+/* ---- convolution ---- */
+
+struct conv_case {
+    uint32_t height, width, in, out;
+};
+
+/* Calls visit(weight index, input index or -1, output index) for every product of the convolution of n samples. */
+struct tap {
+    size_t weight, input, output;
+};
+
+static bool tap_at(const struct conv *c, size_t sample, size_t y, size_t x, size_t tap, size_t ci, size_t o,
+                   struct tap *t)
+{
+    size_t iy = 2 * y + tap / 3, ix = 2 * x + tap % 3; /* one more than the input's coordinates */
+    if (iy == 0 || ix == 0 || iy > c->height || ix > c->width)
+        return false;
+    t->weight = (o * 9 + tap) * c->in + ci;
+    t->input = ((sample * c->height + iy - 1) * c->width + ix - 1) * c->in + ci;
+    t->output = ((sample * c->out_height + y) * c->out_width + x) * c->out + o;
+    return true;
+}
+
+struct conv_reference {
+    double *output, *d_input, *d_weight;
+};
+
+static void slow_conv(const struct conv *c, size_t n, const real *input, const real *weight, const real *delta,
+                      struct conv_reference *r)
+{
+    r->output = zeros(n * conv_output_size(c));
+    r->d_input = zeros(n * c->height * c->width * c->in);
+    r->d_weight = zeros((size_t)9 * c->in * c->out);
+    struct tap t;
+    for (size_t s = 0; s < n; s++)
+        for (size_t p = 0; p < (size_t)c->out_height * c->out_width; p++)
+            for (size_t k = 0; k < (size_t)9 * c->in; k++)
+                for (size_t o = 0; o < c->out; o++)
+                    if (tap_at(c, s, p / c->out_width, p % c->out_width, k / c->in, k % c->in, o, &t)) {
+                        r->output[t.output] += (double)weight[t.weight] * (double)input[t.input];
+                        r->d_input[t.input] += (double)weight[t.weight] * (double)delta[t.output];
+                        r->d_weight[t.weight] += (double)input[t.input] * (double)delta[t.output];
+                    }
+}
+
+/* rows x columns pixels of `channels`, into frames of frame_rows x frame_columns starting at (at, at). */
+static real *frame(const real *x, size_t n, size_t rows, size_t columns, size_t channels, size_t frame_rows,
+                   size_t frame_columns, size_t at)
+{
+    real *framed = nn_take(n * frame_rows * frame_columns * channels);
+    for (size_t s = 0; s < n; s++)
+        for (size_t y = 0; y < rows; y++)
+            memcpy(framed + ((s * frame_rows + y + at) * frame_columns + at) * channels,
+                   x + (s * rows + y) * columns * channels, columns * channels * sizeof(real));
+    return framed;
+}
+
+static void check_conv_products(const struct conv *c, size_t n, const real *input, const real *weight,
+                                const real *delta, const struct conv_reference *want)
+{
+    real *padded = frame(input, n, c->height, c->width, c->in, 2 * c->out_height + 1, c->padded_width, 1);
+    real *deltas = frame(delta, n, c->out_height, c->out_width, c->out, c->out_height + 1, c->out_width + 1, 0);
+    real *forward = nn_take(conv_packed_forward_size(c)), *backward = nn_take(conv_packed_backward_size(c));
+    real *output = nn_take(n * conv_output_size(c)), *d_input = nn_take(n * c->height * c->width * c->in);
+    real *gradient = nn_take(conv_gradient_size(c)), *d_weight = nn_take((size_t)9 * c->in * c->out);
+    conv_pack_forward(c, weight, forward);
+    conv_pack_backward(c, weight, backward);
+    conv_forward(c, n, padded, forward, output);
+    conv_backward_input(c, n, deltas, backward, d_input);
+    conv_backward_weight(c, n, padded, deltas, gradient);
+    conv_unpack_gradient(c, gradient, d_weight);
+    nn_assert_close("output", output, want->output, n * conv_output_size(c));
+    nn_assert_close("d_input", d_input, want->d_input, n * c->height * c->width * c->in);
+    nn_assert_close("d_weight", d_weight, want->d_weight, (size_t)9 * c->in * c->out);
+    real *all[] = {padded, deltas, forward, backward, output, d_input, gradient, d_weight};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+static void check_conv(struct conv_case k)
+{
+    struct conv c;
+    assert_int_equal(conv_init(&c, k.height, k.width, k.in, k.out), 0);
+    assert_int_equal(c.out_height, (k.height + 1) / 2);
+    size_t n = c.block < 3 ? c.block : 3;
+    real *input = nn_random(1, n * k.height * k.width * k.in), *weight = nn_random(2, (size_t)9 * k.in * k.out);
+    real *delta = nn_random(3, n * conv_output_size(&c));
+    struct conv_reference want;
+    slow_conv(&c, n, input, weight, delta, &want);
+    check_conv_products(&c, n, input, weight, delta, &want);
+    free(want.output);
+    free(want.d_input);
+    free(want.d_weight);
+    free(input);
+    free(weight);
+    free(delta);
+    conv_fini(&c);
+}
+
+static void test_conv(void **state)
+{
+    (void)state;
+    const struct conv_case cases[] = {{1, 1, 1, 1},   {2, 2, 1, 3},  {1, 5, 2, 4},  {28, 28, 1, 24}, {14, 14, 24, 48},
+                                      {7, 7, 48, 96}, {4, 4, 3, 17}, {5, 8, 3, 10}, {9, 2, 2, 33}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check_conv(cases[i]);
+}
+
+/* ---- norms ---- */
+
+static void test_groupnorm(void **state)
+{
+    (void)state;
+    enum { H = 3, W = 5, C = 6, G = 2, SIZE = C / G, ROW = W * C + 4, COUNT = H * W * SIZE };
+    struct groupnorm g = {.height = H, .width = W, .channels = C, .groups = G};
+    real *x = nn_random(1, H * W * C), *gamma = nn_random(2, C), *beta = nn_random(3, C);
+    real y[H * ROW] = {0}, statistics[2 * G], scratch[GROUPNORM_SCRATCH * C];
+    double want[H * ROW] = {0}, mean[G] = {0}, square[G] = {0};
+    for (int i = 0; i < H * W * C; i++)
+        mean[i % C / SIZE] += (double)x[i] / COUNT;
+    for (int i = 0; i < H * W * C; i++)
+        square[i % C / SIZE] += pow((double)x[i] - mean[i % C / SIZE], 2) / COUNT;
+    for (int i = 0; i < H * W * C; i++) {
+        int c = i % C, group = c / SIZE;
+        double u = ((double)x[i] - mean[group]) / sqrt(square[group] + 1e-5) * (double)gamma[c] + (double)beta[c];
+        want[i / (W * C) * ROW + i % (W * C)] = u > 0 ? u : 0;
+    }
+    groupnorm_relu_forward(&g, x, gamma, beta, statistics, y, ROW, scratch);
+    nn_assert_close("groupnorm", y, want, H * ROW);
+    free(x);
+    free(gamma);
+    free(beta);
+}
+
+/* A group whose values are all equal: variance zero must give beta, not NaN. */
+static void test_groupnorm_constant(void **state)
+{
+    (void)state;
+    struct groupnorm g = {.height = 2, .width = 2, .channels = 1, .groups = 1};
+    real x[4] = {7, 7, 7, 7}, gamma = 2, beta = REAL(0.5), y[4], d[4] = {1, 2, 3, 4}, dx[4], d_gamma = 0, d_beta = 0;
+    real statistics[2], scratch[GROUPNORM_SCRATCH];
+    groupnorm_relu_forward(&g, x, &gamma, &beta, statistics, y, 2, scratch);
+    groupnorm_relu_backward(&g, x, &gamma, &beta, statistics, d, dx, 2, &d_gamma, &d_beta, scratch);
+    for (int i = 0; i < 4; i++) {
+        assert_true(fabs((double)y[i] - 0.5) < 1e-6);
+        assert_true(isfinite((double)dx[i]));
+    }
+    assert_true(d_beta == 10);
+}
+
+static void test_batchnorm(void **state)
+{
+    (void)state;
+    enum { R = 7, N = 5 };
+    real *x = nn_random(1, R * N), *gamma = nn_random(2, N), *beta = nn_random(3, N);
+    real mean[N], variance[N], y[R * N], scratch[BATCHNORM_SCRATCH * N];
+    double means[N] = {0}, variances[N] = {0}, want[R * N];
+    for (int i = 0; i < R * N; i++)
+        means[i % N] += (double)x[i] / R;
+    for (int i = 0; i < R * N; i++)
+        variances[i % N] += pow((double)x[i] - means[i % N], 2) / R;
+    for (int i = 0; i < R * N; i++) {
+        int j = i % N;
+        double u = ((double)x[i] - means[j]) / sqrt(variances[j] + 1e-5) * (double)gamma[j] + (double)beta[j];
+        want[i] = u * 0.5 * erfc(-u / sqrt(2));
+    }
+    batchnorm_statistics(x, R, N, mean, variance);
+    nn_assert_close("mean", mean, means, N);
+    nn_assert_close("variance", variance, variances, N);
+    batchnorm_gelu_forward(x, R, N, mean, variance, gamma, beta, y, scratch);
+    nn_assert_close("batchnorm", y, want, R * N);
+    free(x);
+    free(gamma);
+    free(beta);
+}
+
+static void test_layernorm(void **state)
+{
+    (void)state;
+    enum { R = 3, N = 37 };
+    real *x = nn_random(1, R * N), *gamma = nn_random(2, N), *beta = nn_random(3, N), y[R * N];
+    double want[R * N];
+    for (int r = 0; r < R; r++) {
+        double mean = 0, variance = 0;
+        for (int j = 0; j < N; j++)
+            mean += (double)x[r * N + j] / N;
+        for (int j = 0; j < N; j++)
+            variance += pow((double)x[r * N + j] - mean, 2) / N;
+        for (int j = 0; j < N; j++)
+            want[r * N + j] =
+                ((double)x[r * N + j] - mean) / sqrt(variance + 1e-5) * (double)gamma[j] + (double)beta[j];
+    }
+    layernorm_forward(x, R, N, gamma, beta, y);
+    nn_assert_close("layernorm", y, want, R * N);
+    free(x);
+    free(gamma);
+    free(beta);
+}
+
+/* ---- linear and attention ---- */
+
+static void check_linear(uint32_t in, uint32_t out, size_t R)
+{
+    struct linear l;
+    assert_int_equal(linear_init(&l, in, out), 0);
+    real *x = nn_random(1, R * in), *weight = nn_random(2, (size_t)in * out), *bias = nn_random(3, out);
+    real *packed = nn_take(linear_packed_forward_size(&l)), *y = nn_take(R * out);
+    double *want = zeros(R * out);
+    for (size_t i = 0; i < R * out; i++) {
+        want[i] = (double)bias[i % out];
+        for (size_t k = 0; k < in; k++)
+            want[i] += (double)x[i / out * in + k] * (double)weight[i % out * in + k];
+    }
+    linear_pack_forward(&l, weight, bias, packed);
+    linear_forward(&l, R, x, packed, y);
+    nn_assert_close("linear", y, want, R * out);
+    free(x);
+    free(weight);
+    free(bias);
+    free(packed);
+    free(y);
+    free(want);
+    linear_fini(&l);
+}
+
+static void test_linear(void **state)
+{
+    (void)state;
+    check_linear(1, 1, 1);
+    check_linear(5, 40, 3);
+    check_linear(192, 256, 250); /* more rows than a block */
+    check_linear(8192, 3, 30);
+}
+
+static double *slow_attention(const struct attention *t, const real *qkv)
+{
+    size_t T = t->tokens, row = (size_t)3 * t->dim;
+    double *out = zeros(T * t->dim), *p = zeros(T);
+    for (size_t h = 0; h < t->heads; h++)
+        for (size_t i = 0; i < T; i++) {
+            double total = 0;
+            for (size_t j = 0; j < T; j++) {
+                double score = 0;
+                for (size_t k = h * t->width; k < (h + 1) * t->width; k++)
+                    score += (double)qkv[i * row + k] * (double)qkv[j * row + t->dim + k];
+                p[j] = exp(score / sqrt(t->width));
+                total += p[j];
+            }
+            for (size_t j = 0; j < T; j++)
+                for (size_t k = h * t->width; k < (h + 1) * t->width; k++)
+                    out[i * t->dim + k] += p[j] / total * (double)qkv[j * row + 2 * t->dim + k];
+        }
+    free(p);
+    return out;
+}
+
+static void check_attention(uint32_t tokens, uint32_t dim, uint32_t heads)
+{
+    struct attention t;
+    struct attention_scratch s;
+    struct arena a = {0};
+    assert_int_equal(attention_init(&t, tokens, dim, heads), 0);
+    attention_carve(&t, &s, &a);
+    assert_int_equal(arena_allocate(&a), 0);
+    attention_carve(&t, &s, &a);
+    real *qkv = nn_random(1, (size_t)tokens * 3 * dim), *out = nn_take((size_t)tokens * dim);
+    real *p = nn_take((size_t)heads * tokens * tokens);
+    double *want = slow_attention(&t, qkv);
+    attention_forward(&t, qkv, p, out, &s);
+    nn_assert_close("attention", out, want, (size_t)tokens * dim);
+    free(qkv);
+    free(out);
+    free(p);
+    free(want);
+    arena_free(&a);
+    attention_fini(&t);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    check_attention(1, 1, 1);
+    check_attention(3, 6, 2);
+    check_attention(50, 128, 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exp),       cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_softmax_extremes),
+        cmocka_unit_test(test_columns),   cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_groupnorm), cmocka_unit_test(test_groupnorm_constant),
+        cmocka_unit_test(test_batchnorm), cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_linear),    cmocka_unit_test(test_attention),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

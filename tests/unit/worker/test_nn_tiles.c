@@ -1,0 +1,185 @@
+/* The tile kernels and their packing against three nested loops, over shapes that fill no tile, exactly one, and
+ * several. */
+#include "tests/unit/worker/nn_support.h"
+#include "worker/nn/tiles.h"
+
+enum { GAP = 3 }; /* reals between rows, so that a wrong offset shows */
+
+struct shape {
+    uint32_t rows, runs, run, columns;
+};
+
+static const struct shape shapes[] = {
+    {1, 1, 1, 1},   {2, 1, 3, 5},   {6, 3, 2, 16},    {4, 1, 7, 24},  {13, 2, 5, 17},
+    {25, 3, 9, 48}, {7, 1, 50, 50}, {130, 1, 12, 33}, {65, 3, 3, 24}, {12, 1, 216, 40},
+};
+
+struct problem {
+    struct shape s;
+    uint32_t K;
+    uint32_t *in, *out;
+    real *a, *b, *bias, *c, *packed;
+    size_t c_size;
+};
+
+/* Rows of A overlap (as a convolution's do); those of C are in reverse order with gaps. */
+static void problem_open(struct problem *p, struct shape s)
+{
+    size_t a_size = (size_t)(s.rows + s.runs * (s.run + GAP)) * 2 + s.run;
+    *p = (struct problem){.s = s, .K = s.runs * s.run};
+    p->c_size = (size_t)s.rows * (s.columns + GAP);
+    p->a = nn_random(1, a_size);
+    p->b = nn_random(2, (size_t)p->K * s.columns);
+    p->bias = nn_random(3, s.columns);
+    p->c = nn_random(4, p->c_size);
+    p->packed = nn_take(tile_packed_size(p->K, s.columns));
+    p->in = calloc(s.rows, sizeof *p->in);
+    p->out = calloc(s.rows, sizeof *p->out);
+    for (uint32_t r = 0; r < s.rows; r++) {
+        p->in[r] = 2 * r;
+        p->out[r] = (s.rows - 1 - r) * (s.columns + GAP);
+    }
+}
+
+static void problem_close(struct problem *p)
+{
+    void *all[] = {p->a, p->b, p->bias, p->c, p->packed, p->in, p->out};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+static size_t a_offset(const struct problem *p, size_t k)
+{
+    return k / p->s.run * (p->s.run + GAP) + k % p->s.run;
+}
+
+static double *slow_product(const struct problem *p)
+{
+    double *want = calloc(p->c_size, sizeof *want);
+    for (size_t i = 0; i < p->c_size; i++)
+        want[i] = (double)p->c[i]; /* gaps must stay as they were */
+    for (size_t r = 0; r < p->s.rows; r++)
+        for (size_t j = 0; j < p->s.columns; j++) {
+            double sum = (double)p->bias[j];
+            for (size_t k = 0; k < p->K; k++)
+                sum += (double)p->a[p->in[r] + a_offset(p, k)] * (double)p->b[k * p->s.columns + j];
+            want[p->out[r] + j] = sum;
+        }
+    return want;
+}
+
+static void check_product(struct shape s)
+{
+    struct problem p;
+    problem_open(&p, s);
+    double *want = slow_product(&p);
+    struct pack pack = {.K = p.K, .columns = s.columns, .n = p.K, .row_stride = s.columns, .column_stride = 1};
+    struct gather g = {.runs = s.runs,
+                       .run = s.run,
+                       .stride = s.run + GAP,
+                       .columns = s.columns,
+                       .panel = tile_panel(s.columns),
+                       .in = p.in,
+                       .out = p.out};
+    tile_pack(&pack, p.b, p.packed);
+    tile_pack_bias(p.K, s.columns, p.bias, p.packed);
+    gather_product(&g, s.rows, p.a, p.packed, p.c);
+    nn_assert_close("product", p.c, want, p.c_size);
+    free(want);
+    problem_close(&p);
+}
+
+static void test_product(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        check_product(shapes[i]);
+}
+
+static void test_product_of_no_rows(void **state)
+{
+    (void)state;
+    real a = 1, packed[64] = {0}, c = 5;
+    uint32_t offset = 0;
+    struct gather g = {.runs = 1, .run = 1, .columns = 1, .panel = tile_panel(1), .in = &offset, .out = &offset};
+    gather_product(&g, 0, &a, packed, &c);
+    assert_true(c == 5);
+}
+
+static double *slow_outer(const struct problem *p, const uint32_t *left)
+{
+    double *want = calloc((size_t)p->K * p->s.columns, sizeof *want);
+    for (size_t k = 0; k < p->K; k++)
+        for (size_t j = 0; j < p->s.columns; j++)
+            for (size_t r = 0; r < p->s.rows; r++)
+                want[k * p->s.columns + j] += 2 * (double)p->a[p->in[r] + left[k]] * (double)p->c[p->out[r] + j];
+    return want;
+}
+
+/* Twice, because the kernel adds. */
+static void check_outer(struct shape s)
+{
+    struct problem p;
+    problem_open(&p, s);
+    uint32_t padded = tile_left_padded(p.K);
+    uint32_t *left = calloc(padded, sizeof *left);
+    for (uint32_t k = 0; k < p.K; k++)
+        left[k] = (uint32_t)a_offset(&p, k);
+    double *want = slow_outer(&p, left);
+    real *gradient = nn_take(tile_gradient_size(p.K, s.columns)), *got = nn_take((size_t)p.K * s.columns);
+    struct outer o = {.columns = s.columns,
+                      .panel = tile_panel(s.columns),
+                      .left_padded = padded,
+                      .left = left,
+                      .a = p.in,
+                      .d = p.out};
+    struct pack pack = {.K = p.K, .columns = s.columns, .n = p.K, .row_stride = s.columns, .column_stride = 1};
+    gather_outer(&o, s.rows, p.a, p.c, gradient);
+    gather_outer(&o, s.rows, p.a, p.c, gradient);
+    tile_unpack_gradient(&pack, gradient, got);
+    nn_assert_close("outer", got, want, (size_t)p.K * s.columns);
+    free(want);
+    free(gradient);
+    free(got);
+    free(left);
+    problem_close(&p);
+}
+
+static void test_outer(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        check_outer(shapes[i]);
+}
+
+/* Packing part by part, transposed, equals packing at once. */
+static void test_pack_in_parts(void **state)
+{
+    (void)state;
+    enum { K = 10, N = 21, SPLIT = 4 };
+    real *b = nn_random(5, K * N), *whole = nn_take(tile_packed_size(K, N)), *parts = nn_take(tile_packed_size(K, N));
+    struct pack p = {.K = K, .columns = N, .n = K, .row_stride = 1, .column_stride = K};
+    tile_pack(&p, b, whole);
+    p.n = SPLIT;
+    tile_pack(&p, b, parts);
+    p.k0 = SPLIT;
+    p.n = K - SPLIT;
+    tile_pack(&p, b + SPLIT, parts);
+    tile_pack_bias(K, N, NULL, whole);
+    tile_pack_bias(K, N, NULL, parts);
+    assert_memory_equal(whole, parts, tile_packed_size(K, N) * sizeof(real));
+    free(b);
+    free(whole);
+    free(parts);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_product_of_no_rows),
+        cmocka_unit_test(test_product),
+        cmocka_unit_test(test_outer),
+        cmocka_unit_test(test_pack_in_parts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
