@@ -35,7 +35,7 @@ static int add_buffer(struct manifest *m, int norm, const char *what, uint64_t n
 
 static int describe_norm(struct head *h, int i, uint64_t n, struct manifest *m)
 {
-    char prefix[16];
+    char prefix[32];
     snprintf(prefix, sizeof prefix, "head.bn%d", i + 1);
     int rc = parameter_vector(m, prefix, "weight", n, &h->gamma[i]);
     rc = rc ? rc : parameter_vector(m, prefix, "bias", n, &h->beta[i]);
@@ -48,7 +48,7 @@ int head_describe(struct head *h, struct manifest *m)
     int rc = 0;
     for (int i = 0; rc == 0 && i < HEAD_LAYERS; i++) {
         const struct linear *l = &h->linear[i];
-        char prefix[16];
+        char prefix[32];
         snprintf(prefix, sizeof prefix, "head.linear%d", i + 1);
         rc = parameter_matrix(m, prefix, "weight", l->out, l->in, &h->weight[i]);
         rc = rc ? rc : parameter_vector(m, prefix, "bias", l->out, &h->bias[i]);
