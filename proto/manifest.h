@@ -1,6 +1,6 @@
 /* The parameter manifest: which tensors the encoder's flat parameter vector consists of, and how the optimiser treats
- * each. The worker's model writes it, the parameter server reads it and knows nothing else about the network. On the wire
- * and in checkpoints' metadata it is JSON:
+ * each. The worker's model writes it, the parameter server reads it and knows nothing else about the network. On the
+ * wire and in checkpoints' metadata it is JSON:
  *   {"parameters":[{"name":"conv1.weight","shape":[24,9],"decay":true,"clip":true,"unit_rows":false,"lr_scale":1}],
  *    "buffers":[{"name":"head.bn1.mean","shape":[256],"momentum":0.1}]} */
 #ifndef DECANT_PROTO_MANIFEST_H
@@ -40,7 +40,7 @@ int manifest_add_parameter(struct manifest *m, const struct manifest_entry *entr
 int manifest_add_buffer(struct manifest *m, const struct manifest_entry *entry);
 int manifest_copy(struct manifest *out, const struct manifest *m);
 bool manifest_equal(const struct manifest *a, const struct manifest *b);
-int manifest_to_json(const struct manifest *m, struct buf **out);             /* canonical: same manifest, same bytes */
+int manifest_to_json(const struct manifest *m, struct buf **out); /* canonical: same manifest, same bytes */
 int manifest_from_json(const void *text, size_t size, struct manifest *out, struct error *e);
 
 #endif

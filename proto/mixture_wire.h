@@ -1,7 +1,9 @@
 /* A published mixture version, as everyone but its owner sees it, and its wire form.
  *   full   mean F32 (K,D), variance F32 (K,D) or (K) when spherical, weight F32 (K), log_const F32 (K)
  *   delta  rows U32 (R) ascending, and the same tensors with R rows; applies to version `seq` only (seq = step - 1)
- * scalars: beta (annealing exponent of this version), loglik. MIXTURE.step is the version: it holds all statistics of steps < version.
+ * scalars: beta (annealing exponent of this version), loglik. MIXTURE.step is the version: it holds all statistics of
+ * steps < version.
+ *
  * log_const_k = log pi_k - 1/2 sum_d (log v_kd + mu_kd^2 / v_kd), without the 2 pi constant, so that
  * log pi_k N(h|mu_k,v_k) + D/2 log 2pi = log_const_k - 1/2 sum_d h_d^2/v_kd + sum_d h_d mu_kd/v_kd. */
 #ifndef DECANT_PROTO_MIXTURE_WIRE_H
@@ -28,7 +30,8 @@ struct mixture_view {
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out);
 void mixture_view_free(struct mixture_view **v);
 int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from); /* same K, D, covariance */
-/* rows == NULL: full. Otherwise a delta of R rows against version - 1. Copies; fills step, seq, encoding, tensors, beta. */
+/* rows == NULL: full. Otherwise a delta of R rows against version - 1. Copies; fills step, seq, encoding, tensors,
+ * beta. */
 int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t R, struct msg *m);
 /* Checks everything (finite, variance > 0), then updates v in place. ERR_STATE when a delta's base is not v->version
  * (ask for a snapshot), ERR_FORMAT with *why otherwise; v unchanged on failure. */

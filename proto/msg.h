@@ -29,23 +29,23 @@ enum {
 
 /* Which door accepts what: P = parameter server, M = prototype (mixture) server, w = worker, s = any subscriber. */
 enum msg_type {
-    MSG_HELLO = 1,      /* w->P,M  worker, config, text=host:pid                       -> WELCOME | ERROR */
-    MSG_WELCOME,        /* P,M->w  generation, step, config; P: code = 1 when it wants INIT */
-    MSG_INIT,           /* w->P    manifest (U8 JSON), params F32 (P), buffers F32 (Q) -> ACK | ERROR */
-    MSG_LEASE_REQUEST,  /* w->P    worker, want = slots wanted at most                 -> LEASE (maybe later) | STOP */
-    MSG_LEASE,          /* P->w    step, slot, slots, scalars: timeout_ms */
-    MSG_GRADIENT,       /* w->P    step, slot, slots, want; grad F32 (P), buffers F32 (Q), metrics F64 (n) -> ACK */
-    MSG_STATS,          /* w->M    step, slot, slots, encoding + its tensors, see proto/stats.h           -> ACK */
-    MSG_ACK,            /* P,M->w  of INIT, GRADIENT, STATS: step, slot, slots, code = enum ack_code */
-    MSG_ERROR,          /* P,M->*  refused: code = enum reason, text; step/slot of the refused message when known */
-    MSG_WEIGHTS_GET,    /* w->P    -> WEIGHTS of the current step */
-    MSG_WEIGHTS,        /* P->w,s  step; student F32 (P), teacher F32 (P), buffers F32 (Q) */
-    MSG_MIXTURE_GET,    /* any->M  step = version wanted, or seq = 1 for the newest    -> MIXTURE full | ERROR */
-    MSG_MIXTURE,        /* M->w,s  see proto/mixture_wire.h */
-    MSG_PING,           /* any->P,M -> PONG ; a worker's heartbeat: worker, step, scalars of its rates */
-    MSG_PONG,           /* P,M->w  step, generation */
-    MSG_METRICS,        /* P,M->s  step, scalars */
-    MSG_STOP,           /* P->w,s  step; code = enum stop_code */
+    MSG_HELLO = 1,     /* w->P,M  worker, config, text=host:pid                       -> WELCOME | ERROR */
+    MSG_WELCOME,       /* P,M->w  generation, step, config; P: code = 1 when it wants INIT */
+    MSG_INIT,          /* w->P    manifest (U8 JSON), params F32 (P), buffers F32 (Q) -> ACK | ERROR */
+    MSG_LEASE_REQUEST, /* w->P    worker, want = slots wanted at most                 -> LEASE (maybe later) | STOP */
+    MSG_LEASE,         /* P->w    step, slot, slots, scalars: timeout_ms */
+    MSG_GRADIENT,      /* w->P    step, slot, slots, want; grad F32 (P), buffers F32 (Q), metrics F64 (n) -> ACK */
+    MSG_STATS,         /* w->M    step, slot, slots, encoding + its tensors, see proto/stats.h           -> ACK */
+    MSG_ACK,           /* P,M->w  of INIT, GRADIENT, STATS: step, slot, slots, code = enum ack_code */
+    MSG_ERROR,         /* P,M->*  refused: code = enum reason, text; step/slot of the refused message when known */
+    MSG_WEIGHTS_GET,   /* w->P    -> WEIGHTS of the current step */
+    MSG_WEIGHTS,       /* P->w,s  step; student F32 (P), teacher F32 (P), buffers F32 (Q) */
+    MSG_MIXTURE_GET,   /* any->M  step = version wanted, or seq = 1 for the newest    -> MIXTURE full | ERROR */
+    MSG_MIXTURE,       /* M->w,s  see proto/mixture_wire.h */
+    MSG_PING,          /* any->P,M -> PONG ; a worker's heartbeat: worker, step, scalars of its rates */
+    MSG_PONG,          /* P,M->w  step, generation */
+    MSG_METRICS,       /* P,M->s  step, scalars */
+    MSG_STOP,          /* P->w,s  step; code = enum stop_code */
     MSG_TYPE_END
 };
 
@@ -54,11 +54,28 @@ enum stop_code { STOP_FINISHED = 0, STOP_DRAINED = 1 };
 
 /* Why a message was refused; the number is on the wire, the name (reason_name) in logs, metrics and docs. */
 enum reason {
-    REASON_BAD_HEADER = 1, REASON_BAD_VERSION, REASON_BAD_TYPE, REASON_WRONG_DOOR, REASON_WRONG_RUN,
-    REASON_WRONG_CONFIG, REASON_WRONG_SHARD, REASON_WRONG_GENERATION, REASON_BAD_FIELD, REASON_BAD_SHAPE,
-    REASON_BAD_DTYPE, REASON_BAD_ENCODING, REASON_BAD_VALUE, REASON_NON_FINITE, REASON_OUT_OF_RANGE,
-    REASON_TOO_LARGE, REASON_FUTURE_STEP, REASON_NOT_READY, REASON_UNKNOWN_VERSION, REASON_OVERLAP,
-    REASON_STOPPING, REASON_END
+    REASON_BAD_HEADER = 1,
+    REASON_BAD_VERSION,
+    REASON_BAD_TYPE,
+    REASON_WRONG_DOOR,
+    REASON_WRONG_RUN,
+    REASON_WRONG_CONFIG,
+    REASON_WRONG_SHARD,
+    REASON_WRONG_GENERATION,
+    REASON_BAD_FIELD,
+    REASON_BAD_SHAPE,
+    REASON_BAD_DTYPE,
+    REASON_BAD_ENCODING,
+    REASON_BAD_VALUE,
+    REASON_NON_FINITE,
+    REASON_OUT_OF_RANGE,
+    REASON_TOO_LARGE,
+    REASON_FUTURE_STEP,
+    REASON_NOT_READY,
+    REASON_UNKNOWN_VERSION,
+    REASON_OVERLAP,
+    REASON_STOPPING,
+    REASON_END
 };
 const char *reason_name(enum reason r);     /* "wrong_door" ...; "unknown" outside the list */
 const char *msg_type_name(enum msg_type t); /* "gradient" ... */
@@ -71,21 +88,24 @@ struct msg_tensor {
     struct buf *data; /* size == product(shape) * dtype_size; aligned for dtype after decoding */
 };
 
-struct msg_scalar { char name[24]; double value; };
+struct msg_scalar {
+    char name[24];
+    double value;
+};
 
 struct msg {
     enum msg_type type;
-    uint32_t shard;          /* which shard of the mixture or the parameters; 0 today */
+    uint32_t shard; /* which shard of the mixture or the parameters; 0 today */
     char run[MSG_RUN_MAX];
-    uint64_t config;         /* run_config_hash of the sender */
-    uint64_t generation;     /* of the server that sent it, or that the sender believes in; 0 = unknown */
-    uint64_t worker;         /* random id of the worker, 0 = not a worker */
-    uint64_t step;           /* or mixture version */
-    uint32_t slot, slots;    /* contributions: the subtree [slot, slot+slots) */
+    uint64_t config;      /* run_config_hash of the sender */
+    uint64_t generation;  /* of the server that sent it, or that the sender believes in; 0 = unknown */
+    uint64_t worker;      /* random id of the worker, 0 = not a worker */
+    uint64_t step;        /* or mixture version */
+    uint32_t slot, slots; /* contributions: the subtree [slot, slot+slots) */
     uint64_t seq;
     uint32_t code;
     uint32_t want;
-    uint32_t encoding;       /* enum stats_encoding, enum mixture_encoding */
+    uint32_t encoding; /* enum stats_encoding, enum mixture_encoding */
     char text[MSG_TEXT_MAX];
     struct msg_scalar scalars[MSG_SCALARS_MAX];
     uint32_t scalar_count;
@@ -108,22 +128,28 @@ double msg_scalar(const struct msg *m, const char *name, double otherwise);
 
 /* Header + tensor frames. frames: room for 1 + MSG_TENSORS_MAX; new references. 0 or ERR_*. */
 int msg_encode(const struct msg *m, struct buf **frames, size_t *n);
-/* Checks lengths, depth, types, names, shapes, frame sizes; unknown header keys are skipped (so that versions can grow).
- * 0, or ERR_FORMAT with *why and *e; *out is then empty but carries type/step/slot if they could be read. */
+/* Checks lengths, depth, types, names, shapes, frame sizes; unknown header keys are skipped (so that versions can
+ * grow). 0, or ERR_FORMAT with *why and *e; *out is then empty but carries type/step/slot if they could be read. */
 int msg_decode(struct buf *const *frames, size_t n, struct msg *out, enum reason *why, struct error *e);
 
 /* ---- what cores append outgoing messages to ---- */
-struct peer { uint8_t size; uint8_t id[PEER_ID_MAX]; }; /* a routing id */
+struct peer { /* a routing id */
+    uint8_t size;
+    uint8_t id[PEER_ID_MAX];
+};
 bool peer_equal(const struct peer *a, const struct peer *b);
 
 enum out_kind { OUT_PEER, OUT_PUBLISH, OUT_PARAMETER, OUT_PROTOTYPE };
 struct outbox_item {
     enum out_kind kind;
-    struct peer peer;   /* of OUT_PEER */
-    char topic[16];     /* of OUT_PUBLISH: "weights", "mixture", "metrics", "stop" */
+    struct peer peer; /* of OUT_PEER */
+    char topic[16];   /* of OUT_PUBLISH: "weights", "mixture", "metrics", "stop" */
     struct msg msg;
 };
-struct outbox { struct outbox_item *items; size_t count, room; };
+struct outbox {
+    struct outbox_item *items;
+    size_t count, room;
+};
 void outbox_fini(struct outbox *o);
 /* All take the message over (moved, not copied) and fail with ERR_MEMORY only. */
 int outbox_to_peer(struct outbox *o, const struct peer *p, struct msg *m);

@@ -16,9 +16,10 @@ enum {
     MSG_DEPTH_MAX = 4, /* header map, tensor list, tensor, shape */
 };
 
-#define MSG_COUNTER_MAX ((UINT64_C(1) << 53) - 1) /* step and seq: exact in every language's double, and + 1 is safe   \
-                                                   */
-#define MSG_DIMENSION_MAX (UINT64_C(1) << 40)     /* one dimension of a shape, before the product is checked */
+/* step and seq: exact in every language's double, and + 1 is safe. */
+#define MSG_COUNTER_MAX ((UINT64_C(1) << 53) - 1)
+/* One dimension of a shape, before the product is checked. */
+#define MSG_DIMENSION_MAX (UINT64_C(1) << 40)
 
 enum field_kind { FIELD_VERSION, FIELD_U32, FIELD_U64, FIELD_TEXT, FIELD_SCALARS, FIELD_TENSORS };
 

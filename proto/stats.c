@@ -17,7 +17,9 @@
 #pragma GCC optimize("fp-contract=off")
 #endif
 
-enum { BLOCK = 32 }; /* floats of s1 and of s2 in registers at once: 16 AVX2 or 4 AVX-512 of them */
+/* Eight floats; an AVX register, or two of SSE. Written out because compilers leave arrays of sums in memory. */
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+enum { LANES = 8, BLOCK = 4 * LANES }; /* floats of s1 and of s2 in registers at once */
 
 struct entry { /* one embedding of a component's column */
     uint32_t row;
@@ -80,24 +82,40 @@ int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A)
 
 /* ---- from responsibilities ---- */
 
-/* s1, s2 (width) over a column; h points at the block's first dimension of embedding 0. Inlined with a constant width.
- */
+/* s1, s2 (BLOCK) over a column; h points at the block's first dimension of embedding 0. */
 static inline __attribute__((always_inline)) void sum_block(const float *restrict h, size_t D,
-                                                            const struct entry *column, size_t count, size_t width,
+                                                            const struct entry *column, size_t count,
                                                             float *restrict s1, float *restrict s2)
 {
-    float sum1[BLOCK] = {0}, sum2[BLOCK] = {0};
+    lanes sum1[BLOCK / LANES] = {{0}}, sum2[BLOCK / LANES] = {{0}};
     for (size_t j = 0; j < count; j++) {
-        const float *x = h + column[j].row * D;
-        float gamma = column[j].gamma;
-        for (size_t d = 0; d < width; d++) {
-            float weighted = gamma * x[d];
-            sum1[d] += weighted;
-            sum2[d] += weighted * x[d];
+        const lanes *x = (const lanes *)(const void *)(h + column[j].row * D);
+#pragma GCC unroll 4
+        for (size_t l = 0; l < BLOCK / LANES; l++) {
+            lanes weighted = column[j].gamma * x[l];
+            sum1[l] += weighted;
+            sum2[l] += weighted * x[l];
         }
     }
-    memcpy(s1, sum1, width * sizeof *s1);
-    memcpy(s2, sum2, width * sizeof *s2);
+    memcpy(s1, sum1, sizeof sum1);
+    memcpy(s2, sum2, sizeof sum2);
+}
+
+/* The same for the last D % BLOCK dimensions, one after the other. */
+static inline __attribute__((always_inline)) void sum_rest(const float *restrict h, size_t D,
+                                                           const struct entry *column, size_t count, size_t width,
+                                                           float *restrict s1, float *restrict s2)
+{
+    for (size_t d = 0; d < width; d++) {
+        float sum1 = 0, sum2 = 0;
+        for (size_t j = 0; j < count; j++) {
+            float x = h[column[j].row * D + d], weighted = column[j].gamma * x;
+            sum1 += weighted;
+            sum2 += weighted * x;
+        }
+        s1[d] = sum1;
+        s2[d] = sum2;
+    }
 }
 
 /* s1_d = sum_j gamma_j h_jd, s2_d = sum_j gamma_j h_jd^2 over a column's entries in order; h (N,D), s1 and s2 (D). */
@@ -106,9 +124,8 @@ KERNEL static void sum_column(const float *restrict h, size_t D, const struct en
 {
     size_t d = 0;
     for (; d + BLOCK <= D; d += BLOCK)
-        sum_block(h + d, D, column, count, BLOCK, s1 + d, s2 + d);
-    if (d < D)
-        sum_block(h + d, D, column, count, D - d, s1 + d, s2 + d);
+        sum_block(h + d, D, column, count, s1 + d, s2 + d);
+    sum_rest(h + d, D, column, count, D - d, s1 + d, s2 + d);
 }
 
 /* end (K): where each component's column ends; entries (Z) ordered by component, then by embedding. Counting sort. */

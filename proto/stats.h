@@ -1,14 +1,19 @@
-/* EM statistics of a slot (or of an aligned subtree of slots): their in-memory form, the three exact wire encodings, and
- * the sum of two. Every encoding of the same slot decodes to the same floats, because one function (stats_accumulate)
- * multiplies, whether on the worker or on the server. Components without mass have no row.
+/* EM statistics of a slot (or of an aligned subtree of slots): their in-memory form, the three exact wire encodings,
+ * and the sum of two. Every encoding of the same slot decodes to the same floats, because one function
+ * (stats_accumulate) multiplies, whether on the worker or on the server. Components without mass have no row.
  *
  *   dense     n F32 (K), s1 F32 (K,D), s2 F32 (K,D)
  *   rows      index U32 (R) ascending, n F32 (R), s1 F32 (R,D), s2 F32 (R,D)
- *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z): row i has components index[start[i]..start[i+1])
+ *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z):
+ *             row i has components index[start[i]..start[i+1])
+ *
  * and with each of them, when there are any,
+ *
  *   novel F32 (V,D), novel_distance F32 (V): the slot's embeddings farthest from every prototype, farthest first
  *   assigned U32 (N): the component of largest responsibility of each embedding
- * scalars: count (embeddings), loglik (sum over embeddings of log p(h) at beta = 1, with the 2 pi constant), dropped (mass of dropped responsibilities) */
+ *
+ * Scalars: count (embeddings), loglik (sum over embeddings of log p(h) at beta = 1, with the 2 pi constant), dropped
+ * (mass of dropped responsibilities). */
 #ifndef DECANT_PROTO_STATS_H
 #define DECANT_PROTO_STATS_H
 
@@ -28,12 +33,12 @@ struct responsibilities {
 
 struct stats_rows {
     uint32_t K, D;
-    uint32_t R;       /* rows, ascending unique index */
-    uint32_t *index;  /* (R) */
-    float *n;         /* (R)   sum of gamma */
-    float *s1, *s2;   /* (R,D) sum of gamma h, sum of gamma h^2 */
-    uint32_t V;       /* novelty candidates, ordered by (slot, rank in slot) after sums */
-    float *novel;     /* (V,D) */
+    uint32_t R;            /* rows, ascending unique index */
+    uint32_t *index;       /* (R) */
+    float *n;              /* (R)   sum of gamma */
+    float *s1, *s2;        /* (R,D) sum of gamma h, sum of gamma h^2 */
+    uint32_t V;            /* novelty candidates, ordered by (slot, rank in slot) after sums */
+    float *novel;          /* (V,D) */
     float *novel_distance; /* (V) 1 - max_k h.c_k */
     uint32_t A;
     uint32_t *assigned; /* (A) */
@@ -48,7 +53,8 @@ int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t 
 int stats_rows_add(struct stats_rows *a, struct stats_rows *b);
 
 struct stats_extra { /* what goes with every encoding; arrays are copied */
-    uint32_t V; const float *novel, *novel_distance;
+    uint32_t V;
+    const float *novel, *novel_distance;
     const uint32_t *assigned; /* (N), or NULL: the tensor is left out */
     double loglik, dropped;
 };
