@@ -73,8 +73,8 @@ void objective_carp(const struct loss_call *call, struct loss_result *result)
     for (size_t block = 0; block < blocks; block++) {
         objective_logits(call, block * P);
         for (size_t i = 0; i < (size_t)2 * w->b; i++) {
-            row_softmax(w->p + i * P, 1 / call->o->tau_s, P);
-            row_softmax(w->q + i * P, 1 / call->o->tau_t, P);
+            row_softmax(w->p + i * P, 1 / call->o->tau_s, P, NULL);
+            row_softmax(w->q + i * P, 1 / call->o->tau_t, P, NULL);
         }
         result->entropy += block_entropy(call, blocks) / (double)blocks;
         result->consistency += block_consistency(call, blocks) / (double)blocks;

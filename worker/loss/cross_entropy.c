@@ -15,7 +15,9 @@ void objective_cross_entropy(const struct loss_call *call, struct loss_result *r
         real *p = w->p + i * K;
         const real *q = w->q + other_view(i, w->b) * K;
         double linear = (double)inverse_tau * (double)row_dot(p, q, K);
-        sum += (double)row_softmax(p, inverse_tau, K) - linear;
+        real log_sum;
+        row_softmax(p, inverse_tau, K, &log_sum);
+        sum += (double)log_sum - linear;
         for (size_t k = 0; k < K; k++)
             p[k] = share * (p[k] - q[k]);
     }

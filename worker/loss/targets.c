@@ -17,7 +17,7 @@ void target_dino(const struct loss_call *call)
         real *q = w->q + i * K;
         for (size_t k = 0; k < K; k++)
             q[k] -= call->center[k];
-        row_softmax(q, 1 / call->o->tau_t, K);
+        row_softmax(q, 1 / call->o->tau_t, K, NULL);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "common/error.h"
 #include "common/vecmath.h"
 #include "worker/nn/rows.h"
+#include "worker/nn/vector.h"
 
 static uint32_t *carve_table(struct attention *t, size_t n, size_t stride)
 {
@@ -17,11 +18,11 @@ static void carve_tables(struct attention *t)
 {
     uint32_t T = t->tokens;
     uint32_t *wide = carve_table(t, T, (size_t)3 * t->dim), *narrow = carve_table(t, T, t->dim);
-    uint32_t *square = carve_table(t, T, T), *left = carve_table(t, tile_left_padded(T), 1);
+    uint32_t *square = carve_table(t, T, t->padded), *left = carve_table(t, tile_left_padded(T), 1);
     for (uint32_t k = T; left && k < tile_left_padded(T); k++)
         left[k] = 0;
-    t->scores =
-        (struct gather){.runs = 1, .run = t->width, .columns = T, .panel = tile_panel(T), .in = wide, .out = square};
+    t->scores = (struct gather){
+        .runs = 1, .run = t->width, .columns = t->padded, .panel = tile_panel(T), .in = wide, .out = square};
     t->d_probabilities = t->scores;
     t->d_probabilities.in = narrow;
     t->mix = (struct gather){
@@ -41,7 +42,8 @@ static void carve_tables(struct attention *t)
 int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads)
 {
     ASSERT(heads > 0 && dim % heads == 0);
-    *t = (struct attention){.tokens = tokens, .dim = dim, .heads = heads, .width = dim / heads};
+    *t = (struct attention){
+        .tokens = tokens, .dim = dim, .heads = heads, .width = dim / heads, .padded = tile_padded(tokens)};
     carve_tables(t);
     if (arena_allocate(&t->tables) != 0)
         return ERR_MEMORY;
@@ -54,12 +56,17 @@ void attention_fini(struct attention *t)
     arena_free(&t->tables);
 }
 
+size_t attention_probabilities_size(const struct attention *t)
+{
+    return (size_t)t->heads * t->tokens * t->padded;
+}
+
 void attention_carve(const struct attention *t, struct attention_scratch *s, struct arena *a)
 {
     size_t scores = tile_packed_size(t->width, t->tokens), mix = tile_packed_size(t->tokens, t->width);
     s->packed = arena_reals(a, scores > mix ? scores : mix);
     s->gradient = arena_reals(a, tile_gradient_size(t->tokens, t->width));
-    s->scores = arena_reals(a, (size_t)t->tokens * t->tokens);
+    s->scores = arena_reals(a, (size_t)t->tokens * t->padded);
 }
 
 /* B(k, token) = source's value k of that token: (width, T). */
@@ -96,42 +103,51 @@ static real score_scale(const struct attention *t)
     return 1 / (real)sqrt((double)t->width);
 }
 
+/* Rows of scores become probabilities; the columns beyond T start as far below every score as matters. */
+static void normalise_scores(const struct attention *t, real *scores)
+{
+    for (size_t i = 0; i < t->tokens; i++, scores += t->padded) {
+        for (size_t j = t->tokens; j < t->padded; j++)
+            scores[j] = REAL(-1e30);
+        row_softmax(scores, score_scale(t), t->padded, NULL);
+    }
+}
+
 void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s)
 {
     size_t T = t->tokens;
-    for (size_t h = 0; h < t->heads; h++, probabilities += T * T) {
+    for (size_t h = 0; h < t->heads; h++, probabilities += T * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim;
         pack_transposed(t, k, s->packed);
         gather_product(&t->scores, T, q, s->packed, probabilities);
-        for (size_t i = 0; i < T; i++)
-            row_softmax(probabilities + i * T, score_scale(t), T);
+        normalise_scores(t, probabilities);
         pack_tokens(t, v, s->packed);
         gather_product(&t->mix, T, probabilities, s->packed, output + h * t->width);
     }
 }
 
-KERNEL static void softmax_gradient(size_t n, const real *restrict p, real along, real scale, real *restrict d)
+/* d becomes the gradient wrt the raw scores: scale p (d - sum p d), row by row. */
+KERNEL static void softmax_gradient(size_t rows, size_t n, const real *restrict p, real scale, real *restrict d)
 {
-    for (size_t i = 0; i < n; i++)
-        d[i] = scale * p[i] * (d[i] - along);
+    for (size_t r = 0; r < rows; r++, p += n, d += n) {
+        real along = vector_dot(p, d, n);
+        for (size_t i = 0; i < n; i++)
+            d[i] = scale * p[i] * (d[i] - along);
+    }
 }
 
 void attention_backward(const struct attention *t, const real *qkv, const real *probabilities, const real *d_output,
                         real *d_qkv, const struct attention_scratch *s)
 {
     size_t T = t->tokens;
-    for (size_t h = 0; h < t->heads; h++, probabilities += T * T) {
+    for (size_t h = 0; h < t->heads; h++, probabilities += T * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim, *d_o = d_output + h * t->width;
         real *d_q = d_qkv + h * t->width, *d_k = d_q + t->dim, *d_v = d_k + t->dim;
         outer_tokens(t, &t->d_v, probabilities, d_o, s->gradient, d_v);
         pack_transposed(t, v, s->packed);
         gather_product(&t->d_probabilities, T, d_o, s->packed, s->scores);
-        for (size_t i = 0; i < T; i++) {
-            real *d = s->scores + i * T;
-            const real *p = probabilities + i * T;
-            softmax_gradient(T, p, row_dot(p, d, T), score_scale(t), d);
-        }
+        softmax_gradient(T, t->padded, probabilities, score_scale(t), s->scores);
         pack_tokens(t, k, s->packed);
         gather_product(&t->d_q, T, s->scores, s->packed, d_q);
         outer_tokens(t, &t->d_k, s->scores, q, s->gradient, d_k);

@@ -9,6 +9,7 @@
 
 struct attention {
     uint32_t tokens, dim, heads, width; /* T; width = dim / heads */
+    uint32_t padded;                    /* T rounded up to whole panels: the length of a row of scores */
     struct gather scores, mix;          /* Q K^T -> S; P V -> O */
     struct gather d_probabilities, d_q; /* dO V^T -> dP; dS K -> dQ */
     struct outer d_v, d_k;              /* P^T dO; dS^T Q */
@@ -23,7 +24,9 @@ int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t 
 void attention_fini(struct attention *t);
 void attention_carve(const struct attention *t, struct attention_scratch *s, struct arena *a);
 
-/* probabilities (heads,T,T) are kept for backward; output (T,dim). */
+size_t attention_probabilities_size(const struct attention *t); /* reals of one sample: heads, T, padded */
+
+/* probabilities are kept for backward, their columns beyond T being as good as zero; output (T,dim). */
 void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s);
 /* d_output (T,dim); d_qkv (T,3 dim) is overwritten. */

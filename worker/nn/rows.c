@@ -4,56 +4,19 @@
 #include "common/vecmath.h"
 #include "worker/nn/scalar.h"
 
-enum {
-    PARTIALS = 32
-}; /* independent partial results: four AVX2 vectors of float, enough to hide the latency of an add */
-
-INLINE real fold_sum(real *partial)
-{
-    for (int width = PARTIALS / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            partial[i] += partial[i + width];
-    return partial[0];
-}
-
 KERNEL real row_sum(const real *x, size_t n)
 {
-    real partial[PARTIALS] = {0};
-    size_t i = 0;
-    for (; i + PARTIALS <= n; i += PARTIALS)
-        for (int k = 0; k < PARTIALS; k++)
-            partial[k] += x[i + k];
-    for (int k = 0; i < n; i++, k++)
-        partial[k] += x[i];
-    return fold_sum(partial);
+    return vector_sum(x, n);
 }
 
 KERNEL real row_dot(const real *x, const real *y, size_t n)
 {
-    real partial[PARTIALS] = {0};
-    size_t i = 0;
-    for (; i + PARTIALS <= n; i += PARTIALS)
-        for (int k = 0; k < PARTIALS; k++)
-            partial[k] += x[i + k] * y[i + k];
-    for (int k = 0; i < n; i++, k++)
-        partial[k] += x[i] * y[i];
-    return fold_sum(partial);
+    return vector_dot(x, y, n);
 }
 
 KERNEL real row_max(const real *x, size_t n)
 {
-    real partial[PARTIALS];
-    for (int k = 0; k < PARTIALS; k++)
-        partial[k] = x[0];
-    size_t i = 0;
-    for (; i + PARTIALS <= n; i += PARTIALS)
-        for (int k = 0; k < PARTIALS; k++)
-            partial[k] = x[i + k] > partial[k] ? x[i + k] : partial[k];
-    for (int k = 0; i < n; i++, k++)
-        partial[k] = x[i] > partial[k] ? x[i] : partial[k];
-    for (int k = 1; k < PARTIALS; k++)
-        partial[0] = partial[k] > partial[0] ? partial[k] : partial[0];
-    return partial[0];
+    return vector_max(x, n);
 }
 
 KERNEL void row_scale(real *x, real a, size_t n)
@@ -68,17 +31,22 @@ KERNEL void row_add(real *restrict y, const real *restrict x, size_t n)
         y[i] += x[i];
 }
 
-KERNEL static void exponentials(real *x, real scale, real shift, size_t n)
+/* Returns sum exp(scale * (x - shift)), *shift = max x. */
+KERNEL static real softmax(real *x, real scale, size_t n, real *shift)
 {
+    real most = vector_max(x, n);
     for (size_t i = 0; i < n; i++)
-        x[i] = real_exp(scale * (x[i] - shift));
+        x[i] = real_exp(scale * (x[i] - most));
+    real sum = vector_sum(x, n), inverse = 1 / sum;
+    for (size_t i = 0; i < n; i++)
+        x[i] *= inverse;
+    *shift = most;
+    return sum;
 }
 
-real row_softmax(real *x, real scale, size_t n)
+void row_softmax(real *x, real scale, size_t n, real *log_sum)
 {
-    real shift = row_max(x, n);
-    exponentials(x, scale, shift, n);
-    real sum = row_sum(x, n);
-    row_scale(x, 1 / sum, n);
-    return scale * shift + (real)log(sum);
+    real shift, sum = softmax(x, scale, n, &shift);
+    if (log_sum)
+        *log_sum = scale * shift + (real)log(sum);
 }

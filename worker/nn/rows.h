@@ -1,5 +1,5 @@
-/* Reductions and softmax along one contiguous row. Sums keep a fixed set of partial sums, so a row's result depends on
- * its values and length only. */
+/* Reductions and softmax along one contiguous row. Sums have a fixed shape, so that a row's result depends on its
+ * values and length only. */
 #ifndef DECANT_WORKER_NN_ROWS_H
 #define DECANT_WORKER_NN_ROWS_H
 
@@ -10,7 +10,7 @@ real row_dot(const real *x, const real *y, size_t n);
 real row_max(const real *x, size_t n); /* n > 0 */
 void row_scale(real *x, real a, size_t n);
 void row_add(real *restrict y, const real *restrict x, size_t n); /* y += x */
-/* x = softmax(scale * x); returns log sum exp(scale * x). n > 0, scale > 0. */
-real row_softmax(real *x, real scale, size_t n);
+/* x = softmax(scale * x); log_sum, when not NULL, receives log sum exp(scale * x). n > 0, scale > 0. */
+void row_softmax(real *x, real scale, size_t n, real *log_sum);
 
 #endif

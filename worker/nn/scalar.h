@@ -3,9 +3,7 @@
 #ifndef DECANT_WORKER_NN_SCALAR_H
 #define DECANT_WORKER_NN_SCALAR_H
 
-#include "worker/nn/real.h"
-
-#define INLINE static inline __attribute__((always_inline))
+#include "worker/nn/vector.h"
 
 #ifdef NN_DOUBLE
 
@@ -14,10 +12,9 @@ INLINE real real_exp(real x)
     return exp(x);
 }
 
-/* Phi(x), the standard normal distribution function; density receives phi(x). */
-INLINE real real_normal(real x, real *density)
+/* Phi(x), the standard normal distribution function. */
+INLINE real real_normal(real x)
 {
-    *density = exp(-0.5 * x * x) * 0.39894228040143267794;
     return 0.5 * erfc(-x * 0.70710678118654752440);
 }
 
@@ -28,8 +25,8 @@ INLINE real real_normal(real x, real *density)
 INLINE float real_exp(float x)
 {
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    float clamped = x > 88.0f ? 88.0f : x;
-    clamped = clamped < -87.0f ? -87.0f : clamped;
+    float low = x > -87.0f ? x : -87.0f;
+    float clamped = low < 88.0f ? low : 88.0f;
     float n = (clamped * 1.44269504088896341f + round) - round;
     float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -42,24 +39,30 @@ INLINE float real_exp(float x)
     int32_t bits = ((int32_t)n + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
-    return x < -87.0f ? 0.0f : p * scale;
+    return p * scale;
 }
 
-/* Phi(x), the standard normal distribution function; density receives phi(x). Abramowitz and Stegun 7.1.26: absolute
- * error below 1.5e-7, and its exponential is the density's. */
-INLINE float real_normal(float x, float *density)
+/* Phi(x), the standard normal distribution function, from erf as a rational function (Eigen's): absolute error below
+ * 3e-7. */
+INLINE float real_normal(float x)
 {
-    float u = fabsf(x) * 0.70710678118654752440f;
-    float t = 1.0f / (1.0f + 0.3275911f * u);
-    float p = 1.061405429f;
-    p = p * t - 1.453152027f;
-    p = p * t + 1.421413741f;
-    p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
-    float e = real_exp(-u * u);
-    *density = e * 0.39894228040143267794f;
-    float tail = 0.5f * p * t * e;
-    return x < 0.0f ? tail : 1.0f - tail;
+    float u = x * 0.70710678118654752440f;
+    u = u > -4.0f ? u : -4.0f;
+    u = u < 4.0f ? u : 4.0f;
+    float t = u * u;
+    float p = -2.72614225801306e-10f;
+    p = p * t + 2.77068142495902e-08f;
+    p = p * t - 2.10102402082508e-06f;
+    p = p * t - 5.69250639462346e-05f;
+    p = p * t - 7.34990630326855e-04f;
+    p = p * t - 2.95459980854025e-03f;
+    p = p * t - 1.60960333262415e-02f;
+    float q = -1.45660718464996e-05f;
+    q = q * t - 2.13374055278905e-04f;
+    q = q * t - 1.68282697438203e-03f;
+    q = q * t - 7.37332916720468e-03f;
+    q = q * t - 1.42647390514189e-02f;
+    return 0.5f + 0.5f * u * p / q;
 }
 
 #endif
@@ -67,15 +70,13 @@ INLINE float real_normal(float x, float *density)
 /* GELU with the exact distribution function, as PyTorch's default. */
 INLINE real real_gelu(real x)
 {
-    real density;
-    return x * real_normal(x, &density);
+    return x * real_normal(x);
 }
 
 INLINE real real_gelu_slope(real x)
 {
-    real density;
-    real distribution = real_normal(x, &density);
-    return distribution + x * density;
+    real density = real_exp(REAL(-0.5) * x * x) * REAL(0.39894228040143267794);
+    return real_normal(x) + x * density;
 }
 
 #endif

@@ -1,18 +1,16 @@
-/* Packing, and the choice between the two tile shapes. Vectors are GCC's vector extension at AVX2 width; for narrower
- * targets the compiler splits them. */
+/* Packing, and the choice between the two tile shapes.  */
 #include "worker/nn/tiles.h"
 
 #include <stdbool.h>
 #include "common/error.h"
 #include "common/vecmath.h"
-#include "worker/nn/scalar.h"
+#include "worker/nn/vector.h"
 
-typedef real vector __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 enum {
-    VECTOR = 32 / sizeof(real),
     NARROW = 2 * VECTOR,
     WIDE = 3 * VECTOR,
     LEFT_MULTIPLE = 12, /* of both tile heights */
+    PACK_ROWS = 64,     /* of a panel, packed at a time */
     POINTS = 64,        /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
 };
 
@@ -36,6 +34,11 @@ uint32_t tile_panel(size_t columns)
     return round_up(columns, WIDE) < round_up(columns, NARROW) ? WIDE : NARROW;
 }
 
+uint32_t tile_padded(uint32_t columns)
+{
+    return (uint32_t)round_up(columns, tile_panel(columns));
+}
+
 uint32_t tile_left_padded(uint32_t left)
 {
     return (left + LEFT_MULTIPLE - 1) / LEFT_MULTIPLE * LEFT_MULTIPLE;
@@ -51,14 +54,29 @@ size_t tile_gradient_size(uint32_t K, size_t columns)
     return tile_left_padded(K) * round_up(columns, tile_panel(columns));
 }
 
+/* Sources contiguous along k are read along k, a few at a time, so that the panel's part stays in cache. */
+static void pack_along_k(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
+{
+    for (size_t first = 0; first < p->n; first += PACK_ROWS) {
+        size_t last = first + PACK_ROWS < p->n ? first + PACK_ROWS : p->n;
+        for (size_t j = 0; j < columns; j++)
+            for (size_t i = first; i < last; i++)
+                packed[i * panel + j] = source[i + j * p->column_stride];
+    }
+}
+
 static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
 {
-    for (size_t i = 0; i < p->n; i++) {
+    if (columns < panel)
+        for (size_t i = 0; i < p->n; i++)
+            memset(packed + i * panel + columns, 0, (panel - columns) * sizeof(real));
+    if (p->row_stride == 1) {
+        pack_along_k(p, source, columns, panel, packed);
+        return;
+    }
+    for (size_t i = 0; i < p->n; i++)
         for (size_t j = 0; j < columns; j++)
             packed[i * panel + j] = source[i * p->row_stride + j * p->column_stride];
-        for (size_t j = columns; j < panel; j++)
-            packed[i * panel + j] = 0;
-    }
 }
 
 void tile_pack(const struct pack *p, const real *source, real *packed)

@@ -38,6 +38,7 @@ struct outer {
 
 /* The panel width that wastes the fewest columns of N. */
 uint32_t tile_panel(size_t columns);
+uint32_t tile_padded(uint32_t columns); /* columns rounded up to whole panels */
 uint32_t tile_left_padded(uint32_t left);
 size_t tile_packed_size(size_t K, size_t columns);     /* reals of B, packed */
 size_t tile_gradient_size(uint32_t K, size_t columns); /* reals of G, packed */

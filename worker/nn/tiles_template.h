@@ -10,7 +10,7 @@ INLINE void TILE_NAME(load)(const real *from, size_t stride, vector sum[TILE_ROW
     for (int m = 0; m < TILE_ROWS; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++)
-            sum[m][v] = *(const vector *)(from + (size_t)m * stride + v * VECTOR);
+            sum[m][v] = VECTOR_AT(from + (size_t)m * stride + v * VECTOR);
 }
 
 /* sum[m] += left[m] * right */
@@ -20,7 +20,7 @@ INLINE void TILE_NAME(multiply_add)(const real left[TILE_ROWS], const real *righ
     for (int m = 0; m < TILE_ROWS; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++)
-            sum[m][v] += left[m] * *(const vector *)(right + v * VECTOR);
+            sum[m][v] += left[m] * VECTOR_AT(right + v * VECTOR);
 }
 
 INLINE void TILE_NAME(store)(vector sum[TILE_ROWS][TILE_VECTORS], real *to[TILE_ROWS])

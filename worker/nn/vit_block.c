@@ -63,7 +63,7 @@ void vit_block_carve(const struct vit_shape *s, size_t places, struct vit_block_
     size_t rows = places * s->tokens;
     w->x = arena_reals(a, rows * s->dim);
     w->qkv = arena_reals(a, rows * 3 * s->dim);
-    w->probabilities = arena_reals(a, rows * s->attention.heads * s->tokens);
+    w->probabilities = arena_reals(a, places * attention_probabilities_size(&s->attention));
     w->heads = arena_reals(a, rows * s->dim);
     w->mid = arena_reals(a, rows * s->dim);
     w->hidden = arena_reals(a, rows * s->hidden);
@@ -122,7 +122,7 @@ static struct vit_block_store store_at(const struct vit_shape *s, const struct v
     size_t rows = first * s->tokens;
     at.x += rows * s->dim;
     at.qkv += rows * 3 * s->dim;
-    at.probabilities += rows * s->attention.heads * s->tokens;
+    at.probabilities += first * attention_probabilities_size(&s->attention);
     at.heads += rows * s->dim;
     at.mid += rows * s->dim;
     at.hidden += rows * s->hidden;
@@ -143,8 +143,9 @@ void vit_block_forward(const struct vit_shape *s, const struct vit_block *b, con
     norm(s, b, 0, params, at.x, rows, t->norm);
     linear_forward(&s->linear[VIT_QKV], rows, t->norm, w->packed_forward[VIT_QKV], at.qkv);
     for (size_t i = 0; i < n; i++)
-        attention_forward(&s->attention, at.qkv + i * T * 3 * s->dim, at.probabilities + i * T * T * s->attention.heads,
-                          at.heads + i * T * s->dim, &t->attention);
+        attention_forward(&s->attention, at.qkv + i * T * 3 * s->dim,
+                          at.probabilities + i * attention_probabilities_size(&s->attention), at.heads + i * T * s->dim,
+                          &t->attention);
     linear_forward(&s->linear[VIT_OUT], rows, at.heads, w->packed_forward[VIT_OUT], at.mid);
     row_add(at.mid, at.x, all);
     norm(s, b, 1, params, at.mid, rows, t->norm);
@@ -188,8 +189,8 @@ void vit_block_backward(const struct vit_shape *s, const struct vit_block *b, co
     layer_backward(s, b, VIT_OUT, rows, at.heads, d, w, t, t->d_norm, grad);
     for (size_t i = 0; i < n; i++)
         attention_backward(&s->attention, at.qkv + i * T * 3 * s->dim,
-                           at.probabilities + i * T * T * s->attention.heads, t->d_norm + i * T * s->dim,
-                           t->wide + i * T * 3 * s->dim, &t->attention);
+                           at.probabilities + i * attention_probabilities_size(&s->attention),
+                           t->d_norm + i * T * s->dim, t->wide + i * T * 3 * s->dim, &t->attention);
     norm(s, b, 0, params, at.x, rows, t->norm);
     layer_backward(s, b, VIT_QKV, rows, t->norm, t->wide, w, t, t->d_norm, grad);
     norm_backward(s, b, 0, params, at.x, rows, t, d, grad);

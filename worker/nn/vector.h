@@ -1,0 +1,83 @@
+/* GCC's vectors at AVX2 width, and reductions of a row with them. Inline, so that each clone of a KERNEL compiles them
+ * for its own target; for narrower targets the compiler splits the vectors. Sums have a fixed shape: four vectors of
+ * partial sums, then lanes pairwise, then the tail in order. */
+#ifndef DECANT_WORKER_NN_VECTOR_H
+#define DECANT_WORKER_NN_VECTOR_H
+
+#include "worker/nn/real.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { VECTOR_BYTES = 32, VECTOR = VECTOR_BYTES / sizeof(real) };
+typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+/* Macros and pointers, because a vector passed by value has no settled calling convention on narrower targets. */
+#define VECTOR_AT(x) (*(const vector *)(x))
+
+INLINE real vector_lanes(const vector *sum)
+{
+    vector v = *sum;
+#ifdef NN_DOUBLE
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#else
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+#endif
+}
+
+INLINE real vector_dot(const real *x, const real *y, size_t n)
+{
+    vector a = {0}, b = {0}, c = {0}, d = {0};
+    size_t i = 0;
+    for (; i + 4 * VECTOR <= n; i += 4 * VECTOR) {
+        a += VECTOR_AT(x + i) * VECTOR_AT(y + i);
+        b += VECTOR_AT(x + i + VECTOR) * VECTOR_AT(y + i + VECTOR);
+        c += VECTOR_AT(x + i + 2 * VECTOR) * VECTOR_AT(y + i + 2 * VECTOR);
+        d += VECTOR_AT(x + i + 3 * VECTOR) * VECTOR_AT(y + i + 3 * VECTOR);
+    }
+    for (; i + VECTOR <= n; i += VECTOR)
+        a += VECTOR_AT(x + i) * VECTOR_AT(y + i);
+    a = (a + b) + (c + d);
+    real sum = vector_lanes(&a);
+    for (; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+INLINE real vector_sum(const real *x, size_t n)
+{
+    vector a = {0}, b = {0}, c = {0}, d = {0};
+    size_t i = 0;
+    for (; i + 4 * VECTOR <= n; i += 4 * VECTOR) {
+        a += VECTOR_AT(x + i);
+        b += VECTOR_AT(x + i + VECTOR);
+        c += VECTOR_AT(x + i + 2 * VECTOR);
+        d += VECTOR_AT(x + i + 3 * VECTOR);
+    }
+    for (; i + VECTOR <= n; i += VECTOR)
+        a += VECTOR_AT(x + i);
+    a = (a + b) + (c + d);
+    real sum = vector_lanes(&a);
+    for (; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
+/* n > 0 */
+INLINE real vector_max(const real *x, size_t n)
+{
+    enum { LANES = 2 * VECTOR };
+    real lane[LANES], most = x[0];
+    size_t i = 0;
+    for (int k = 0; k < LANES; k++)
+        lane[k] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (int k = 0; k < LANES; k++)
+        most = lane[k] > most ? lane[k] : most;
+    return most;
+}
+
+#endif
