@@ -3,7 +3,15 @@
  * view. */
 #include "worker/loss/objective.h"
 
+#include "common/vecmath.h"
 #include "worker/nn/rows.h"
+
+/* p = share (p - q) */
+KERNEL static void difference(real *restrict p, const real *restrict q, real share, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        p[k] = share * (p[k] - q[k]);
+}
 
 void objective_cross_entropy(const struct loss_call *call, struct loss_result *result)
 {
@@ -18,8 +26,7 @@ void objective_cross_entropy(const struct loss_call *call, struct loss_result *r
         real log_sum;
         row_softmax(p, inverse_tau, K, &log_sum);
         sum += (double)log_sum - linear;
-        for (size_t k = 0; k < K; k++)
-            p[k] = share * (p[k] - q[k]);
+        difference(p, q, share, K);
     }
     objective_backward(call, 0, w->p);
     *result = (struct loss_result){.loss = sum / (double)rows, .consistency = sum / (double)rows};

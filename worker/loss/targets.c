@@ -21,14 +21,20 @@ void target_dino(const struct loss_call *call)
     }
 }
 
-KERNEL static void divide_rows(size_t rows, size_t K, const real *restrict inverse, real *restrict q)
+KERNEL static void exponentials(real *q, size_t n, real shift, real scale)
+{
+    for (size_t i = 0; i < n; i++)
+        q[i] = real_exp((q[i] - shift) * scale);
+}
+
+KERNEL static void scale_columns(size_t rows, size_t K, const real *restrict inverse, real *restrict q)
 {
     for (size_t i = 0; i < rows; i++, q += K)
         for (size_t k = 0; k < K; k++)
             q[k] *= inverse[k];
 }
 
-/* 1 / (n x), and 0 for a prototype that no row reaches at all in this precision. */
+/* 1 / (n x), and 0 where nothing arrives at all in this precision. */
 static real inverse_share(real x, size_t n)
 {
     return x > 0 ? 1 / (x * (real)n) : 0;
@@ -40,14 +46,12 @@ static void sinkhorn(const struct loss_call *call, real *q)
 {
     struct loss_workspace *w = call->w;
     size_t K = w->K, b = w->b;
-    real shift = row_max(q, b * K), inverse = 1 / call->o->sinkhorn_epsilon;
-    for (size_t i = 0; i < b * K; i++)
-        q[i] = real_exp((q[i] - shift) * inverse);
+    exponentials(q, b * K, row_max(q, b * K), 1 / call->o->sinkhorn_epsilon);
     for (uint32_t iteration = 0; iteration < call->o->sinkhorn_iterations; iteration++) {
         columns_sum(q, b, K, w->column);
         for (size_t k = 0; k < K; k++)
             w->column[k] = inverse_share(w->column[k], K);
-        divide_rows(b, K, w->column, q);
+        scale_columns(b, K, w->column, q);
         for (size_t i = 0; i < b; i++)
             row_scale(q + i * K, inverse_share(row_sum(q + i * K, K), b), K);
     }

@@ -20,13 +20,12 @@ INLINE real real_normal(real x)
 
 #else
 
-/* e^x as 2^n e^r with |r| <= ln2/2 and Cephes' polynomial for e^r (expf.c): relative error below 2e-7. Under -87 it is
- * 0 (the result would be denormal), over 88 it saturates at e^88. */
+/* e^x for x <= 88, as 2^n e^r with |r| <= ln2/2 and Cephes' polynomial for e^r (expf.c): relative error below 2e-7.
+ * Under -87 it stays at e^-87, about the smallest normal number. */
 INLINE float real_exp(float x)
 {
-    const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    float low = x > -87.0f ? x : -87.0f;
-    float clamped = low < 88.0f ? low : 88.0f;
+    const float round = 12582912.0f;         /* 1.5 * 2^23: adding it rounds to an integer */
+    float clamped = x < -87.0f ? -87.0f : x; /* in this order a NaN stays one */
     float n = (clamped * 1.44269504088896341f + round) - round;
     float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -47,8 +46,8 @@ INLINE float real_exp(float x)
 INLINE float real_normal(float x)
 {
     float u = x * 0.70710678118654752440f;
-    u = u > -4.0f ? u : -4.0f;
-    u = u < 4.0f ? u : 4.0f;
+    u = u < -4.0f ? -4.0f : u;
+    u = u > 4.0f ? 4.0f : u;
     float t = u * u;
     float p = -2.72614225801306e-10f;
     p = p * t + 2.77068142495902e-08f;

@@ -31,6 +31,7 @@ static void test_exp(void **state)
     assert_true(real_exp(0) == 1);
     assert_true(real_exp(-1000) < REAL(1e-37));
     assert_true(isfinite((double)real_exp(88)));
+    assert_true(isnan((double)real_exp((real)NAN)));
 }
 
 static void test_gelu(void **state)
