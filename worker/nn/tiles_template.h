@@ -66,6 +66,7 @@ INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, const 
 #pragma GCC unroll 8
         for (size_t m = 0; m < TILE_ROWS; m++) {
             row[m] = a + g->in[r + (m < here ? m : 0)];
+            /* cppcheck-suppress legacyUninitvar ; an address, written by the store */
             out[m] = whole && m < here ? c + g->out[r + m] : spill + m * TILE_COLUMNS;
         }
         TILE_NAME(product)(g, row, b, out);
