@@ -24,8 +24,7 @@ static void on_done(uv_work_t *work, int status)
     diagnostics_input_fini(&r->input);
     if (result == NULL)
         log_warn("event=diagnostics_failed reason=memory");
-    else
-        r->on_result(r->arg, result);
+    r->on_result(r->arg, result);
 }
 
 int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *m, uint32_t window)

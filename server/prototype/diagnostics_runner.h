@@ -16,7 +16,7 @@ struct diagnostics_runner {
     uint64_t started_ms, rest_until_ms;
     struct diagnostics_input input;
     struct diagnostics *result; /* of the job; NULL when memory ran out */
-    /* On the loop after each pass; takes over d. */
+    /* On the loop after each pass; takes over d, which is NULL when memory ran out. */
     void (*on_result)(void *arg, struct diagnostics *d);
     void *arg;
 };

@@ -112,8 +112,6 @@ static void offer_checkpoint(struct service *s)
 
 static void poll_diagnostics(struct service *s)
 {
-    if (s->stopping)
-        return;
     int rc =
         diagnostics_runner_poll(&s->runner, prototype_core_mixture(s->core), prototype_core_active_window(s->core));
     if (rc != 0)
@@ -198,17 +196,42 @@ static void on_timer(uv_timer_t *timer)
         poll_diagnostics(s);
 }
 
+static void on_mirror_stopped(void *arg)
+{
+    (void)arg; /* its handles are gone; the loop ends by itself when the rest is too */
+}
+
+/* The mirror's last sync carries the last version's diagnostics: a pass of its own if there is none yet. */
+static void end_mirror(struct service *s)
+{
+    if (s->diagnostics == NULL || s->diagnostics->version != version_of(s)) {
+        s->runner.wanted = true;
+        s->runner.rest_until_ms = 0;
+        poll_diagnostics(s);
+        if (s->runner.busy)
+            return; /* on_diagnostics comes back here */
+    }
+    mirror_stop(s->mirror, on_mirror_stopped, s);
+}
+
 static void on_diagnostics(void *arg, struct diagnostics *d)
 {
     struct service *s = arg;
-    diagnostics_free(&s->diagnostics);
-    s->diagnostics = d;
-    if (s->mirror != NULL)
-        mirror_set_diagnostics(s->mirror, d);
-    if (prototype_core_on_diagnostics(s->core, d, &s->outbox) != 0)
-        log_warn("event=diagnostics_failed reason=memory");
-    flush(s);
-    poll_diagnostics(s);
+    if (d != NULL) {
+        diagnostics_free(&s->diagnostics);
+        s->diagnostics = d;
+        if (s->mirror != NULL)
+            mirror_set_diagnostics(s->mirror, d);
+        if (prototype_core_on_diagnostics(s->core, d, &s->outbox) != 0)
+            log_warn("event=diagnostics_failed reason=memory");
+        flush(s);
+    }
+    if (!s->stopping)
+        poll_diagnostics(s);
+    else if (s->mirror != NULL && d != NULL)
+        end_mirror(s);
+    else if (s->mirror != NULL)
+        mirror_stop(s->mirror, on_mirror_stopped, s);
 }
 
 static void on_written(void *arg, uint64_t step, int rc)
@@ -219,11 +242,6 @@ static void on_written(void *arg, uint64_t step, int rc)
     if (s->mirror != NULL)
         mirror_event(s->mirror, "{\"event\":\"checkpoint\",\"step\":%" PRIu64 ",\"ok\":%s}", step,
                      rc == 0 ? "true" : "false");
-}
-
-static void on_mirror_stopped(void *arg)
-{
-    (void)arg; /* its handles are gone; the loop ends by itself when the rest is too */
 }
 
 /* Stops accepting, writes what is not on disk yet, and lets go of every handle, so that the loop runs out. */
@@ -244,7 +262,7 @@ static void stop(struct service *s, const char *reason)
     if (s->mirror == NULL)
         return;
     mirror_event(s->mirror, "{\"event\":\"stop\",\"step\":%" PRIu64 ",\"reason\":\"%s\"}", version_of(s), reason);
-    mirror_stop(s->mirror, on_mirror_stopped, s);
+    end_mirror(s);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
