@@ -143,9 +143,11 @@ asan: ## units and fuzzers under ASan + UBSan
 tsan: ## units under ThreadSanitizer
 	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread unit
 
-bench: $(BENCH) ## measure against peers in the same sitting
+bench: $(BINS) $(BENCH) ## measure against peers in the same sitting (about 5 minutes on an idle machine)
 	deploy/install-deps --bench
-	@for b in $(wildcard tests/bench/*.sh); do BUILD=$(BUILD) PYTHON=$(PYTHON) $$b; done
+	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
+	$(BUILD)/bench/bench_parameter
+	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
 
 lint: ## formatting and cppcheck
 	clang-format --dry-run --Werror $(shell git ls-files '*.c' '*.h')

@@ -2,6 +2,7 @@
  * first at most once, and has at most two parts in the second. */
 #include "worker/compute.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/vecmath.h"
@@ -131,6 +132,7 @@ static void thread_main(void *arg)
     struct thread_start start = *(struct thread_start *)arg;
     struct slot_job *job;
     free(arg);
+    pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for who measures */
     compute_thread_init();
     while ((job = next_job(start.c)) != NULL)
         run_job(start.c, start.worker, job);

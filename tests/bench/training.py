@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The real training run, measured from outside: images/s with 1 and 2 workers, and where a worker's time goes.
+
+  BUILD=build tests/bench/training.py [STEPS]     (default 300 steps of deploy/configs/fashion-mnist.ini)
+
+Shares are of the wall time of a worker's compute thread between the first and the last metrics line: augment, forward, backward and
+E-step as the workers report them, scaled by the CPU time of the thread named "compute"; wire is the CPU time of the
+worker's other threads (event loop, ZeroMQ); wait is what is left."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = pathlib.Path(os.environ.get("BUILD", "build"))
+TICKS = os.sysconf("SC_CLK_TCK")
+PARTS = ("augment", "forward", "backward", "estep")
+
+
+def workers_of(parent):
+    """Process ids of the decant-worker children of `parent`."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            name, rest = (entry / "stat").read_text().rsplit(")", 1)
+        except OSError:
+            continue
+        if name.endswith("(decant-worker") and int(rest.split()[1]) == parent:
+            found.append(int(entry.name))
+    return found
+
+
+def thread_seconds(pid):
+    """CPU seconds of a process by thread name."""
+    seconds = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            name, rest = (task / "stat").read_text().rsplit(")", 1)
+        except OSError:
+            continue
+        user, system = rest.split()[11:13]
+        name = name.split("(", 1)[1]
+        seconds[name] = seconds.get(name, 0) + (int(user) + int(system)) / TICKS
+    return seconds
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def sample(launcher, metrics):
+    """(time, [threads of each worker], metrics lines so far)"""
+    return time.monotonic(), [thread_seconds(p) for p in workers_of(launcher.pid)], lines_of(metrics)
+
+
+def run(workers, steps):
+    with tempfile.TemporaryDirectory() as out:
+        command = [BUILD / "bin/decant", "train", "--config", "deploy/configs/fashion-mnist.ini", "--out", f"{out}/run", "--no-redis",
+                   "--no-eval", "--workers", str(workers), "--set", f"run.steps={steps}"]
+        launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        metrics = pathlib.Path(out) / "run/metrics-parameter.jsonl"
+        first = last = None
+        while launcher.poll() is None:
+            now = sample(launcher, metrics)
+            if len(now[1]) == workers and now[2]:
+                first, last = first or now, now
+            time.sleep(0.2)
+        if launcher.returncode != 0 or first is last:
+            sys.exit(f"decant train exited {launcher.returncode} (or was too short to measure)")
+        return report(workers, first, last, lines_of(metrics)[1:])
+
+
+def report(workers, first, last, lines):
+    wall = (last[0] - first[0]) * workers
+    spent = {}
+    for before, after in zip(first[1], last[1]):
+        for name, seconds in after.items():
+            kind = "compute" if name == "compute" else "wire"
+            spent[kind] = spent.get(kind, 0) + seconds - before.get(name, 0)
+    busy = spent["compute"] / wall
+    shares = {p: busy * sum(l[p + "_share"] for l in lines) / len(lines) for p in PARTS}
+    shares["wire"] = spent.get("wire", 0) / wall
+    shares["wait"] = max(0.0, 1 - sum(shares.values()))
+    rate = sorted(l["images_per_s"] for l in lines)[len(lines) // 2]
+    print(f"bench=training workers={workers} images_per_s={rate:.0f} " + " ".join(f"{k}={100 * v:.1f}%" for k, v in shares.items()))
+    return rate
+
+
+if __name__ == "__main__":
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    one, two = run(1, steps), run(2, steps)
+    print(f"bench=scaling workers=2/1 ratio={two / one:.2f}")
