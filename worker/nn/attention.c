@@ -88,13 +88,13 @@ static void pack_tokens(const struct attention *t, const real *source, real *pac
 }
 
 /* target (T, width) inside (T, 3 dim) = packed sum of outer products of a's columns with d's rows. */
-static void outer_tokens(const struct attention *t, const struct outer *o, const real *a, const real *d, real *gradient,
-                         real *target)
+static void outer_tokens(const struct attention *t, const struct outer *o, size_t queries, const real *a, const real *d,
+                         real *gradient, real *target)
 {
     struct pack p = {
         .K = t->tokens, .columns = t->width, .n = t->tokens, .row_stride = (size_t)3 * t->dim, .column_stride = 1};
     memset(gradient, 0, tile_gradient_size(t->tokens, t->width) * sizeof(real));
-    gather_outer(o, t->tokens, a, d, gradient);
+    gather_outer(o, queries, a, d, gradient);
     tile_unpack_gradient(&p, gradient, target);
 }
 
@@ -104,26 +104,25 @@ static real score_scale(const struct attention *t)
 }
 
 /* Rows of scores become probabilities; the columns beyond T start as far below every score as matters. */
-static void normalise_scores(const struct attention *t, real *scores)
+static void normalise_scores(const struct attention *t, size_t rows, real *scores)
 {
-    for (size_t i = 0; i < t->tokens; i++, scores += t->padded) {
+    for (size_t i = 0; i < rows; i++, scores += t->padded) {
         for (size_t j = t->tokens; j < t->padded; j++)
             scores[j] = REAL(-1e30);
         row_softmax(scores, score_scale(t), t->padded, NULL);
     }
 }
 
-void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
+void attention_forward(const struct attention *t, size_t queries, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s)
 {
-    size_t T = t->tokens;
-    for (size_t h = 0; h < t->heads; h++, probabilities += T * t->padded) {
+    for (size_t h = 0; h < t->heads; h++, probabilities += queries * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim;
         pack_transposed(t, k, s->packed);
-        gather_product(&t->scores, T, q, s->packed, probabilities);
-        normalise_scores(t, probabilities);
+        gather_product(&t->scores, queries, q, s->packed, probabilities);
+        normalise_scores(t, queries, probabilities);
         pack_tokens(t, v, s->packed);
-        gather_product(&t->mix, T, probabilities, s->packed, output + h * t->width);
+        gather_product(&t->mix, queries, probabilities, s->packed, output + h * t->width);
     }
 }
 
@@ -137,19 +136,20 @@ KERNEL static void softmax_gradient(size_t rows, size_t n, const real *restrict 
     }
 }
 
-void attention_backward(const struct attention *t, const real *qkv, const real *probabilities, const real *d_output,
-                        real *d_qkv, const struct attention_scratch *s)
+void attention_backward(const struct attention *t, size_t queries, const real *qkv, const real *probabilities,
+                        const real *d_output, real *d_qkv, const struct attention_scratch *s)
 {
-    size_t T = t->tokens;
-    for (size_t h = 0; h < t->heads; h++, probabilities += T * t->padded) {
+    for (size_t i = queries; i < t->tokens; i++)
+        memset(d_qkv + i * 3 * t->dim, 0, t->dim * sizeof(real));
+    for (size_t h = 0; h < t->heads; h++, probabilities += queries * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim, *d_o = d_output + h * t->width;
         real *d_q = d_qkv + h * t->width, *d_k = d_q + t->dim, *d_v = d_k + t->dim;
-        outer_tokens(t, &t->d_v, probabilities, d_o, s->gradient, d_v);
+        outer_tokens(t, &t->d_v, queries, probabilities, d_o, s->gradient, d_v);
         pack_transposed(t, v, s->packed);
-        gather_product(&t->d_probabilities, T, d_o, s->packed, s->scores);
-        softmax_gradient(T, t->padded, probabilities, score_scale(t), s->scores);
+        gather_product(&t->d_probabilities, queries, d_o, s->packed, s->scores);
+        softmax_gradient(queries, t->padded, probabilities, score_scale(t), s->scores);
         pack_tokens(t, k, s->packed);
-        gather_product(&t->d_q, T, s->scores, s->packed, d_q);
-        outer_tokens(t, &t->d_k, s->scores, q, s->gradient, d_k);
+        gather_product(&t->d_q, queries, s->scores, s->packed, d_q);
+        outer_tokens(t, &t->d_k, queries, s->scores, q, s->gradient, d_k);
     }
 }

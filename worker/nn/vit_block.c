@@ -115,83 +115,113 @@ void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b
         linear_unpack_gradient(&s->linear[i], w->gradient[i], grad + b->weight[i].offset);
 }
 
-/* The store's arrays from sample `first` on. */
-static struct vit_block_store store_at(const struct vit_shape *s, const struct vit_block_store *w, size_t first)
+/* The store's arrays from the pass's first sample on. */
+static struct vit_block_store store_of(const struct vit_pass *p)
 {
-    struct vit_block_store at = *w;
-    size_t rows = first * s->tokens;
-    at.x += rows * s->dim;
-    at.qkv += rows * 3 * s->dim;
-    at.probabilities += first * attention_probabilities_size(&s->attention);
-    at.heads += rows * s->dim;
-    at.mid += rows * s->dim;
-    at.hidden += rows * s->hidden;
+    struct vit_block_store at = *p->store;
+    size_t dim = p->shape->dim, rows = p->first * p->shape->tokens;
+    at.x += rows * dim;
+    at.qkv += rows * 3 * dim;
+    at.probabilities += p->first * attention_probabilities_size(&p->shape->attention);
+    at.heads += rows * dim;
+    at.mid += rows * dim;
+    at.hidden += rows * p->shape->hidden;
     return at;
 }
 
-static void norm(const struct vit_shape *s, const struct vit_block *b, int i, const real *params, const real *x,
-                 size_t rows, real *y)
+static void norm(const struct vit_pass *p, int i, const real *x, size_t rows)
 {
-    layernorm_forward(x, rows, s->dim, params + b->gamma[i].offset, params + b->beta[i].offset, y);
+    layernorm_forward(x, rows, p->shape->dim, p->params + p->block->gamma[i].offset,
+                      p->params + p->block->beta[i].offset, p->scratch->norm);
 }
 
-void vit_block_forward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first, size_t n,
-                       const struct vit_block_store *w, const struct vit_scratch *t, real *y)
+static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, size_t rows, real *y)
 {
-    struct vit_block_store at = store_at(s, w, first);
-    size_t T = s->tokens, rows = n * T, all = rows * s->dim;
-    norm(s, b, 0, params, at.x, rows, t->norm);
-    linear_forward(&s->linear[VIT_QKV], rows, t->norm, w->packed_forward[VIT_QKV], at.qkv);
-    for (size_t i = 0; i < n; i++)
-        attention_forward(&s->attention, at.qkv + i * T * 3 * s->dim,
-                          at.probabilities + i * attention_probabilities_size(&s->attention), at.heads + i * T * s->dim,
-                          &t->attention);
-    linear_forward(&s->linear[VIT_OUT], rows, at.heads, w->packed_forward[VIT_OUT], at.mid);
-    row_add(at.mid, at.x, all);
-    norm(s, b, 1, params, at.mid, rows, t->norm);
-    linear_forward(&s->linear[VIT_MLP1], rows, t->norm, w->packed_forward[VIT_MLP1], at.hidden);
-    gelu_forward(at.hidden, rows * s->hidden, t->hidden);
-    linear_forward(&s->linear[VIT_MLP2], rows, t->hidden, w->packed_forward[VIT_MLP2], y);
-    row_add(y, at.mid, all);
+    linear_forward(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y);
+}
+
+/* mid = x + out(attention(norm1 x)), for the kept tokens */
+static void attention_half(const struct vit_pass *p, const struct vit_block_store *at)
+{
+    size_t T = p->shape->tokens, dim = p->shape->dim;
+    norm(p, 0, at->x, p->n * T);
+    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv);
+    for (size_t i = 0; i < p->n; i++)
+        attention_forward(&p->shape->attention, p->kept, at->qkv + i * T * 3 * dim,
+                          at->probabilities + i * attention_probabilities_size(&p->shape->attention),
+                          at->heads + i * p->kept * dim, &p->scratch->attention);
+    layer(p, VIT_OUT, at->heads, p->n * p->kept, at->mid);
+    for (size_t i = 0; i < p->n; i++)
+        row_add(at->mid + i * p->kept * dim, at->x + i * T * dim, p->kept * dim);
+}
+
+void vit_block_forward(const struct vit_pass *p, real *y)
+{
+    struct vit_block_store at = store_of(p);
+    size_t rows = p->n * p->kept;
+    attention_half(p, &at);
+    norm(p, 1, at.mid, rows);
+    layer(p, VIT_MLP1, p->scratch->norm, rows, at.hidden);
+    gelu_forward(at.hidden, rows * p->shape->hidden, p->scratch->hidden);
+    layer(p, VIT_MLP2, p->scratch->hidden, rows, y);
+    row_add(y, at.mid, rows * p->shape->dim);
 }
 
 /* Gradients of layer i's parameters from its input x and d_y, and d_x. */
-static void layer_backward(const struct vit_shape *s, const struct vit_block *b, int i, size_t rows, const real *x,
-                           const real *d_y, const struct vit_block_store *w, const struct vit_scratch *t, real *d_x,
-                           real *grad)
+static void layer_backward(const struct vit_pass *p, enum vit_layer i, const real *x, const real *d_y, size_t rows,
+                           real *d_x, real *grad)
 {
-    const struct linear *l = &s->linear[i];
-    columns_sum(d_y, rows, l->out, t->column);
-    row_add(grad + b->bias[i].offset, t->column, l->out);
-    linear_backward_weight(l, rows, x, d_y, w->gradient[i]);
-    linear_backward_input(l, rows, d_y, w->packed_backward[i], d_x);
+    const struct linear *l = &p->shape->linear[i];
+    columns_sum(d_y, rows, l->out, p->scratch->column);
+    row_add(grad + p->block->bias[i].offset, p->scratch->column, l->out);
+    linear_backward_weight(l, rows, x, d_y, p->store->gradient[i]);
+    linear_backward_input(l, rows, d_y, p->store->packed_backward[i], d_x);
 }
 
-/* d += gradient through norm i, whose input is x and whose output's gradient is in t->d_norm. */
-static void norm_backward(const struct vit_shape *s, const struct vit_block *b, int i, const real *params,
-                          const real *x, size_t rows, const struct vit_scratch *t, real *d, real *grad)
+/* d += the gradient through norm i, whose input is x and whose output's gradient is in scratch->d_norm. */
+static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t rows, real *d, real *grad)
 {
-    layernorm_backward(x, rows, s->dim, params + b->gamma[i].offset, t->d_norm, d, grad + b->gamma[i].offset,
-                       grad + b->beta[i].offset, t->layernorm);
+    layernorm_backward(x, rows, p->shape->dim, p->params + p->block->gamma[i].offset, p->scratch->d_norm, d,
+                       grad + p->block->gamma[i].offset, grad + p->block->beta[i].offset, p->scratch->layernorm);
 }
 
-void vit_block_backward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first,
-                        size_t n, const struct vit_block_store *w, const struct vit_scratch *t, real *d, real *grad)
+/* d (n,kept,dim): wrt y, replaced by that wrt mid. */
+static void mlp_backward(const struct vit_pass *p, const struct vit_block_store *at, real *d, real *grad)
 {
-    struct vit_block_store at = store_at(s, w, first);
-    size_t T = s->tokens, rows = n * T;
-    gelu_forward(at.hidden, rows * s->hidden, t->hidden);
-    layer_backward(s, b, VIT_MLP2, rows, t->hidden, d, w, t, t->wide, grad);
-    gelu_backward(at.hidden, rows * s->hidden, t->wide);
-    norm(s, b, 1, params, at.mid, rows, t->norm);
-    layer_backward(s, b, VIT_MLP1, rows, t->norm, t->wide, w, t, t->d_norm, grad);
-    norm_backward(s, b, 1, params, at.mid, rows, t, d, grad);
-    layer_backward(s, b, VIT_OUT, rows, at.heads, d, w, t, t->d_norm, grad);
-    for (size_t i = 0; i < n; i++)
-        attention_backward(&s->attention, at.qkv + i * T * 3 * s->dim,
-                           at.probabilities + i * attention_probabilities_size(&s->attention),
-                           t->d_norm + i * T * s->dim, t->wide + i * T * 3 * s->dim, &t->attention);
-    norm(s, b, 0, params, at.x, rows, t->norm);
-    layer_backward(s, b, VIT_QKV, rows, t->norm, t->wide, w, t, t->d_norm, grad);
-    norm_backward(s, b, 0, params, at.x, rows, t, d, grad);
+    const struct vit_scratch *t = p->scratch;
+    size_t rows = p->n * p->kept;
+    gelu_forward(at->hidden, rows * p->shape->hidden, t->hidden);
+    layer_backward(p, VIT_MLP2, t->hidden, d, rows, t->wide, grad);
+    gelu_backward(at->hidden, rows * p->shape->hidden, t->wide);
+    norm(p, 1, at->mid, rows);
+    layer_backward(p, VIT_MLP1, t->norm, t->wide, rows, t->d_norm, grad);
+    norm_backward(p, 1, at->mid, rows, d, grad);
+}
+
+/* (n,kept,dim) to (n,T,dim) in place, from the last sample on: tokens that were not kept have no gradient of their own.
+ */
+static void spread_tokens(const struct vit_pass *p, real *d)
+{
+    size_t size = p->shape->tokens * p->shape->dim, kept = p->kept * p->shape->dim;
+    for (size_t i = p->n; i-- > 0 && kept < size;) {
+        memmove(d + i * size, d + i * kept, kept * sizeof(real));
+        memset(d + i * size + kept, 0, (size - kept) * sizeof(real));
+    }
+}
+
+void vit_block_backward(const struct vit_pass *p, real *d, real *grad)
+{
+    struct vit_block_store at = store_of(p);
+    const struct vit_scratch *t = p->scratch;
+    size_t T = p->shape->tokens, dim = p->shape->dim, rows = p->n * T;
+    mlp_backward(p, &at, d, grad);
+    layer_backward(p, VIT_OUT, at.heads, d, p->n * p->kept, t->d_norm, grad);
+    for (size_t i = 0; i < p->n; i++)
+        attention_backward(&p->shape->attention, p->kept, at.qkv + i * T * 3 * dim,
+                           at.probabilities + i * attention_probabilities_size(&p->shape->attention),
+                           t->d_norm + i * p->kept * dim, t->wide + i * T * 3 * dim, &t->attention);
+    spread_tokens(p, d);
+    norm(p, 0, at.x, rows);
+    layer_backward(p, VIT_QKV, t->norm, t->wide, rows, t->d_norm, grad);
+    norm_backward(p, 0, at.x, rows, d, grad);
 }

@@ -55,11 +55,20 @@ void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block 
 void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b, const struct vit_block_store *w,
                             real *grad);
 
-/* n samples from place `first` of the store; y (n,T,dim). */
-void vit_block_forward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first, size_t n,
-                       const struct vit_block_store *w, const struct vit_scratch *t, real *y);
-/* d (n,T,dim): gradient wrt y, replaced by that wrt x. Parameter gradients are added to. */
-void vit_block_backward(const struct vit_shape *s, const struct vit_block *b, const real *params, size_t first,
-                        size_t n, const struct vit_block_store *w, const struct vit_scratch *t, real *d, real *grad);
+/* n samples from place `first` of the store, of which the first `kept` tokens leave the block: all, or only the CLS
+ * token after the last block, which spares that block most of its work. */
+struct vit_pass {
+    const struct vit_shape *shape;
+    const struct vit_block *block;
+    const struct vit_block_store *store;
+    const struct vit_scratch *scratch;
+    const real *params;
+    size_t first, n, kept;
+};
+
+/* y (n,kept,dim) */
+void vit_block_forward(const struct vit_pass *p, real *y);
+/* d: in, (n,kept,dim), the gradient wrt y; out, (n,T,dim), that wrt x. Parameter gradients are added to. */
+void vit_block_backward(const struct vit_pass *p, real *d, real *grad);
 
 #endif

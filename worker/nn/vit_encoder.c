@@ -17,6 +17,7 @@ static const double INITIAL_DEVIATION = 0.02; /* of positions and the CLS token 
 struct vit_encoder {
     uint32_t height, width, channels, patch, patches, depth;
     uint32_t first_patch; /* 1 with a CLS token at 0, else 0: the place of the first patch's token */
+    uint32_t pooled;      /* tokens that make the feature: the CLS token alone, or all */
     uint32_t chunk;       /* samples */
     struct linear embed;  /* patch pixels -> dim */
     struct vit_shape shape;
@@ -29,7 +30,7 @@ struct vit_workspace {
     struct vit_block_store block[DEPTH_MAX];
     struct vit_scratch scratch;
     real *pixels;   /* (places, patches, patch pixels) */
-    real *last;     /* (places, T, dim): what the last block puts out */
+    real *last;     /* (places, pooled, dim): what the last block puts out */
     real *embedded; /* (chunk, patches, dim) */
     real *d;        /* (chunk, T, dim) */
     real *packed, *gradient;
@@ -75,6 +76,7 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     v->depth = s->depth;
     v->first_patch = s->pool == VIT_POOL_CLS ? 1 : 0;
     uint32_t tokens = v->patches + v->first_patch;
+    v->pooled = v->first_patch ? 1 : tokens;
     v->chunk = CHUNK_TOKENS / tokens > 0 ? CHUNK_TOKENS / tokens : 1;
     if (linear_init(&v->embed, s->patch * s->patch * s->channels, s->dim) != 0 ||
         vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim) != 0) {
@@ -126,7 +128,7 @@ static void carve(const struct vit_encoder *v, size_t places, struct vit_workspa
         vit_block_carve(&v->shape, places, &w->block[i], &w->arena);
     vit_scratch_carve(&v->shape, v->chunk, &w->scratch, &w->arena);
     w->pixels = arena_reals(&w->arena, places * v->patches * v->embed.in);
-    w->last = arena_reals(&w->arena, places * tokens * dim);
+    w->last = arena_reals(&w->arena, places * v->pooled * dim);
     w->embedded = arena_reals(&w->arena, v->chunk * v->patches * dim);
     w->d = arena_reals(&w->arena, v->chunk * tokens * dim);
     w->packed = arena_reals(&w->arena, forward);
@@ -187,13 +189,32 @@ static void embed(const struct vit_encoder *v, const real *params, const real *p
 static void pool(const struct vit_encoder *v, const real *params, const real *x, size_t n,
                  const struct vit_workspace *w, real *features)
 {
-    size_t dim = v->shape.dim, tokens = v->shape.tokens, pooled = v->first_patch ? 1 : tokens;
+    size_t dim = v->shape.dim, pooled = v->pooled;
     for (size_t i = 0; i < n; i++, features += dim) {
-        layernorm_forward(x + i * tokens * dim, pooled, dim, params + v->gamma.offset, params + v->beta.offset,
+        layernorm_forward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, params + v->beta.offset,
                           w->scratch.norm);
         columns_sum(w->scratch.norm, pooled, dim, features);
         row_scale(features, 1 / (real)pooled, dim);
     }
+}
+
+static struct vit_pass block_pass(const struct vit_encoder *v, uint32_t i, const real *params, size_t first, size_t n,
+                                  const struct vit_workspace *w)
+{
+    return (struct vit_pass){.shape = &v->shape,
+                             .block = &v->block[i],
+                             .store = &w->block[i],
+                             .scratch = &w->scratch,
+                             .params = params,
+                             .first = first,
+                             .n = n,
+                             .kept = i + 1 < v->depth ? v->shape.tokens : v->pooled};
+}
+
+/* Where the last block's output for sample `first` is. */
+static real *last_tokens(const struct vit_encoder *v, const struct vit_workspace *w, size_t first)
+{
+    return w->last + first * v->pooled * v->shape.dim;
 }
 
 /* n samples whose activations go to place `first` of the stores. */
@@ -206,10 +227,10 @@ static void chunk_forward(const struct vit_encoder *v, const real *params, const
         cut_patches(v, images + i * image, pixels + i * image);
     embed(v, params, pixels, n, w, w->block[0].x + first * sample);
     for (uint32_t i = 0; i < v->depth; i++) {
-        real *y = (i + 1 < v->depth ? w->block[i + 1].x : w->last) + first * sample;
-        vit_block_forward(&v->shape, &v->block[i], params, first, n, &w->block[i], &w->scratch, y);
+        struct vit_pass pass = block_pass(v, i, params, first, n, w);
+        vit_block_forward(&pass, i + 1 < v->depth ? w->block[i + 1].x + first * sample : last_tokens(v, w, first));
     }
-    pool(v, params, w->last + first * sample, n, w, features);
+    pool(v, params, last_tokens(v, w, first), n, w, features);
 }
 
 static size_t at_most(size_t left, size_t limit)
@@ -235,14 +256,14 @@ static void encoder_forward(const void *encoder, bool keep, const real *params, 
 static void pool_backward(const struct vit_encoder *v, const real *params, const real *x, const real *d_features,
                           size_t n, const struct vit_workspace *w, real *grad)
 {
-    size_t dim = v->shape.dim, tokens = v->shape.tokens, pooled = v->first_patch ? 1 : tokens;
-    memset(w->d, 0, n * tokens * dim * sizeof(real));
+    size_t dim = v->shape.dim, pooled = v->pooled;
+    memset(w->d, 0, n * pooled * dim * sizeof(real));
     for (size_t i = 0; i < n; i++, d_features += dim) {
         for (size_t t = 0; t < pooled; t++)
             for (size_t j = 0; j < dim; j++)
                 w->scratch.d_norm[t * dim + j] = d_features[j] / (real)pooled;
-        layernorm_backward(x + i * tokens * dim, pooled, dim, params + v->gamma.offset, w->scratch.d_norm,
-                           w->d + i * tokens * dim, grad + v->gamma.offset, grad + v->beta.offset,
+        layernorm_backward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, w->scratch.d_norm,
+                           w->d + i * pooled * dim, grad + v->gamma.offset, grad + v->beta.offset,
                            w->scratch.layernorm);
     }
 }
@@ -266,10 +287,12 @@ static void embed_backward(const struct vit_encoder *v, const real *pixels, size
 static void chunk_backward(const struct vit_encoder *v, const real *params, const real *d_features, size_t first,
                            size_t n, struct vit_workspace *w, real *grad)
 {
-    size_t image = (size_t)v->height * v->width * v->channels, sample = (size_t)v->shape.tokens * v->shape.dim;
-    pool_backward(v, params, w->last + first * sample, d_features, n, w, grad);
-    for (uint32_t i = v->depth; i-- > 0;)
-        vit_block_backward(&v->shape, &v->block[i], params, first, n, &w->block[i], &w->scratch, w->d, grad);
+    size_t image = (size_t)v->height * v->width * v->channels;
+    pool_backward(v, params, last_tokens(v, w, first), d_features, n, w, grad);
+    for (uint32_t i = v->depth; i-- > 0;) {
+        struct vit_pass pass = block_pass(v, i, params, first, n, w);
+        vit_block_backward(&pass, w->d, grad);
+    }
     embed_backward(v, w->pixels + first * image, n, w, grad);
 }
 

@@ -375,8 +375,10 @@ static void check_attention(uint32_t tokens, uint32_t dim, uint32_t heads)
     real *qkv = nn_random(1, (size_t)tokens * 3 * dim), *out = nn_take((size_t)tokens * dim);
     real *p = nn_take(attention_probabilities_size(&t));
     double *want = slow_attention(&t, qkv);
-    attention_forward(&t, qkv, p, out, &s);
+    attention_forward(&t, tokens, qkv, p, out, &s);
     nn_assert_close("attention", out, want, (size_t)tokens * dim);
+    attention_forward(&t, 1, qkv, p, out, &s);
+    nn_assert_close("attention of one query", out, want, dim);
     free(qkv);
     free(out);
     free(p);
