@@ -10,6 +10,8 @@ check "uninterrupted" train whole "${steps[@]}"
 "${train_command[@]}" --out "$work/halves" "${steps[@]}" >"$work/halves.log" 2>&1 &
 launcher=$!
 check "it trains" wait_step halves 12
+check "a second start in that directory is refused" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}" --resume
+check "it names the processes" grep -q "still at work.*kill [0-9]" "$work/err"
 kill -INT $launcher
 wait $launcher
 code=$?
