@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/parallel.h"
+#include "common/vecmath.h"
 #include "worker/data/augment.h"
 #include "worker/model_spec.h"
 
@@ -40,6 +41,8 @@ static int load_entries(const struct safetensors *file, const char *prefix, cons
         if (!t)
             return ERR_FORMAT;
         memcpy(to + entries[i].offset, t->data, t->size);
+        if (!vec_all_finite(to + entries[i].offset, entries[i].count))
+            return error_set(e, ERR_FORMAT, "tensor '%s' holds a value that is not finite", name);
     }
     return 0;
 }

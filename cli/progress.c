@@ -111,6 +111,7 @@ bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
     if (!p->trained)
         return false;
     add_position(p, out);
+    add_time_left(p, out);
     if (p->config->loss.objective == LOSS_CARP)
         add(out, "  loss %.3f (consistency %.3f, entropy %.3f; ln K %.2f)", p->loss, p->consistency, p->entropy,
             log((double)p->config->mixture.components));
@@ -119,6 +120,5 @@ bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
     if (p->measured)
         add(out, "  unique %.1f/%.1f %%  active %.1f %%", p->unique_0025, p->unique_01, p->active);
     add(out, "  %.0f images/s  %.0f worker%s", p->images_per_s, p->workers, p->workers == 1 ? "" : "s");
-    add_time_left(p, out);
     return true;
 }
