@@ -75,11 +75,11 @@ static void logits_of(const double *x, uint32_t n, uint32_t F, uint32_t C, const
 /* Turns a row of logits into softmax - onehot(label); returns -log softmax[label]. */
 static double row_loss(double *row, uint32_t C, uint8_t label)
 {
-    ASSERT(C > 0);
-    double top = row[0], sum = 0, target = row[label];
+    double top = row[0], target = row[label];
     for (uint32_t c = 1; c < C; c++)
         top = row[c] > top ? row[c] : top;
-    for (uint32_t c = 0; c < C; c++)
+    double sum = row[0] = exp(row[0] - top);
+    for (uint32_t c = 1; c < C; c++)
         sum += row[c] = exp(row[c] - top);
     for (uint32_t c = 0; c < C; c++)
         row[c] /= sum;
