@@ -284,6 +284,10 @@ static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
+    else if (m->code == REASON_NON_FINITE) /* a slot is a pure function: nobody's next attempt would be finite */
+        session_fail(
+            s, "event=diverged server=%s step=%" PRIu64 " slot=%u hint=\"start again with a smaller optimiser.lr\"",
+            l->name, m->step, m->slot);
     else if (m->code == REASON_WRONG_GENERATION) {
         if (m->generation != l->generation) /* else the answer to something sent before WELCOME */
             link_down(l);

@@ -420,11 +420,27 @@ static void test_refused_statistics_hold_back_the_gradient(void **state)
     struct slot_job *job = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
     finish_a(&w, job);
     tell_simple(&w, OUT_PROTOTYPE, MSG_ERROR, 0, 0, REASON_UNKNOWN_VERSION); /* of a MIXTURE_GET: not meant */
-    tell_simple(&w, OUT_PROTOTYPE, MSG_ERROR, 0, 0, REASON_NON_FINITE);
+    tell_simple(&w, OUT_PROTOTYPE, MSG_ERROR, 0, 0, REASON_BAD_VALUE);
     finish_b(&w, job);
     assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT));
     lease(&w, 0, 0); /* somebody's turn again */
     finish_a(&w, expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B));
+    close_world(&w);
+}
+
+/* The same slot would diverge again, on any worker: end with a message instead of being leased it for ever. */
+static void test_divergence_ends_the_worker(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    lease(&w, 0, 0);
+    struct slot_job *job = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
+    finish_a(&w, job);
+    tell_simple(&w, OUT_PROTOTYPE, MSG_ERROR, 0, 0, REASON_NON_FINITE);
+    assert_int_equal(session_status(w.session), SESSION_FAILED);
+    finish_b(&w, job);
     close_world(&w);
 }
 
@@ -801,6 +817,7 @@ int main(void)
         cmocka_unit_test(test_gradient_waits_for_its_statistics),
         cmocka_unit_test(test_contributions_are_resent),
         cmocka_unit_test(test_refused_statistics_hold_back_the_gradient),
+        cmocka_unit_test(test_divergence_ends_the_worker),
         cmocka_unit_test(test_duplicate_lease),
         cmocka_unit_test(test_leases_that_make_no_sense),
         cmocka_unit_test(test_bad_weights_are_not_taken),
