@@ -143,7 +143,7 @@ asan: ## units and fuzzers under ASan + UBSan
 tsan: ## units under ThreadSanitizer
 	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread unit
 
-bench: $(BINS) $(BENCH) ## measure against peers in the same sitting (about 5 minutes on an idle machine)
+bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
 	$(BUILD)/bench/bench_parameter
