@@ -51,6 +51,7 @@ const char *msg_type_name(enum msg_type t)
         [MSG_MIXTURE] = "mixture", [MSG_PING] = "ping",
         [MSG_PONG] = "pong",       [MSG_METRICS] = "metrics",
         [MSG_STOP] = "stop",
+        [MSG_REWIND] = "rewind",
     };
     return (unsigned)t < MSG_TYPE_END && names[t] ? names[t] : "unknown";
 }

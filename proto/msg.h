@@ -46,6 +46,7 @@ enum msg_type {
     MSG_PONG,          /* P,M->w  step, generation */
     MSG_METRICS,       /* P,M->s  step, scalars */
     MSG_STOP,          /* P->w,s  step; code = enum stop_code */
+    MSG_REWIND,        /* w->P,M  generation = the addressee's; step = where the other server stands   -> ACK | ERROR */
     MSG_TYPE_END
 };
 

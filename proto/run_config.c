@@ -84,6 +84,7 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("teacher.ema_start", teacher.ema_start, "0.99", 0, 1, "teacher momentum at the start"),
     KEY_FLOAT("teacher.ema_end", teacher.ema_end, "0.996", 0, 1, "teacher momentum at the end (cosine)"),
     KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
+    KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024, "slots that a worker leases beyond those it computes; more hide a slow network"),
     KEY_TEXT("net.parameter", net.parameter, "tcp://127.0.0.1:5701", "requests to the parameter server"),
     KEY_TEXT("net.parameter_publish", net.parameter_publish, "tcp://127.0.0.1:5702", "its publications"),
     KEY_TEXT("net.prototype", net.prototype, "tcp://127.0.0.1:5711", "requests to the prototype server"),

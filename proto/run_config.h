@@ -35,7 +35,7 @@ struct run_config {
         int name; double lr, lr_end; int64_t warmup; double beta1, beta2, epsilon, momentum, decay, clip, prototype_lr;
     } optimiser;
     struct { double ema_start, ema_end; } teacher;
-    struct { int64_t threads; } worker;
+    struct { int64_t threads, ahead; } worker;
     struct { char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256]; int64_t lease_ms; } net;
     struct { bool enabled; char host[256]; int64_t port; double interval; } redis;
     struct { int64_t bank, queries, neighbours; double temperature; } eval;

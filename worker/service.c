@@ -208,6 +208,7 @@ static int open_session(struct service *s, struct error *e)
         .slots = (uint32_t)c->run.slots,
         .slot_size = (uint32_t)c->run.slot_size,
         .threads = (uint32_t)c->worker.threads,
+        .ahead = (uint32_t)c->worker.ahead,
         .joint = c->loss.prototypes == PROTOTYPES_JOINT,
         .prototype_lag = (uint32_t)c->mixture.prototype_lag,
         .K = (uint32_t)c->mixture.components,

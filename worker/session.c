@@ -327,13 +327,15 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
         if (parameter)
             slots_on_lease(s, m);
         break;
+    case MSG_PONG:
+        return link_on_pong(s, l, m, now);
     case MSG_WEIGHTS:
         if (parameter)
             on_weights(s, m);
         break;
     case MSG_MIXTURE:
         return parameter ? 0 : on_mixture(s, m);
-    default: /* PONG has done its work by being heard; METRICS are for others */
+    default: /* METRICS are for others */
         break;
     }
     return 0;

@@ -18,7 +18,13 @@
  * superfluous.
  *   - mixture.prototype_lag = 0: part B of step t waits for MIXTURE t+1. When t+1 exists before part A, statistics are
  * skipped.
- *   - Newer WEIGHTS end older steps: leases of those are dropped, results of those are not sent. */
+ *   - Newer WEIGHTS end older steps: leases of those are dropped, results of those are not sent.
+ *   - A server that started anew (a higher generation) may have gone back to a checkpoint. What is in hand is then
+ * dropped (parameter server) or computed again (prototype server): it is a pure function, so nothing is lost but time.
+ *   - Workers are the only ones who see both servers, and so it is they who notice when one of them has lost what the
+ * other builds upon. With t the parameter server's step and v the mixture's version, a healthy pair has t <= v <= t+1
+ * at every instant. PING carries what is known of the other server, PONG repeats it: if one server, asked after the
+ * other was seen at a step, stands too far behind that step, the other is told to go back (REWIND). */
 #ifndef DECANT_WORKER_SESSION_H
 #define DECANT_WORKER_SESSION_H
 
@@ -38,6 +44,7 @@ struct session_options {
     uint32_t slots;       /* M */
     uint32_t slot_size;   /* b */
     uint32_t threads;     /* jobs computed at a time */
+    uint32_t ahead;       /* slots leased beyond those */
     bool joint;           /* no prototype server, no mixture */
     uint32_t prototype_lag;
     uint32_t K, D;

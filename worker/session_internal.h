@@ -12,6 +12,8 @@
 #define SECOND UINT64_C(1000000)
 #define RESEND_US (2 * SECOND)         /* contributions, HELLO, LEASE_REQUEST */
 #define PING_US SECOND                 /* the servers forget a worker after ten of them */
+#define PING_HURRY_US (250 * MILLISECOND) /* while something is missing or a server does not answer */
+#define REWIND_US SECOND               /* before the same server is told to go back again */
 #define MISSING_US (200 * MILLISECOND) /* a publication may take so long before it is asked for */
 #define MISSING_MAX_US (2 * SECOND)    /* back-off's end */
 #define QUIET_US (3 * SECOND) /* a server that missed three heartbeats gets no contributions until it answers */
@@ -28,9 +30,12 @@ struct link {
     bool used;                  /* joint: no prototype server */
     bool up;                    /* WELCOME has come, for `generation` */
     uint64_t generation;        /* 0 before the first WELCOME */
+    uint64_t step;              /* the newest step or version it showed in this generation */
     uint64_t hello_at, ping_at; /* last sent, 0 = never */
+    uint64_t rewind_at;         /* when it was last told to go back, 0 = never */
     uint64_t heard_at;          /* last message; the start counts as one */
     bool warned;                /* of the present silence */
+    bool outdated;              /* an older generation answers; warned of */
 };
 
 /* Something published that slots wait for. */
@@ -58,6 +63,7 @@ struct slot_in_hand {
     struct slot_job job; /* first: a job is its entry */
     enum slot_phase phase;
     bool abandoned; /* its step is over: computed to the end, nothing more is sent */
+    bool again;     /* its statistics are lost: computed to the end, then once more */
     struct mixture_held *held_a, *held_b;
     struct msg stats_draft; /* being filled by the executor */
     struct contribution stats, gradient;
@@ -109,7 +115,8 @@ void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m);
 void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m);
 /* The newest weights or mixture changed: what is superfluous goes. */
 void slots_purge(struct session *s);
-void slots_forget_leases(struct session *s);            /* what is not being computed is no longer ours */
+void slots_forget_leases(struct session *s);            /* the parameter server started anew: nothing in hand counts */
+void slots_redo(struct session *s);                     /* the prototype server did: statistics are needed again */
 void slots_end(struct session *s);                      /* the run is over: no gradient is needed any more */
 void slots_resend(struct session *s, enum out_kind to); /* what that server has not acknowledged is due now */
 int slots_send(struct session *s, uint64_t now);        /* contributions that are due, then the wish when it changed */
@@ -122,6 +129,7 @@ void slots_free(struct session *s);
 /* ---- session_links.c ---- */
 void link_init(struct link *l, enum out_kind kind, const char *name, bool used);
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m);
+int link_on_pong(struct session *s, struct link *l, const struct msg *m, uint64_t now);
 /* Any message: notes that the server lives. True when the message may be used: from the generation that welcomed us. */
 bool link_heard(struct session *s, struct link *l, const struct msg *m, uint64_t now);
 void link_down(struct link *l);                        /* says hello again */

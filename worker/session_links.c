@@ -20,10 +20,12 @@ void link_down(struct link *l)
 /* What was learnt from the earlier incarnation is void: it may have gone back to a checkpoint. */
 static void forget_incarnation(struct session *s, struct link *l)
 {
-    session_event(s, LOG_WARN, "event=server_restarted server=%s", l->name);
+    session_event(s, LOG_WARN, "event=server_restarted server=%s generation=%" PRIu64, l->name, l->generation);
+    l->step = 0;
     if (l->kind == OUT_PROTOTYPE) {
         mixture_cache_clear(&s->mixtures);
         s->mixture_gap = false;
+        slots_redo(s);
         return;
     }
     slots_forget_leases(s);
@@ -66,6 +68,14 @@ static int prepare_init(struct session *s)
     return rc;
 }
 
+/* Types whose step is the server's own, in any order of arrival. */
+static void note_step(struct link *l, const struct msg *m)
+{
+    bool own = m->type == MSG_WELCOME || m->type == MSG_PONG || m->type == MSG_WEIGHTS || m->type == MSG_MIXTURE;
+    if (own && m->step > l->step)
+        l->step = m->step;
+}
+
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->config != 0 && m->config != s->options.config) {
@@ -75,6 +85,7 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     }
     if (l->generation != 0 && l->generation != m->generation)
         forget_incarnation(s, l);
+    note_step(l, m);
     if (!l->up)
         session_event(s, LOG_INFO, "event=welcome server=%s step=%" PRIu64, l->name, m->step);
     l->up = true;
@@ -87,18 +98,72 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
 }
 
+/* A message that was long under way, or a copy of the server that should not be running: it must not pull us back. */
+static bool is_outdated(struct session *s, struct link *l, const struct msg *m)
+{
+    if (m->generation == 0 || m->generation >= l->generation)
+        return false;
+    if (!l->outdated)
+        session_event(s, LOG_WARN,
+                      "event=older_generation server=%s generation=%" PRIu64 " known=%" PRIu64
+                      " hint=\"was its directory emptied, or does a second one run? then start the workers anew\"",
+                      l->name, m->generation, l->generation);
+    l->outdated = true;
+    return true;
+}
+
 bool link_heard(struct session *s, struct link *l, const struct msg *m, uint64_t now)
 {
+    if (is_outdated(s, l, m))
+        return false;
     l->heard_at = now;
     if (l->warned)
         session_event(s, LOG_INFO, "event=server_back server=%s", l->name);
     l->warned = false;
-    if (m->type == MSG_WELCOME || m->type == MSG_ERROR || m->type == MSG_STOP)
+    if (m->type == MSG_WELCOME || m->type == MSG_ERROR)
         return true;
     if (l->up && m->generation != 0 && m->generation != l->generation)
         link_down(l);
-    return l->up;
+    if (l->up)
+        note_step(l, m);
+    return l->up || m->type == MSG_STOP;
 }
+
+/* ---- is the pair healthy? ---- */
+
+/* What a PING to l says of the other server, and PONG repeats: low bits of its generation, and its step. 0: nothing. */
+static uint64_t claim_about(const struct link *other)
+{
+    return other->up ? (other->generation & 0xfffff) << 32 | (other->step & UINT32_MAX) : 0;
+}
+
+/* l answered a PING that was sent when `other` had already shown claimed_step. */
+static int judge_pair(struct session *s, const struct link *l, struct link *other, const struct msg *pong, uint64_t now)
+{
+    bool same = pong->seq != 0 && other->up && pong->seq >> 32 == (other->generation & 0xfffff);
+    uint64_t claimed_step = pong->seq & UINT32_MAX, allowed = pong->step + (l->kind == OUT_PARAMETER ? 1 : 0);
+    if (!same || claimed_step <= allowed || (other->rewind_at != 0 && now - other->rewind_at < REWIND_US))
+        return 0;
+    session_event(s, LOG_WARN, "event=pair_apart server=%s step=%" PRIu64 " other=%s other_step=%" PRIu64, l->name,
+                  pong->step, other->name, claimed_step);
+    struct msg m;
+    session_msg(s, &m, MSG_REWIND, other);
+    m.step = pong->step;
+    other->rewind_at = now;
+    return session_send(s, other->kind, &m);
+}
+
+static struct link *other_link(struct session *s, const struct link *l)
+{
+    return session_link(s, l->kind == OUT_PARAMETER ? OUT_PROTOTYPE : OUT_PARAMETER);
+}
+
+int link_on_pong(struct session *s, struct link *l, const struct msg *m, uint64_t now)
+{
+    return judge_pair(s, l, other_link(s, l), m, now);
+}
+
+/* ---- time ---- */
 
 static int say_hello(struct session *s, struct link *l)
 {
@@ -122,6 +187,7 @@ static int say_ping(struct session *s, struct link *l, uint64_t now)
     struct msg m;
     session_msg(s, &m, MSG_PING, l);
     m.step = s->weights_step;
+    m.seq = claim_about(other_link(s, l));
     int rc = msg_add_scalar(&m, "images_per_s", images_per_second(s, now));
     if (rc == 0)
         rc = msg_add_scalar(&m, "slots_done", (double)s->slots_done);
@@ -169,7 +235,9 @@ int link_on_timer(struct session *s, struct link *l, uint64_t now)
         l->heard_at = now;
     check_silence(s, l, now);
     uint64_t *last = l->up ? &l->ping_at : &l->hello_at;
-    if (*last != 0 && now - *last < (l->up ? PING_US : RESEND_US))
+    bool hurry = s->weights_missing.asked_at != 0 || s->mixture_missing.asked_at != 0 || !link_answers(l, now);
+    uint64_t every = l->up ? (hurry ? PING_HURRY_US : PING_US) : RESEND_US;
+    if (*last != 0 && now - *last < every)
         return 0;
     *last = now;
     return l->up ? say_ping(s, l, now) : say_hello(s, l);

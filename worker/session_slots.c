@@ -46,6 +46,17 @@ static void free_entry(struct session *s, struct slot_in_hand *e)
     e->job.index = index;
 }
 
+/* Back to the state that the lease began. */
+static void requeue(struct session *s, struct slot_in_hand *e)
+{
+    uint64_t step = e->job.step;
+    uint32_t slot = e->job.slot;
+    free_entry(s, e);
+    e->phase = SLOT_QUEUED;
+    e->job.step = step;
+    e->job.slot = slot;
+}
+
 void slots_free(struct session *s)
 {
     for (uint32_t i = 0; i < s->slots_max; i++)
@@ -213,6 +224,15 @@ static bool failed(struct session *s, const struct slot_job *job, int rc)
     return rc != 0;
 }
 
+/* A computed part of which nobody wants the result any more. */
+static void end_detour(struct session *s, struct slot_in_hand *e)
+{
+    if (e->again && !e->abandoned)
+        requeue(s, e);
+    else if (e->abandoned && e->phase == SLOT_WAITING)
+        free_entry(s, e);
+}
+
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
 {
     struct slot_in_hand *e = (struct slot_in_hand *)job;
@@ -222,12 +242,13 @@ int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
         memset(&e->stats_draft, 0, sizeof e->stats_draft);
         job->stats = NULL;
     }
+    if (failed(s, job, job->rc_a) || e->abandoned || e->again)
+        contribution_drop(&e->stats);
     if ((job->parts & SLOT_PART_B) == 0) {
         e->phase = SLOT_WAITING;
         mixture_cache_unref(&s->mixtures, &e->held_a);
+        end_detour(s, e);
     }
-    if (failed(s, job, job->rc_a))
-        contribution_drop(&e->stats);
     slots_purge(s);
     return slots_send(s, now);
 }
@@ -264,8 +285,9 @@ int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now)
     int rc = 0;
     e->phase = SLOT_DONE;
     release_inputs(s, e);
-    if (!failed(s, job, job->rc_b) && !e->abandoned)
+    if (!failed(s, job, job->rc_b) && !e->abandoned && !e->again)
         rc = prepare_gradient(s, e);
+    end_detour(s, e);
     slots_purge(s);
     return rc == 0 ? slots_send(s, now) : rc;
 }
@@ -315,9 +337,31 @@ void slots_end(struct session *s)
 
 void slots_forget_leases(struct session *s)
 {
-    for (uint32_t i = 0; i < s->slots_max; i++)
-        if (needs_inputs(&s->slots[i]))
-            free_entry(s, &s->slots[i]);
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        if (e->phase == SLOT_FREE)
+            continue;
+        e->abandoned = e->phase == SLOT_RUNNING;
+        e->again = false;
+        if (e->abandoned)
+            contribution_drop(&e->stats);
+        else
+            free_entry(s, e);
+    }
+}
+
+void slots_redo(struct session *s)
+{
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        struct slot_in_hand *e = &s->slots[i];
+        contribution_drop(&e->stats);
+        if (e->phase == SLOT_RUNNING)
+            e->again = !e->abandoned;
+        else if (e->phase == SLOT_WAITING || (e->phase == SLOT_DONE && e->gradient.held))
+            requeue(s, e);
+        else
+            free_if_settled(s, e);
+    }
 }
 
 void slots_resend(struct session *s, enum out_kind to)
@@ -363,11 +407,11 @@ bool slots_idle(const struct session *s)
 
 /* ---- sending ---- */
 
-/* Slots wanted beside those in hand: one per thread and one ahead; with prototype_lag = 0 the whole step, since part B
+/* Slots wanted beside those in hand: one per thread and some ahead; with prototype_lag = 0 the whole step, since part B
  * of one slot may need part A of all. */
 static uint32_t wanted(const struct session *s)
 {
-    uint32_t capacity = s->options.threads + 1, in_hand = 0;
+    uint32_t capacity = s->options.threads + s->options.ahead, in_hand = 0;
     if (s->options.prototype_lag == 0 && !s->options.joint && s->options.slots > capacity)
         capacity = s->options.slots;
     for (uint32_t i = 0; i < s->slots_max; i++)

@@ -67,11 +67,64 @@ int parameter_core_resume(struct parameter_core *c, struct encoder_state *state)
     ASSERT(!c->ready);
     c->step = c->window_step = state->step;
     c->schedule.steps = state->total_steps;
-    if (c->step >= c->schedule.steps) {
-        c->phase = PHASE_STOPPED;
-        c->stop_code = STOP_FINISHED;
-    }
+    if (c->step >= c->schedule.steps)
+        c->phase = PHASE_COMPLETE;
     return core_adopt_weights(c, &state->manifest, &state->vectors);
+}
+
+/* ---- going back ---- */
+
+bool parameter_core_take_rewind(struct parameter_core *c, uint64_t *step_max)
+{
+    bool due = c->rewind_due;
+    c->rewind_due = false;
+    *step_max = c->rewind_max;
+    return due;
+}
+
+/* Everything that a process loses when it ends. */
+static void lose_memory(struct parameter_core *c)
+{
+    gradients_free(&c->gradients);
+    if (c->ready)
+        weights_fini(&c->weights);
+    c->ready = false;
+    c->step = c->window_step = 0;
+    c->window_ms = 0;
+    c->checkpoint_due = c->report_due = false;
+    if (c->phase == PHASE_COMPLETE)
+        c->phase = PHASE_RUNNING;
+    leases_restart(c->leases);
+}
+
+int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t generation, struct encoder_state *state,
+                          struct outbox *out)
+{
+    ASSERT(generation > c->generation && c->phase != PHASE_STOPPED);
+    struct turn t = {.core = c, .now = now, .out = out};
+    lose_memory(c);
+    c->generation = generation;
+    c->counters.rewinds++;
+    if (state == NULL)
+        return c->failed;
+    core_note(c, parameter_core_resume(c, state));
+    if (c->failed == 0)
+        core_publish_weights(&t); /* tells every worker that there is a new generation */
+    return c->failed;
+}
+
+bool parameter_core_awaits_durable(const struct parameter_core *c)
+{
+    return c->phase == PHASE_COMPLETE;
+}
+
+int parameter_core_on_durable(struct parameter_core *c, uint64_t now, struct outbox *out)
+{
+    ASSERT(c->phase == PHASE_COMPLETE);
+    struct turn t = {.core = c, .now = now, .out = out};
+    core_stop(&t, STOP_FINISHED);
+    core_answer_wishes(&t);
+    return c->failed;
 }
 
 int parameter_core_on_message(struct parameter_core *c, uint64_t now, const struct peer *from, struct msg *m,
@@ -98,12 +151,27 @@ void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox
         leases_release(c->leases, item->msg.worker, item->msg.slot);
 }
 
+/* A run without workers waits for as long as it takes, but not in silence. */
+static void mind_absence(struct parameter_core *c, uint64_t now)
+{
+    if (workers_count(c->workers) > 0 || c->phase == PHASE_STOPPED) {
+        c->workerless_ms = 0;
+    } else if (c->workerless_ms == 0) {
+        c->workerless_ms = now;
+    } else if (now - c->workerless_ms >= PARAMETER_ABSENCE_MS) {
+        log_warn("event=no_workers step=%" PRIu64 " hint=\"start decant-worker with net.parameter = this server\"",
+                 c->step);
+        c->workerless_ms = 0;
+    }
+}
+
 int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbox *out)
 {
     struct turn t = {.core = c, .now = now, .out = out};
     struct worker gone;
     while (workers_take_silent(c->workers, now, &gone))
         core_drop_worker(c, &gone, "silent");
+    mind_absence(c, now);
     if (c->phase == PHASE_DRAINING && (workers_count(c->workers) == 0 || now >= c->drain_until))
         core_stop(&t, STOP_DRAINED);
     core_answer_wishes(&t);
@@ -112,9 +180,9 @@ int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbo
 
 int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *out)
 {
-    if (c->phase != PHASE_RUNNING)
+    if (c->phase == PHASE_DRAINING || c->phase == PHASE_STOPPED)
         return c->failed;
-    if (!c->ready || c->schedule.steps == 0 || workers_count(c->workers) == 0)
+    if (c->phase == PHASE_COMPLETE || !c->ready || c->schedule.steps == 0 || workers_count(c->workers) == 0)
         return parameter_core_stop(c, now, out);
     log_info("event=draining step=%" PRIu64 " missing=%u", c->step, gradients_missing(c->gradients));
     c->phase = PHASE_DRAINING;

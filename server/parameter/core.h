@@ -6,6 +6,8 @@
  *   while (out has items) send them;
  *   if (parameter_core_take_checkpoint(core, &state)) write it somewhere, encoder_state_fini(&state);
  *   if (parameter_core_take_report(core, &report)) append it to a file;
+ *   if (parameter_core_take_rewind(core, &step_max)) load a checkpoint, parameter_core_rewind(core, ...);
+ *   if (parameter_core_awaits_durable(core) and it is) parameter_core_on_durable(core, now, &out);
  *   if (parameter_core_stopped(core)) linger, then leave;
  *
  * A step: grant leases for its slots -> add gradients as they arrive -> with the last one update, publish WEIGHTS, go
@@ -18,6 +20,9 @@
  * - The tensors of a GRADIENT for a subtree of slots are sums over these slots, its metrics too.
  * - A LEASE_REQUEST with want = 0 withdraws the worker's wish.
  * - A PING with code = 1 is a worker's goodbye: its leases are free at once.
+ * - REWIND names our generation and the step at which the sender saw the prototype server stand. In a healthy pair that
+ * step is never below ours (a gradient is sent only after its statistics were applied), so if it is, statistics are
+ * lost and the run goes back to a checkpoint that both servers have.
  * - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost and run
  * out at once. */
 #ifndef DECANT_SERVER_PARAMETER_CORE_H
@@ -34,6 +39,7 @@
 enum {
     PARAMETER_TIMER_MS = 100,              /* on_timer is called about this often */
     PARAMETER_DRAIN_MS = 20000,            /* a drain waits this long for the current step */
+    PARAMETER_ABSENCE_MS = 30000,          /* between two warnings that no worker is there */
     PARAMETER_TOTAL_STEPS_MAX = 1000000000 /* as run.steps allows */
 };
 
@@ -59,6 +65,19 @@ void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox
 int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *out);
 /* Stops now: a partial step is dropped. A checkpoint is due. */
 int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *out);
+
+/* A worker has shown that the prototype server stands at step_max, behind this one: what it held since its newest
+ * checkpoint is lost. True when the caller must go back, in this turn, to the newest checkpoint that both servers have
+ * at or below step_max, and say so with parameter_core_rewind. */
+bool parameter_core_take_rewind(struct parameter_core *c, uint64_t *step_max);
+/* From now on the core is what a process with this generation, just resumed from `state`, would be; NULL: one that found
+ * no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
+int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t generation, struct encoder_state *state,
+                          struct outbox *out);
+/* Step T is reached and its checkpoint is wanted, but not known to be on disk whole: the run may still have to go back.
+ * Workers stay until parameter_core_on_durable, which the caller calls when every file of step T is there. */
+bool parameter_core_awaits_durable(const struct parameter_core *c);
+int parameter_core_on_durable(struct parameter_core *c, uint64_t now, struct outbox *out);
 
 /* A snapshot that should be written, at most one per call of the above. The caller finishes it. */
 bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_state *out);

@@ -28,6 +28,7 @@ static enum reason on_ping(struct turn *t)
 {
     struct parameter_core *c = t->core;
     struct msg pong = core_begin(c, MSG_PONG);
+    pong.seq = t->m->seq;
     core_reply(t, &pong);
     struct worker *w = workers_find(c->workers, t->m->worker);
     if (t->m->code == 1 && w != NULL) {
@@ -168,7 +169,7 @@ static enum reason place_gradient(struct turn *t)
     case GRADIENTS_WANTED:
         break;
     }
-    return t->core->phase == PHASE_STOPPED ? REASON_STOPPING : accept_gradient(t);
+    return t->core->phase >= PHASE_COMPLETE ? REASON_STOPPING : accept_gradient(t);
 }
 
 static enum reason on_gradient(struct turn *t)
@@ -187,7 +188,7 @@ static enum reason on_gradient(struct turn *t)
     }
     if ((why != 0 && why != REASON_STOPPING) || c->failed != 0)
         return why;
-    if (c->phase != PHASE_STOPPED && gradients_missing(c->gradients) == 0)
+    if (c->phase < PHASE_COMPLETE && gradients_missing(c->gradients) == 0)
         core_complete_step(t);
     if (t->m->want > 0)
         wish(t, t->m->want);
@@ -200,6 +201,28 @@ static enum reason on_weights_get(struct turn *t)
         return REASON_NOT_READY;
     struct msg m = core_weights_message(t->core);
     core_reply(t, &m);
+    return 0;
+}
+
+/* The generation was checked: it is about this incarnation and no other. */
+static enum reason on_rewind(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    if (t->m->generation == 0) {
+        error_set(&t->detail, ERR_RANGE, "generation is 0");
+        return REASON_BAD_FIELD;
+    }
+    if (c->phase == PHASE_STOPPED)
+        return REASON_STOPPING;
+    bool behind = t->m->step < c->step;
+    core_acknowledge(t, behind ? ACK_APPLIED : ACK_STALE);
+    if (!behind)
+        return 0;
+    log_warn("event=rewind_asked step=%" PRIu64 " prototype_step=%" PRIu64 " worker=%016" PRIx64
+             " cause=\"the prototype server has lost statistics\"",
+             c->step, t->m->step, t->m->worker);
+    c->rewind_due = true;
+    c->rewind_max = t->m->step;
     return 0;
 }
 
@@ -219,6 +242,7 @@ static const struct door doors[MSG_TYPE_END] = {
     [MSG_LEASE_REQUEST] = {on_lease_request, .worker = true},
     [MSG_GRADIENT] = {on_gradient, .worker = true},
     [MSG_WEIGHTS_GET] = {on_weights_get},
+    [MSG_REWIND] = {on_rewind, .worker = true},
 };
 
 /* HELLO tells T when run.steps does not; the first one to say so is believed. */

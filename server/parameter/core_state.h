@@ -10,7 +10,12 @@
 #include "server/parameter/schedule.h"
 #include "server/parameter/workers.h"
 
-enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_STOPPED };
+enum phase {
+    PHASE_RUNNING,
+    PHASE_DRAINING, /* the current step is the last of this process */
+    PHASE_COMPLETE, /* step T is reached; its checkpoint is not known to be on disk whole */
+    PHASE_STOPPED
+};
 
 struct parameter_core {
     struct run_config config; /* a copy */
@@ -18,7 +23,7 @@ struct parameter_core {
     uint64_t generation;
     struct schedule schedule; /* steps (T) is 0 until it is known */
     uint64_t step;            /* t: updates made so far */
-    bool ready;               /* weights and gradients are there */
+    bool ready;               /* weights and gradients are there; false again after going back to the start */
     struct weights weights;
     struct gradients *gradients;
     struct leases *leases;
@@ -29,6 +34,9 @@ struct parameter_core {
     struct step_report_counters counters;
     struct step_report report; /* the newest */
     bool report_due, checkpoint_due;
+    bool rewind_due;
+    uint64_t rewind_max;  /* of rewind_due: the newest step that will do */
+    uint64_t workerless_ms; /* since when there is no worker, for the log; 0 = there is one, or it was just said */
     uint64_t window_ms, window_step; /* start of the time that the next report covers; 0 before the first lease */
     int failed;                      /* ERR_MEMORY once memory ran out in the middle of a turn */
 };

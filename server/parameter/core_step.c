@@ -91,7 +91,8 @@ void core_stop(struct turn *t, enum stop_code code)
     struct parameter_core *c = t->core;
     c->phase = PHASE_STOPPED;
     c->stop_code = code;
-    c->checkpoint_due = c->ready;
+    if (code == STOP_DRAINED) /* else the checkpoint of step T is on disk */
+        c->checkpoint_due = c->ready;
     if (c->ready)
         gradients_reset(c->gradients);
     struct msg m = core_begin(c, MSG_STOP);
@@ -139,7 +140,7 @@ void core_answer_wishes(struct turn *t)
             send_stop(t, wisher(c, id));
         return;
     }
-    if (!c->ready || c->schedule.steps == 0)
+    if (!c->ready || c->schedule.steps == 0 || c->phase == PHASE_COMPLETE)
         return;
     while (leases_grant(c->leases, t->now, &id, &slot)) {
         if (c->window_ms == 0)
@@ -223,8 +224,9 @@ void core_complete_step(struct turn *t)
         make_report(t, &sum, norm);
     contribution_fini(&sum);
     c->checkpoint_due = c->checkpoint_due || is_multiple(c->step, c->config.run.checkpoint_every);
-    if (last)
-        core_stop(t, STOP_FINISHED);
-    else if (c->phase == PHASE_DRAINING)
+    if (last) {
+        c->phase = PHASE_COMPLETE;
+        c->checkpoint_due = true;
+    } else if (c->phase == PHASE_DRAINING)
         core_stop(t, STOP_DRAINED);
 }

@@ -32,6 +32,7 @@ static const struct field counters[] = {
     {"duplicates", offsetof(struct step_report_counters, duplicates)},
     {"stale", offsetof(struct step_report_counters, stale)},
     {"leases_expired", offsetof(struct step_report_counters, leases_expired)},
+    {"rewinds", offsetof(struct step_report_counters, rewinds)},
     {"steps_skipped", offsetof(struct step_report_counters, steps_skipped)},
 };
 

@@ -24,6 +24,7 @@ struct step_report_counters {
     uint64_t duplicates;          /* contributions that were already held */
     uint64_t stale;               /* contributions whose step was over */
     uint64_t leases_expired;      /* by time, or because the worker went away */
+    uint64_t rewinds;             /* times that the run went back because the prototype server had lost statistics */
     uint64_t steps_skipped;       /* updates not made because the summed gradient overflowed */
     uint64_t refused[REASON_END]; /* messages answered with ERROR, by reason */
 };

@@ -121,11 +121,9 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
     return outbox_to_peer(out, from, &reply);
 }
 
-static int acknowledge(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
-                       struct outbox *out)
+static int reply_ack(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
+                     struct outbox *out)
 {
-    uint64_t *counter[] = {&c->counters.applied, &c->counters.duplicates, &c->counters.stale};
-    (*counter[code])++;
     struct msg reply;
     reply_init(c, &reply, MSG_ACK);
     reply.code = code;
@@ -134,6 +132,15 @@ static int acknowledge(struct prototype_core *c, const struct peer *from, const 
     reply.slots = m->slots;
     reply.seq = m->seq;
     return outbox_to_peer(out, from, &reply);
+}
+
+/* Of statistics. */
+static int acknowledge(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
+                       struct outbox *out)
+{
+    uint64_t *counter[] = {&c->counters.applied, &c->counters.duplicates, &c->counters.stale};
+    (*counter[code])++;
+    return reply_ack(c, from, m, code, out);
 }
 
 /* ---- metrics ---- */
@@ -255,6 +262,39 @@ static void keep_previous(struct prototype_core *c)
     memset(&c->snapshot, 0, sizeof c->snapshot);
 }
 
+/* ---- going back ---- */
+
+bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max)
+{
+    bool due = c->rewind_due;
+    c->rewind_due = false;
+    *step_max = c->rewind_max;
+    return due;
+}
+
+int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out)
+{
+    ASSERT(generation > c->generation);
+    struct mixture *lost = c->mixture;
+    int rc = start_mixture(c, resumed);
+    if (rc != 0) {
+        c->mixture = lost;
+        return rc;
+    }
+    mixture_free(&lost);
+    reduce_reset(c->reduce);
+    msg_fini(&c->snapshot);
+    msg_fini(&c->previous_snapshot);
+    memset(&c->snapshot, 0, sizeof c->snapshot);
+    memset(&c->previous_snapshot, 0, sizeof c->previous_snapshot);
+    c->has_previous = c->stepped = false;
+    c->generation = generation;
+    c->counters.rewinds++;
+    struct msg m;
+    rc = full_message(c, true, &m);
+    return rc == 0 ? outbox_publish(out, "mixture", &m) : rc; /* tells every worker that there is a new generation */
+}
+
 /* ---- a step ---- */
 
 static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct outbox *out)
@@ -334,6 +374,16 @@ static int on_stats(struct prototype_core *c, struct roster_entry *worker, const
     return apply_stats(c, worker, from, m, out);
 }
 
+static int on_rewind(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
+{
+    struct prototype_verdict v = prototype_check_rewind(c, m);
+    if (v.kind == VERDICT_REFUSE)
+        return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    c->rewind_due = v.kind == VERDICT_APPLY;
+    c->rewind_max = m->step;
+    return reply_ack(c, from, m, c->rewind_due ? ACK_APPLIED : ACK_STALE, out);
+}
+
 static int on_hello(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
 {
     struct prototype_verdict v = prototype_check_total_steps(c, m);
@@ -400,6 +450,8 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
         return on_stats(c, worker, from, m, out);
     case MSG_MIXTURE_GET:
         return on_mixture_get(c, from, m, out);
+    case MSG_REWIND:
+        return on_rewind(c, from, m, out);
     default: /* the envelope let nothing else through */
         ASSERT(m->type == MSG_PING);
         return on_ping(c, from, m, out);

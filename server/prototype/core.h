@@ -4,7 +4,7 @@
  *   prototype_core_on_message(core, now_ms, &peer, &msg, &outbox);   // then send the outbox
  *   prototype_core_on_timer(core, now_ms, &outbox);                  // about once a second
  *
- * Accepts HELLO, STATS, MIXTURE_GET and PING; anything else is refused as wrong_door: this is the wall. A refused
+ * Accepts HELLO, STATS, MIXTURE_GET, PING and REWIND; anything else is refused as wrong_door: this is the wall. A refused
  * message changes nothing but its counter. One message completes at most one step, so whoever drives the core sees
  * every version by looking at prototype_core_mixture() after each message. */
 #ifndef DECANT_PROTOTYPE_CORE_H
@@ -24,6 +24,7 @@ struct prototype_counters {
     uint64_t applied, duplicates, stale; /* STATS by acknowledgement, messages */
     uint64_t refused[REASON_END];        /* by reason */
     uint64_t snapshots;                  /* full mixtures sent on request */
+    uint64_t rewinds;                    /* times that it went back because the parameter server had */
 };
 
 /* Figures of the newest step, in the units of the metrics. */
@@ -55,6 +56,13 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
                           const char *text, struct outbox *out);
 /* A finished pass of diagnostics is published on the topic "metrics". */
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out);
+/* A worker has shown that the parameter server stands at step_max, more than a step behind this one: it has gone back to
+ * a checkpoint. True when the caller must go back too, in this turn, to the newest checkpoint that both servers have at
+ * or below step_max, and say so with prototype_core_rewind. */
+bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max);
+/* From now on the core is what a process with this generation, just resumed from `resumed`, would be; NULL: one that
+ * starts version 0 from the seed. Takes the mixture over on success. 0 or ERR_MEMORY. */
+int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out);
 /* From now on statistics are refused (stopping); everything else is answered. */
 void prototype_core_stop(struct prototype_core *c);
 

@@ -23,14 +23,14 @@ uint32_t prototype_core_slot_rows(const struct prototype_core *c)
 
 static bool has_door(enum msg_type type)
 {
-    return type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING;
+    return type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING || type == MSG_REWIND;
 }
 
 /* Door, run, configuration, shard, generation: who speaks, and of what. */
 struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m)
 {
     if (!has_door(m->type))
-        return refuse(REASON_WRONG_DOOR, "the prototype server takes hello, stats, mixture_get and ping only");
+        return refuse(REASON_WRONG_DOOR, "the prototype server takes hello, stats, mixture_get, ping and rewind only");
     bool anonymous = (m->type == MSG_HELLO || m->type == MSG_PING) && m->run[0] == '\0';
     if (!anonymous && strcmp(m->run, c->config.run.name) != 0)
         return refuse(REASON_WRONG_RUN, "this server serves another run");
@@ -53,6 +53,19 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
         return refuse(REASON_OUT_OF_RANGE, "total_steps is not a whole number from 1 to 1e9");
     if (c->total_steps != 0 && (uint64_t)told != c->total_steps)
         return refuse(REASON_WRONG_CONFIG, "total_steps differs from what this run was started with");
+    return apply();
+}
+
+/* In a healthy pair the mixture is at most one version ahead of the weights. The envelope has checked that a generation
+ * which is not 0 is ours. */
+struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m)
+{
+    if (m->generation == 0 || m->worker == 0)
+        return refuse(REASON_BAD_FIELD, "rewind needs worker and generation");
+    if (c->stopping)
+        return refuse(REASON_STOPPING, "the server is stopping");
+    if (c->mixture->view->version <= m->step + 1)
+        return (struct prototype_verdict){.kind = VERDICT_STALE};
     return apply();
 }
 

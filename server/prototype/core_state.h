@@ -18,6 +18,8 @@ struct prototype_core {
     bool out_of_memory;                     /* an addition in the tree failed */
     bool stepped;                           /* `step` holds figures */
     bool stopping;
+    bool rewind_due;
+    uint64_t rewind_max; /* of rewind_due: the newest step that will do */
     struct prototype_step step;
     struct prototype_counters counters;
     struct roster roster;
@@ -41,6 +43,7 @@ uint32_t prototype_core_slot_rows(const struct prototype_core *c);
 /* Pure: they read the core and change nothing. */
 struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_total_steps(const struct prototype_core *c, const struct msg *m);
+struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_stats(const struct prototype_core *c, const struct msg *m);
 
 #endif

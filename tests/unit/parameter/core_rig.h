@@ -223,6 +223,15 @@ static inline void rig_run_to(struct rig *r, uint64_t end)
             rig_contribute(r, t, slot, 1);
 }
 
+/* Every file of step T is on disk. */
+static inline void rig_durable(struct rig *r)
+{
+    assert_true(parameter_core_awaits_durable(r->core));
+    outbox_clear(&r->out);
+    assert_int_equal(parameter_core_on_durable(r->core, r->now, &r->out), 0);
+    assert_false(parameter_core_awaits_durable(r->core));
+}
+
 /* The newest weights as one vector: student, teacher, buffers. */
 static inline void rig_weights(struct rig *r, float out[2 * RIG_P + RIG_Q])
 {

@@ -261,6 +261,8 @@ static void a_finished_run_resumes_as_finished(void **state)
     r = rig_at(*state, NULL);
     struct encoder_state s = resume(&r);
     assert_int_equal(parameter_core_resume(r.core, &s), 0);
+    assert_false(parameter_core_finished(r.core));
+    rig_durable(&r);
     assert_true(parameter_core_finished(r.core));
     rig_wish(&r, RIG_ALICE, 1);
     assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_FINISHED);

@@ -52,6 +52,7 @@ static void open_world(struct world *w, uint32_t threads, uint32_t lag, bool joi
                                 .slots = M,
                                 .slot_size = 2,
                                 .threads = threads,
+                                .ahead = 1,
                                 .joint = joint,
                                 .prototype_lag = lag,
                                 .K = K,
