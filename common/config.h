@@ -26,6 +26,9 @@ struct config_key {
 void config_defaults(const struct config_key *keys, size_t n, void *target);
 /* ';' or '#' at the start of a line or after a blank begins a comment. ERR_NOT_FOUND, ERR_IO, ERR_CONFIG. */
 int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e);
+/* The same from memory; origin stands for the path in messages. */
+int config_memory(const struct config_key *keys, size_t n, void *target, const void *text, size_t size,
+                  const char *origin, struct error *e);
 /* A variable whose SECTION is not in the table is someone else's and ignored; an unknown KEY of a known one is an
  * error. */
 int config_environment(const struct config_key *keys, size_t n, void *target, char **environ, struct error *e);

@@ -104,17 +104,36 @@ static int parse_stream(struct ini_file *file)
     return bad_line < 0 ? error_set(file->e, ERR_MEMORY, "read %s: no memory", file->path) : file->rc;
 }
 
+/* Parses file->stream to its end and closes it. */
+static int parse_and_close(struct ini_file *file)
+{
+    file->first_line = calloc(file->n + 1, sizeof *file->first_line);
+    int rc = file->first_line != NULL ? parse_stream(file)
+                                      : error_set(file->e, ERR_MEMORY, "read %s: no memory", file->path);
+    free(file->first_line);
+    fclose(file->stream);
+    return rc;
+}
+
 int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e)
 {
     struct ini_file file = {.keys = keys, .n = n, .target = target, .path = path, .e = e};
     file.stream = fopen(path, "re");
     if (file.stream == NULL)
         return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "open %s: %s", path, strerror(errno));
-    file.first_line = calloc(n + 1, sizeof *file.first_line);
-    int rc = file.first_line != NULL ? parse_stream(&file) : error_set(e, ERR_MEMORY, "read %s: no memory", path);
-    free(file.first_line);
-    fclose(file.stream);
-    return rc;
+    return parse_and_close(&file);
+}
+
+int config_memory(const struct config_key *keys, size_t n, void *target, const void *text, size_t size,
+                  const char *origin, struct error *e)
+{
+    struct ini_file file = {.keys = keys, .n = n, .target = target, .path = origin, .e = e};
+    if (size == 0)
+        return 0;
+    file.stream = fmemopen((void *)text, size, "r"); /* read only: the text stays as it is */
+    if (file.stream == NULL)
+        return error_set(e, ERR_MEMORY, "read %s: %s", origin, strerror(errno));
+    return parse_and_close(&file);
 }
 
 /* "SECTION_KEY" of a variable as "section.key"; false when it does not fit or has no '_' inside. */

@@ -152,6 +152,51 @@ int file_write_atomic(const char *path, const struct file_part *parts, size_t n,
     return rc == 0 ? sync_parent(path, e) : rc;
 }
 
+/* ---- locks ---- */
+
+/* What the holder wrote, on one line, printable. */
+static void read_holder(int fd, char *out, size_t size)
+{
+    ssize_t n = pread(fd, out, size - 1, 0);
+    out[n > 0 ? n : 0] = '\0';
+    for (char *p = out; *p != '\0'; p++)
+        if (*p <= ' ' || *p > '~')
+            *p = p[1] == '\0' ? '\0' : '?';
+}
+
+static int write_holder(int fd, const char *path, struct error *e)
+{
+    char host[64] = "unknown", text[96];
+    gethostname(host, sizeof host - 1);
+    int length = snprintf(text, sizeof text, "%s:%ld\n", host, (long)getpid());
+    if (ftruncate(fd, 0) != 0)
+        return io_error(e, "truncate", path);
+    return write_all(fd, (const uint8_t *)text, (size_t)length, path, e);
+}
+
+int file_lock(const char *path, int *fd, struct error *e)
+{
+    char holder[96];
+    int rc, opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (opened < 0)
+        return io_error(e, "open", path);
+    if (flock(opened, LOCK_EX | LOCK_NB) == 0) {
+        rc = write_holder(opened, path, e);
+    } else if (errno == EWOULDBLOCK) {
+        read_holder(opened, holder, sizeof holder);
+        rc = error_set(e, ERR_STATE, "%s is held by %s", path, holder[0] ? holder : "another process");
+    } else {
+        rc = io_error(e, "lock", path);
+    }
+    if (rc != 0)
+        close(opened);
+    else
+        *fd = opened;
+    return rc;
+}
+
+/* ---- directories ---- */
+
 static int make_one(const char *path, struct error *e)
 {
     struct stat st;

@@ -17,6 +17,9 @@ struct file_part {
 };
 /* Writes the parts one after the other. Two processes may write the same path at once: one of the two wins, whole. */
 int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e);
+/* Takes the lock file PATH for as long as *fd stays open, whatever happens to the process: the kernel lets go. It then
+ * holds "HOST:PID". ERR_STATE when another process has it; the text names that one. */
+int file_lock(const char *path, int *fd, struct error *e);
 int dir_make(const char *path, struct error *e); /* mkdir -p; an existing directory is fine */
 /* path = printf(format, ...) into out (size n); ERR_RANGE when it does not fit. */
 int path_format(char *out, size_t n, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -238,6 +238,16 @@ const struct tensor_view *safetensors_find(const struct safetensors *s, const ch
     return NULL;
 }
 
+const struct tensor_view *safetensors_bytes(const struct safetensors *s, const char *name)
+{
+    for (size_t i = 0; i < s->tensor_count; i++) {
+        const struct tensor_view *t = &s->tensors[i];
+        if (strcmp(t->name, name) == 0 && t->dtype == DTYPE_U8 && t->rank == 1)
+            return t;
+    }
+    return NULL;
+}
+
 const char *safetensors_meta(const struct safetensors *s, const char *key)
 {
     for (size_t i = 0; i < s->metadata_count; i++)

@@ -49,6 +49,8 @@ void safetensors_fini(struct safetensors *s);
 /* The tensor of that name with that dtype and shape, else NULL with *e set. */
 const struct tensor_view *safetensors_find(const struct safetensors *s, const char *name, enum dtype dtype,
                                            uint32_t rank, const uint64_t *shape, struct error *e);
+/* The U8 vector of that name, of any length, or NULL. */
+const struct tensor_view *safetensors_bytes(const struct safetensors *s, const char *name);
 const char *safetensors_meta(const struct safetensors *s, const char *key); /* NULL when absent */
 
 #endif

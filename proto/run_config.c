@@ -2,15 +2,32 @@
 #include "proto/run_config.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
-#define KEY_INT(name, f, initial, min, max, help) {name, CONFIG_INT, FIELD(f), initial, min, max, NULL, help}
-#define KEY_FLOAT(name, f, initial, min, max, help) {name, CONFIG_FLOAT, FIELD(f), initial, min, max, NULL, help}
-#define KEY_TEXT(name, f, initial, help) {name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help}
-#define KEY_CHOICE(name, f, initial, choices, help) {name, CONFIG_CHOICE, FIELD(f), initial, 0, 0, choices, help}
-#define KEY_BOOL(name, f, initial, help) {name, CONFIG_BOOL, FIELD(f), initial, 0, 0, NULL, help}
+#define KEY_INT(name, f, initial, min, max, help)                                                                      \
+    {                                                                                                                  \
+        name, CONFIG_INT, FIELD(f), initial, min, max, NULL, help                                                      \
+    }
+#define KEY_FLOAT(name, f, initial, min, max, help)                                                                    \
+    {                                                                                                                  \
+        name, CONFIG_FLOAT, FIELD(f), initial, min, max, NULL, help                                                    \
+    }
+#define KEY_TEXT(name, f, initial, help)                                                                               \
+    {                                                                                                                  \
+        name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help                                                       \
+    }
+#define KEY_CHOICE(name, f, initial, choices, help)                                                                    \
+    {                                                                                                                  \
+        name, CONFIG_CHOICE, FIELD(f), initial, 0, 0, choices, help                                                    \
+    }
+#define KEY_BOOL(name, f, initial, help)                                                                               \
+    {                                                                                                                  \
+        name, CONFIG_BOOL, FIELD(f), initial, 0, 0, NULL, help                                                         \
+    }
 
 const struct config_key run_config_keys[] = {
     KEY_TEXT("run.name", run.name, "default", "name of the run: in messages, Redis keys and directories"),
@@ -19,8 +36,14 @@ const struct config_key run_config_keys[] = {
     KEY_INT("run.epochs", run.epochs, "10", 1, 1e6, "passes over the training images"),
     KEY_INT("run.steps", run.steps, "0", 0, 1e9, "optimiser steps; 0 takes them from run.epochs"),
     KEY_INT("run.slots", run.slots, "4", 1, 1024, "slots (micro-batches) in a step"),
-    KEY_INT("run.slot_size", run.slot_size, "64", 2, 65536, "images in a slot, the rows of its normalisation being twice that"),
-    KEY_INT("run.checkpoint_every", run.checkpoint_every, "500", 0, 1e9, "steps between checkpoints; 0 only at the end"),
+    KEY_INT("run.slot_size", run.slot_size, "64", 2, 65536,
+            "images in a slot, the rows of its normalisation being twice that"),
+    KEY_INT("run.checkpoint_every", run.checkpoint_every, "500", 0, 1e9,
+            "steps between checkpoints; 0 only at the end"),
+    KEY_INT("run.checkpoint_keep", run.checkpoint_keep, "3", 0, 1e9,
+            "newest complete checkpoints that are kept; 0 keeps all"),
+    KEY_INT("run.checkpoint_keep_every", run.checkpoint_keep_every, "0", 0, 1e9,
+            "checkpoints of steps that are multiples of this are kept for good; 0 keeps none"),
     KEY_INT("run.log_every", run.log_every, "10", 1, 1e6, "steps between metric lines"),
     KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist", "directory of IDX files, gzipped or not"),
     KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
@@ -53,18 +76,26 @@ const struct config_key run_config_keys[] = {
     KEY_CHOICE("mixture.prior", mixture.prior, "uniform", "uniform|count", "mixing weights: 1/K, or N_k / sum N"),
     KEY_FLOAT("mixture.variance_floor", mixture.variance_floor, "1e-3", 1e-9, 1, "smallest variance"),
     KEY_FLOAT("mixture.initial_mass", mixture.initial_mass, "1", 1e-6, 1e6, "n0: mass of a fresh component"),
-    KEY_INT("mixture.top", mixture.top, "0", 0, 1048576, "keep the m largest responsibilities of an embedding; 0 keeps all"),
-    KEY_FLOAT("mixture.drop", mixture.drop, "1e-6", 0, 0.5, "responsibilities under this are dropped, the rest renormalised"),
+    KEY_INT("mixture.top", mixture.top, "0", 0, 1048576,
+            "keep the m largest responsibilities of an embedding; 0 keeps all"),
+    KEY_FLOAT("mixture.drop", mixture.drop, "1e-6", 0, 0.5,
+              "responsibilities under this are dropped, the rest renormalised"),
     KEY_FLOAT("mixture.usage_momentum", mixture.usage_momentum, "0.97", 0, 1, "r of the usage average"),
-    KEY_FLOAT("mixture.reseed_usage", mixture.reseed_usage, "0.2", 0, 1, "re-seed components used less than this / K; 0 never"),
-    KEY_FLOAT("mixture.reseed_distance", mixture.reseed_distance, "0.1", 0, 2, "rho: only embeddings at least so far from every prototype"),
-    KEY_INT("mixture.reseed_max", mixture.reseed_max, "0", 0, 1024, "re-seeds in a step at most; 0 takes K/128, at least 1"),
-    KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1, "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_FLOAT("mixture.reseed_usage", mixture.reseed_usage, "0.2", 0, 1,
+              "re-seed components used less than this / K; 0 never"),
+    KEY_FLOAT("mixture.reseed_distance", mixture.reseed_distance, "0.1", 0, 2,
+              "rho: only embeddings at least so far from every prototype"),
+    KEY_INT("mixture.reseed_max", mixture.reseed_max, "0", 0, 1024,
+            "re-seeds in a step at most; 0 takes K/128, at least 1"),
+    KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
+            "1: the loss of step t uses mixture t; 0: mixture t+1"),
     KEY_CHOICE("loss.objective", loss.objective, "carp", "carp|dino|swav", "the objective"),
-    KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", "decoupled|joint", "constants from the prototype server, or parameters"),
+    KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", "decoupled|joint",
+               "constants from the prototype server, or parameters"),
     KEY_FLOAT("loss.temperature_student", loss.temperature_student, "0.1", 1e-3, 10, "tau_s"),
     KEY_FLOAT("loss.temperature_teacher", loss.temperature_teacher, "0.1", 1e-3, 10, "tau_t; dino: its final value"),
-    KEY_FLOAT("loss.temperature_teacher_start", loss.temperature_teacher_start, "0.04", 1e-3, 10, "dino: tau_t at the start, linear over the first 30 %"),
+    KEY_FLOAT("loss.temperature_teacher_start", loss.temperature_teacher_start, "0.04", 1e-3, 10,
+              "dino: tau_t at the start, linear over the first 30 %"),
     KEY_INT("loss.block", loss.block, "256", 2, 1048576, "carp: prototypes in a block, dividing mixture.components"),
     KEY_FLOAT("loss.entropy_weight", loss.entropy_weight, "3", 0, 1000, "carp: w_H"),
     KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
@@ -72,7 +103,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", "adamw|sgd", "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
-    KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1, "final learning rate as a share of the peak (cosine)"),
+    KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
+              "final learning rate as a share of the peak (cosine)"),
     KEY_INT("optimiser.warmup", optimiser.warmup, "50", 0, 1e9, "steps of linear warm-up"),
     KEY_FLOAT("optimiser.beta1", optimiser.beta1, "0.9", 0, 0.99999, "adamw: first moment"),
     KEY_FLOAT("optimiser.beta2", optimiser.beta2, "0.99", 0, 0.999999, "adamw: second moment"),
@@ -80,21 +112,25 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("optimiser.momentum", optimiser.momentum, "0.9", 0, 0.99999, "sgd: momentum"),
     KEY_FLOAT("optimiser.decay", optimiser.decay, "1e-4", 0, 10, "decoupled weight decay, matrices only"),
     KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9, "largest global gradient norm; 0 does not clip"),
-    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6, "joint: learning rate of prototypes over the encoder's"),
+    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6,
+              "joint: learning rate of prototypes over the encoder's"),
     KEY_FLOAT("teacher.ema_start", teacher.ema_start, "0.99", 0, 1, "teacher momentum at the start"),
     KEY_FLOAT("teacher.ema_end", teacher.ema_end, "0.996", 0, 1, "teacher momentum at the end (cosine)"),
     KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
-    KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024, "slots that a worker leases beyond those it computes; more hide a slow network"),
+    KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024,
+            "slots that a worker leases beyond those it computes; more hide a slow network"),
     KEY_TEXT("net.parameter", net.parameter, "tcp://127.0.0.1:5701", "requests to the parameter server"),
     KEY_TEXT("net.parameter_publish", net.parameter_publish, "tcp://127.0.0.1:5702", "its publications"),
     KEY_TEXT("net.prototype", net.prototype, "tcp://127.0.0.1:5711", "requests to the prototype server"),
     KEY_TEXT("net.prototype_publish", net.prototype_publish, "tcp://127.0.0.1:5712", "its publications"),
-    KEY_INT("net.lease_ms", net.lease_ms, "30000", 100, 3.6e6, "a lease not fulfilled within this is given to another worker, ms"),
+    KEY_INT("net.lease_ms", net.lease_ms, "30000", 100, 3.6e6,
+            "longest lease, ms; it adapts to about twice a worker's time for a slot"),
     KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
     KEY_INT("redis.port", redis.port, "6379", 1, 65535, "Redis port"),
     KEY_FLOAT("redis.interval", redis.interval, "1", 0.05, 3600, "seconds between mirror updates"),
-    KEY_INT("eval.bank", eval.bank, "20000", 1, 4e9, "training images in the k-NN bank and the linear probe's training set"),
+    KEY_INT("eval.bank", eval.bank, "20000", 1, 4e9,
+            "training images in the k-NN bank and the linear probe's training set"),
     KEY_INT("eval.queries", eval.queries, "10000", 1, 4e9, "test images"),
     KEY_INT("eval.neighbours", eval.neighbours, "20", 1, 1000, "k of k-NN"),
     KEY_FLOAT("eval.temperature", eval.temperature, "0.07", 1e-3, 10, "k-NN votes weigh exp(cos / this)"),
@@ -104,8 +140,8 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 static bool shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_every", "run.log_every",
-                                          "data.path", "worker.", "net.", "redis.", "eval."};
+    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_", "run.log_every", "data.path",
+                                          "worker.",  "net.",    "redis.",          "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -129,6 +165,80 @@ uint64_t run_config_hash(const struct run_config *c)
     uint64_t hash = XXH64_digest(state);
     XXH64_freeState(state);
     return hash;
+}
+
+/* ---- what a checkpoint keeps of it ---- */
+
+size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size)
+{
+    size_t found = 0, used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < run_config_key_count; i++) {
+        const struct config_key *key = &run_config_keys[i];
+        char before[1200], now[1200];
+        config_value(key, was, before, sizeof before);
+        config_value(key, is, now, sizeof now);
+        if (!shapes_result(key->name) || strcmp(before, now) == 0)
+            continue;
+        found++;
+        if (used < size)
+            used += (size_t)snprintf(text + used, size - used, "%s%s = %.64s, not %.64s", used ? "; " : "", key->name,
+                                     before, now);
+    }
+    return found;
+}
+
+/* Where and how: addresses, directories, intervals, the number of threads. */
+static void drop_circumstances(struct run_config *c)
+{
+    struct run_config defaults;
+    memset(&defaults, 0, sizeof defaults);
+    config_defaults(run_config_keys, run_config_key_count, &defaults);
+    memcpy(c->run.out, defaults.run.out, sizeof c->run.out);
+    c->run.checkpoint_every = defaults.run.checkpoint_every;
+    c->run.checkpoint_keep = defaults.run.checkpoint_keep;
+    c->run.checkpoint_keep_every = defaults.run.checkpoint_keep_every;
+    c->run.log_every = defaults.run.log_every;
+    c->worker = defaults.worker;
+    c->net = defaults.net;
+    c->redis = defaults.redis;
+}
+
+char *run_config_record(const struct run_config *c, size_t *size)
+{
+    char *text = NULL;
+    struct run_config kept = *c;
+    FILE *f = open_memstream(&text, size);
+    if (f == NULL)
+        return NULL;
+    drop_circumstances(&kept);
+    config_write(run_config_keys, run_config_key_count, &kept, f);
+    if (fclose(f) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+int run_config_from_record(struct run_config *c, const void *text, size_t size, const char *origin, struct error *e)
+{
+    memset(c, 0, sizeof *c);
+    config_defaults(run_config_keys, run_config_key_count, c);
+    int rc = config_memory(run_config_keys, run_config_key_count, c, text, size, origin, e);
+    return rc == 0 ? run_config_check(c, e) : rc;
+}
+
+int run_config_explain_difference(const void *record, size_t size, const struct run_config *c, const char *origin,
+                                  struct error *e)
+{
+    struct run_config was;
+    struct error ignored;
+    char keys[400];
+    if (run_config_from_record(&was, record, size, origin, &ignored) != 0 ||
+        run_config_differences(&was, c, keys, sizeof keys) == 0)
+        return error_set(e, ERR_CONFIG, "%s: written with another configuration, or by another version of Decant",
+                         origin);
+    return error_set(e, ERR_CONFIG, "%s: its run has %s; resume without changing that, or choose another run.out",
+                     origin, keys);
 }
 
 uint64_t run_config_steps_per_epoch(const struct run_config *c, uint64_t samples)

@@ -1,5 +1,5 @@
-/* The configuration of a run: every key that any process reads, in one table, and the hash by which processes know that they
- * agree. docs/OPERATIONS.md lists the keys; `decant train --help` prints them. */
+/* The configuration of a run: every key that any process reads, in one table, and the hash by which processes know that
+ * they agree. docs/OPERATIONS.md lists the keys; `decant train --help` prints them. */
 #ifndef DECANT_PROTO_RUN_CONFIG_H
 #define DECANT_PROTO_RUN_CONFIG_H
 
@@ -17,28 +17,71 @@ enum optimiser_name { OPTIMISER_ADAMW, OPTIMISER_SGD };
 enum weight_prior { PRIOR_UNIFORM, PRIOR_COUNT };
 
 struct run_config {
-    struct { char name[64], out[1024]; int64_t seed, epochs, steps, slots, slot_size, checkpoint_every, log_every; } run;
-    struct { char path[1024]; int64_t limit; double mean, deviation; } data;
-    struct { double area_min, area_max, aspect, flip, jitter, brightness, contrast; } augment;
-    struct { int model; char widths[128]; int64_t groups, patch, dim, depth, heads, mlp; int pool; } encoder;
-    struct { int64_t hidden; } head;
     struct {
-        int64_t components, dimensions; int covariance;
-        double forgetting, beta_start, beta_end, beta_fraction; int prior; double variance_floor, initial_mass;
-        int64_t top; double drop, usage_momentum, reseed_usage, reseed_distance; int64_t reseed_max, prototype_lag;
+        char name[64], out[1024];
+        int64_t seed, epochs, steps, slots, slot_size, checkpoint_every, checkpoint_keep, checkpoint_keep_every,
+            log_every;
+    } run;
+    struct {
+        char path[1024];
+        int64_t limit;
+        double mean, deviation;
+    } data;
+    struct {
+        double area_min, area_max, aspect, flip, jitter, brightness, contrast;
+    } augment;
+    struct {
+        int model;
+        char widths[128];
+        int64_t groups, patch, dim, depth, heads, mlp;
+        int pool;
+    } encoder;
+    struct {
+        int64_t hidden;
+    } head;
+    struct {
+        int64_t components, dimensions;
+        int covariance;
+        double forgetting, beta_start, beta_end, beta_fraction;
+        int prior;
+        double variance_floor, initial_mass;
+        int64_t top;
+        double drop, usage_momentum, reseed_usage, reseed_distance;
+        int64_t reseed_max, prototype_lag;
     } mixture;
     struct {
-        int objective, prototypes; double temperature_student, temperature_teacher, temperature_teacher_start;
-        int64_t block; double entropy_weight, center_momentum, sinkhorn_epsilon; int64_t sinkhorn_iterations;
+        int objective, prototypes;
+        double temperature_student, temperature_teacher, temperature_teacher_start;
+        int64_t block;
+        double entropy_weight, center_momentum, sinkhorn_epsilon;
+        int64_t sinkhorn_iterations;
     } loss;
     struct {
-        int name; double lr, lr_end; int64_t warmup; double beta1, beta2, epsilon, momentum, decay, clip, prototype_lr;
+        int name;
+        double lr, lr_end;
+        int64_t warmup;
+        double beta1, beta2, epsilon, momentum, decay, clip, prototype_lr;
     } optimiser;
-    struct { double ema_start, ema_end; } teacher;
-    struct { int64_t threads, ahead; } worker;
-    struct { char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256]; int64_t lease_ms; } net;
-    struct { bool enabled; char host[256]; int64_t port; double interval; } redis;
-    struct { int64_t bank, queries, neighbours; double temperature; } eval;
+    struct {
+        double ema_start, ema_end;
+    } teacher;
+    struct {
+        int64_t threads, ahead;
+    } worker;
+    struct {
+        char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256];
+        int64_t lease_ms;
+    } net;
+    struct {
+        bool enabled;
+        char host[256];
+        int64_t port;
+        double interval;
+    } redis;
+    struct {
+        int64_t bank, queries, neighbours;
+        double temperature;
+    } eval;
 };
 
 /* Changes when the meaning of a key does, so that processes of different versions do not agree by accident. */
@@ -51,10 +94,22 @@ extern const size_t run_config_key_count;
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
-/* Hash of the keys that the result depends on (not: run.name, run.out, net.*, redis.*, worker.*, eval.*, *_every). */
+/* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
+ * net.*, redis.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
+/* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
+size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);
+/* What a checkpoint keeps: the configuration as an INI file without where and how the run went, so that the bytes
+ * depend on what was computed only. free() it; NULL when out of memory. */
+char *run_config_record(const struct run_config *c, size_t *size);
+int run_config_from_record(struct run_config *c, const void *text, size_t size, const char *origin, struct error *e);
+/* ERR_CONFIG naming the keys when the record is of a configuration that computes something else than c; also when it
+ * does not say so. For use when the hashes differ. */
+int run_config_explain_difference(const void *record, size_t size, const struct run_config *c, const char *origin,
+                                  struct error *e);
 /* Steps of the run: run.steps when > 0, else epochs * steps per epoch, for `samples` training images. */
 uint64_t run_config_steps(const struct run_config *c, uint64_t samples);
-uint64_t run_config_steps_per_epoch(const struct run_config *c, uint64_t samples); /* floor(samples / (slots*slot_size)) */
+uint64_t run_config_steps_per_epoch(const struct run_config *c,
+                                    uint64_t samples); /* floor(samples / (slots*slot_size)) */
 
 #endif

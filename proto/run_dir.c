@@ -37,48 +37,7 @@ int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, ui
     return rc == 0 ? run_dir_step_path(path, c, step, file, e) : rc;
 }
 
-/* ---- which files a step has ---- */
-
-static const char *const step_files[] = {ENCODER_FILE, MIXTURE_FILE};
-
-/* A joint run has no prototype server. */
-static size_t step_file_count(const struct run_config *c)
-{
-    return c->loss.prototypes == PROTOTYPES_JOINT ? 1 : 2;
-}
-
-int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)
-{
-    char path[RUN_PATH_MAX], text[32];
-    for (size_t i = 0; i < step_file_count(c); i++) {
-        int rc = run_dir_step_path(path, c, step, step_files[i], e);
-        if (rc != 0)
-            return rc;
-        if (access(path, R_OK) != 0)
-            return 0; /* the other server will finish the step */
-    }
-    if (path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) != 0)
-        return too_long(c, e);
-    int length = snprintf(text, sizeof text, "step-%06" PRIu64 "\n", step);
-    return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
-}
-
-static int check_step(const struct run_config *c, uint64_t step, struct error *e)
-{
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < step_file_count(c); i++) {
-        char path[RUN_PATH_MAX];
-        struct safetensors file;
-        rc = run_dir_step_path(path, c, step, step_files[i], e);
-        if (rc == 0)
-            rc = safetensors_read(path, &file, e);
-        if (rc == 0)
-            safetensors_fini(&file);
-    }
-    return rc;
-}
-
-/* ---- resuming ---- */
+/* ---- which steps there are ---- */
 
 bool run_dir_parse_step(const char *name, uint64_t *step)
 {
@@ -104,17 +63,104 @@ static bool find_below(const char *dir, uint64_t *step)
     return found;
 }
 
+/* ---- which files a step has ---- */
+
+static const char *const step_files[] = {ENCODER_FILE, MIXTURE_FILE};
+
+/* A joint run has no prototype server. */
+static size_t step_file_count(const struct run_config *c)
+{
+    return c->loss.prototypes == PROTOTYPES_JOINT ? 1 : 2;
+}
+
+bool run_dir_step_complete(const struct run_config *c, uint64_t step)
+{
+    char path[RUN_PATH_MAX];
+    for (size_t i = 0; i < step_file_count(c); i++)
+        if (run_dir_step_path(path, c, step, step_files[i], NULL) != 0 || access(path, R_OK) != 0)
+            return false;
+    return true;
+}
+
+static int point_latest(const struct run_config *c, uint64_t step, struct error *e)
+{
+    char path[RUN_PATH_MAX], text[32];
+    if (path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) != 0)
+        return too_long(c, e);
+    int length = snprintf(text, sizeof text, "step-%06" PRIu64 "\n", step);
+    return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
+}
+
+static bool is_kept_for_good(const struct run_config *c, uint64_t step)
+{
+    return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
+}
+
+/* The directory goes with the last file; that the other server's is still there is no error. */
+static void remove_file_of(const struct run_config *c, uint64_t step, const char *file)
+{
+    char path[RUN_PATH_MAX];
+    if (run_dir_step_path(path, c, step, file, NULL) == 0)
+        unlink(path);
+    if (run_dir_step_path(path, c, step, NULL, NULL) == 0)
+        rmdir(path);
+}
+
+static int prune(const struct run_config *c, const char *file, struct error *e)
+{
+    char dir[RUN_PATH_MAX];
+    int64_t complete = 0;
+    if (c->run.checkpoint_keep == 0)
+        return 0;
+    if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
+        return too_long(c, e);
+    for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
+        if (complete >= c->run.checkpoint_keep && !is_kept_for_good(c, step))
+            remove_file_of(c, step, file);
+        else
+            complete += run_dir_step_complete(c, step);
+    }
+    return 0;
+}
+
+int run_dir_step_written(const struct run_config *c, uint64_t step, const char *file, struct error *e)
+{
+    if (!run_dir_step_complete(c, step))
+        return 0; /* the other server will finish the step */
+    int rc = point_latest(c, step, e);
+    return rc == 0 ? prune(c, file, e) : rc;
+}
+
+static int check_step(const struct run_config *c, uint64_t step, struct error *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < step_file_count(c); i++) {
+        char path[RUN_PATH_MAX];
+        struct safetensors file;
+        rc = run_dir_step_path(path, c, step, step_files[i], e);
+        if (rc == 0)
+            rc = safetensors_read(path, &file, e);
+        if (rc == 0)
+            safetensors_fini(&file);
+    }
+    return rc;
+}
+
+/* ---- resuming ---- */
+
 static bool worth_an_older_step(int rc)
 {
     return rc == ERR_FORMAT || rc == ERR_IO || rc == ERR_NOT_FOUND || rc == ERR_RANGE;
 }
 
-int run_dir_resume(const struct run_config *c, const char *file, run_dir_load *load, void *arg, struct error *e)
+int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,
+                   struct error *e)
 {
     char dir[RUN_PATH_MAX], path[RUN_PATH_MAX];
+    bool damaged = false;
     if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
         return too_long(c, e);
-    for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
+    for (uint64_t step = step_max < UINT64_MAX ? step_max + 1 : step_max; find_below(dir, &step);) {
         struct error why = {0};
         int rc = run_dir_step_path(path, c, step, file, &why);
         if (rc == 0)
@@ -125,9 +171,29 @@ int run_dir_resume(const struct run_config *c, const char *file, run_dir_load *l
             return 0;
         if (!worth_an_older_step(rc))
             return error_set(e, rc, "%s", why.text);
+        damaged = damaged || run_dir_step_complete(c, step);
         log_warn("event=checkpoint_passed_over step=%" PRIu64 " cause=\"%s\"", step, why.text);
     }
+    if (damaged)
+        return error_set(e, ERR_FORMAT,
+                         "%s: every complete checkpoint is damaged; restore one, or remove the directory to start over",
+                         dir);
     return error_set(e, ERR_NOT_FOUND, "%s: no complete checkpoint", dir);
+}
+
+/* ---- one process at a time ---- */
+
+int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct error *e)
+{
+    char path[RUN_PATH_MAX];
+    struct error why = {0};
+    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, server) != 0)
+        return too_long(c, e);
+    int rc = dir_make(c->run.out, e);
+    if (rc != 0 || (rc = file_lock(path, fd, &why)) == 0)
+        return rc;
+    return error_set(e, rc, "%s%s", why.text,
+                     rc == ERR_STATE ? "; only one may work in a directory, stop it first" : "");
 }
 
 /* ---- generation ---- */
@@ -155,9 +221,7 @@ int run_dir_raise_generation(const struct run_config *c, const char *server, uin
     if (path_format(path, sizeof path, "%s/generation-%s", c->run.out, server) != 0)
         return too_long(c, e);
     *generation = 0;
-    int rc = dir_make(c->run.out, e);
-    if (rc == 0)
-        rc = read_generation(path, generation, e);
+    int rc = read_generation(path, generation, e);
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
     int length = snprintf(text, sizeof text, "%" PRIu64 "\n", ++*generation);

@@ -3,7 +3,8 @@
  *   OUT/checkpoints/step-NNNNNN/encoder.safetensors    by the parameter server
  *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none
  *   OUT/checkpoints/latest                             text "step-NNNNNN", by whoever finds the step complete
- *   OUT/generation-SERVER                              decimal: how often that server has been started
+ *   OUT/generation-SERVER                              decimal: how often that server has been started or gone back
+ *   OUT/lock-SERVER                                    held by the one process of that server; "HOST:PID" for people
  *
  * Every file is written atomically (common/files.h), so a crash leaves a missing file or a whole one; one that is
  * damaged later fails its checksum. A step counts for resuming only when all its files are sound, so that both servers
@@ -28,21 +29,31 @@ int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint6
 /* Makes the step's directory and gives the path of `file` in it. */
 int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
                          struct error *e);
-/* Called after a server wrote its file: points `latest` at the step when all files of the step are there. */
-int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
+/* Called after a server wrote its `file`: points `latest` at the step when all files of the step are there, then
+ * deletes the server's file of steps that run.checkpoint_keep and run.checkpoint_keep_every do not keep. Never one of
+ * the newest complete steps, so whatever either server is about to resume from stays. */
+int run_dir_step_written(const struct run_config *c, uint64_t step, const char *file, struct error *e);
+/* All files of the step are there. */
+bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 
 /* "step-000120" -> 120; false for any other name. */
 bool run_dir_parse_step(const char *name, uint64_t *step);
 
 /* Loads the caller's own file of a step; 0 or ERR_*. */
 typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct error *e);
-/* Calls load with the path of `file` for the newest step whose files are all sound; goes back a step, with a warning,
- * when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when no step is left; other errors of
- * load end the search: going on from an older step than a foreign one would quietly lose work. */
-int run_dir_resume(const struct run_config *c, const char *file, run_dir_load *load, void *arg, struct error *e);
+/* Calls load with the path of `file` for the newest step, at or below step_max, whose files are all sound; goes back a
+ * step, with a warning, when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when there is
+ * no complete step: a run that has only begun. ERR_FORMAT when there are complete ones, but all are damaged: starting
+ * over would quietly lose them. Other errors of load end the search for the same reason. */
+int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,
+                   struct error *e);
 
-/* Raises the start counter of `server` ("parameter", "prototype") durably, before anything is said to the network.
- * ERR_FORMAT when the file is not a number. */
+/* Makes run.out and keeps every other process of `server` ("parameter", "prototype") and host out of it until *fd is
+ * closed or this process ends. ERR_STATE names the process that is in. */
+int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct error *e);
+
+/* To be called with the lock held. Raises the start counter of `server` ("parameter", "prototype") durably, before
+ * anything is said to the network. ERR_FORMAT when the file is not a number. */
 int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e);
 
 #endif

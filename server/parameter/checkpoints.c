@@ -10,7 +10,7 @@ int encoder_checkpoint_write(const struct run_config *c, const struct encoder_st
     int rc = run_dir_prepare_step(path, c, s->step, ENCODER_FILE, e);
     if (rc == 0)
         rc = weights_file_write(path, c, s, e);
-    return rc == 0 ? run_dir_step_written(c, s->step, e) : rc;
+    return rc == 0 ? run_dir_step_written(c, s->step, ENCODER_FILE, e) : rc;
 }
 
 struct resume {
@@ -29,8 +29,8 @@ static int load(void *arg, const char *path, uint64_t step, struct error *e)
     return rc;
 }
 
-int encoder_checkpoint_resume(const struct run_config *c, struct encoder_state *out, struct error *e)
+int encoder_checkpoint_resume(const struct run_config *c, uint64_t step_max, struct encoder_state *out, struct error *e)
 {
     struct resume r = {.config = c, .out = out};
-    return run_dir_resume(c, ENCODER_FILE, load, &r, e);
+    return run_dir_resume(c, ENCODER_FILE, step_max, load, &r, e);
 }

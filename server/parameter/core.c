@@ -29,7 +29,7 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
     c->hash = run_config_hash(config);
     c->generation = generation;
     c->schedule = schedule_from_config(config);
-    int rc = leases_new((uint32_t)config->run.slots, (uint64_t)config->net.lease_ms, &c->leases);
+    int rc = leases_new((uint32_t)config->run.slots, &c->leases);
     if (rc == 0)
         rc = workers_new(&c->workers);
     if (rc != 0)

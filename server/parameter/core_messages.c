@@ -128,6 +128,15 @@ static enum reason read_metrics(const struct msg *m, double out[GRADIENT_METRICS
     return 0;
 }
 
+static void note_pace(struct turn *t, struct worker *w)
+{
+    uint64_t since;
+    if (!leases_holds(t->core->leases, w->id, t->m->slot, &since))
+        return; /* its lease ran out: since when it worked is not known */
+    slot_time_note(&w->slot_time, (double)(t->now - since));
+    slot_time_note(&t->core->slot_time, (double)(t->now - since));
+}
+
 /* Checks the tensors, then moves them into the tree. */
 static enum reason accept_gradient(struct turn *t)
 {
@@ -147,8 +156,9 @@ static enum reason accept_gradient(struct turn *t)
     core_note(c, rc);
     if (rc != 0)
         return 0;
-    leases_done(c->leases, t->m->slot, t->m->slots);
     struct worker *w = workers_find(c->workers, t->m->worker);
+    note_pace(t, w);
+    leases_done(c->leases, t->m->slot, t->m->slots);
     w->slots_done += t->m->slots;
     core_acknowledge(t, ACK_APPLIED);
     return 0;

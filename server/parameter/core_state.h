@@ -28,6 +28,7 @@ struct parameter_core {
     struct gradients *gradients;
     struct leases *leases;
     struct workers *workers;
+    struct slot_time slot_time; /* over all workers, for one that is new */
     enum phase phase;
     enum stop_code stop_code; /* of PHASE_STOPPED */
     uint64_t drain_until;     /* of PHASE_DRAINING */
@@ -35,7 +36,7 @@ struct parameter_core {
     struct step_report report; /* the newest */
     bool report_due, checkpoint_due;
     bool rewind_due;
-    uint64_t rewind_max;  /* of rewind_due: the newest step that will do */
+    uint64_t rewind_max;    /* of rewind_due: the newest step that will do */
     uint64_t workerless_ms; /* since when there is no worker, for the log; 0 = there is one, or it was just said */
     uint64_t window_ms, window_step; /* start of the time that the next report covers; 0 before the first lease */
     int failed;                      /* ERR_MEMORY once memory ran out in the middle of a turn */

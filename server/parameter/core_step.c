@@ -103,14 +103,19 @@ void core_stop(struct turn *t, enum stop_code code)
 
 /* ---- leases ---- */
 
-static void send_lease(struct turn *t, const struct worker *w, uint32_t slot)
+/* Soon after the worker should be done: its own pace, or that of all when it is new. */
+static void grant(struct turn *t, const struct worker *w, uint32_t slot)
 {
-    struct msg lease = core_begin(t->core, MSG_LEASE);
+    struct parameter_core *c = t->core;
+    const struct slot_time *pace = w->slot_time.known ? &w->slot_time : &c->slot_time;
+    uint64_t lease_ms = slot_time_lease_ms(pace, (uint64_t)c->config.net.lease_ms);
+    leases_limit(c->leases, slot, t->now + lease_ms);
+    struct msg lease = core_begin(c, MSG_LEASE);
     lease.worker = w->id;
     lease.slot = slot;
     lease.slots = 1;
-    core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)t->core->config.net.lease_ms));
-    core_note(t->core, outbox_to_peer(t->out, &w->peer, &lease));
+    core_note(c, msg_add_scalar(&lease, "timeout_ms", (double)lease_ms));
+    core_note(c, outbox_to_peer(t->out, &w->peer, &lease));
 }
 
 static void send_stop(struct turn *t, const struct worker *w)
@@ -129,12 +134,23 @@ static const struct worker *wisher(struct parameter_core *c, uint64_t id)
     return w;
 }
 
+static void expire_leases(struct parameter_core *c, uint64_t now)
+{
+    uint64_t id;
+    while (leases_take_expired(c->leases, now, &id)) {
+        struct worker *w = workers_find(c->workers, id);
+        if (w != NULL)
+            slot_time_missed(&w->slot_time);
+        c->counters.leases_expired++;
+    }
+}
+
 void core_answer_wishes(struct turn *t)
 {
     struct parameter_core *c = t->core;
     uint64_t id;
     uint32_t slot;
-    c->counters.leases_expired += leases_expire(c->leases, t->now);
+    expire_leases(c, t->now);
     if (c->phase == PHASE_STOPPED) {
         while (leases_withdraw_any(c->leases, &id))
             send_stop(t, wisher(c, id));
@@ -145,7 +161,7 @@ void core_answer_wishes(struct turn *t)
     while (leases_grant(c->leases, t->now, &id, &slot)) {
         if (c->window_ms == 0)
             c->window_ms = t->now;
-        send_lease(t, wisher(c, id), slot);
+        grant(t, wisher(c, id), slot);
     }
 }
 

@@ -11,6 +11,7 @@ enum slot_state { SLOT_FREE, SLOT_LEASED, SLOT_DONE };
 struct lease {
     enum slot_state state;
     uint64_t worker; /* holder, of SLOT_LEASED */
+    uint64_t since;  /* granted then, of SLOT_LEASED */
     uint64_t until;  /* runs out then, of SLOT_LEASED */
 };
 
@@ -20,21 +21,19 @@ struct wish {
 };
 
 struct leases {
-    uint64_t duration_ms;
     struct wish wishes[LEASES_PARKED_MAX]; /* [0] has the next turn */
     size_t wish_count;
     uint32_t slots;
     struct lease table[]; /* (slots) */
 };
 
-int leases_new(uint32_t slots, uint64_t duration_ms, struct leases **out)
+int leases_new(uint32_t slots, struct leases **out)
 {
     ASSERT(slots > 0);
     struct leases *l = calloc(1, sizeof *l + slots * sizeof l->table[0]);
     if (l == NULL)
         return ERR_MEMORY;
     l->slots = slots;
-    l->duration_ms = duration_ms;
     *out = l;
     return 0;
 }
@@ -120,27 +119,45 @@ bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *sl
         return false;
     *worker = l->wishes[0].worker;
     *slot = i;
-    l->table[i] = (struct lease){SLOT_LEASED, *worker, now + l->duration_ms};
+    l->table[i] = (struct lease){.state = SLOT_LEASED, .worker = *worker, .since = now, .until = UINT64_MAX};
     end_turn(l);
     return true;
 }
 
-uint32_t leases_expire(struct leases *l, uint64_t now)
+static bool is_leased_to(const struct leases *l, uint32_t slot, uint64_t worker)
 {
-    uint32_t freed = 0;
+    return l->table[slot].state == SLOT_LEASED && l->table[slot].worker == worker;
+}
+
+void leases_limit(struct leases *l, uint32_t slot, uint64_t until)
+{
+    ASSERT(slot < l->slots && l->table[slot].state == SLOT_LEASED);
+    l->table[slot].until = until;
+}
+
+bool leases_holds(const struct leases *l, uint64_t worker, uint32_t slot, uint64_t *since)
+{
+    ASSERT(slot < l->slots);
+    *since = l->table[slot].since;
+    return is_leased_to(l, slot, worker);
+}
+
+bool leases_take_expired(struct leases *l, uint64_t now, uint64_t *worker)
+{
     for (uint32_t i = 0; i < l->slots; i++)
         if (l->table[i].state == SLOT_LEASED && l->table[i].until <= now) {
             l->table[i].state = SLOT_FREE;
-            freed++;
+            *worker = l->table[i].worker;
+            return true;
         }
-    return freed;
+    return false;
 }
 
 uint32_t leases_revoke(struct leases *l, uint64_t worker)
 {
     uint32_t freed = 0;
     for (uint32_t i = 0; i < l->slots; i++)
-        if (l->table[i].state == SLOT_LEASED && l->table[i].worker == worker) {
+        if (is_leased_to(l, i, worker)) {
             l->table[i].state = SLOT_FREE;
             freed++;
         }
@@ -156,6 +173,6 @@ uint32_t leases_drop_worker(struct leases *l, uint64_t worker)
 void leases_release(struct leases *l, uint64_t worker, uint32_t slot)
 {
     ASSERT(slot < l->slots);
-    if (l->table[slot].state == SLOT_LEASED && l->table[slot].worker == worker)
+    if (is_leased_to(l, slot, worker))
         l->table[slot].state = SLOT_FREE;
 }

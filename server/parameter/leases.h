@@ -14,7 +14,7 @@ enum {
 
 struct leases;
 
-int leases_new(uint32_t slots, uint64_t duration_ms, struct leases **out); /* 0 or ERR_MEMORY */
+int leases_new(uint32_t slots, struct leases **out); /* 0 or ERR_MEMORY */
 void leases_free(struct leases **l);
 
 void leases_restart(struct leases *l);                             /* a new step: every slot is free; wishes stay */
@@ -27,11 +27,14 @@ size_t leases_wishes(const struct leases *l);
 bool leases_withdraw_any(struct leases *l, uint64_t *worker); /* drops the oldest wish; false when there is none */
 
 /* Leases the lowest free slot to the worker whose turn it is: wishes take turns, one slot each, so that none takes a
- * step for itself. False when there is no free slot or no wish. */
+ * step for itself. False when there is no free slot or no wish. The lease has no end until leases_limit. */
 bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot);
+void leases_limit(struct leases *l, uint32_t slot, uint64_t until);
+/* The worker holds the slot; *since: when it was granted. */
+bool leases_holds(const struct leases *l, uint64_t worker, uint32_t slot, uint64_t *since);
 
-/* Frees the slots whose leases have run out; returns how many. */
-uint32_t leases_expire(struct leases *l, uint64_t now);
+/* Frees one slot whose lease has run out and names its worker; false when there is none. */
+bool leases_take_expired(struct leases *l, uint64_t now, uint64_t *worker);
 /* The worker is gone: its wish is dropped and its leases run out at once. Returns how many leases that were. */
 uint32_t leases_drop_worker(struct leases *l, uint64_t worker);
 /* Its leases run out at once, its wish stays. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 #include "common/files.h"
 #include "common/log.h"
@@ -30,6 +31,8 @@ struct service {
     FILE *metrics;       /* NULL after a failed write: metrics are an observer */
     unsigned signals;    /* SIGTERM and SIGINT so far */
     uint64_t stopped_ms; /* when the core stopped; 0 before */
+    uint64_t waiting_ms; /* for the other file of step T: since when, or when that was last said; 0 = not */
+    int lock;            /* of the run's directory; -1 before it is held */
     bool closing;
     struct error error; /* why the run ends early */
 };
@@ -119,21 +122,65 @@ static void leave_when_done(struct service *s)
     close_all(s);
 }
 
+static void fail(struct service *s, int rc, const char *what)
+{
+    if (s->closing)
+        return;
+    error_set(&s->error, rc, "step %" PRIu64 ": %s; resume from the newest checkpoint", parameter_core_step(s->core),
+              what);
+    close_all(s);
+}
+
+/* The newest checkpoint at or below step_max into the core, under a new generation; none: the start. */
+static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
+{
+    struct encoder_state state;
+    int rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
+    if (rc != 0)
+        return rc;
+    rc = encoder_checkpoint_resume(s->config, step_max, &state, e);
+    bool none = rc == ERR_NOT_FOUND;
+    if (rc != 0 && !none)
+        return rc;
+    rc = parameter_core_rewind(s->core, now_ms(), s->generation, none ? NULL : &state, &s->outbox);
+    log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64, parameter_core_step(s->core), s->generation);
+    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
+}
+
+/* Says STOP once the run cannot fall back any more: every file of step T is on disk. */
+static int settle_end(struct service *s)
+{
+    uint64_t now = now_ms(), step = parameter_core_step(s->core);
+    if (!parameter_core_awaits_durable(s->core) || !checkpoint_writer_idle(&s->writer))
+        return 0;
+    if (run_dir_step_complete(s->config, step))
+        return parameter_core_on_durable(s->core, now, &s->outbox);
+    if (s->waiting_ms != 0 && now - s->waiting_ms >= PARAMETER_WAITING_MS)
+        log_warn("event=waiting_for_mixture step=%" PRIu64
+                 " hint=\"the last step's mixture.safetensors is missing: does the prototype server run, with the same "
+                 "run.out?\"",
+                 step);
+    if (s->waiting_ms == 0 || now - s->waiting_ms >= PARAMETER_WAITING_MS)
+        s->waiting_ms = now;
+    return 0;
+}
+
 /* Ends every turn. rc: what the core said. */
 static void finish_turn(struct service *s, int rc)
 {
     struct encoder_state state;
     struct step_report report;
+    struct error e = {0};
+    uint64_t step_max;
+    if (parameter_core_take_rewind(s->core, &step_max) && rewind_to(s, step_max, &e) != 0)
+        fail(s, e.code, e.text);
     send_all(s);
     if (parameter_core_take_checkpoint(s->core, &state))
         checkpoint_writer_submit(&s->writer, &state);
     if (parameter_core_take_report(s->core, &report))
         write_report(s, &report);
-    if (rc != 0 && !s->closing) {
-        error_set(&s->error, rc, "the core failed at step %" PRIu64 ": %s; resume from the newest checkpoint",
-                  parameter_core_step(s->core), error_name(rc));
-        close_all(s);
-    }
+    if (rc != 0)
+        fail(s, rc, error_name(rc));
     leave_when_done(s);
 }
 
@@ -173,7 +220,8 @@ static void on_subscription(void *arg, struct buf **frames, size_t n)
 static void on_timer(uv_timer_t *timer)
 {
     struct service *s = timer->data;
-    finish_turn(s, parameter_core_on_timer(s->core, now_ms(), &s->outbox));
+    int rc = parameter_core_on_timer(s->core, now_ms(), &s->outbox);
+    finish_turn(s, rc == 0 ? settle_end(s) : rc);
 }
 
 /* The first signal drains; the second drops the partial step. */
@@ -189,7 +237,12 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static void on_checkpoint_idle(void *arg)
 {
-    leave_when_done(arg);
+    struct service *s = arg;
+    bool lost = parameter_core_awaits_durable(s->core) && checkpoint_writer_result(&s->writer) != 0;
+    if (lost)
+        fail(s, s->writer.error.code, s->writer.error.text); /* without it the run is not over */
+    else if (!s->closing)
+        finish_turn(s, settle_end(s));
 }
 
 /* ---- start ---- */
@@ -197,7 +250,7 @@ static void on_checkpoint_idle(void *arg)
 static int resume_core(struct service *s, struct error *e)
 {
     struct encoder_state state;
-    int rc = encoder_checkpoint_resume(s->config, &state, e);
+    int rc = encoder_checkpoint_resume(s->config, UINT64_MAX, &state, e);
     if (rc == ERR_NOT_FOUND) {
         log_warn("event=resume_from_nothing cause=\"%s\"", e->text);
         return 0;
@@ -221,7 +274,9 @@ static int open_metrics(struct service *s, bool resume, struct error *e)
 
 static int open_state(struct service *s, bool resume, struct error *e)
 {
-    int rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
+    int rc = run_dir_lock(s->config, "parameter", &s->lock, e);
+    if (rc == 0)
+        rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
         error_set(e, rc, "out of memory");
     if (rc == 0 && resume)
@@ -272,11 +327,13 @@ static void release_all(struct service *s)
     parameter_core_free(&s->core);
     outbox_fini(&s->outbox);
     net_free(&s->net);
+    if (s->lock >= 0)
+        close(s->lock);
 }
 
 int parameter_service_run(const struct run_config *config, bool resume, struct error *e)
 {
-    struct service s = {.config = config};
+    struct service s = {.config = config, .lock = -1};
     int rc = uv_loop_init(&s.loop);
     if (rc != 0)
         return error_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));

@@ -11,6 +11,7 @@ enum {
     PARAMETER_MESSAGE_BYTES_MAX = 1 << 30, /* largest frame taken: 256 million parameters */
     PARAMETER_PUBLISH_HWM =
         4, /* messages queued for a slow subscriber; each may hold the whole model, and it can ask */
+    PARAMETER_WAITING_MS = 10000, /* between two warnings that the prototype server has not written step T */
     PARAMETER_LINGER_MS = 300,    /* after a drain, so that workers hear STOP */
     PARAMETER_FAREWELL_MS = 2000, /* after step T, for workers to leave first */
 };

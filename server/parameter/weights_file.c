@@ -122,41 +122,10 @@ static int write_tensors(const char *path, const struct run_config *c, const str
     return rc;
 }
 
-/* The configuration without where and how the run went: the bytes of a checkpoint must not depend on addresses,
- * directories or the number of threads. */
-static void drop_circumstances(struct run_config *c)
-{
-    struct run_config defaults;
-    memset(&defaults, 0, sizeof defaults);
-    config_defaults(run_config_keys, run_config_key_count, &defaults);
-    memcpy(c->run.out, defaults.run.out, sizeof c->run.out);
-    c->run.checkpoint_every = defaults.run.checkpoint_every;
-    c->run.log_every = defaults.run.log_every;
-    c->worker = defaults.worker;
-    c->net = defaults.net;
-    c->redis = defaults.redis;
-}
-
-/* The configuration as text; free() it. NULL when out of memory. */
-static char *config_text(const struct run_config *c, size_t *size)
-{
-    char *text = NULL;
-    struct run_config kept = *c;
-    FILE *f = open_memstream(&text, size);
-    if (f == NULL)
-        return NULL;
-    drop_circumstances(&kept);
-    config_write(run_config_keys, run_config_key_count, &kept, f);
-    if (fclose(f) == 0)
-        return text;
-    free(text);
-    return NULL;
-}
-
 int weights_file_write(const char *path, const struct run_config *c, const struct encoder_state *s, struct error *e)
 {
     size_t ini_size = 0;
-    char *ini = config_text(c, &ini_size);
+    char *ini = run_config_record(c, &ini_size);
     struct buf *json = NULL;
     int rc = ini ? manifest_to_json(&s->manifest, &json) : ERR_MEMORY;
     if (rc == 0) {
@@ -193,25 +162,15 @@ static int read_metadata(const char *path, const struct safetensors *file, const
     if (read_number(file, "step", 10, &s->step) != 0 || read_number(file, "total_steps", 10, &s->total_steps) != 0 ||
         read_number(file, "config", 16, &config) != 0)
         return error_set(e, ERR_FORMAT, "%s: step, total_steps or config in the metadata is not a number", path);
-    if (config != run_config_hash(c))
-        return error_set(e, ERR_CONFIG,
-                         "%s: written by a run with another configuration (hash %016" PRIx64 ", ours %016" PRIx64
-                         "); choose another run.out or start without --resume",
-                         path, config, run_config_hash(c));
-    return 0;
-}
-
-static const struct tensor_view *find_bytes(const struct safetensors *file, const char *name)
-{
-    for (size_t i = 0; i < file->tensor_count; i++)
-        if (strcmp(file->tensors[i].name, name) == 0 && file->tensors[i].dtype == DTYPE_U8)
-            return &file->tensors[i];
-    return NULL;
+    if (config == run_config_hash(c))
+        return 0;
+    const struct tensor_view *record = safetensors_bytes(file, "config_ini");
+    return run_config_explain_difference(record ? record->data : NULL, record ? record->size : 0, c, path, e);
 }
 
 static int read_manifest(const char *path, const struct safetensors *file, struct manifest *out, struct error *e)
 {
-    const struct tensor_view *json = find_bytes(file, "manifest");
+    const struct tensor_view *json = safetensors_bytes(file, "manifest");
     if (json == NULL)
         return error_set(e, ERR_FORMAT, "%s: has no U8 tensor \"manifest\"", path);
     int rc = manifest_from_json(json->data, json->size, out, e);

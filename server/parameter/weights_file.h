@@ -2,8 +2,10 @@
  * needs to rebuild the encoder, without any other file.
  *
  *   "__metadata__"        format "decant-encoder-1", kind "encoder", run, step, total_steps (decimal), config (hash, 16
- * hex digits), optimiser ("adamw", "sgd"); the checksum comes from common/safetensors.h student.NAME  F32     each
- * parameter, in manifest order, with its shape teacher.NAME  F32     likewise buffer.NAME   F32     each buffer
+ *                 hex digits), optimiser ("adamw", "sgd"); the checksum comes from common/safetensors.h
+ *   student.NAME  F32     each parameter, in manifest order, with its shape
+ *   teacher.NAME  F32     likewise
+ *   buffer.NAME   F32     each buffer
  *   adam_m.NAME, adam_v.NAME, or sgd_v.NAME  F32   the optimiser's moments
  *   manifest      U8 (n)  the parameter manifest, JSON as on the wire
  *   config_ini    U8 (n)  the resolved configuration, as an INI file; run.out, the intervals, worker.*, net.* and

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "proto/msg.h"
+#include "server/parameter/slot_time.h"
 
 enum {
     WORKERS_MAX = 1024,        /* ten times the largest cluster that slots of one step could feed */
@@ -19,6 +20,7 @@ struct worker {
     char host[64];       /* "host:pid" of its HELLO, printable; "" before */
     uint64_t seen_ms;    /* its last message */
     uint64_t slots_done; /* slots that it contributed */
+    struct slot_time slot_time;
 };
 
 struct workers;

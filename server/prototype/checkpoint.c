@@ -7,9 +7,7 @@
 
 static struct mixture_file_info info_of(const struct run_config *c, uint64_t total_steps)
 {
-    struct mixture_file_info info = {.config = run_config_hash(c), .total_steps = total_steps};
-    memcpy(info.run, c->run.name, sizeof info.run);
-    return info;
+    return (struct mixture_file_info){.config = c, .total_steps = total_steps};
 }
 
 int mixture_checkpoint_write(const struct run_config *c, const struct mixture *m, uint64_t total_steps, struct error *e)
@@ -20,7 +18,7 @@ int mixture_checkpoint_write(const struct run_config *c, const struct mixture *m
     int rc = run_dir_prepare_step(path, c, step, MIXTURE_FILE, e);
     if (rc == 0)
         rc = mixture_file_write(path, m, &info, e);
-    return rc == 0 ? run_dir_step_written(c, step, e) : rc;
+    return rc == 0 ? run_dir_step_written(c, step, MIXTURE_FILE, e) : rc;
 }
 
 struct resume {
@@ -38,8 +36,9 @@ static int load(void *arg, const char *path, uint64_t step, struct error *e)
     return rc;
 }
 
-int mixture_checkpoint_resume(const struct run_config *c, struct mixture *m, uint64_t *total_steps, struct error *e)
+int mixture_checkpoint_resume(const struct run_config *c, uint64_t step_max, struct mixture *m, uint64_t *total_steps,
+                              struct error *e)
 {
     struct resume r = {.expected = info_of(c, 0), .mixture = m, .total_steps = total_steps};
-    return run_dir_resume(c, MIXTURE_FILE, load, &r, e);
+    return run_dir_resume(c, MIXTURE_FILE, step_max, load, &r, e);
 }

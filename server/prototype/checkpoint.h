@@ -10,8 +10,10 @@
 int mixture_checkpoint_write(const struct run_config *c, const struct mixture *m, uint64_t total_steps,
                              struct error *e);
 
-/* Loads the newest step of which all files are sound into m (a new mixture); steps that are not are logged and passed
- * over. 0; ERR_NOT_FOUND when there is none; ERR_CONFIG when the newest belongs to another run or configuration. */
-int mixture_checkpoint_resume(const struct run_config *c, struct mixture *m, uint64_t *total_steps, struct error *e);
+/* Loads the newest step, at or below step_max, of which all files are sound into m (a new mixture); steps that are not
+ * are logged and passed over. 0; ERR_NOT_FOUND when there is none; ERR_CONFIG when the newest belongs to another run or
+ * configuration; ERR_FORMAT when all are damaged. */
+int mixture_checkpoint_resume(const struct run_config *c, uint64_t step_max, struct mixture *m, uint64_t *total_steps,
+                              struct error *e);
 
 #endif

@@ -49,6 +49,7 @@ struct mirror {
     struct mirror_queue queue;
     bool syncing, script_done, refused; /* refused: Redis answered a command of this sync with an error */
     bool full;                          /* the next sync writes everything */
+    bool rewound;                       /* during a sync: what it wrote is already void */
     uint32_t in_flight;
     uint64_t progress_ms; /* newest reply, or newest send into an empty pipeline */
     uint64_t sync_ms;     /* start of the sync */
@@ -178,7 +179,8 @@ static void finish_sync(struct mirror *m)
     if (m->refused)
         return; /* what was refused stays unknown and is sent again */
     m->lag_ms = (double)(uv_now(m->loop) - m->sync_ms);
-    m->full = false;
+    m->full = m->rewound;
+    m->rewound = false;
     mirror_state_acknowledged(&m->state, m->known);
 }
 
@@ -343,6 +345,13 @@ void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg)
 void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d)
 {
     m->diagnostics = d;
+}
+
+void mirror_rewound(struct mirror *m)
+{
+    m->full = true;
+    m->rewound = m->syncing;
+    m->next_sync_ms = 0;
 }
 
 void mirror_metrics(struct mirror *m, const struct msg *metrics)

@@ -23,6 +23,8 @@ struct mirror_options {
 int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **out, struct error *e);
 /* The newest diagnostics; owned by the caller and valid until replaced or until the mirror is freed. */
 void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d);
+/* The core went back to an earlier version: everything is written again. */
+void mirror_rewound(struct mirror *m);
 void mirror_metrics(struct mirror *m, const struct msg *metrics); /* an entry of the stream */
 void mirror_event(struct mirror *m, const char *format, ...) __attribute__((format(printf, 2, 3))); /* JSON */
 /* Writes the final state if Redis is there and quick (at most a second), closes, then calls done once. */

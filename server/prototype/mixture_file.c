@@ -32,7 +32,8 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
-int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
+static int write_with(const char *path, const struct mixture *m, const struct mixture_file_info *info,
+                      const char *record, size_t record_size, struct error *e)
 {
     uint64_t K = m->options.K, D = m->options.D;
     bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;
@@ -46,18 +47,28 @@ int mixture_file_write(const char *path, const struct mixture *m, const struct m
         tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean),
         tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance),
         tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight),
+        tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record),
     };
     struct metadata_entry meta[9];
     entry_set(&meta[0], "format", "%s", mixture_format);
     entry_set(&meta[1], "kind", "mixture");
-    entry_set(&meta[2], "run", "%s", info->run);
+    entry_set(&meta[2], "run", "%s", info->config->run.name);
     entry_set(&meta[3], "step", "%" PRIu64, m->view->version);
-    entry_set(&meta[4], "config", "%016" PRIx64, info->config);
+    entry_set(&meta[4], "config", "%016" PRIx64, run_config_hash(info->config));
     entry_set(&meta[5], "total_steps", "%" PRIu64, info->total_steps);
     entry_set(&meta[6], "covariance", "%s", spherical ? "spherical" : "diag");
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, sizeof meta / sizeof meta[0], e);
+}
+
+int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
+{
+    size_t size = 0;
+    char *record = run_config_record(info->config, &size);
+    int rc = record ? write_with(path, m, info, record, size, e) : error_set(e, ERR_MEMORY, "%s: out of memory", path);
+    free(record);
+    return rc;
 }
 
 /* ---- reading ---- */
@@ -84,15 +95,14 @@ static int check_identity(const struct safetensors *f, const struct mixture_file
     int rc = meta_u64(f, "config", 16, &config, e);
     if (rc != 0)
         return rc;
-    if (run == NULL || strcmp(run, expected->run) != 0)
+    if (run == NULL || strcmp(run, expected->config->run.name) != 0)
         return error_set(e, ERR_CONFIG, "it belongs to run '%s', not '%s'; choose another run.out", run ? run : "",
-                         expected->run);
-    if (config != expected->config)
-        return error_set(e, ERR_CONFIG,
-                         "its configuration %016" PRIx64 " is not this one's %016" PRIx64
-                         "; resume with the configuration it was started with, or choose another run.out",
-                         config, expected->config);
-    return 0;
+                         expected->config->run.name);
+    if (config == run_config_hash(expected->config))
+        return 0;
+    const struct tensor_view *record = safetensors_bytes(f, "config_ini");
+    return run_config_explain_difference(record ? record->data : NULL, record ? record->size : 0, expected->config,
+                                         "it", e);
 }
 
 /* Copies a tensor of the given type and shape into `to`. */

@@ -3,11 +3,12 @@
  *
  *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D)  usage F64 (K)  last_assigned U32 (K)  updated_step U32 (K)
  *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical  weight F32 (K)       what was published, for readers
+ *   config_ini U8 (n)                                 the configuration (run_config_record), to say what differs
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
  *   known yet), covariance, beta, reseeded
  *
- * The last three tensors follow from the first four and are recomputed on reading. A file is valid when its checksum,
- * shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
+ * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when its
+ * checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
 #ifndef DECANT_PROTOTYPE_MIXTURE_FILE_H
 #define DECANT_PROTOTYPE_MIXTURE_FILE_H
 
@@ -15,8 +16,7 @@
 #include "server/prototype/mixture.h"
 
 struct mixture_file_info {
-    char run[MSG_RUN_MAX];
-    uint64_t config; /* run_config_hash */
+    const struct run_config *config; /* of the run */
     uint64_t total_steps;
 };
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "common/log.h"
 #include "common/net.h"
 #include "common/vecmath.h"
@@ -39,6 +40,7 @@ struct service {
     struct diagnostics *diagnostics; /* newest pass */
     uint64_t version_seen;           /* version after the message before */
     uint64_t version_offered;        /* newest version that was handed to the writer, or was read from disk */
+    int lock;                        /* of the run's directory; -1 before it is held */
     bool stopping;
     int rc; /* what the process will say about itself */
 };
@@ -139,6 +141,55 @@ static void on_version(struct service *s)
         log_info("event=run_complete step=%" PRIu64 " reseeded=%" PRIu64, version, m->reseeded);
 }
 
+/* ---- going back, and the end ---- */
+
+static int find_checkpoint(struct service *s, uint64_t step_max, struct mixture **resumed, uint64_t *total_steps,
+                           struct error *e)
+{
+    struct mixture_options options = mixture_options_of(s->config);
+    *resumed = NULL;
+    if (mixture_new(&options, resumed) != 0)
+        return error_set(e, ERR_MEMORY, "mixture: out of memory");
+    int rc = mixture_checkpoint_resume(s->config, step_max, *resumed, total_steps, e);
+    if (rc != 0)
+        mixture_free(resumed);
+    return rc;
+}
+
+/* The newest checkpoint at or below step_max into the core, under a new generation; none: the start. */
+static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
+{
+    struct mixture *resumed;
+    uint64_t generation, total_steps;
+    int rc = run_dir_raise_generation(s->config, "prototype", &generation, e);
+    if (rc == 0)
+        rc = find_checkpoint(s, step_max, &resumed, &total_steps, e);
+    if (rc != 0 && rc != ERR_NOT_FOUND)
+        return rc;
+    bool found = rc == 0;
+    rc = prototype_core_rewind(s->core, generation, resumed, &s->outbox);
+    if (rc != 0) {
+        mixture_free(&resumed);
+        return error_set(e, rc, "out of memory for the checkpoint");
+    }
+    s->version_seen = version_of(s);
+    s->version_offered = found ? version_of(s) : UINT64_MAX;
+    log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64 " cause=\"the parameter server has lost steps\"",
+             version_of(s), generation);
+    if (s->mirror != NULL)
+        mirror_rewound(s->mirror);
+    return 0;
+}
+
+/* Nothing is left to do once step T is on disk whole: nobody can ask to go back any more. */
+static void leave_when_complete(struct service *s)
+{
+    uint64_t version = version_of(s);
+    bool last = version > 0 && version == prototype_core_total_steps(s->core) && version == s->version_offered;
+    if (last && s->writer.writing == NULL && run_dir_step_complete(s->config, version))
+        stop(s, "complete");
+}
+
 /* ---- incoming ---- */
 
 static void dispatch(struct service *s, const struct peer *from, struct buf **frames, size_t n)
@@ -152,6 +203,9 @@ static void dispatch(struct service *s, const struct peer *from, struct buf **fr
     else
         rc = prototype_core_refuse(s->core, from, &m, why, e.text, &s->outbox);
     msg_fini(&m);
+    uint64_t step_max;
+    if (prototype_core_take_rewind(s->core, &step_max) && (rc = rewind_to(s, step_max, &e)) != 0)
+        log_error("event=rewind_failed cause=\"%s\"", e.text);
     flush(s);
     if (rc != 0) {
         fail(s, rc, "message");
@@ -190,10 +244,12 @@ static void on_timer(uv_timer_t *timer)
     struct service *s = timer->data;
     int rc = prototype_core_on_timer(s->core, uv_now(&s->loop), &s->outbox);
     flush(s);
-    if (rc != 0)
+    if (rc != 0) {
         fail(s, rc, "timer");
-    else
-        poll_diagnostics(s);
+        return;
+    }
+    poll_diagnostics(s);
+    leave_when_complete(s);
 }
 
 static void on_mirror_stopped(void *arg)
@@ -274,16 +330,14 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static int open_core(struct service *s, bool resume, struct error *e)
 {
-    struct mixture_options options = mixture_options_of(s->config);
     struct prototype_core_options o = {.config = s->config};
-    int rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
-    if (rc == 0 && resume)
-        rc = mixture_new(&options, &o.resumed) == 0 ? 0 : error_set(e, ERR_MEMORY, "mixture: out of memory");
+    int rc = run_dir_lock(s->config, "prototype", &s->lock, e);
+    if (rc == 0)
+        rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
     if (rc == 0 && resume) {
-        rc = mixture_checkpoint_resume(s->config, o.resumed, &o.total_steps, e);
+        rc = find_checkpoint(s, UINT64_MAX, &o.resumed, &o.total_steps, e);
         if (rc == ERR_NOT_FOUND) {
             log_info("event=nothing_to_resume text=\"%s\"", e->text);
-            mixture_free(&o.resumed);
             rc = 0;
         }
     }
@@ -297,7 +351,8 @@ static int open_core(struct service *s, bool resume, struct error *e)
     s->version_seen = version_of(s);
     s->version_offered = resumed ? version_of(s) : UINT64_MAX;
     log_info("event=%s step=%" PRIu64 " generation=%" PRIu64 " components=%u dimensions=%u",
-             resumed ? "resumed" : "started", version_of(s), o.generation, options.K, options.D);
+             resumed ? "resumed" : "started", version_of(s), o.generation, prototype_core_mixture(s->core)->options.K,
+             prototype_core_mixture(s->core)->options.D);
     return 0;
 }
 
@@ -400,6 +455,8 @@ static void fini(struct service *s)
     outbox_fini(&s->outbox);
     net_free(&s->net);
     uv_loop_close(&s->loop);
+    if (s->lock >= 0)
+        close(s->lock);
     free(s);
 }
 
@@ -409,6 +466,7 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     if (s == NULL)
         return error_set(e, ERR_MEMORY, "out of memory");
     s->config = config;
+    s->lock = -1;
     open_handles(s);
     int rc = start(s, resume, e);
     if (rc != 0)

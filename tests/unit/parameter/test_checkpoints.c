@@ -109,7 +109,7 @@ static struct encoder_state resume(struct rig *r)
 {
     struct encoder_state s;
     struct error e = {0};
-    if (encoder_checkpoint_resume(&r->config, &s, &e) != 0)
+    if (encoder_checkpoint_resume(&r->config, UINT64_MAX, &s, &e) != 0)
         fail_msg("%s", e.text);
     return s;
 }
@@ -117,7 +117,7 @@ static struct encoder_state resume(struct rig *r)
 static int resume_fails(struct rig *r, struct error *e)
 {
     struct encoder_state s;
-    return encoder_checkpoint_resume(&r->config, &s, e);
+    return encoder_checkpoint_resume(&r->config, UINT64_MAX, &s, e);
 }
 
 static void nothing_there_is_not_found(void **state)

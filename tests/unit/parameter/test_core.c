@@ -653,6 +653,94 @@ static void a_report_leaves_out_what_is_unknown_or_not_a_number(void **state)
     free(text);
 }
 
+static struct msg rewind_message(uint64_t generation, uint64_t step)
+{
+    struct msg m = rig_msg(MSG_REWIND, RIG_BOB);
+    m.generation = generation;
+    m.step = step;
+    return m;
+}
+
+static void rewind_is_taken_when_the_mixture_is_behind(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    uint64_t step_max = 0;
+    rig_init(&r);
+    rig_run_to(&r, 3);
+    struct msg m = rewind_message(RIG_GENERATION, 3);
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_STALE);
+    m = rewind_message(0, 1);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_FIELD);
+    m = rewind_message(RIG_GENERATION - 1, 1);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_GENERATION);
+    assert_false(parameter_core_take_rewind(r.core, &step_max));
+    m = rewind_message(RIG_GENERATION, 2);
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_APPLIED);
+    assert_true(parameter_core_take_rewind(r.core, &step_max));
+    assert_int_equal(step_max, 2);
+    assert_false(parameter_core_take_rewind(r.core, &step_max));
+    rig_free(&r);
+}
+
+static void take_state(struct rig *r, struct encoder_state *s)
+{
+    assert_true(parameter_core_take_checkpoint(r->core, s));
+}
+
+/* Also from step T, as long as it is not known to be durable. */
+static void rewind_leads_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct encoder_state at_two;
+    rig_init(&r);
+    rig_run_to(&r, 2);
+    take_state(&r, &at_two);
+    rig_run_to(&r, RIG_STEPS);
+    assert_true(parameter_core_awaits_durable(r.core));
+    outbox_clear(&r.out);
+    assert_int_equal(parameter_core_rewind(r.core, r.now, RIG_GENERATION + 1, &at_two, &r.out), 0);
+    assert_int_equal(rig_find(&r, MSG_WEIGHTS)->generation, RIG_GENERATION + 1);
+    assert_int_equal(parameter_core_step(r.core), 2);
+    assert_false(parameter_core_awaits_durable(r.core));
+    rig_contribute(&r, 2, 0, 1); /* a partial step, lost when going back to the start */
+    assert_int_equal(parameter_core_rewind(r.core, r.now, RIG_GENERATION + 2, NULL, &r.out), 0);
+    rig_wish(&r, RIG_ALICE, 1);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0); /* no weights yet */
+    rig_init(&r);
+    rig_run_to(&r, RIG_STEPS);
+    rig_durable(&r);
+    assert_undisturbed(&r);
+    rig_free(&r);
+}
+
+static void a_dead_workers_lease_ends_soon(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    for (uint64_t t = 0; t < 3; t++)
+        for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
+            rig_wish(&r, RIG_ALICE, 1);
+            r.now += 100;
+            rig_contribute(&r, t, slot, 1);
+        }
+    rig_wish(&r, RIG_ALICE, 1); /* and is not heard of again */
+    assert_in_range(msg_scalar(rig_find(&r, MSG_LEASE), "timeout_ms", 0), LEASE_MIN_MS, LEASE_MIN_MS + 1);
+    rig_wish(&r, RIG_BOB, 4);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 3);
+    rig_wish(&r, RIG_BOB, 1);
+    rig_tick(&r, LEASE_MIN_MS);
+    assert_true(rig_count(&r, MSG_LEASE) >= 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_BOB);
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -683,6 +771,9 @@ int main(void)
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(a_report_says_what_happened),
         cmocka_unit_test(a_report_leaves_out_what_is_unknown_or_not_a_number),
+        cmocka_unit_test(rewind_is_taken_when_the_mixture_is_behind),
+        cmocka_unit_test(rewind_leads_to_the_same_bytes),
+        cmocka_unit_test(a_dead_workers_lease_ends_soon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

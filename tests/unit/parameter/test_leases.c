@@ -12,7 +12,7 @@ enum { SLOTS = 4, DURATION = 1000, A = 11, B = 22, C = 33 };
 static struct leases *fresh(uint32_t slots)
 {
     struct leases *l = NULL;
-    assert_int_equal(leases_new(slots, DURATION, &l), 0);
+    assert_int_equal(leases_new(slots, &l), 0);
     return l;
 }
 
@@ -21,8 +21,17 @@ static void expect_grant(struct leases *l, uint64_t now, uint64_t worker, uint32
     uint64_t got_worker = 0;
     uint32_t got_slot = UINT32_MAX;
     assert_true(leases_grant(l, now, &got_worker, &got_slot));
+    leases_limit(l, got_slot, now + DURATION);
     assert_int_equal(got_worker, worker);
     assert_int_equal(got_slot, slot);
+}
+
+static uint32_t expire(struct leases *l, uint64_t now)
+{
+    uint32_t n = 0;
+    for (uint64_t worker; leases_take_expired(l, now, &worker); n++)
+        assert_true(worker == A || worker == B);
+    return n;
 }
 
 static void expect_none(struct leases *l, uint64_t now)
@@ -110,11 +119,27 @@ static void an_expired_lease_is_granted_again(void **state)
     leases_wish(l, A, 1);
     leases_wish(l, B, 1);
     expect_grant(l, 50, A, 0);
-    assert_int_equal(leases_expire(l, 50 + DURATION - 1), 0);
+    assert_int_equal(expire(l, 50 + DURATION - 1), 0);
     expect_none(l, 50 + DURATION - 1);
-    assert_int_equal(leases_expire(l, 50 + DURATION), 1);
+    assert_int_equal(expire(l, 50 + DURATION), 1);
     expect_grant(l, 50 + DURATION, B, 0);
-    assert_int_equal(leases_expire(l, 50 + DURATION), 0);
+    assert_int_equal(expire(l, 50 + DURATION), 0);
+    leases_free(&l);
+}
+
+static void a_lease_knows_its_holder_and_its_start(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(2);
+    uint64_t since = 0;
+    leases_wish(l, A, 1);
+    expect_grant(l, 70, A, 0);
+    assert_true(leases_holds(l, A, 0, &since));
+    assert_int_equal(since, 70);
+    assert_false(leases_holds(l, B, 0, &since));
+    assert_false(leases_holds(l, A, 1, &since));
+    leases_done(l, 0, 1);
+    assert_false(leases_holds(l, A, 0, &since));
     leases_free(&l);
 }
 
@@ -126,7 +151,7 @@ static void a_done_slot_neither_expires_nor_comes_back(void **state)
     for (uint32_t i = 0; i < SLOTS; i++)
         expect_grant(l, 0, A, i);
     leases_done(l, 0, 2);
-    assert_int_equal(leases_expire(l, DURATION), 2);
+    assert_int_equal(expire(l, DURATION), 2);
     leases_wish(l, B, 4);
     expect_grant(l, DURATION, B, 2);
     expect_grant(l, DURATION, B, 3);
@@ -204,6 +229,7 @@ int main(void)
         cmocka_unit_test(the_rest_of_a_wish_waits_for_the_next_step),
         cmocka_unit_test(a_newer_wish_replaces_the_older_in_its_place),
         cmocka_unit_test(an_expired_lease_is_granted_again),
+        cmocka_unit_test(a_lease_knows_its_holder_and_its_start),
         cmocka_unit_test(a_done_slot_neither_expires_nor_comes_back),
         cmocka_unit_test(a_dead_worker_frees_its_slots_and_its_wish),
         cmocka_unit_test(a_reconnected_worker_keeps_its_wish),

@@ -42,7 +42,7 @@ static void write_file(uint64_t step, const char *file)
     struct tensor_view t = {.name = "w", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one, .size = 4};
     assert_int_equal(run_dir_prepare_step(path, &config, step, file, &e), 0);
     assert_int_equal(safetensors_write(path, &t, 1, NULL, 0, &e), 0);
-    assert_int_equal(run_dir_step_written(&config, step, &e), 0);
+    assert_int_equal(run_dir_step_written(&config, step, file, &e), 0);
 }
 
 static void damage(uint64_t step, const char *file)
@@ -57,6 +57,7 @@ static void damage(uint64_t step, const char *file)
 struct loader {
     uint64_t refused, loaded;
     int code;
+    uint64_t step_max; /* 0: none */
 };
 
 static int load(void *arg, const char *path, uint64_t step, struct error *e)
@@ -71,7 +72,7 @@ static int load(void *arg, const char *path, uint64_t step, struct error *e)
 static int resume(struct loader *l)
 {
     struct error e = {0};
-    return run_dir_resume(&config, ENCODER_FILE, load, l, &e);
+    return run_dir_resume(&config, ENCODER_FILE, l->step_max ? l->step_max : UINT64_MAX, load, l, &e);
 }
 
 static bool latest_is(const char *text)
@@ -145,7 +146,86 @@ static void test_damage_and_half_steps_are_passed_over(void **state)
     assert_int_equal(resume(&l), 0);
     assert_int_equal(l.loaded, 5);
     damage(5, ENCODER_FILE);
+    assert_int_equal(resume(&l), ERR_FORMAT); /* nothing sound is left: not the same as nothing there */
+}
+
+static void write_step(uint64_t step)
+{
+    write_file(step, ENCODER_FILE);
+    write_file(step, MIXTURE_FILE);
+}
+
+static void test_a_limit_leaves_newer_steps_alone(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX, .step_max = 9};
+    write_step(5);
+    write_step(10);
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 5);
+    l.step_max = 10;
+    assert_int_equal(resume(&l), 0);
+    assert_int_equal(l.loaded, 10);
+    l.step_max = 4;
     assert_int_equal(resume(&l), ERR_NOT_FOUND);
+}
+
+static bool exists(uint64_t step, const char *file)
+{
+    char path[RUN_PATH_MAX];
+    assert_int_equal(run_dir_step_path(path, &config, step, file, NULL), 0);
+    return access(path, F_OK) == 0;
+}
+
+static void test_old_steps_go(void **state)
+{
+    (void)state;
+    config.run.checkpoint_keep = 2;
+    config.run.checkpoint_keep_every = 20;
+    for (uint64_t step = 10; step <= 50; step += 10)
+        write_step(step);
+    assert_true(exists(20, MIXTURE_FILE) && exists(20, ENCODER_FILE)); /* for good */
+    assert_true(exists(40, MIXTURE_FILE) && exists(40, ENCODER_FILE));
+    assert_true(exists(50, MIXTURE_FILE) && exists(50, ENCODER_FILE));
+    assert_false(exists(10, MIXTURE_FILE) || exists(30, MIXTURE_FILE));
+    write_file(60, ENCODER_FILE); /* not complete: counts for nothing */
+    assert_true(exists(40, ENCODER_FILE) && exists(50, ENCODER_FILE));
+    write_file(60, MIXTURE_FILE);
+    write_file(60, ENCODER_FILE);
+    assert_true(exists(40, NULL));
+    config.run.checkpoint_keep_every = 0;
+    write_step(70);
+    write_file(70, ENCODER_FILE);
+    assert_false(exists(20, NULL) || exists(40, NULL) || exists(50, NULL)); /* the directories too */
+    assert_true(exists(60, MIXTURE_FILE) && exists(70, MIXTURE_FILE));
+}
+
+static void test_zero_keeps_all(void **state)
+{
+    (void)state;
+    config.run.checkpoint_keep = 0;
+    for (uint64_t step = 1; step <= 9; step++)
+        write_step(step);
+    assert_true(exists(1, MIXTURE_FILE) && exists(1, ENCODER_FILE));
+}
+
+/* A lock ends with its descriptor; two servers of a run do not exclude each other. */
+static void test_one_process_at_a_time(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    int first = -1, second = -1, other = -1;
+    assert_int_equal(run_dir_lock(&config, "parameter", &first, &e), 0);
+    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), ERR_STATE);
+    char pid[32];
+    snprintf(pid, sizeof pid, ":%ld;", (long)getpid());
+    assert_non_null(strstr(e.text, pid));
+    assert_int_equal(second, -1);
+    assert_int_equal(run_dir_lock(&config, "prototype", &other, &e), 0);
+    close(first);
+    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), 0);
+    close(second);
+    close(other);
 }
 
 /* A step of another configuration ends the search; damage found by the loader does not. */
@@ -197,6 +277,10 @@ int main(void)
         CASE(test_latest_waits_for_both_files),
         CASE(test_joint_run_needs_the_encoder_only),
         CASE(test_damage_and_half_steps_are_passed_over),
+        CASE(test_a_limit_leaves_newer_steps_alone),
+        CASE(test_old_steps_go),
+        CASE(test_zero_keeps_all),
+        CASE(test_one_process_at_a_time),
         CASE(test_what_the_loader_says_counts),
         CASE(test_generation_rises_with_each_start),
         CASE(test_damaged_generation_is_refused),

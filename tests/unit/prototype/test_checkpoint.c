@@ -110,9 +110,9 @@ static void test_nothing_to_resume(void **state)
     struct error e = {0};
     uint64_t total;
     struct mixture *m = blank();
-    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_NOT_FOUND);
     write_step(3, false); /* a mixture without its encoder is nothing to resume from */
-    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_NOT_FOUND);
     assert_int_equal(access(below("checkpoints/latest"), F_OK), -1);
     mixture_free(&m);
 }
@@ -125,7 +125,7 @@ static void test_round_trip_is_exact(void **state)
     uint64_t total = 0;
     write_step(7, true);
     struct mixture *m = blank(), *whole = after(7);
-    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), 0);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), 0);
     assert_int_equal(total, 100);
     assert_int_equal(m->view->version, 7);
     assert_memory_equal(m->mass, whole->mass, 6 * sizeof(double));
@@ -147,7 +147,7 @@ static uint64_t resumed_step(void)
     struct error e = {0};
     uint64_t total;
     struct mixture *m = blank();
-    int rc = mixture_checkpoint_resume(&config, m, &total, &e);
+    int rc = mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e);
     uint64_t step = rc == 0 ? m->view->version : UINT64_MAX;
     mixture_free(&m);
     return step;
@@ -166,7 +166,11 @@ static void test_damage_falls_back_to_the_step_before(void **state)
     flip_byte("checkpoints/step-000010/encoder.safetensors", 2);
     assert_int_equal(resumed_step(), 5);
     assert_int_equal(truncate(below("checkpoints/step-000005/mixture.safetensors"), 50), 0);
-    assert_int_equal(resumed_step(), UINT64_MAX);
+    struct error e = {0};
+    uint64_t total;
+    struct mixture *m = blank();
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_FORMAT);
+    mixture_free(&m);
 }
 
 static void test_latest_names_the_newest_pair(void **state)
@@ -189,11 +193,11 @@ static void test_other_run_and_configuration_are_named(void **state)
     struct mixture *m = blank();
     write_step(5, true);
     config.mixture.forgetting = 0.5;
-    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_CONFIG);
-    assert_non_null(strstr(e.text, "configuration"));
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "mixture.forgetting = 0.99, not 0.5"));
     config.mixture.forgetting = 0.99;
     strcpy(config.run.name, "stranger");
-    assert_int_equal(mixture_checkpoint_resume(&config, m, &total, &e), ERR_CONFIG);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "stranger"));
     mixture_free(&m);
 }

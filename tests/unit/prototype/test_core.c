@@ -123,7 +123,9 @@ static struct buf *state_bytes(const struct prototype_core *core)
     char path[64];
     struct error e = {0};
     struct buf *b = NULL;
-    struct mixture_file_info info = {.run = "unit", .config = prototype_core_config(core), .total_steps = STEPS};
+    struct run_config c;
+    config_of(&c, NULL);
+    struct mixture_file_info info = {.config = &c, .total_steps = STEPS};
     snprintf(path, sizeof path, "/tmp/test_core.%d", (int)getpid());
     assert_int_equal(mixture_file_write(path, prototype_core_mixture(core), &info, &e), 0);
     assert_int_equal(file_read(path, 1 << 20, &b, &e), 0);
@@ -148,8 +150,7 @@ static void test_wall_refuses_every_other_type(void **state)
     struct prototype_core *core = six_step_core();
     for (int type = MSG_HELLO; type < MSG_TYPE_END; type++) {
         struct msg m;
-        if (type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING ||
-            type == MSG_REWIND)
+        if (type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING || type == MSG_REWIND)
             continue;
         msg_init(&m, (enum msg_type)type, "unit");
         expect(core, &m, MSG_ERROR, REASON_WRONG_DOOR);
@@ -488,6 +489,76 @@ static void test_silent_workers_are_forgotten(void **state)
     prototype_core_free(&core);
 }
 
+static void run_to(struct prototype_core *core, uint64_t version)
+{
+    for (uint64_t t = version_of(core); t < version; t++)
+        for (uint32_t slot = 0; slot < 4; slot++)
+            apply(core, t, slot, STATS_FACTORED);
+}
+
+static struct msg rewind_message(uint64_t generation, uint64_t step)
+{
+    struct msg m;
+    msg_init(&m, MSG_REWIND, "unit");
+    m.worker = 5;
+    m.generation = generation;
+    m.step = step;
+    return m;
+}
+
+/* Only who is more than a version ahead goes back, only when asked by generation, and only from a worker. */
+static void test_rewind_is_taken_when_the_pair_is_apart(void **state)
+{
+    (void)state;
+    uint64_t step_max = 0;
+    struct prototype_core *core = six_step_core();
+    run_to(core, 4);
+    struct msg m = rewind_message(3, 3);
+    expect(core, &m, MSG_ACK, ACK_STALE);
+    m = rewind_message(2, 1);
+    expect(core, &m, MSG_ERROR, REASON_WRONG_GENERATION);
+    m = rewind_message(0, 1);
+    expect(core, &m, MSG_ERROR, REASON_BAD_FIELD);
+    m = rewind_message(3, 1);
+    m.worker = 0;
+    expect(core, &m, MSG_ERROR, REASON_BAD_FIELD);
+    assert_false(prototype_core_take_rewind(core, &step_max));
+    m = rewind_message(3, 1);
+    expect(core, &m, MSG_ACK, ACK_APPLIED);
+    assert_true(prototype_core_take_rewind(core, &step_max));
+    assert_int_equal(step_max, 1);
+    assert_false(prototype_core_take_rewind(core, &step_max));
+    prototype_core_free(&core);
+}
+
+/* Gone back to a checkpoint or to the start, and on again: the same bytes as never having been elsewhere. */
+static void test_rewind_leads_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct outbox out = {0};
+    struct mixture *at_two = NULL;
+    struct prototype_core *core = six_step_core(), *undisturbed = six_step_core();
+    run_to(undisturbed, 5);
+    run_to(core, 2);
+    assert_int_equal(mixture_clone(prototype_core_mixture(core), &at_two), 0);
+    run_to(core, 5);
+    apply(core, 5, 1, STATS_FACTORED); /* a partial step is dropped */
+    assert_int_equal(prototype_core_rewind(core, 4, at_two, &out), 0);
+    assert_int_equal(version_of(core), 2);
+    assert_int_equal(out.items[0].msg.type, MSG_MIXTURE); /* who listens learns of the new generation */
+    assert_int_equal(out.items[0].msg.generation, 4);
+    run_to(core, 5);
+    assert_same_state(core, undisturbed);
+    outbox_clear(&out);
+    assert_int_equal(prototype_core_rewind(core, 5, NULL, &out), 0);
+    assert_int_equal(version_of(core), 0);
+    run_to(core, 5);
+    assert_same_state(core, undisturbed);
+    outbox_fini(&out);
+    prototype_core_free(&core);
+    prototype_core_free(&undisturbed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +572,8 @@ int main(void)
         cmocka_unit_test(test_publications_and_snapshots_agree),
         cmocka_unit_test(test_stopping_refuses_statistics_only),
         cmocka_unit_test(test_silent_workers_are_forgotten),
+        cmocka_unit_test(test_rewind_is_taken_when_the_pair_is_apart),
+        cmocka_unit_test(test_rewind_leads_to_the_same_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -805,6 +805,109 @@ static void test_failed_slot_ends_the_worker(void **state)
     close_world(&w);
 }
 
+/* ---- two servers that have parted ---- */
+
+static void pong(struct world *w, enum out_kind from, uint64_t step, uint64_t claim)
+{
+    struct msg m = message(MSG_PONG, 1, step, 0);
+    m.seq = claim;
+    tell(w, from, &m);
+}
+
+static uint64_t claim_in_ping(struct world *w, enum out_kind to)
+{
+    hush(w);
+    tick(w, S);
+    expect(w, to, MSG_PING);
+    return w->said.seq;
+}
+
+static void test_the_server_ahead_is_told_to_go_back(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    tell_weights(&w, 1, 5);
+    tell_mixture(&w, 5, false);
+    uint64_t weights_5 = claim_in_ping(&w, OUT_PROTOTYPE), mixture_5 = claim_in_ping(&w, OUT_PARAMETER);
+    pong(&w, OUT_PROTOTYPE, 5, weights_5);
+    pong(&w, OUT_PARAMETER, 4, mixture_5); /* a step behind is how it should be */
+    pong(&w, OUT_PROTOTYPE, 3, 0);
+    pong(&w, OUT_PROTOTYPE, 3, (uint64_t)2 << 32 | 5); /* of another incarnation */
+    assert_false(says(&w, OUT_PARAMETER, MSG_REWIND) || says(&w, OUT_PROTOTYPE, MSG_REWIND));
+    pong(&w, OUT_PROTOTYPE, 4, weights_5);
+    expect(&w, OUT_PARAMETER, MSG_REWIND);
+    assert_true(w.said.step == 4 && w.said.generation == 1);
+    pong(&w, OUT_PROTOTYPE, 4, weights_5);
+    assert_false(says(&w, OUT_PARAMETER, MSG_REWIND)); /* once is enough for a while */
+    pong(&w, OUT_PARAMETER, 3, mixture_5);
+    expect(&w, OUT_PROTOTYPE, MSG_REWIND);
+    assert_true(w.said.step == 3 && w.said.generation == 1);
+    close_world(&w);
+}
+
+static void test_an_older_generation_is_ignored(void **state)
+{
+    (void)state;
+    struct world w;
+    struct session_event event;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    welcome(&w, OUT_PARAMETER, 3, 0);
+    tell_weights(&w, 3, 2);
+    while (session_next_event(w.session, &event))
+        continue;
+    tell_weights(&w, 2, 9);
+    tell_weights(&w, 2, 10);
+    assert_true(session_next_event(w.session, &event));
+    assert_non_null(strstr(event.text, "older_generation"));
+    assert_false(session_next_event(w.session, &event)); /* said once */
+    hush(&w);
+    struct msg m = message(MSG_LEASE, 3, 2, 1);
+    tell(&w, OUT_PARAMETER, &m);
+    tell_mixture(&w, 2, false);
+    expect_job(&w, 2, 1, SLOT_PART_A | SLOT_PART_B);
+    close_world(&w);
+}
+
+/* Statistics that the old one had acknowledged are lost with it: the slot is computed again before its gradient counts.
+ */
+static void test_prototype_server_starts_anew(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 2, 1, false);
+    settle_in(&w, false);
+    lease(&w, 0, 0);
+    lease(&w, 0, 1);
+    struct slot_job *first = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B),
+                    *second = expect_job(&w, 0, 1, SLOT_PART_A | SLOT_PART_B);
+    finish_a(&w, first);
+    tell_simple(&w, OUT_PROTOTYPE, MSG_ACK, 0, 0, ACK_APPLIED);
+    finish_b(&w, first);
+    expect(&w, OUT_PARAMETER, MSG_GRADIENT); /* held until acknowledged */
+    finish_a(&w, second);
+    hush(&w);
+    welcome(&w, OUT_PROTOTYPE, 2, 0);
+    finish_b(&w, second); /* its statistics may be lost: no gradient */
+    assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT));
+    assert_null(session_next_job(w.session)); /* the new server's mixture is not here yet */
+    struct msg m = message(MSG_MIXTURE, 2, 0, 0);
+    w.mixture->version = 0;
+    assert_int_equal(mixture_encode(w.mixture, NULL, 1, &m), 0);
+    tell(&w, OUT_PROTOTYPE, &m);
+    first = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
+    second = expect_job(&w, 0, 1, SLOT_PART_A | SLOT_PART_B);
+    finish_a(&w, first);
+    expect(&w, OUT_PROTOTYPE, MSG_STATS);
+    assert_int_equal(w.said.generation, 2);
+    finish_a(&w, second);
+    finish_b(&w, second);
+    finish_b(&w, first);
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -835,6 +938,9 @@ int main(void)
         cmocka_unit_test(test_signal_finishes_what_is_in_hand),
         cmocka_unit_test(test_signal_does_not_wait_for_ever),
         cmocka_unit_test(test_failed_slot_ends_the_worker),
+        cmocka_unit_test(test_the_server_ahead_is_told_to_go_back),
+        cmocka_unit_test(test_an_older_generation_is_ignored),
+        cmocka_unit_test(test_prototype_server_starts_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
