@@ -10,6 +10,7 @@
 #include "cli/address.h"
 #include "cli/pid_file.h"
 #include "common/files.h"
+#include "proto/run_dir.h"
 
 enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */ };
 
@@ -90,33 +91,23 @@ static bool directory_has_entries(const char *path)
     return found;
 }
 
-/* The first key whose new value changes what the run computes, or NULL. */
-static const struct config_key *first_difference(const struct run_config *was, const struct run_config *is)
-{
-    for (size_t i = 0; i < run_config_key_count; i++) {
-        const struct config_key *key = &run_config_keys[i];
-        struct run_config mixed = *was;
-        memcpy((char *)&mixed + key->offset, (const char *)is + key->offset, key->size);
-        if (run_config_hash(&mixed) != run_config_hash(was))
-            return key;
-    }
-    return NULL;
-}
-
-/* Refuses to resume with a configuration that would compute something else than the checkpoints' run. */
+/* Refuses to resume with a configuration that would compute something else than the checkpoints' run, or under another
+ * name: its checkpoints carry the old one. */
 static int check_same_config(const struct launch_plan *p, struct error *e)
 {
     struct run_config was;
+    char keys[400];
     int rc = run_config_load(&was, p->config_path, NULL, NULL, 0, e);
-    const struct config_key *key = rc == 0 ? first_difference(&was, &p->config) : NULL;
-    if (!key)
+    if (rc != 0)
         return rc;
-    char before[1100], now[1100];
-    config_value(key, &was, before, sizeof before);
-    config_value(key, &p->config, now, sizeof now);
-    return error_set(e, ERR_STATE,
-                     "%s holds a run with %s = %.64s, not %.64s; resume without changing it, or choose another --out",
-                     p->config.run.out, key->name, before, now);
+    if (strcmp(was.run.name, p->config.run.name) != 0)
+        return error_set(e, ERR_STATE,
+                         "%s holds run '%s', not '%s'; give --run %s to resume it, or choose another --out",
+                         p->config.run.out, was.run.name, p->config.run.name, was.run.name);
+    if (run_config_differences(&was, &p->config, keys, sizeof keys) == 0)
+        return 0;
+    return error_set(e, ERR_STATE, "%s holds a run with %s; resume without changing that, or choose another --out",
+                     p->config.run.out, keys);
 }
 
 static int check_start(const struct launch_plan *p, struct error *e)
@@ -201,9 +192,12 @@ static int make_sockets(struct launch_plan *p, struct error *e)
 int launch_plan_make(const struct launch_options *o, char **environment, struct launch_plan *out, struct error *e)
 {
     memset(out, 0, sizeof *out);
+    out->lock = -1;
     int rc = resolve_config(o, environment, out, e);
     if (rc == 0)
         rc = name_places(out, e);
+    if (rc == 0)
+        rc = run_dir_lock(&out->config, "launcher", &out->lock, e);
     if (rc == 0)
         rc = check_start(out, e);
     if (rc == 0)
@@ -217,6 +211,9 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
 
 void launch_plan_fini(struct launch_plan *p)
 {
+    if (p->lock >= 0)
+        close(p->lock);
+    p->lock = -1;
     DIR *d = p->sockets[0] ? opendir(p->sockets) : NULL;
     if (!d)
         return;

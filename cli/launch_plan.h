@@ -36,12 +36,13 @@ struct launch_plan {
     char programs[PLAN_PATH_MAX]; /* directory of our executables */
     char config_path[PLAN_PATH_MAX], logs[PLAN_PATH_MAX], redis_directory[PLAN_PATH_MAX];
     char sockets[64]; /* the private directory, empty when endpoints are configured */
+    int lock;         /* keeps a second launcher out of OUT; -1 before it is held */
 };
 
 /* Resolves, checks and creates the directories and files above. ERR_STATE when OUT holds another run's work, or one
  * that is still running; ERR_CONFIG for configuration. */
 int launch_plan_make(const struct launch_options *o, char **environment, struct launch_plan *out, struct error *e);
-/* Removes the private directory. */
+/* Removes the private directory and lets go of OUT. */
 void launch_plan_fini(struct launch_plan *p);
 
 #endif

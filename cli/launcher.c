@@ -10,19 +10,21 @@
 #include <uv.h>
 #include "cli/checkpoint.h"
 #include "cli/child.h"
+#include "cli/command.h"
 #include "cli/launch_arguments.h"
 #include "cli/launch_watch.h"
 #include "cli/pid_file.h"
+#include "cli/restarts.h"
 
 enum {
     TICK_MS = 100,
     LOG_LINE_BYTES = 2100, /* the loggers cut at 2048 */
     WARNINGS_PER_LOOK = 16,
-    STOP_GRACE_MS = 5000,     /* workers that hear STOP leave by themselves within this */
-    AGAIN_MS = 300,           /* between the two SIGTERMs after a failure */
-    STOP_DEADLINE_MS = 30000, /* after SIGTERM; then SIGKILL */
-    RESTARTS_MAX = 3, /* of one worker within RESTART_WINDOW_MS; a fault that repeats is not cured by restarts */
-    RESTART_WINDOW_MS = 60000,
+    STOP_GRACE_MS = 5000,      /* workers that hear STOP leave by themselves within this */
+    AGAIN_MS = 300,            /* between the two SIGTERMs after a failure */
+    STOP_DEADLINE_MS = 30000,  /* after SIGTERM; then SIGKILL */
+    RESTART_MS = 200,          /* before a process is started again */
+    LEFT_EARLY_MS = 5000,      /* the prototype server left in order, but the run is not over this long after */
     WORKERLESS_MAX_MS = 60000, /* how long the parameter server may need to finish when every worker has left */
 };
 
@@ -31,11 +33,11 @@ static const int stop_signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
 enum phase { RUNNING, STOP_PARAMETER, STOP_WORKERS, STOP_PROTOTYPE, STOP_REDIS, ENDED };
 
-struct worker_child {
-    struct child child;
-    uint64_t deaths_ms[RESTARTS_MAX]; /* the newest, in a ring */
-    unsigned deaths;
-    bool restart; /* at the next tick */
+/* A child that is started again when it dies. */
+struct supervised {
+    struct child child; /* first: a child is its supervised */
+    struct restarts restarts;
+    uint64_t restart_at_ms; /* loop time; 0: not to be started again */
 };
 
 struct launcher {
@@ -46,8 +48,9 @@ struct launcher {
     struct launch_watch watch;
     char **environment;
     struct launch_arguments *arguments; /* scratch for one spawn */
-    struct child parameter, prototype, redis;
-    struct worker_child *workers;
+    struct supervised parameter, prototype;
+    struct child redis;
+    struct supervised *workers;
     enum phase phase;
     unsigned terms;                    /* SIGTERMs sent in this phase */
     uint64_t signal_at_ms, kill_at_ms; /* of this phase, loop time */
@@ -85,7 +88,7 @@ static struct child *phase_child(struct launcher *l, enum phase phase, unsigned 
     if (phase == STOP_WORKERS)
         return i < l->plan->workers ? &l->workers[i].child : NULL;
     struct child *const only[] = {
-        [STOP_PARAMETER] = &l->parameter, [STOP_PROTOTYPE] = &l->prototype, [STOP_REDIS] = &l->redis};
+        [STOP_PARAMETER] = &l->parameter.child, [STOP_PROTOTYPE] = &l->prototype.child, [STOP_REDIS] = &l->redis};
     return i == 0 ? only[phase] : NULL;
 }
 
@@ -159,22 +162,63 @@ static void phase_press(struct launcher *l)
 
 /* ---- children's exits ---- */
 
-static void on_server_exit(struct child *c, void *arg)
+static bool ended_well(const struct child *c)
 {
-    struct launcher *l = arg;
+    return c->exit_status == 0 && c->term_signal == 0;
+}
+
+static enum death death_of(const struct child *c)
+{
+    if (c->term_signal != 0)
+        return DEATH_KILLED;
+    return c->exit_status == COMMAND_USAGE ? DEATH_USAGE : DEATH_FAILED;
+}
+
+/* Whether the child is to be started again; notes when. */
+static bool plan_restart(struct launcher *l, struct supervised *s)
+{
+    uint64_t now = uv_now(&l->loop);
+    bool again = restarts_after(&s->restarts, death_of(&s->child), now);
+    s->restart_at_ms = again ? now + RESTART_MS : 0;
+    return again;
+}
+
+static void on_server_death(struct launcher *l, struct supervised *s)
+{
+    struct child *c = &s->child;
     char how[64];
-    bool expected =
-        (c == &l->parameter && l->phase <= STOP_PARAMETER) || (c == &l->prototype && l->phase == STOP_PROTOTYPE);
     child_describe_exit(c, how, sizeof how);
-    show_warnings(l, c);
-    if (expected && c->exit_status == 0 && c->term_signal == 0)
-        begin_stop(l); /* the parameter server has finished the run */
+    if (l->phase != RUNNING)
+        fail(l, "decant-%s ended (%s) while stopping: see %s; decant train --resume goes on from the newest checkpoint",
+             c->name, how, c->log_path);
+    else if (plan_restart(l, s))
+        say(l, "decant-%s ended (%s): see %s; starting it again from the newest checkpoint", c->name, how, c->log_path);
     else
         fail(l,
-             "decant-%s ended (%s): see %s; what it had checkpointed is safe, and the same command with --resume goes "
-             "on "
-             "from there",
+             "decant-%s ended (%s) and keeps ending: see %s; what was checkpointed is safe, and the same command with "
+             "--resume goes on from there",
              c->name, how, c->log_path);
+}
+
+static void on_parameter_exit(struct child *c, void *arg)
+{
+    struct launcher *l = arg;
+    show_warnings(l, c);
+    if (ended_well(c))
+        begin_stop(l); /* the run is finished, or was told to stop */
+    else
+        on_server_death(l, &l->parameter);
+}
+
+/* It leaves by itself when the last step is on disk; the parameter server does so at about the same time. */
+static void on_prototype_exit(struct child *c, void *arg)
+{
+    struct launcher *l = arg;
+    show_warnings(l, c);
+    if (!ended_well(c))
+        on_server_death(l, &l->prototype);
+    else if (l->phase == RUNNING)
+        l->prototype.restart_at_ms = uv_now(&l->loop) + LEFT_EARLY_MS;
 }
 
 static void on_redis_exit(struct child *c, void *arg)
@@ -189,16 +233,13 @@ static void on_redis_exit(struct child *c, void *arg)
 static void on_worker_exit(struct child *c, void *arg)
 {
     struct launcher *l = arg;
-    struct worker_child *w = (struct worker_child *)c; /* child is its first member */
     char how[64];
-    if (l->phase != RUNNING || (c->exit_status == 0 && c->term_signal == 0))
+    if (l->phase != RUNNING || ended_well(c))
         return;
-    uint64_t now = uv_now(&l->loop), oldest = w->deaths_ms[w->deaths % RESTARTS_MAX];
     child_describe_exit(c, how, sizeof how);
-    w->restart = w->deaths < RESTARTS_MAX || now - oldest > RESTART_WINDOW_MS;
-    w->deaths_ms[w->deaths++ % RESTARTS_MAX] = now;
+    bool again = plan_restart(l, (struct supervised *)c); /* child is its first member */
     say(l, "%s ended (%s): see %s; %s", c->name, how, c->log_path,
-        w->restart ? "starting it again, nothing is lost" : "it keeps ending, so it is left alone");
+        again ? "starting it again, nothing is lost" : "it keeps ending, so it is left alone");
 }
 
 /* ---- starting ---- */
@@ -222,9 +263,18 @@ static int spawn_worker(struct launcher *l, unsigned i)
 {
     char name[CHILD_NAME_MAX];
     snprintf(name, sizeof name, "worker-%u", i + 1);
-    l->workers[i].restart = false;
+    l->workers[i].restart_at_ms = 0;
     launch_arguments_decant(l->arguments, l->plan, "worker", false);
     return spawn(l, &l->workers[i].child, name, on_worker_exit);
+}
+
+static int spawn_server(struct launcher *l, struct supervised *s, bool resume)
+{
+    bool parameter = s == &l->parameter;
+    const char *name = parameter ? "parameter" : "prototype";
+    s->restart_at_ms = 0;
+    launch_arguments_decant(l->arguments, l->plan, name, resume);
+    return spawn(l, &s->child, name, parameter ? on_parameter_exit : on_prototype_exit);
 }
 
 static void note_pids(struct launcher *l)
@@ -259,14 +309,10 @@ static void start_all(struct launcher *l)
         launch_arguments_redis(l->arguments, p);
         rc = spawn(l, &l->redis, "redis", on_redis_exit);
     }
-    if (rc == 0 && !p->joint) {
-        launch_arguments_decant(l->arguments, p, "prototype", resume);
-        rc = spawn(l, &l->prototype, "prototype", on_server_exit);
-    }
-    if (rc == 0) {
-        launch_arguments_decant(l->arguments, p, "parameter", resume);
-        rc = spawn(l, &l->parameter, "parameter", on_server_exit);
-    }
+    if (rc == 0 && !p->joint)
+        rc = spawn_server(l, &l->prototype, resume);
+    if (rc == 0)
+        rc = spawn_server(l, &l->parameter, resume);
     for (unsigned i = 0; rc == 0 && i < p->workers; i++)
         rc = spawn_worker(l, i);
     note_pids(l);
@@ -276,17 +322,30 @@ static void start_all(struct launcher *l)
 
 /* ---- the tick ---- */
 
-static void mind_workers(struct launcher *l)
+static bool restart_due(const struct launcher *l, const struct supervised *s)
 {
-    bool alive = false, started = false;
-    for (unsigned i = 0; i < l->plan->workers; i++) {
-        struct worker_child *w = &l->workers[i];
-        if (w->restart && !w->child.closing)
+    return s->restart_at_ms != 0 && uv_now(&l->loop) >= s->restart_at_ms && !s->child.running && !s->child.closing;
+}
+
+static void restart_children(struct launcher *l)
+{
+    struct supervised *servers[] = {&l->prototype, &l->parameter};
+    bool started = false;
+    for (int i = 0; i < 2; i++)
+        if (restart_due(l, servers[i]))
+            started = spawn_server(l, servers[i], true) == 0 || started;
+    for (unsigned i = 0; i < l->plan->workers; i++)
+        if (restart_due(l, &l->workers[i]))
             started = spawn_worker(l, i) == 0 || started;
-        alive = alive || w->child.running || w->restart;
-    }
     if (started)
         note_pids(l);
+}
+
+static void mind_workers(struct launcher *l)
+{
+    bool alive = false;
+    for (unsigned i = 0; i < l->plan->workers; i++)
+        alive = alive || l->workers[i].child.running || l->workers[i].restart_at_ms != 0;
     if (alive)
         l->worker_seen_ms = uv_now(&l->loop);
     else if (uv_now(&l->loop) - l->worker_seen_ms > WORKERLESS_MAX_MS)
@@ -297,8 +356,8 @@ static void mind_workers(struct launcher *l)
 static void check_workers_failed(struct launcher *l)
 {
     for (unsigned i = 0; i < l->plan->workers; i++) {
-        const struct worker_child *w = &l->workers[i];
-        bool gave_up = !w->child.running && !w->restart && (w->child.exit_status != 0 || w->child.term_signal != 0);
+        const struct supervised *w = &l->workers[i];
+        bool gave_up = !w->child.running && w->restart_at_ms == 0 && !ended_well(&w->child);
         if (!gave_up)
             return;
     }
@@ -328,6 +387,7 @@ static void launcher_advance(uv_timer_t *timer)
     show_all_warnings(l);
     launch_watch_tick(&l->watch);
     if (l->phase == RUNNING) {
+        restart_children(l);
         mind_workers(l);
         check_workers_failed(l);
     }

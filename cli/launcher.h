@@ -6,8 +6,9 @@
  *   prototype server   has then folded in the same step; writes its checkpoint
  *   private Redis      saves what it holds
  *
- * A worker that dies is started again; a server that dies ends the run, because the run can be resumed and a
- * person should look. */
+ * A process that dies is started again (restarts.h), a server with --resume: both servers then go on from the newest
+ * step that both have on disk, and the result is the same bytes. One that keeps failing ends the run, or, if it is a
+ * worker, is left alone. */
 #ifndef DECANT_CLI_LAUNCHER_H
 #define DECANT_CLI_LAUNCHER_H
 

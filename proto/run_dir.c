@@ -96,17 +96,18 @@ static bool is_kept_for_good(const struct run_config *c, uint64_t step)
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
 }
 
-/* The directory goes with the last file; that the other server's is still there is no error. */
-static void remove_file_of(const struct run_config *c, uint64_t step, const char *file)
+/* Only what belongs there: a directory in which somebody keeps more stays. */
+static void remove_step(const struct run_config *c, uint64_t step)
 {
     char path[RUN_PATH_MAX];
-    if (run_dir_step_path(path, c, step, file, NULL) == 0)
-        unlink(path);
+    for (size_t i = 0; i < step_file_count(c); i++)
+        if (run_dir_step_path(path, c, step, step_files[i], NULL) == 0)
+            unlink(path);
     if (run_dir_step_path(path, c, step, NULL, NULL) == 0)
         rmdir(path);
 }
 
-static int prune(const struct run_config *c, const char *file, struct error *e)
+static int prune(const struct run_config *c, struct error *e)
 {
     char dir[RUN_PATH_MAX];
     int64_t complete = 0;
@@ -116,19 +117,19 @@ static int prune(const struct run_config *c, const char *file, struct error *e)
         return too_long(c, e);
     for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
         if (complete >= c->run.checkpoint_keep && !is_kept_for_good(c, step))
-            remove_file_of(c, step, file);
+            remove_step(c, step);
         else
             complete += run_dir_step_complete(c, step);
     }
     return 0;
 }
 
-int run_dir_step_written(const struct run_config *c, uint64_t step, const char *file, struct error *e)
+int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)
 {
     if (!run_dir_step_complete(c, step))
         return 0; /* the other server will finish the step */
     int rc = point_latest(c, step, e);
-    return rc == 0 ? prune(c, file, e) : rc;
+    return rc == 0 ? prune(c, e) : rc;
 }
 
 static int check_step(const struct run_config *c, uint64_t step, struct error *e)

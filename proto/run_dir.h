@@ -29,10 +29,10 @@ int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint6
 /* Makes the step's directory and gives the path of `file` in it. */
 int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
                          struct error *e);
-/* Called after a server wrote its `file`: points `latest` at the step when all files of the step are there, then
- * deletes the server's file of steps that run.checkpoint_keep and run.checkpoint_keep_every do not keep. Never one of
- * the newest complete steps, so whatever either server is about to resume from stays. */
-int run_dir_step_written(const struct run_config *c, uint64_t step, const char *file, struct error *e);
+/* Called after a server wrote its file. When all files of the step are there: points `latest` at it and deletes the
+ * steps that run.checkpoint_keep and run.checkpoint_keep_every do not keep. Never one of the newest complete steps, so
+ * whatever either server is about to resume from stays. */
+int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 

@@ -23,5 +23,5 @@ int main(int argc, char **argv)
     if (worker_service_run(&o.config, &e) == 0)
         return EXIT_DONE;
     log_error("event=failed error=%s cause=\"%s\"", error_name(e.code), e.text);
-    return EXIT_FAILED;
+    return e.code == ERR_CONFIG ? EXIT_USAGE : EXIT_FAILED;
 }

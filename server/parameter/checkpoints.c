@@ -10,7 +10,7 @@ int encoder_checkpoint_write(const struct run_config *c, const struct encoder_st
     int rc = run_dir_prepare_step(path, c, s->step, ENCODER_FILE, e);
     if (rc == 0)
         rc = weights_file_write(path, c, s, e);
-    return rc == 0 ? run_dir_step_written(c, s->step, ENCODER_FILE, e) : rc;
+    return rc == 0 ? run_dir_step_written(c, s->step, e) : rc;
 }
 
 struct resume {

@@ -18,7 +18,7 @@ int mixture_checkpoint_write(const struct run_config *c, const struct mixture *m
     int rc = run_dir_prepare_step(path, c, step, MIXTURE_FILE, e);
     if (rc == 0)
         rc = mixture_file_write(path, m, &info, e);
-    return rc == 0 ? run_dir_step_written(c, step, MIXTURE_FILE, e) : rc;
+    return rc == 0 ? run_dir_step_written(c, step, e) : rc;
 }
 
 struct resume {

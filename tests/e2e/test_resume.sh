@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Ctrl-C loses nothing: an interrupted run exits with 130, and resumed it ends with the bytes of one that was never interrupted.
-# A server that is killed outright costs the steps since the last checkpoint, and nothing else.
+# A process that is killed outright is started again; it costs the steps since the last checkpoint, and nothing else.
 source "$(dirname "$0")/lib.sh"
 both=(encoder.safetensors mixture.safetensors)
 steps=(--no-redis --set run.steps=400)
@@ -11,7 +11,7 @@ check "uninterrupted" train whole "${steps[@]}"
 launcher=$!
 check "it trains" wait_step halves 12
 check "a second start in that directory is refused" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}" --resume
-check "it names the processes" grep -q "still at work.*kill [0-9]" "$work/err"
+check "it names the process" grep -q "held by .*:$launcher; only one" "$work/err"
 kill -INT $launcher
 wait $launcher
 code=$?
@@ -22,6 +22,8 @@ for file in "${both[@]}"; do check "both servers wrote that step: $file" test -s
 check "no process list is left" test ! -e "$work/halves/pids"
 check "without --resume it refuses" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}"
 check "and says what to do" grep -q -- --resume "$work/err"
+check "another name is refused" exits 1 "$decant" train --run other --out "$work/halves" --resume
+check "and the configuration was left alone" grep -q "name = e2e" "$work/halves/config.ini"
 check "another configuration is refused" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}" --resume --set run.seed=9
 check "and the key named" grep -q run.seed "$work/err"
 check "resumed with its own configuration" exits 0 "$decant" train --out "$work/halves" --resume --no-eval --no-redis
@@ -34,10 +36,10 @@ for victim in parameter prototype; do
     kill -KILL "$(awk -v name=$victim '$1 == name {print $2}' "$work/$victim/pids")"
     wait $launcher
     code=$?
-    check "killed $victim server: the run ends with 1" test $code -eq 1
-    check "and names the log" grep -q "logs/$victim.log" "$work/$victim.log"
-    check "resumed" exits 0 "$decant" train --out "$work/$victim" --resume --no-eval --no-redis --workers 1
-    check "same mixture as uninterrupted" same whole $victim 000400 mixture.safetensors
+    check "killed $victim server: the run goes on to its end" test $code -eq 0
+    check "it was reported, with the log" grep -q "decant-$victim ended (signal 9.*logs/$victim.log" "$work/$victim.log"
+    check "same bytes as uninterrupted" same whole $victim 000400 "${both[@]}"
+    check "old checkpoints are gone, three are left" test "$(ls -d "$work/$victim"/checkpoints/step-* | wc -l)" -eq 3
 done
 
 "${train_command[@]}" --out "$work/worker" "${steps[@]}" >"$work/worker.log" 2>&1 &
@@ -49,4 +51,19 @@ code=$?
 check "killed worker: the run goes on to its end" test $code -eq 0
 check "it was reported" grep -q "worker-1 ended (signal 9" "$work/worker.log"
 check "same bytes" same whole worker 000400 "${both[@]}"
+
+# A launcher that is killed outright leaves its processes at work. They are named, and end when told to.
+"${train_command[@]}" --out "$work/orphans" "${steps[@]}" >"$work/orphans.log" 2>&1 &
+launcher=$!
+check "orphans: it trains" wait_step orphans 12
+kill -KILL $launcher
+wait $launcher 2>/dev/null
+check "a start beside what it left is refused" exits 1 "$decant" train --out "$work/orphans" --resume --no-eval --no-redis
+check "it names the processes" grep -q "still at work.*kill [0-9]" "$work/err"
+read -ra orphans <<<"$(grep -o 'kill [0-9 ]*' "$work/err" | cut -d' ' -f2-)"
+kill "${orphans[@]}"
+all_gone() { for p in "${orphans[@]}"; do for _ in $(seq 400); do [ -e "/proc/$p" ] || break; sleep 0.1; done; [ ! -e "/proc/$p" ] || return 1; done; }
+check "they end when told to" all_gone
+check "and the run can be resumed" exits 0 "$decant" train --out "$work/orphans" --resume --no-eval --no-redis
+check "same bytes" same whole orphans 000400 "${both[@]}"
 finish

@@ -1,0 +1,25 @@
+/* Two rings: a ring that is full and whose oldest entry is still within the window is a no. */
+#include "cli/restarts.h"
+
+#include <stddef.h>
+
+static bool note(uint64_t *ring, unsigned size, unsigned *count, uint64_t now_ms)
+{
+    uint64_t *oldest = &ring[(*count)++ % size];
+    bool few = *oldest == 0 || now_ms - *oldest > RESTARTS_WINDOW_MS;
+    *oldest = now_ms;
+    return few;
+}
+
+bool restarts_after(struct restarts *r, enum death why, uint64_t now_ms)
+{
+    switch (why) {
+    case DEATH_KILLED:
+        return note(r->killed_ms, RESTARTS_KILLED_MAX, &r->killed, now_ms);
+    case DEATH_FAILED:
+        return note(r->failed_ms, RESTARTS_FAILED_MAX, &r->failed, now_ms);
+    case DEATH_USAGE:
+        break;
+    }
+    return false;
+}
