@@ -112,7 +112,7 @@ PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit fuzz asan tsan bench format lint install clean
+.PHONY: deps run test unit chaos fuzz asan tsan bench format lint install clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
@@ -128,6 +128,9 @@ test: ## every test: units, finite differences, fuzzing, wire, Redis, processes 
 
 unit: $(UNIT) $(UNIT64) ## units and finite differences only
 	BUILD=$(BUILD) tests/run $(BUILD)/logs $(UNIT) $(UNIT64)
+
+chaos: all ## kills real processes fifty times during one training and compares the bytes
+	BUILD=$(BUILD) $(PYTHON) tests/e2e/chaos.py --faults 50 --steps 5000
 
 fuzz: $(FUZZ) ## the mutation fuzzers only
 	tests/run $(BUILD)/logs $(FUZZ)
