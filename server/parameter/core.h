@@ -70,8 +70,8 @@ int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *o
  * checkpoint is lost. True when the caller must go back, in this turn, to the newest checkpoint that both servers have
  * at or below step_max, and say so with parameter_core_rewind. */
 bool parameter_core_take_rewind(struct parameter_core *c, uint64_t *step_max);
-/* From now on the core is what a process with this generation, just resumed from `state`, would be; NULL: one that found
- * no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
+/* From now on the core is what a process with this generation, just resumed from `state`, would be; NULL: one that
+ * found no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t generation, struct encoder_state *state,
                           struct outbox *out);
 /* Step T is reached and its checkpoint is wanted, but not known to be on disk whole: the run may still have to go back.

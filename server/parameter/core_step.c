@@ -91,8 +91,8 @@ void core_stop(struct turn *t, enum stop_code code)
     struct parameter_core *c = t->core;
     c->phase = PHASE_STOPPED;
     c->stop_code = code;
-    if (code == STOP_DRAINED) /* else the checkpoint of step T is on disk */
-        c->checkpoint_due = c->ready;
+    if (code == STOP_DRAINED)                        /* else the checkpoint of step T is on disk */
+        c->checkpoint_due = c->ready && c->step > 0; /* step 0 follows from the seed */
     if (c->ready)
         gradients_reset(c->gradients);
     struct msg m = core_begin(c, MSG_STOP);
@@ -103,6 +103,16 @@ void core_stop(struct turn *t, enum stop_code code)
 
 /* ---- leases ---- */
 
+static void send_lease(struct turn *t, const struct worker *w, uint32_t slot, uint64_t lease_ms)
+{
+    struct msg lease = core_begin(t->core, MSG_LEASE);
+    lease.worker = w->id;
+    lease.slot = slot;
+    lease.slots = 1;
+    core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)lease_ms));
+    core_note(t->core, outbox_to_peer(t->out, &w->peer, &lease));
+}
+
 /* Soon after the worker should be done: its own pace, or that of all when it is new. */
 static void grant(struct turn *t, const struct worker *w, uint32_t slot)
 {
@@ -110,12 +120,7 @@ static void grant(struct turn *t, const struct worker *w, uint32_t slot)
     const struct slot_time *pace = w->slot_time.known ? &w->slot_time : &c->slot_time;
     uint64_t lease_ms = slot_time_lease_ms(pace, (uint64_t)c->config.net.lease_ms);
     leases_limit(c->leases, slot, t->now + lease_ms);
-    struct msg lease = core_begin(c, MSG_LEASE);
-    lease.worker = w->id;
-    lease.slot = slot;
-    lease.slots = 1;
-    core_note(c, msg_add_scalar(&lease, "timeout_ms", (double)lease_ms));
-    core_note(c, outbox_to_peer(t->out, &w->peer, &lease));
+    send_lease(t, w, slot, lease_ms);
 }
 
 static void send_stop(struct turn *t, const struct worker *w)
@@ -145,6 +150,22 @@ static void expire_leases(struct parameter_core *c, uint64_t now)
     }
 }
 
+/* An idle worker also gets what another one takes much longer for than it would itself: a straggler that is neither
+ * dead nor done holds up the whole step. */
+static void share_late_slots(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    for (size_t i = 0; i < leases_wishes(c->leases);) {
+        const struct worker *w = wisher(c, leases_wisher(c->leases, i));
+        uint64_t late = slot_time_late_ms(&w->slot_time);
+        uint32_t slot;
+        if (late < t->now && leases_share(c->leases, w->id, t->now - late, &slot))
+            send_lease(t, w, slot, (uint64_t)c->config.net.lease_ms);
+        else
+            i++;
+    }
+}
+
 void core_answer_wishes(struct turn *t)
 {
     struct parameter_core *c = t->core;
@@ -163,6 +184,7 @@ void core_answer_wishes(struct turn *t)
             c->window_ms = t->now;
         grant(t, wisher(c, id), slot);
     }
+    share_late_slots(t);
 }
 
 void core_drop_worker(struct parameter_core *c, const struct worker *w, const char *event)

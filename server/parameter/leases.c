@@ -13,6 +13,7 @@ struct lease {
     uint64_t worker; /* holder, of SLOT_LEASED */
     uint64_t since;  /* granted then, of SLOT_LEASED */
     uint64_t until;  /* runs out then, of SLOT_LEASED */
+    bool shared;     /* somebody else works on it too, of SLOT_LEASED */
 };
 
 struct wish {
@@ -92,6 +93,12 @@ size_t leases_wishes(const struct leases *l)
     return l->wish_count;
 }
 
+uint64_t leases_wisher(const struct leases *l, size_t i)
+{
+    ASSERT(i < l->wish_count);
+    return l->wishes[i].worker;
+}
+
 bool leases_withdraw_any(struct leases *l, uint64_t *worker)
 {
     if (l->wish_count == 0)
@@ -102,12 +109,13 @@ bool leases_withdraw_any(struct leases *l, uint64_t *worker)
 }
 
 /* The turn is over: to the end of the queue with what is left of the wish. */
-static void end_turn(struct leases *l)
+static void end_turn(struct leases *l, size_t at)
 {
-    struct wish first = l->wishes[0];
-    remove_wish(l, 0);
-    if (--first.want > 0)
-        l->wishes[l->wish_count++] = first;
+    ASSERT(at < l->wish_count);
+    struct wish wish = l->wishes[at];
+    remove_wish(l, at);
+    if (--wish.want > 0)
+        l->wishes[l->wish_count++] = wish;
 }
 
 bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot)
@@ -120,13 +128,30 @@ bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *sl
     *worker = l->wishes[0].worker;
     *slot = i;
     l->table[i] = (struct lease){.state = SLOT_LEASED, .worker = *worker, .since = now, .until = UINT64_MAX};
-    end_turn(l);
+    end_turn(l, 0);
     return true;
 }
 
 static bool is_leased_to(const struct leases *l, uint32_t slot, uint64_t worker)
 {
     return l->table[slot].state == SLOT_LEASED && l->table[slot].worker == worker;
+}
+
+bool leases_share(struct leases *l, uint64_t worker, uint64_t since_max, uint32_t *slot)
+{
+    struct lease *oldest = NULL;
+    for (uint32_t i = 0; i < l->slots; i++) {
+        struct lease *lease = &l->table[i];
+        bool fits = lease->state == SLOT_LEASED && !lease->shared && lease->worker != worker;
+        if (fits && lease->since <= since_max && (oldest == NULL || lease->since < oldest->since))
+            oldest = lease;
+    }
+    if (oldest == NULL)
+        return false;
+    oldest->shared = true;
+    *slot = (uint32_t)(oldest - l->table);
+    end_turn(l, find_wish(l, worker));
+    return true;
 }
 
 void leases_limit(struct leases *l, uint32_t slot, uint64_t until)

@@ -22,11 +22,21 @@ void slot_time_missed(struct slot_time *t)
         t->missed++;
 }
 
+static double late_ms(const struct slot_time *t)
+{
+    return 2 * t->mean_ms + 4 * t->deviation_ms;
+}
+
+uint64_t slot_time_late_ms(const struct slot_time *t)
+{
+    return t->known ? (uint64_t)late_ms(t) : UINT64_MAX;
+}
+
 uint64_t slot_time_lease_ms(const struct slot_time *t, uint64_t max_ms)
 {
     if (!t->known)
         return max_ms;
-    double ms = ldexp(2 * t->mean_ms + 4 * t->deviation_ms, (int)t->missed);
+    double ms = ldexp(late_ms(t), (int)t->missed);
     if (ms < LEASE_MIN_MS)
         ms = LEASE_MIN_MS;
     return ms < (double)max_ms ? (uint64_t)ms : max_ms;

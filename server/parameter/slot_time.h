@@ -17,7 +17,9 @@ struct slot_time {
 
 void slot_time_note(struct slot_time *t, double ms);
 void slot_time_missed(struct slot_time *t);
-/* Twice the mean and four deviations, doubled for each lease missed, from LEASE_MIN_MS to max_ms; max_ms when nothing
+/* When a slot is unusually late: after twice the mean and four deviations; UINT64_MAX when nothing is known. */
+uint64_t slot_time_late_ms(const struct slot_time *t);
+/* slot_time_late_ms, doubled for each lease missed, from LEASE_MIN_MS to max_ms; max_ms when nothing
  * is known. */
 uint64_t slot_time_lease_ms(const struct slot_time *t, uint64_t max_ms);
 

@@ -32,6 +32,11 @@ check "it says what a checkpoint looks like" says latest
 check "status of a run that is not there" exits 1 "$decant" status --out "$work/absent"
 check "a Redis that is not there" exits 1 "$decant" status --redis 127.0.0.1:1
 
+"$decant" config >"$work/default.ini"
+check "data that only a worker can miss" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set data.path="$work/absent"
+check "it names the directory" grep -q "$work/absent" "$work/err"
+check "an encoder that does not exist" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set encoder.widths=8,x
+check "it names the key" grep -q "encoder.widths" "$work/err"
 check "config prints an INI file" exits 0 "$decant" config
 cp "$work/out" "$work/default.ini"
 check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \

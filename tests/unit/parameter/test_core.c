@@ -550,7 +550,8 @@ static void a_drain_gives_up_after_its_time(void **state)
     struct rig r = rig_new(NULL);
     struct encoder_state s;
     rig_init(&r);
-    rig_contribute(&r, 0, 0, 2);
+    rig_run_to(&r, 1);
+    rig_contribute(&r, 1, 0, 2);
     parameter_core_drain(r.core, r.now, &r.out);
     for (unsigned i = 0; i < 4; i++) {
         struct msg ping = rig_msg(MSG_PING, RIG_ALICE);
@@ -560,14 +561,26 @@ static void a_drain_gives_up_after_its_time(void **state)
     }
     assert_true(parameter_core_stopped(r.core));
     assert_true(parameter_core_take_checkpoint(r.core, &s));
-    assert_int_equal(s.step, 0);
+    assert_int_equal(s.step, 1);
     encoder_state_fini(&s);
-    struct msg late = rig_gradient(RIG_ALICE, 0, 2, 2);
+    struct msg late = rig_gradient(RIG_ALICE, 1, 2, 2);
     late.want = 1;
     rig_send(&r, &late);
     rig_expect_refused(&r, REASON_STOPPING);
     assert_int_equal(rig_count(&r, MSG_STOP), 1);
-    assert_int_equal(parameter_core_step(r.core), 0);
+    assert_int_equal(parameter_core_step(r.core), 1);
+    rig_free(&r);
+}
+
+static void step_0_needs_no_checkpoint(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    struct encoder_state s;
+    rig_init(&r);
+    rig_contribute(&r, 0, 0, 2);
+    parameter_core_stop(r.core, r.now, &r.out);
+    assert_false(parameter_core_take_checkpoint(r.core, &s));
     rig_free(&r);
 }
 
@@ -719,6 +732,37 @@ static void rewind_leads_to_the_same_bytes(void **state)
     rig_free(&r);
 }
 
+/* Who is far slower than the others keeps its lease, but somebody idle gets one on the same slot; whoever is first
+ * counts. */
+static void a_straggler_does_not_hold_up_the_idle(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
+        rig_wish(&r, RIG_ALICE, 1);
+        r.now += 10;
+        rig_contribute(&r, 0, slot, 1);
+    }
+    rig_wish(&r, RIG_BOB, 1); /* slot 0 of step 1, and takes long */
+    for (uint32_t slot = 1; slot < RIG_SLOTS; slot++)
+        rig_contribute(&r, 1, slot, 1);
+    rig_wish(&r, RIG_ALICE, 1);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    rig_tick(&r, 100);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 1);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_ALICE);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0);
+    rig_wish(&r, RIG_ALICE, 1); /* never a slot that she holds herself, nor a third lease on it */
+    rig_tick(&r, 100);
+    assert_int_equal(rig_count(&r, MSG_LEASE), 0);
+    struct msg slow = rig_gradient(RIG_BOB, 1, 0, 1);
+    rig_send(&r, &slow);
+    rig_expect_ack(&r, ACK_APPLIED);
+    assert_int_equal(parameter_core_step(r.core), 2);
+    rig_free(&r);
+}
+
 static void a_dead_workers_lease_ends_soon(void **state)
 {
     (void)state;
@@ -771,6 +815,8 @@ int main(void)
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(a_report_says_what_happened),
         cmocka_unit_test(a_report_leaves_out_what_is_unknown_or_not_a_number),
+        cmocka_unit_test(step_0_needs_no_checkpoint),
+        cmocka_unit_test(a_straggler_does_not_hold_up_the_idle),
         cmocka_unit_test(rewind_is_taken_when_the_mixture_is_behind),
         cmocka_unit_test(rewind_leads_to_the_same_bytes),
         cmocka_unit_test(a_dead_workers_lease_ends_soon),
