@@ -138,13 +138,14 @@ fuzz: $(FUZZ) ## the mutation fuzzers only
 # The units and fuzzers again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).
 ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ))
 .PHONY: asan-programs
-asan-programs: $(UNIT) $(FUZZ)
+asan-programs: $(UNIT) $(FUZZ) $(BINS)
 asan: ## units and fuzzers under ASan + UBSan
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	BUILD=build-asan tests/run build-asan/logs $(ASAN_TESTS)
 
-tsan: ## units under ThreadSanitizer
-	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread unit
+tsan: ## units and a training run under ThreadSanitizer
+	TSAN_OPTIONS=suppressions=tests/tsan.supp $(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all unit
+	BUILD=build-tsan tests/e2e/sanitized.sh
 
 bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench

@@ -80,6 +80,9 @@ static void close_all(struct service *s)
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
+    /* libuv has let go of them: a signal that comes late must not kill what is being written */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
 }
 
 /* Logs; the text of the last error is what the process gives as its cause. */

@@ -96,6 +96,9 @@ static void close_all(struct service *s)
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
+    /* libuv has let go of them: a signal that comes late must not kill what is being written */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
 }
 
 /* Everybody has heard that it is over, or has had the time to. */

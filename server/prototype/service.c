@@ -313,6 +313,9 @@ static void stop(struct service *s, const char *reason)
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
+    /* libuv has let go of them: a signal that comes late must not kill what is being written */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
     if (s->rc == 0 && s->version_offered != version_of(s) && version_of(s) > 0) /* 0 follows from the seed */
         offer_checkpoint(s);
     if (s->mirror == NULL)

@@ -403,7 +403,7 @@ def test_malformed_headers():
             r.send_frames(BAD_HEADER, [raw])
         r.send_frames(BAD_HEADER, [b"", header()])  # what a REQ socket would send
         r.send_frames(BAD_VERSION, [msgpack.packb({"version": 2, "type": STATS})])
-        r.send_frames(BAD_TYPE, [msgpack.packb({"version": 1, "type": 18})])
+        r.send_frames(BAD_TYPE, [msgpack.packb({"version": 1, "type": 99})])
         r.send_frames(BAD_TYPE, [msgpack.packb({"version": 1})])
         r.send_frames(TOO_LARGE, [header(pad="x" * 4096)])
         r.send_frames(TOO_LARGE, [header(scalars={f"s{i}": 1.0 for i in range(25)})])
