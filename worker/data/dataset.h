@@ -26,11 +26,17 @@ struct dataset_options {
 };
 struct dataset_options dataset_options_of(const struct run_config *c); /* points into c */
 
+/* Of the images as they are in the files, before resizing. */
+struct dataset_sizes {
+    uint32_t height_min, height_max, width_min, width_max;
+};
+
 struct dataset {
     uint32_t count, height, width, channels, classes;
     uint8_t *images;  /* (N,H,W,C) */
     uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
 
+    struct dataset_sizes sizes;
     const char *format; /* name of the reader, static */
     bool held_out;      /* the test split is a share of the training files */
     char **class_names; /* (classes), then NULL; no array where the format has none */

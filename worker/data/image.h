@@ -11,8 +11,8 @@ struct image_size {
 };
 
 struct image {
-    struct image_size size;
-    uint8_t *pixels; /* (H,W,C) */
+    struct image_size size, file; /* as decoded, and as in the file: a JPEG may be decoded smaller */
+    uint8_t *pixels;              /* (H,W,C) */
 };
 void image_fini(struct image *image);
 

@@ -48,5 +48,7 @@ int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct im
         rc = error_set(e, ERR_FORMAT, "neither PNG nor JPEG");
     if (rc != 0)
         image_fini(out);
+    else if (out->file.height == 0)
+        out->file = out->size;
     return rc;
 }

@@ -20,7 +20,10 @@ struct decoding {
     struct intake *intake;
     uint32_t min_side;
     atomic_uint next; /* the next file that nobody has taken */
-    char **causes;    /* (count) why a file could not be read, NULL when it could */
+    struct decoded {
+        struct image_size size; /* in the file; zero when it could not be read */
+        char *cause;            /* why it could not */
+    } * files;                  /* (count) */
 };
 
 static bool is_directory(const char *path)
@@ -88,7 +91,9 @@ static void decode_one(struct decoding *d, uint32_t i)
     if (rc == 0 && intake_put(d->intake, i, image.pixels, &image.size, (uint16_t)x->class) != 0)
         rc = error_set(&e, ERR_MEMORY, "no memory to resize it");
     if (rc != 0)
-        d->causes[i] = strdup(e.text);
+        d->files[i].cause = strdup(e.text);
+    else
+        d->files[i].size = image.file;
     image_fini(&image);
 }
 
@@ -114,13 +119,17 @@ static void decode_all(struct decoding *d)
         pthread_join(threads[i], NULL);
 }
 
-/* In the order of the list, whoever found them. */
-static void note_problems(const struct decoding *d)
+/* In the order of the list, whichever thread was first. */
+static void note_results(const struct decoding *d)
 {
-    for (uint32_t i = 0; i < d->intake->out->count; i++)
-        if (!d->intake->loaded[i])
+    for (uint32_t i = 0; i < d->intake->out->count; i++) {
+        const struct decoded *file = &d->files[i];
+        if (d->intake->loaded[i])
+            intake_saw(d->intake, &file->size);
+        else
             intake_problem(d->intake, "%s/%s: %s", d->list->root, d->list->entries[i].name,
-                           d->causes[i] ? d->causes[i] : "no memory");
+                           file->cause ? file->cause : "no memory");
+    }
 }
 
 static int load_files(const struct image_list *l, struct intake *t, struct error *e)
@@ -129,18 +138,18 @@ static int load_files(const struct image_list *l, struct intake *t, struct error
     struct decoding d = {.list = l, .intake = t};
     d.min_side =
         2 * (set->height > set->width ? set->height : set->width); /* leaves our filter its share of the work */
-    d.causes = calloc(set->count, sizeof *d.causes);
-    if (!d.causes)
+    d.files = calloc(set->count, sizeof *d.files);
+    if (!d.files)
         return error_set(e, ERR_MEMORY, "%s: no memory to load %u images", l->root, set->count);
     decode_all(&d);
-    note_problems(&d);
+    note_results(&d);
     bool any = memchr(t->loaded, 1, set->count) != NULL;
     if (!any)
         error_set(e, ERR_FORMAT, "%.200s: none of %u images can be read; the first, %.100s: %.150s", l->root,
-                  set->count, l->entries[0].name, d.causes[0] ? d.causes[0] : "no memory");
+                  set->count, l->entries[0].name, d.files[0].cause ? d.files[0].cause : "no memory");
     for (uint32_t i = 0; i < set->count; i++)
-        free(d.causes[i]);
-    free(d.causes);
+        free(d.files[i].cause);
+    free(d.files);
     return any ? 0 : ERR_FORMAT;
 }
 
@@ -209,7 +218,9 @@ static int read_split(const char *path, struct intake *t, struct error *e)
     char directory[DATASET_PATH_MAX];
     struct image_list train = {0}, test = {0};
     train_directory(path, directory);
+    t->quiet = t->test;
     int rc = image_list_read(directory, t, &train, e);
+    t->quiet = false;
     bool own_test = rc == 0 && t->test && !t->may_hold_out;
     if (own_test && test_directory(path, directory))
         rc = image_list_read(directory, t, &test, e);

@@ -82,6 +82,7 @@ static void take_memory(struct jpeg_reader *r)
         image_claim(r->out, r->jpeg.output_height, r->jpeg.output_width, (uint32_t)r->jpeg.output_components, r->error);
     if (r->rc != 0)
         leave(r);
+    r->out->file = (struct image_size){r->jpeg.image_height, r->jpeg.image_width, r->out->size.channels};
 }
 
 /* The frame that leave() returns to. */

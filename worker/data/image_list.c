@@ -89,7 +89,8 @@ static int read_entries(struct walk *w, DIR *d, struct names *out)
         if (names_add(out, x->d_name) != 0)
             return no_memory(w);
     }
-    qsort(out->names, out->count, sizeof *out->names, by_bytes);
+    if (out->count > 0)
+        qsort(out->names, out->count, sizeof *out->names, by_bytes);
     return 0;
 }
 

@@ -113,6 +113,15 @@ int intake_put(struct intake *t, uint32_t i, const uint8_t *pixels, const struct
     return rc;
 }
 
+void intake_saw(struct intake *t, const struct image_size *size)
+{
+    struct dataset_sizes *s = &t->out->sizes;
+    s->height_min = s->height_min && s->height_min < size->height ? s->height_min : size->height;
+    s->width_min = s->width_min && s->width_min < size->width ? s->width_min : size->width;
+    s->height_max = s->height_max > size->height ? s->height_max : size->height;
+    s->width_max = s->width_max > size->width ? s->width_max : size->width;
+}
+
 /* Reads image `position`; keeps it when it belongs to the share. */
 static int take_next(struct intake *t, const struct intake_stream *s, uint64_t position, uint8_t *pixels,
                      uint32_t *kept, struct error *e)
@@ -137,6 +146,7 @@ int intake_from_stream(struct intake *t, const struct intake_stream *s, bool *wh
         rc = intake_open(t, intake_share_of(t, s->count), &s->size, s->labelled, s->where, e);
     if (rc != 0)
         return rc;
+    intake_saw(t, &s->size);
     uint8_t *pixels = malloc(image_bytes(&s->size));
     if (!pixels)
         return error_set(e, ERR_MEMORY, "%s: no memory for an image", s->where);
@@ -183,7 +193,7 @@ void intake_problem(struct intake *t, const char *format, ...)
 {
     struct dataset *d = t->out;
     va_list args;
-    if (d->problem_count++ >= DATASET_PROBLEMS_MAX)
+    if (t->quiet || d->problem_count++ >= DATASET_PROBLEMS_MAX)
         return;
     char *text = malloc(sizeof((struct error *)0)->text);
     if (text) {

@@ -16,6 +16,7 @@ struct intake {
     struct dataset *out;
     bool may_hold_out; /* the path has no test images of its own */
     bool test;         /* the test split is wanted */
+    bool quiet;        /* problems are not noted: the same files were looked at before */
     enum intake_share share;
     uint8_t *loaded; /* (count) whether image i came in */
 };
@@ -36,6 +37,9 @@ int intake_open(struct intake *t, uint64_t kept, const struct image_size *first,
                 struct error *e);
 /* Image i < out->count, from pixels of any size. Thread-safe for different i. ERR_MEMORY. */
 int intake_put(struct intake *t, uint32_t i, const uint8_t *pixels, const struct image_size *size, uint16_t label);
+/* Notes the size of a file's image before it was resized. Not thread-safe. */
+void intake_saw(struct intake *t, const struct image_size *size);
+
 /* A file of images of one size, which come one after the other. */
 struct intake_stream {
     const char *where; /* named in errors */
