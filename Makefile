@@ -104,10 +104,10 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) 
 
 # Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(PROTO) $(COMMON)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(call lib,worker/data) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
