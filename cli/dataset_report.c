@@ -54,6 +54,8 @@ static void name_of(const struct dataset *d, uint32_t class, char out[64])
         snprintf(out, 64, "%.63s", d->class_names[class]);
     else
         snprintf(out, 64, "%" PRIu32, class);
+    for (char *p = out; *p; p++) /* a folder's name may hold what a terminal obeys */
+        *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
 }
 
 static uint32_t classes_of(const struct dataset_report *r)

@@ -77,8 +77,8 @@ static int load_images(struct stage *s, struct evaluation *out, struct error *e)
     if (rc != 0)
         return rc;
     bool probes = out->probes_missing[0] == '\0';
-    if (probes && (s->train.height != s->test.height || s->train.width != s->test.width ||
-                   s->train.channels != s->test.channels))
+    if (probes &&
+        (s->train.height != s->test.height || s->train.width != s->test.width || s->train.channels != s->test.channels))
         return error_set(e, ERR_FORMAT, "%s: training and test images differ in size; set data.side and data.channels",
                          path);
     if (s->train.classes < s->test.classes)

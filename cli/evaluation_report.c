@@ -81,10 +81,10 @@ static json_t *cover_json(const struct prototype_scores *p)
 int evaluation_print_json(const struct evaluation *v, FILE *f)
 {
     const struct prototype_scores *p = &v->prototypes;
-    json_t *o =
-        json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "run", v->run, "step", (json_int_t)v->step,
-                  "checkpoint", v->directory, "mode", v->joint ? "joint" : "decoupled", "components", (json_int_t)v->K,
-                  "bank", (json_int_t)v->bank, "queries", (json_int_t)v->queries, "active", p->active, "perplexity", p->perplexity);
+    json_t *o = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "run", v->run, "step", (json_int_t)v->step,
+                          "checkpoint", v->directory, "mode", v->joint ? "joint" : "decoupled", "components",
+                          (json_int_t)v->K, "bank", (json_int_t)v->bank, "queries", (json_int_t)v->queries, "active",
+                          p->active, "perplexity", p->perplexity);
     bool probes = v->probes_missing[0] == '\0';
     json_object_set_new(o, "knn", probes ? json_real(v->encoder.knn) : json_null());
     json_object_set_new(o, "linear", probes ? json_real(v->encoder.linear) : json_null());

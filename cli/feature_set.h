@@ -8,7 +8,7 @@
 
 struct feature_set {
     uint32_t rows, width, classes;
-    float *x;        /* (rows, width) */
+    float *x;         /* (rows, width) */
     uint16_t *labels; /* (rows), each < classes; NULL for unlabelled images, which no probe takes */
 };
 

@@ -16,8 +16,8 @@
 #include "worker/slot.h"
 
 enum {
-    TIMER_MS = 50,     /* a quarter of the session's shortest wait */
-    PUBLISH_HWM = 4,   /* versions replace each other; a lost one is asked for */
+    TIMER_MS = 50,      /* a quarter of the session's shortest wait */
+    PUBLISH_HWM = 4,    /* versions replace each other; a lost one is asked for */
     HOST_TEXT_MAX = 64, /* "host:pid" */
     PROBLEMS_LOGGED = 5 /* files that could not be read; `decant dataset check` names more */
 };

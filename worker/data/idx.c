@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 #include <zlib.h>
 #include "common/files.h"
 #include "worker/data/reader.h"
@@ -64,11 +64,14 @@ static int read_exactly(const struct idx *x, uint8_t *out, uint64_t size, struct
 static int open_either(const char *path, const char *name, struct idx *x, struct error *e)
 {
     static const char *const suffixes[] = {"", ".gz"};
+    struct stat st;
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (path_format(x->name, sizeof x->name, "%s/%s%s", path, name, suffixes[i]) != 0)
             return error_set(e, ERR_RANGE, "data.path is longer than %d bytes", DATASET_PATH_MAX - 64);
-        if (access(x->name, F_OK) != 0)
+        if (stat(x->name, &st) != 0)
             continue;
+        if (!S_ISREG(st.st_mode))
+            return error_set(e, ERR_IO, "%s: not a regular file", x->name);
         x->file = gzopen(x->name, "rb");
         return x->file ? 0 : error_set(e, ERR_IO, "%s: %s", x->name, strerror(errno));
     }

@@ -200,6 +200,8 @@ void intake_problem(struct intake *t, const char *format, ...)
         va_start(args, format);
         vsnprintf(text, sizeof((struct error *)0)->text, format, args);
         va_end(args);
+        for (char *p = text; *p; p++) /* names of files may hold what a terminal obeys */
+            *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
     }
     d->problems[d->problem_count - 1] = text; /* NULL when out of memory: counted all the same */
 }

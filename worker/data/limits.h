@@ -1,5 +1,6 @@
 /* What the files of an image set may claim: every limit of worker/data, each with its reason. Beyond one of them a file
- * is refused with a message that names the limit; nothing is allocated on a file's word alone. */
+ * is refused with a message that names the limit; what a file claims within them is taken only as data.memory allows.
+ */
 #ifndef DECANT_WORKER_DATA_LIMITS_H
 #define DECANT_WORKER_DATA_LIMITS_H
 
