@@ -112,10 +112,10 @@ static void print_test(const struct dataset_report *r, FILE *f)
 {
     if (r->test_missing.code != 0)
         fprintf(f, "  %-18s none: %s\n", "test images", r->test_missing.text);
-    else if (r->test.held_out)
+    else if (r->test.holdout > 0)
         fprintf(
             f, "  %-18s %" PRIu32 ", held out: every %" PRIu32 "th (data.holdout), since there are none of their own\n",
-            "test images", r->test.count, r->options.holdout);
+            "test images", r->test.count, r->test.holdout);
     else
         fprintf(f, "  %-18s %" PRIu32 "\n", "test images", r->test.count);
 }
@@ -154,10 +154,11 @@ static json_t *classes_json(const struct dataset_report *r)
     return array;
 }
 
-static json_t *split_json(const struct dataset *d)
+static json_t *split_json(const struct dataset *d, bool test)
 {
     return json_pack("{s:I, s:b, s:b, s:I, s:I}", "images", (json_int_t)d->count, "labelled", d->labels != NULL,
-                     "held_out", d->held_out, "skipped", (json_int_t)d->skipped, "bytes", (json_int_t)bytes_of(d));
+                     "held_out", test && d->holdout > 0, "skipped", (json_int_t)d->skipped, "bytes",
+                     (json_int_t)bytes_of(d));
 }
 
 static json_t *problems_json(const struct dataset_report *r)
@@ -188,8 +189,8 @@ int dataset_report_print_json(const struct dataset_report *r, FILE *f)
                           "channels", (json_int_t)d->channels, "mean", r->mean, "deviation", r->deviation,
                           "fingerprint", fingerprint, "problem_count", (json_int_t)dataset_report_problems(r));
     json_object_set_new(o, "files", sizes_json(&d->sizes));
-    json_object_set_new(o, "train", split_json(d));
-    json_object_set_new(o, "test", r->test_missing.code == 0 ? split_json(&r->test) : json_null());
+    json_object_set_new(o, "train", split_json(d, false));
+    json_object_set_new(o, "test", r->test_missing.code == 0 ? split_json(&r->test, true) : json_null());
     if (r->test_missing.code != 0)
         json_object_set_new(o, "test_missing", json_print_text(r->test_missing.text));
     json_object_set_new(o, "classes", classes_json(r));

@@ -66,7 +66,7 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
         return rc;
     }
     note_missing(s, &test, out);
-    out->held_out = s->test.held_out;
+    out->held_out = s->test.holdout > 0;
     return 0;
 }
 

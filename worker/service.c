@@ -183,16 +183,17 @@ static int load(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
     const struct dataset_options o = dataset_options_of(c);
+    log_info("event=loading path=\"%s\"", o.path);
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
         return rc;
     log_problems(&s->train);
     rc = slot_shared_new(c, &s->train, &s->shared, e);
     if (rc == 0)
-        log_info("event=loaded format=\"%s\" images=%u size=%ux%ux%u classes=%u data=%016" PRIx64
+        log_info("event=loaded format=\"%s\" images=%u holdout=%u size=%ux%ux%u classes=%u data=%016" PRIx64
                  " parameters=%zu total_steps=%" PRIu64,
-                 s->train.format, s->train.count, s->train.height, s->train.width, s->train.channels, s->train.classes,
-                 dataset_fingerprint(&s->train), slot_manifest(s->shared)->parameter_floats,
+                 s->train.format, s->train.count, s->train.holdout, s->train.height, s->train.width, s->train.channels,
+                 s->train.classes, dataset_fingerprint(&s->train), slot_manifest(s->shared)->parameter_floats,
                  slot_total_steps(s->shared));
     return rc;
 }

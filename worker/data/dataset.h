@@ -38,7 +38,7 @@ struct dataset {
 
     struct dataset_sizes sizes;
     const char *format; /* name of the reader, static */
-    bool held_out;      /* the test split is a share of the training files */
+    uint32_t holdout;   /* every so many-th of the training files' images is a test image; 0: none is */
     char **class_names; /* (classes), then NULL; no array where the format has none */
     uint32_t skipped;   /* images that could not be read and are not in the set */
     uint32_t problem_count;

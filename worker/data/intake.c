@@ -11,7 +11,7 @@ int intake_begin(struct intake *t, bool labelled, struct error *e)
 {
     bool hold_out = t->may_hold_out && labelled && t->options->holdout > 0;
     t->share = !hold_out ? INTAKE_ALL : t->test ? INTAKE_HELD_OUT : INTAKE_WITHOUT_HELD_OUT;
-    t->out->held_out = t->share == INTAKE_HELD_OUT;
+    t->out->holdout = hold_out ? t->options->holdout : 0;
     if (!t->test || !t->may_hold_out || hold_out)
         return 0;
     if (labelled)

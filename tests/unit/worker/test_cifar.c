@@ -72,7 +72,7 @@ static void test_ten(void **state)
     }
     dataset_fini(&d);
     assert_int_equal(place_load(&o, DATASET_TEST, &d), 0);
-    assert_true(d.count == 3 && d.labels[0] == 9 && !d.held_out);
+    assert_true(d.count == 3 && d.labels[0] == 9 && d.holdout == 0);
     dataset_fini(&d);
 }
 
@@ -86,7 +86,7 @@ static void test_hundred(void **state)
     assert_true(d.count == 18 && d.classes == 100 && d.labels[0] == 99 && d.class_names == NULL);
     dataset_fini(&d);
     assert_int_equal(place_load(&o, DATASET_TEST, &d), 0);
-    assert_true(d.count == 2 && d.held_out);
+    assert_true(d.count == 2 && d.holdout == 10);
     dataset_fini(&d);
     o.limit = 3;
     assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);

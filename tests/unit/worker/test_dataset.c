@@ -220,7 +220,7 @@ static void test_holdout(void **state)
     assert_int_equal(place_load(&o, DATASET_TEST, &test), 0);
     assert_int_equal(train.count, 23);
     assert_int_equal(test.count, 2);
-    assert_true(test.held_out && !train.held_out);
+    assert_true(test.holdout == 10 && train.holdout == 10);
     assert_memory_equal(test.images, "\x09\x13", 2);
     for (uint32_t i = 0; i < train.count; i++)
         assert_true(train.images[i] != 9 && train.images[i] != 19 && train.labels[i] == train.images[i] % 2);
@@ -247,7 +247,7 @@ static void test_nothing_is_held_out_beside_test_images(void **state)
     for (int split = DATASET_TRAIN; split <= DATASET_TEST; split++) {
         assert_int_equal(place_load(&o, (enum dataset_split)split, &d), 0);
         assert_int_equal(d.count, 25);
-        assert_false(d.held_out);
+        assert_int_equal(d.holdout, 0);
         dataset_fini(&d);
     }
 }

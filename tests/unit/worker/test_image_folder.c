@@ -93,7 +93,7 @@ static void test_holdout_in_each_class(void **state)
     o.holdout = 5;
     assert_int_equal(place_load(&o, DATASET_TRAIN, &train), 0);
     assert_int_equal(place_load(&o, DATASET_TEST, &test), 0);
-    assert_true(train.count == 16 && test.count == 4 && test.held_out && test.classes == 2);
+    assert_true(train.count == 16 && test.count == 4 && test.holdout == 5 && test.classes == 2);
     assert_memory_equal(test.images, "\x04\x68\x09\x6d", 4);
     for (uint32_t i = 0; i < train.count; i++)
         assert_true(train.images[i] % 100 % 5 != 4);
@@ -115,7 +115,7 @@ static void test_splits(void **state)
     assert_true(d.count == 3 && d.classes == 2);
     dataset_fini(&d);
     assert_int_equal(place_load(&o, DATASET_TEST, &d), 0);
-    assert_true(d.count == 1 && d.images[0] == 5 && d.labels[0] == 1 && d.classes == 2 && !d.held_out);
+    assert_true(d.count == 1 && d.images[0] == 5 && d.labels[0] == 1 && d.classes == 2 && d.holdout == 0);
     expect_problem(&d, "val/b");
     dataset_fini(&d);
     put_dot(*state, "test/a/1.png", 6); /* test/ goes before val/ */

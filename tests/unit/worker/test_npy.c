@@ -166,6 +166,8 @@ static void test_npz(void **state)
     assert_true(d.count == 1 && d.labels[0] == 2);
     assert_memory_equal(d.images, values + 6, 6);
     dataset_fini(&d);
+    o.memory_bytes = 23; /* whatever the archive would inflate to */
+    expect_failure_of(&o, DATASET_TRAIN, ERR_RANGE, "data.memory");
 }
 
 static void refuse_npz(const struct place *p, const struct entry *entries, size_t n, int code, const char *word)
