@@ -10,6 +10,7 @@ CPPFLAGS = -I. -D_GNU_SOURCE -MMD -MP
 CFLAGS = -std=gnu17 -O3 -g -march=x86-64-v2 -fno-math-errno -fno-trapping-math -fstack-protector-strong $(WARNINGS)
 LDLIBS_COMMON = -lopenblas -lxxhash -linih -ljansson -luv -lzmq -lm -lpthread
 LDLIBS_PROTO = -lmsgpackc $(LDLIBS_COMMON)
+LDLIBS_DATA = -lpng -ljpeg -lzip -lz
 ifneq ($(SANITIZE),)
 CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
 LDFLAGS += -fsanitize=$(SANITIZE)
@@ -59,11 +60,11 @@ $(BUILD)/bin/decant-parameter: $(BUILD)/obj/server/parameter/parameter_main.o $(
 $(BUILD)/bin/decant-worker: $(BUILD)/obj/worker/worker_main.o $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lz $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
 $(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # Unit tests: tests/unit/ROOM/test_*.c is one cmocka program, linked with that room and what it may use, so that an
 # include against the arrows does not even link.
@@ -78,7 +79,7 @@ define unit_room
 $(BUILD)/tests/$(1)/%: $(BUILD)/obj/tests/unit/$(1)/%.o $(UNIT_LIBS_$(1))
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
-	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
 endef
 $(foreach r,common proto prototype parameter worker cli,$(eval $(call unit_room,$(r))))
 
@@ -99,14 +100,14 @@ BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs -lz $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(PROTO) $(COMMON)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(call lib,worker/data) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)

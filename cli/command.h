@@ -16,6 +16,7 @@ int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_prototypes(int argc, char **argv);
+int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */

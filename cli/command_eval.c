@@ -9,11 +9,11 @@
 
 static const char help[] =
     "example: decant eval --checkpoint runs/fashion-mnist\n\n"
-    "usage: decant eval --checkpoint DIR [--references] [--json] [--data DIR] [--bank N] [--queries N]\n\n"
+    "usage: decant eval --checkpoint DIR [--references] [--json] [--data PATH] [--bank N] [--queries N]\n\n"
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
     "  --json             one JSON object on stdout instead of the table\n"
-    "  --data DIR         images; without it those of the run's configuration\n"
+    "  --data PATH        images (docs/DATA.md); without it those of the run's configuration\n"
     "  --bank N           training images for k-NN and the linear probe (the run's eval.bank)\n"
     "  --queries N        test images (the run's eval.queries)\n";
 

@@ -19,6 +19,7 @@ static const struct subcommand subcommands[] = {
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
+    {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
     {"config", "print the configuration with every key explained", command_config},
     {"version", "print the version", print_version},
     {"help", "this text", print_help},

@@ -38,26 +38,57 @@ static uint32_t rows_of(int64_t wanted, int64_t configured, const struct dataset
     return rows < (int64_t)d->count ? (uint32_t)rows : d->count;
 }
 
-static int load_images(struct stage *s, struct error *e)
+/* Probes need labelled images of both splits; says which are missing. */
+static void note_missing(const struct stage *s, const struct error *test, struct evaluation *out)
 {
-    const char *path = s->options->data ? s->options->data : s->config->data.path;
-    int rc = dataset_load(path, DATASET_TRAIN, 0, &s->train, e);
-    if (rc == 0)
-        rc = dataset_load(path, DATASET_TEST, 0, &s->test, e);
+    if (!s->train.labels)
+        snprintf(out->probes_missing, sizeof out->probes_missing, "the training images have no labels");
+    else if (test->code != 0)
+        snprintf(out->probes_missing, sizeof out->probes_missing, "%.250s", test->text);
+    else if (!s->test.labels)
+        snprintf(out->probes_missing, sizeof out->probes_missing, "the test images have no labels");
+}
+
+/* Without test images, and without labels to tell them apart, prototypes can be evaluated all the same. */
+static int load_splits(struct stage *s, const char *path, struct evaluation *out, struct error *e)
+{
+    struct dataset_options o = dataset_options_of(s->config);
+    struct error test = {0};
+    o.path = path;
+    o.limit = 0;
+    int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
         return rc;
-    if (!s->train.labels || !s->test.labels || s->train.count == 0 || s->test.count == 0)
-        return error_set(e, ERR_FORMAT, "%s: k-NN and the linear probe need labelled training and test images", path);
-    if (s->train.height != s->test.height || s->train.width != s->test.width || s->train.channels != s->test.channels)
-        return error_set(e, ERR_FORMAT, "%s: training and test images differ in size", path);
+    if (s->train.labels)
+        rc = dataset_load(&o, DATASET_TEST, &s->test, &test);
+    if (rc != 0 && rc != ERR_NOT_FOUND) {
+        *e = test;
+        return rc;
+    }
+    note_missing(s, &test, out);
+    out->held_out = s->test.holdout > 0;
+    return 0;
+}
+
+static int load_images(struct stage *s, struct evaluation *out, struct error *e)
+{
+    const char *path = s->options->data ? s->options->data : s->config->data.path;
+    int rc = load_splits(s, path, out, e);
+    if (rc != 0)
+        return rc;
+    bool probes = out->probes_missing[0] == '\0';
+    if (probes &&
+        (s->train.height != s->test.height || s->train.width != s->test.width || s->train.channels != s->test.channels))
+        return error_set(e, ERR_FORMAT, "%s: training and test images differ in size; set data.side and data.channels",
+                         path);
     if (s->train.classes < s->test.classes)
         s->train.classes = s->test.classes;
     s->test.classes = s->train.classes;
     s->bank_rows = rows_of(s->options->bank, s->config->eval.bank, &s->train);
-    s->query_rows = rows_of(s->options->queries, s->config->eval.queries, &s->test);
+    s->query_rows = probes ? rows_of(s->options->queries, s->config->eval.queries, &s->test) : 0;
     s->bank = feature_set_pick(s->train.count, s->bank_rows);
-    s->queries = feature_set_pick(s->test.count, s->query_rows);
-    return s->bank && s->queries ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
+    s->queries = probes ? feature_set_pick(s->test.count, s->query_rows) : NULL;
+    return s->bank && (s->queries || !probes) ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
 }
 
 static void stage_fini(struct stage *s)
@@ -80,14 +111,14 @@ static int probe(const struct stage *s, const struct feature_set *bank, const st
     return rc == 0 ? linear_probe_accuracy(bank, queries, l, &out->linear) : rc;
 }
 
-/* Probes an encoder's features; z, when not NULL, receives the bank's projections. */
+/* Probes an encoder's features where there are queries; z, when not NULL, receives the bank's projections. */
 static int probe_encoder(const struct stage *s, const struct encoder *enc, struct probe_scores *out, float **z)
 {
     struct feature_set bank = {0}, queries = {0};
     int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &bank, z);
-    if (rc == 0)
+    if (rc == 0 && s->query_rows > 0)
         rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &queries, NULL);
-    if (rc == 0)
+    if (rc == 0 && s->query_rows > 0)
         rc = probe(s, &bank, &queries, out);
     feature_set_fini(&bank);
     feature_set_fini(&queries);
@@ -163,15 +194,15 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
     out->joint = c->config.loss.prototypes == PROTOTYPES_JOINT;
     out->K = (uint32_t)c->config.mixture.components;
     out->D = (uint32_t)c->config.mixture.dimensions;
-    out->references = o->references;
-    int rc = load_images(&s, e);
+    int rc = load_images(&s, out, e);
     out->bank = s.bank_rows;
     out->queries = s.query_rows;
+    out->references = o->references && s.query_rows > 0;
     if (rc == 0) {
         say(&s, "trained encoder");
         rc = evaluate_encoder(&s, c, out, e);
     }
-    if (rc == 0 && o->references)
+    if (rc == 0 && out->references)
         rc = evaluate_references(&s, out, e);
     stage_fini(&s);
     return rc;

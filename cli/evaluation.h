@@ -12,7 +12,7 @@
 
 struct evaluation_options {
     bool references;       /* also raw pixels and a random encoder */
-    const char *data;      /* directory of images; NULL: the configuration's data.path */
+    const char *data;      /* images, as data.path; NULL: the configuration's data.path */
     int64_t bank, queries; /* images; 0: the configuration's eval.bank, eval.queries */
     FILE *progress;        /* one line per stage goes here; NULL: silent */
 };
@@ -26,6 +26,8 @@ struct evaluation {
     uint64_t step;
     bool joint;
     uint32_t K, D, bank, queries;                /* as used: at most what the data set has */
+    char probes_missing[256];                    /* why there are none; empty when there are */
+    bool held_out;                               /* the queries are a share of the training files (data.holdout) */
     struct probe_scores encoder, pixels, random; /* the last two only with references */
     bool references;
     struct prototype_scores prototypes;

@@ -41,9 +41,12 @@ static void print_prototypes(const struct evaluation *v, FILE *f)
 
 void evaluation_print(const struct evaluation *v, FILE *f)
 {
-    fprintf(f, "evaluation of run '%s', step %" PRIu64 ", %s prototypes (%" PRIu32 " bank, %" PRIu32 " test images)\n",
-            v->run, v->step, v->joint ? "joint" : "decoupled", v->bank, v->queries);
-    print_probes(v, f);
+    fprintf(f, "evaluation of run '%s', step %" PRIu64 ", %s prototypes (%" PRIu32 " bank, %" PRIu32 " %s images)\n",
+            v->run, v->step, v->joint ? "joint" : "decoupled", v->bank, v->queries, v->held_out ? "held-out" : "test");
+    if (v->probes_missing[0])
+        fprintf(f, "  no k-NN and no linear probe: %s\n", v->probes_missing);
+    else
+        print_probes(v, f);
     print_prototypes(v, f);
 }
 
@@ -78,11 +81,16 @@ static json_t *cover_json(const struct prototype_scores *p)
 int evaluation_print_json(const struct evaluation *v, FILE *f)
 {
     const struct prototype_scores *p = &v->prototypes;
-    json_t *o =
-        json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "run", v->run, "step", (json_int_t)v->step,
-                  "checkpoint", v->directory, "mode", v->joint ? "joint" : "decoupled", "components", (json_int_t)v->K,
-                  "bank", (json_int_t)v->bank, "queries", (json_int_t)v->queries, "knn", v->encoder.knn, "linear",
-                  v->encoder.linear, "active", p->active, "perplexity", p->perplexity);
+    json_t *o = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "run", v->run, "step", (json_int_t)v->step,
+                          "checkpoint", v->directory, "mode", v->joint ? "joint" : "decoupled", "components",
+                          (json_int_t)v->K, "bank", (json_int_t)v->bank, "queries", (json_int_t)v->queries, "active",
+                          p->active, "perplexity", p->perplexity);
+    bool probes = v->probes_missing[0] == '\0';
+    json_object_set_new(o, "knn", probes ? json_real(v->encoder.knn) : json_null());
+    json_object_set_new(o, "linear", probes ? json_real(v->encoder.linear) : json_null());
+    json_object_set_new(o, "held_out", json_boolean(v->held_out));
+    if (!probes)
+        json_object_set_new(o, "probes_missing", json_print_text(v->probes_missing));
     json_object_set_new(o, "unique", by_eps(p->unique));
     json_object_set_new(o, "active_unique", by_eps(p->active_unique));
     json_object_set_new(o, "feature_cover", cover_json(p));

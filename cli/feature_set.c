@@ -10,15 +10,14 @@ enum { PICK_SEED = 1 }; /* arbitrary; fixed so that numbers of different runs co
 int feature_set_new(const struct dataset *d, const uint32_t *picked, uint32_t rows, uint32_t width,
                     struct feature_set *out)
 {
-    ASSERT(d->labels != NULL);
     *out = (struct feature_set){.rows = rows, .width = width, .classes = d->classes};
     out->x = malloc((size_t)rows * width * sizeof *out->x);
-    out->labels = malloc(rows);
-    if (!out->x || !out->labels) {
+    out->labels = d->labels ? malloc(rows * sizeof *out->labels) : NULL;
+    if (!out->x || (d->labels && !out->labels)) {
         feature_set_fini(out);
         return ERR_MEMORY;
     }
-    for (uint32_t i = 0; i < rows; i++)
+    for (uint32_t i = 0; d->labels && i < rows; i++)
         out->labels[i] = d->labels[picked[i]];
     return 0;
 }

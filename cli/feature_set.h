@@ -8,8 +8,8 @@
 
 struct feature_set {
     uint32_t rows, width, classes;
-    float *x;        /* (rows, width) */
-    uint8_t *labels; /* (rows), each < classes */
+    float *x;         /* (rows, width) */
+    uint16_t *labels; /* (rows), each < classes; NULL for unlabelled images, which no probe takes */
 };
 
 /* Room for features of the images picked[0..rows), with their labels copied; x is not initialised. 0 or ERR_MEMORY. */

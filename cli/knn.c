@@ -13,12 +13,12 @@
 enum {
     QUERY_BLOCK = 128, /* with BANK_TILE: 1 MiB of similarities, which stays in the second-level cache */
     BANK_TILE = 2048,
-    CLASSES_MAX = 256, /* labels are bytes */
+    CLASSES_MAX = DATASET_CLASSES_MAX,
 };
 
 struct neighbour {
     float cosine;
-    uint8_t label;
+    uint16_t label;
 };
 
 /* Working memory of one thread. */
@@ -30,7 +30,7 @@ struct knn_scratch {
 
 struct knn_job {
     const float *bank, *queries; /* unit rows */
-    const uint8_t *bank_labels, *query_labels;
+    const uint16_t *bank_labels, *query_labels;
     uint32_t bank_rows, width, k, classes;
     double temperature;
     struct knn_scratch *scratch; /* one per thread */
@@ -64,7 +64,7 @@ static void heap_rise(struct neighbour *heap, uint32_t i)
     }
 }
 
-static void offer_row(struct neighbour *heap, uint32_t *held, uint32_t k, const float *cosine, const uint8_t *labels,
+static void offer_row(struct neighbour *heap, uint32_t *held, uint32_t k, const float *cosine, const uint16_t *labels,
                       uint32_t n)
 {
     for (uint32_t j = 0; j < n; j++) {

@@ -23,7 +23,7 @@ struct part {
 
 struct probe {
     const double *x; /* (n,F) standardised */
-    const uint8_t *labels;
+    const uint16_t *labels;
     uint32_t n, F, C;
     double decay;
     unsigned threads;
@@ -73,7 +73,7 @@ static void logits_of(const double *x, uint32_t n, uint32_t F, uint32_t C, const
 }
 
 /* Turns a row of logits into softmax - onehot(label); returns -log softmax[label]. */
-static double row_loss(double *row, uint32_t C, uint8_t label)
+static double row_loss(double *row, uint32_t C, uint16_t label)
 {
     double top = row[0], target = row[label];
     for (uint32_t c = 1; c < C; c++)

@@ -45,8 +45,15 @@ const struct config_key run_config_keys[] = {
     KEY_INT("run.checkpoint_keep_every", run.checkpoint_keep_every, "0", 0, 1e9,
             "checkpoints of steps that are multiples of this are kept for good; 0 keeps none"),
     KEY_INT("run.log_every", run.log_every, "10", 1, 1e6, "steps between metric lines"),
-    KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist", "directory of IDX files, gzipped or not"),
+    KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist",
+             "images: a directory of PNG or JPEG files, IDX or CIFAR files, or an .npy or .npz file"),
     KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
+    KEY_INT("data.side", data.side, "0", 0, 512,
+            "images become squares of this side, pixels; 0: the size of the first image"),
+    KEY_INT("data.channels", data.channels, "0", 0, 3, "1 grey, 3 colour, 0: as the first image"),
+    KEY_INT("data.holdout", data.holdout, "10", 0, 1e6,
+            "without test images every n-th labelled image is one; 0 holds none out"),
+    KEY_FLOAT("data.memory", data.memory, "4", 0.001, 4096, "GiB that the images of a split may take in each worker"),
     KEY_FLOAT("data.mean", data.mean, "0.2860", 0, 1, "mean pixel, subtracted (pixels in 0..1)"),
     KEY_FLOAT("data.deviation", data.deviation, "0.3530", 1e-6, 10, "standard deviation of pixels, divided by"),
     KEY_FLOAT("augment.area_min", augment.area_min, "0.7", 0.01, 1, "smallest crop, as a share of the image's area"),
@@ -140,8 +147,9 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 static bool shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_", "run.log_every", "data.path",
-                                          "worker.",  "net.",    "redis.",          "eval."};
+    static const char *const without[] = {"run.name",  "run.out",     "run.checkpoint_", "run.log_every",
+                                          "data.path", "data.memory", "worker.",         "net.",
+                                          "redis.",    "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -270,6 +278,10 @@ int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
         return error_set(e, ERR_CONFIG, "run.name = '%s': use letters, digits, '-', '_' and '.'", c->run.name);
+    if (c->data.channels == 2)
+        return error_set(e, ERR_CONFIG, "data.channels = 2: use 1 (grey), 3 (colour) or 0 (as in the data)");
+    if (c->data.holdout == 1)
+        return error_set(e, ERR_CONFIG, "data.holdout = 1 leaves nothing to train on: use 2 or more, or 0");
     if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
         return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
                          (long long)c->loss.block, (long long)c->mixture.components);

@@ -24,8 +24,8 @@ struct run_config {
     } run;
     struct {
         char path[1024];
-        int64_t limit;
-        double mean, deviation;
+        int64_t limit, side, channels, holdout;
+        double memory, mean, deviation;
     } data;
     struct {
         double area_min, area_max, aspect, flip, jitter, brightness, contrast;
@@ -95,7 +95,7 @@ int run_config_load(struct run_config *c, const char *path, char **environ, cons
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * net.*, redis.*, worker.*, eval.*). */
+ * data.memory, net.*, redis.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);

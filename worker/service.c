@@ -16,9 +16,10 @@
 #include "worker/slot.h"
 
 enum {
-    TIMER_MS = 50,     /* a quarter of the session's shortest wait */
-    PUBLISH_HWM = 4,   /* versions replace each other; a lost one is asked for */
-    HOST_TEXT_MAX = 64 /* "host:pid" */
+    TIMER_MS = 50,      /* a quarter of the session's shortest wait */
+    PUBLISH_HWM = 4,    /* versions replace each other; a lost one is asked for */
+    HOST_TEXT_MAX = 64, /* "host:pid" */
+    PROBLEMS_LOGGED = 5 /* files that could not be read; `decant dataset check` names more */
 };
 #define WORKER_MESSAGE_BYTES_MAX (INT64_C(1) << 31) /* a full mixture of K = 2^20, D = 256 */
 
@@ -170,15 +171,33 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* ---- start ---- */
 
+/* The first few by name, then how many there are. */
+static void log_problems(const struct dataset *d)
+{
+    for (uint32_t i = 0; i < d->problem_count && i < PROBLEMS_LOGGED; i++)
+        if (d->problems[i])
+            log_warn("event=data_problem what=\"%s\"", d->problems[i]);
+    if (d->problem_count > 0)
+        log_warn("event=data_problems count=%u images_skipped=%u images=%u hint=\"decant dataset check\"",
+                 d->problem_count, d->skipped, d->count);
+}
+
 static int load(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
-    int rc = dataset_load(c->data.path, DATASET_TRAIN, (uint32_t)c->data.limit, &s->train, e);
+    const struct dataset_options o = dataset_options_of(c);
+    log_info("event=loading path=\"%s\"", o.path);
+    int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
+    if (rc != 0)
+        return rc;
+    log_problems(&s->train);
+    rc = slot_shared_new(c, &s->train, &s->shared, e);
     if (rc == 0)
-        rc = slot_shared_new(c, &s->train, &s->shared, e);
-    if (rc == 0)
-        log_info("event=loaded images=%u parameters=%zu total_steps=%" PRIu64, s->train.count,
-                 slot_manifest(s->shared)->parameter_floats, slot_total_steps(s->shared));
+        log_info("event=loaded format=\"%s\" images=%u holdout=%u size=%ux%ux%u classes=%u data=%016" PRIx64
+                 " parameters=%zu total_steps=%" PRIu64,
+                 s->train.format, s->train.count, s->train.holdout, s->train.height, s->train.width, s->train.channels,
+                 s->train.classes, dataset_fingerprint(&s->train), slot_manifest(s->shared)->parameter_floats,
+                 slot_total_steps(s->shared));
     return rc;
 }
 

@@ -1,27 +1,61 @@
-/* Image sets in memory: N x H x W x C bytes and, where there are any, labels. IDX files (MNIST family), gzipped or not.
- */
+/* Image sets in memory: N x H x W x C bytes and, where there are any, labels. What data.path is decides how it is read
+ * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, or a directory of PNG and JPEG images. Every image is
+ * brought to one size and one number of channels on the way in.
+ *
+ *   struct dataset_options o = {.path = "photos", .side = 64, .channels = 3, .holdout = 10};
+ *   struct dataset train;
+ *   if (dataset_load(&o, DATASET_TRAIN, &train, &e) != 0) ...
+ *
+ * The result depends on the files' names and bytes and on the options, never on threads, locale or directory order. */
 #ifndef DECANT_WORKER_DATA_DATASET_H
 #define DECANT_WORKER_DATA_DATASET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/error.h"
+#include "proto/run_config.h"
+#include "worker/data/limits.h"
 
-enum {
-    DATASET_SIDE_MAX = 512,    /* pixels; augmentation keeps a few rows of an image on the stack */
-    DATASET_CHANNELS_MAX = 4,  /* grey, colour, colour with alpha */
-    DATASET_CLASSES_MAX = 100, /* EMNIST has 62; a larger label means that the file is not what it claims to be */
+struct dataset_options {
+    const char *path;
+    uint32_t limit;    /* keep the first images only; 0 keeps all */
+    uint32_t side;     /* of the square that every image becomes; 0: the size of the first training image */
+    uint32_t channels; /* 1 or 3; 0: those of the first training image */
+    uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
+    uint64_t memory_bytes; /* that the images may take; 0: no limit */
+};
+struct dataset_options dataset_options_of(const struct run_config *c); /* points into c */
+
+/* Of the images as they are in the files, before resizing. */
+struct dataset_sizes {
+    uint32_t height_min, height_max, width_min, width_max;
 };
 
 struct dataset {
     uint32_t count, height, width, channels, classes;
-    uint8_t *images; /* (N,H,W,C) */
-    uint8_t *labels; /* (N) each < classes, NULL when unlabelled */
+    uint8_t *images;  /* (N,H,W,C) */
+    uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
+
+    struct dataset_sizes sizes;
+    const char *format; /* name of the reader, static */
+    uint32_t holdout;   /* every so many-th of the training files' images is a test image; 0: none is */
+    char **class_names; /* (classes), then NULL; no array where the format has none */
+    uint32_t skipped;   /* images that could not be read and are not in the set */
+    uint32_t problem_count;
+    char *problems[DATASET_PROBLEMS_MAX]; /* the first ones, in the order of the files: "FILE: CAUSE" */
 };
 
 enum dataset_split { DATASET_TRAIN, DATASET_TEST };
-/* path: a directory with train-images-idx3-ubyte[.gz] ... t10k-labels-idx1-ubyte[.gz]; without the labels file the set
- * is unlabelled. limit 0: all. 0, or ERR_IO, ERR_FORMAT, ERR_RANGE, ERR_MEMORY with a text that names the file. */
-int dataset_load(const char *path, enum dataset_split split, uint32_t limit, struct dataset *out, struct error *e);
+
+/* 0, or with a text that names the file: ERR_NOT_FOUND (no such path, or no such split), ERR_IO, ERR_FORMAT, ERR_RANGE
+ * (more than memory_bytes, too), ERR_MEMORY. Image files that cannot be read are no error as long as one can. */
+int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e);
 void dataset_fini(struct dataset *d);
+
+/* Hash of images, labels and shape: equal sets have equal fingerprints on every machine. */
+uint64_t dataset_fingerprint(const struct dataset *d);
+
+/* Mean and standard deviation of all pixels in 0..1: what data.mean and data.deviation should be. */
+void dataset_moments(const struct dataset *d, double *mean, double *deviation);
 
 #endif

@@ -16,10 +16,10 @@ static struct feature_set random_set(uint32_t rows, uint32_t width, uint32_t cla
     struct rng r;
     rng_open(&r, seed, RNG_INIT, 0, 0, 0);
     s.x = malloc((size_t)rows * width * sizeof *s.x);
-    s.labels = malloc(rows);
+    s.labels = malloc(rows * sizeof *s.labels);
     assert_true(s.x && s.labels);
     for (uint32_t i = 0; i < rows; i++)
-        s.labels[i] = (uint8_t)rng_below(&r, classes);
+        s.labels[i] = (uint16_t)rng_below(&r, classes);
     for (size_t i = 0; i < (size_t)rows * width; i++) /* a weak trace of the label, so that votes are not all ties */
         s.x[i] = (float)rng_normal(&r) + (i % width == s.labels[i / width] ? 1.0F : 0.0F);
     return s;
@@ -86,7 +86,7 @@ static void test_one_row(void **state)
 {
     (void)state;
     float x[2] = {3, 4}, near[2] = {6, 8.1F};
-    uint8_t label = 2;
+    uint16_t label = 2;
     struct feature_set bank = {1, 2, 3, x, &label}, query = {1, 2, 3, near, &label};
     struct knn_options o = {.neighbours = 20, .temperature = 0.07, .threads = 1};
     double percent;
@@ -99,7 +99,7 @@ static void test_nearest_votes_weigh_more(void **state)
     (void)state;
     /* one neighbour of class 1 at the query itself outweighs two of class 0 that are far */
     float x[6] = {1, 0, 0.6F, 0.8F, 0.6F, -0.8F}, q[2] = {2, 0};
-    uint8_t labels[3] = {1, 0, 0}, label = 1;
+    uint16_t labels[3] = {1, 0, 0}, label = 1;
     struct feature_set bank = {3, 2, 2, x, labels}, query = {1, 2, 2, q, &label};
     double percent;
     struct knn_options o = {.neighbours = 3, .temperature = 0.07, .threads = 1};

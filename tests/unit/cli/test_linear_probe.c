@@ -19,10 +19,10 @@ static struct feature_set clouds(uint32_t rows, uint32_t width, uint32_t classes
     struct rng r;
     rng_open(&r, seed, RNG_INIT, 0, 0, 0);
     s.x = malloc((size_t)rows * width * sizeof *s.x);
-    s.labels = malloc(rows);
+    s.labels = malloc(rows * sizeof *s.labels);
     assert_true(s.x && s.labels);
     for (uint32_t i = 0; i < rows; i++) {
-        s.labels[i] = (uint8_t)rng_below(&r, classes);
+        s.labels[i] = (uint16_t)rng_below(&r, classes);
         for (uint32_t f = 0; f < width; f++)
             s.x[(size_t)i * width + f] =
                 offset + scale * ((float)rng_normal(&r) + (f == s.labels[i] ? distance : 0.0F));

@@ -66,16 +66,17 @@ static void make_mixture(struct bench *t, uint64_t version)
     t->mixture->beta = 0.7;
 }
 
-static void open_bench(struct bench *t, const char *a, const char *b)
+static void open_bench_of(struct bench *t, uint32_t side, uint32_t channels, const char *a, const char *b)
 {
+    uint32_t bytes = IMAGES * side * side * channels;
     struct error e = {0};
     struct rng r;
     memset(t, 0, sizeof *t);
     load_config(&t->config, a, b);
-    t->train = (struct dataset){.count = IMAGES, .height = SIDE, .width = SIDE, .channels = 1};
-    t->train.images = malloc(IMAGES * SIDE * SIDE);
+    t->train = (struct dataset){.count = IMAGES, .height = side, .width = side, .channels = channels};
+    t->train.images = malloc(bytes);
     rng_open(&r, 1, RNG_JITTER, 0, 0, 0);
-    for (int i = 0; i < IMAGES * SIDE * SIDE; i++)
+    for (uint32_t i = 0; i < bytes; i++)
         t->train.images[i] = (uint8_t)rng_u32(&r);
     if (slot_shared_new(&t->config, &t->train, &t->shared, &e) != 0)
         fail_msg("%s", e.text);
@@ -87,6 +88,11 @@ static void open_bench(struct bench *t, const char *a, const char *b)
     for (size_t i = 0; i < P; i++)
         t->teacher[i] = t->student[i] * 0.9f;
     make_mixture(t, 0);
+}
+
+static void open_bench(struct bench *t, const char *a, const char *b)
+{
+    open_bench_of(t, SIDE, 1, a, b);
 }
 
 static void close_bench(struct bench *t)
@@ -224,6 +230,29 @@ static void test_purity_joint(void **state)
 {
     (void)state;
     check_purity("loss.objective=dino", "loss.prototypes=joint");
+}
+
+/* Both encoders take colour images of the usual sizes; the gradient uses all of them. */
+static void test_colour_of_several_sizes(void **state)
+{
+    (void)state;
+    static const uint32_t sides[] = {32, 64, 96};
+    for (size_t i = 0; i < 6; i++) {
+        struct bench t;
+        struct outcome o;
+        open_bench_of(&t, sides[i % 3], 3, "encoder.patch=16", i < 3 ? "encoder.model=conv" : "encoder.model=vit");
+        struct slot_worker *w = new_worker(&t);
+        compute(&t, w, 0, 0, &o);
+        assert_true(isfinite(o.metrics[0]) && o.metrics[3] == B);
+        const struct manifest *m = slot_manifest(t.shared);
+        assert_true(vec_all_finite(o.grad, m->parameter_floats));
+        const struct manifest_entry *first = &m->parameters[0]; /* what the pixels go through */
+        assert_true(vec_sum_squares(o.grad + first->offset, first->count) > 0);
+        assert_int_equal(first->count % 3, 0);
+        outcome_fini(&o);
+        slot_worker_free(&w);
+        close_bench(&t);
+    }
 }
 
 /* prototype_lag = 0: parts A of several slots, then their parts B, on two workers. */
@@ -419,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_purity_dino),
         cmocka_unit_test(test_purity_swav),
         cmocka_unit_test(test_purity_joint),
+        cmocka_unit_test(test_colour_of_several_sizes),
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Training on images of one's own: a folder of PNG and JPEG files with damage in it, a flat folder, an .npz archive; checks,
+# training, evaluation, and what each says when something is missing.
+source "$(dirname "$0")/lib.sh"
+json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); assert $1, o" "$work/out"; }
+says() { grep -qF -- "$1" "$work/err"; }
+prints() { grep -qF -- "$1" "$work/out"; }
+
+"$PYTHON" - "$work" <<'PYTHON_END' || exit 1
+import os, sys
+import numpy as np
+from PIL import Image
+work = sys.argv[1]
+rng = np.random.default_rng(1)
+
+def picture(kind, height, width):
+    """Horizontal or vertical stripes of a random width and colour, with noise."""
+    axis = np.arange(height)[:, None] if kind else np.arange(width)[None, :]
+    wave = 0.5 + 0.4 * np.sin(axis * rng.uniform(0.4, 1.2) + rng.uniform(0, 6))
+    image = np.broadcast_to(wave, (height, width))[:, :, None] * rng.uniform(120, 255, 3)
+    return np.clip(image + rng.normal(0, 10, image.shape), 0, 255).astype(np.uint8)
+
+for kind, name in enumerate(("columns", "rows")):
+    os.makedirs(f"{work}/photos/{name}")
+    os.makedirs(f"{work}/flat", exist_ok=True)
+    for i in range(100):
+        image = Image.fromarray(picture(kind, *rng.integers(30, 60, 2)))
+        image.save(f"{work}/photos/{name}/{i:03}.{'png' if i % 2 else 'jpg'}")
+        if i < 64:
+            image.convert("L").save(f"{work}/flat/{name}{i}.png")
+with open(f"{work}/photos/rows/002.jpg", "r+b") as f:
+    f.truncate(300)
+open(f"{work}/photos/rows/new.webp", "wb").write(b"RIFF")
+images = np.stack([picture(i % 2, 32, 32) for i in range(160)])
+labels = np.arange(160) % 2
+np.savez_compressed(f"{work}/set.npz", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:])
+np.savez(f"{work}/float.npz", images=images / 255.0)
+PYTHON_END
+
+# run DIR ARGUMENT...: a few steps with one worker and the evaluation, into $work/DIR.
+run() {
+    local out=$work/$1
+    shift
+    exits 0 timeout 120 "$decant" train --run own --out "$out" --workers 1 --no-redis "${small[@]}" --set run.steps=3 \
+        --set run.slot_size=8 --set data.limit=0 "$@"
+}
+
+check "dataset without PATH" exits 2 "$decant" dataset check
+check "dataset of something else" exits 2 "$decant" dataset chek "$work"
+check "dataset --help" exits 0 "$decant" dataset --help
+check "a path that is not there" exits 1 "$decant" dataset check "$work/absent"
+check "it says data.path" says data.path
+mkdir "$work/empty"
+check "an empty directory" exits 1 "$decant" dataset check "$work/empty"
+check "it says what it looked for" says "no PNG or JPEG images"
+check "an archive of floats" exits 1 "$decant" dataset check "$work/float.npz"
+check "it says how to convert them" says "astype('uint8')"
+check "two channels are neither grey nor colour" exits 2 "$decant" dataset check "$work/photos" --set data.channels=2
+check "images that do not fit" exits 1 "$decant" dataset check "$work/photos" --set data.side=512 --set data.memory=0.01
+check "it says how much they need" says "need 0.13 GiB"
+
+check "a folder with two bad files" exits 1 "$decant" dataset check "$work/photos" --json --set data.side=32
+check "what it holds" json 'o["format"] == "image folder" and o["channels"] == 3 and o["height"] == o["width"] == 32'
+check "its classes" json '[(c["name"], c["train"], c["test"]) for c in o["classes"]] == [("columns", 90, 10), ("rows", 89, 10)]'
+check "its size in the files" json '30 <= o["files"]["height_min"] < o["files"]["height_max"] < 60'
+check "both bad files" json 'o["problem_count"] == 2 and "new.webp" in o["problems"][0] and "002.jpg: JPEG" in o["problems"][1]'
+check "the same for a reader" exits 1 "$decant" dataset check "$work/photos" --set data.side=32
+check "it can be pasted" prints "mean = 0."
+mean=$(sed -n 's/^mean = //p' "$work/out")
+deviation=$(sed -n 's/^deviation = //p' "$work/out")
+check "an archive" exits 0 "$decant" dataset check "$work/set.npz" --json
+check "has its own test images" json 'o["test"]["images"] == 32 and not o["test"]["held_out"] and o["problem_count"] == 0'
+
+colour=(--set "data.path=$work/photos" --set data.side=32 --set data.mean="$mean" --set data.deviation="$deviation")
+check "train on the folder" run photos "${colour[@]}"
+check "held-out images evaluate it" prints "20 held-out images"
+check "with probes" prints "trained encoder"
+check "the bad file is named in the log" grep -q 'event=data_problem .*002.jpg' "$work/photos/logs/worker-1.log"
+check "and the set has a fingerprint" grep -qE 'event=loaded format="image folder" images=179 holdout=10 size=32x32x3 .*data=[0-9a-f]{16}' "$work/photos/logs/worker-1.log"
+check "a second worker sees the same" run again "${colour[@]}" --workers 2
+check "one fingerprint" test "$(cat "$work"/photos/logs/worker-1.log "$work"/again/logs/worker-*.log | grep -oE 'data=[0-9a-f]{16}' | sort -u | wc -l)" -eq 1
+check "and the same bytes" same photos again 000003 encoder.safetensors
+check "eval" exits 0 "$decant" eval --checkpoint "$work/photos" --json
+check "figures of held-out images" json 'o["held_out"] and o["queries"] == 20 and 0 <= o["knn"] <= 100'
+
+check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" --set data.side=64 --set encoder.model=vit \
+    --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1
+check "train on the archive" run archive --set "data.path=$work/set.npz"
+check "its test images evaluate it" prints "32 test images"
+check "train on a flat folder" run flat --set "data.path=$work/flat" --set data.side=28
+check "no labels, no probes" prints "no k-NN and no linear probe: the training images have no labels"
+check "but prototypes" prints "active and unique"
+check "eval --json has no k-NN" exits 0 "$decant" eval --checkpoint "$work/flat" --json
+check "and says why" json 'o["knn"] is None and "no labels" in o["probes_missing"] and o["active"] > 0'
+check "nothing held out, nothing to test with" run none "${colour[@]}" --set data.holdout=0
+check "it says data.holdout" prints "data.holdout"
+
+check "a configuration as shipped" exits 0 "$decant" train --config deploy/configs/images.ini --run ini --out "$work/ini" \
+    --workers 1 --no-redis --set "data.path=$work/photos" --set run.steps=2 --set run.slots=2 --set run.slot_size=16 \
+    --set mixture.components=256
+finish

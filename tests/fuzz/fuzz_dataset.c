@@ -1,0 +1,300 @@
+/* Image sets from foreign bytes: PNG, JPEG, .npy, .npz, IDX and CIFAR. Whatever is in the files, loading them ends in
+ * an error with a text or in a set that keeps its promises. An input is a byte that names the format, then frames, one
+ * for each file. Checksums keep most damage from getting far in a PNG, so one format has them repaired first. */
+#include <dirent.h>
+#include <png.h>
+#include <stdio.h>
+#include <jpeglib.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <zip.h>
+#include <zlib.h>
+#include "tests/fuzz/fuzz.h"
+#include "worker/data/dataset.h"
+#include "worker/data/image_file.h"
+
+enum format { FORMAT_IMAGE, FORMAT_PNG_REPAIRED, FORMAT_NPY, FORMAT_NPZ, FORMAT_IDX, FORMAT_CIFAR, FORMATS };
+enum { MEMORY_BYTES = 1 << 20, SIDE = 8 };
+
+/* ---- the scratch directory ---- */
+
+static char directory[64];
+
+static const char *path_of(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return path;
+}
+
+static void empty_directory(void)
+{
+    DIR *d = opendir(directory);
+    for (struct dirent *x; d && (x = readdir(d)) != NULL;)
+        if (x->d_name[0] != '.')
+            unlink(path_of(x->d_name));
+    if (d)
+        closedir(d);
+}
+
+static void remove_directory(void)
+{
+    empty_directory();
+    rmdir(directory);
+}
+
+static void open_directory(void)
+{
+    if (directory[0] != '\0')
+        return;
+    strcpy(directory, "/tmp/decant-fuzz-XXXXXX");
+    ASSERT(mkdtemp(directory) != NULL);
+    atexit(remove_directory);
+}
+
+static void put(const char *name, const struct buf *b)
+{
+    FILE *f = fopen(path_of(name), "wb");
+    ASSERT(f != NULL && fwrite(b->data, 1, b->size, f) == b->size);
+    fclose(f);
+}
+
+/* ---- checks ---- */
+
+static void check_set(const struct dataset *d)
+{
+    ASSERT(d->count > 0 && d->images != NULL && d->height - 1 < DATASET_SIDE_MAX && d->width - 1 < DATASET_SIDE_MAX);
+    ASSERT((uint64_t)d->count * d->height * d->width * d->channels <= MEMORY_BYTES);
+    for (uint32_t i = 0; d->labels && i < d->count; i++)
+        ASSERT(d->labels[i] < d->classes);
+    for (uint32_t i = 0; d->class_names && i < d->classes; i++)
+        ASSERT(d->class_names[i] != NULL);
+    (void)dataset_fingerprint(d); /* reads every byte */
+}
+
+static void load(const char *path, uint32_t side)
+{
+    struct dataset_options o = {
+        .path = path, .side = side, .channels = side ? 3 : 0, .holdout = 2, .memory_bytes = MEMORY_BYTES};
+    for (int split = DATASET_TRAIN; split <= DATASET_TEST; split++) {
+        struct dataset d;
+        struct error e = {0};
+        if (dataset_load(&o, (enum dataset_split)split, &d, &e) == 0)
+            check_set(&d);
+        else
+            ASSERT(e.code != 0 && e.text[0] != '\0' && d.images == NULL && d.labels == NULL);
+        dataset_fini(&d);
+    }
+}
+
+static void decode(const uint8_t *bytes, size_t size)
+{
+    struct image image;
+    struct error e = {0};
+    if (image_decode(bytes, size, SIDE, &image, &e) != 0) {
+        ASSERT(e.code != 0 && e.text[0] != '\0' && image.pixels == NULL);
+        return;
+    }
+    struct image_size to = {SIDE, SIDE, 3};
+    uint8_t out[SIDE * SIDE * 3];
+    ASSERT(image_size_is_sane(&image.size) && image_size_is_sane(&image.file));
+    ASSERT(image_fit(image.pixels, &image.size, out, &to) == 0);
+    image_fini(&image);
+}
+
+/* Puts the right checksum behind every chunk that fits into the file. */
+static void repair_png(uint8_t *bytes, size_t size)
+{
+    for (size_t at = 8; at + 12 <= size;) {
+        uint32_t length, crc;
+        memcpy(&length, bytes + at, 4);
+        length = __builtin_bswap32(length);
+        if (length > size - at - 12)
+            return;
+        crc = __builtin_bswap32((uint32_t)crc32(0, bytes + at + 4, length + 4));
+        memcpy(bytes + at + 8 + length, &crc, 4);
+        at += 12 + length;
+    }
+}
+
+/* ---- the harness ---- */
+
+static const char *const file_names[FORMATS][3] = {
+    [FORMAT_NPY] = {"a.npy"},
+    [FORMAT_NPZ] = {"a.npz"},
+    [FORMAT_IDX] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"},
+    [FORMAT_CIFAR] = {"train.bin", "test.bin", "fine_label_names.txt"},
+};
+
+static void load_files(enum format format, struct buf *const *frames, size_t n)
+{
+    open_directory();
+    empty_directory();
+    for (size_t i = 0; i < n && i < 3 && file_names[format][i]; i++)
+        put(file_names[format][i], frames[i]);
+    char path[512];
+    snprintf(path, sizeof path, "%s",
+             format == FORMAT_NPY || format == FORMAT_NPZ ? path_of(file_names[format][0]) : directory);
+    load(path, 0);
+    load(path, SIDE);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct buf *frames[FUZZ_FRAMES_MAX] = {NULL};
+    size_t n = size > 0 ? fuzz_frames(data + 1, size - 1, frames) : 0;
+    enum format format = size > 0 ? (enum format)(data[0] % FORMATS) : FORMAT_IMAGE;
+    if (format == FORMAT_PNG_REPAIRED && n > 0)
+        repair_png(frames[0]->data, frames[0]->size);
+    if (format > FORMAT_PNG_REPAIRED)
+        load_files(format, frames, n);
+    else if (n > 0)
+        decode(frames[0]->data, frames[0]->size);
+    for (size_t i = 0; i < n; i++)
+        buf_unref(&frames[i]);
+    return 0;
+}
+
+/* ---- seeds ---- */
+
+struct writer {
+    uint8_t *out;
+    size_t size, room;
+};
+
+static void add(struct writer *w, const void *bytes, size_t size)
+{
+    uint32_t length = (uint32_t)size;
+    ASSERT(w->size + 4 + size <= w->room);
+    memcpy(w->out + w->size, &length, 4);
+    memcpy(w->out + w->size + 4, bytes, size);
+    w->size += 4 + size;
+}
+
+static void fill(uint8_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint8_t)(i * 7 + i / 13);
+}
+
+static void seed_png(struct writer *w, uint32_t format)
+{
+    uint8_t pixels[13 * 11 * 4], colours[256 * 4], png[4096];
+    png_image image = {
+        .version = PNG_IMAGE_VERSION, .width = 13, .height = 11, .format = format, .colormap_entries = 256};
+    png_alloc_size_t size = sizeof png;
+    fill(pixels, sizeof pixels);
+    fill(colours, sizeof colours);
+    ASSERT(png_image_write_to_memory(&image, png, &size, 0, pixels, 0, colours));
+    add(w, png, size);
+}
+
+static void seed_jpeg(struct writer *w, bool progressive)
+{
+    struct jpeg_compress_struct j;
+    struct jpeg_error_mgr errors;
+    uint8_t pixels[24 * 3], *out = NULL;
+    unsigned long size = 0;
+    j.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&j);
+    jpeg_mem_dest(&j, &out, &size);
+    j.image_height = j.image_width = 24;
+    j.input_components = 3;
+    j.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&j);
+    if (progressive)
+        jpeg_simple_progression(&j);
+    jpeg_start_compress(&j, TRUE);
+    fill(pixels, sizeof pixels);
+    for (JSAMPROW row = pixels; j.next_scanline < 24;)
+        jpeg_write_scanlines(&j, &row, 1);
+    jpeg_finish_compress(&j);
+    jpeg_destroy_compress(&j);
+    add(w, out, size);
+    free(out);
+}
+
+static size_t npy(uint8_t *out, const char *dictionary, size_t values)
+{
+    size_t length = strlen(dictionary);
+    memcpy(out, "\x93NUMPY\x01\x00", 8);
+    out[8] = (uint8_t)length;
+    out[9] = 0;
+    memcpy(out + 10, dictionary, length);
+    memset(out + 10 + length, 0, values); /* small numbers: labels, too */
+    return 10 + length + values;
+}
+
+static const char pictures[] = "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 3, 4), }\n";
+static const char numbers[] = "{'descr': '<i8', 'fortran_order': False, 'shape': (5,), }\n";
+
+static void seed_npy(struct writer *w)
+{
+    uint8_t bytes[512];
+    add(w, bytes, npy(bytes, pictures, 60));
+}
+
+static void seed_npz(struct writer *w)
+{
+    uint8_t images[512], labels[512], archive[2048];
+    int code;
+    open_directory();
+    empty_directory();
+    zip_t *z = zip_open(path_of("seed.npz"), ZIP_CREATE, &code);
+    ASSERT(z != NULL);
+    ASSERT(zip_file_add(z, "images.npy", zip_source_buffer(z, images, npy(images, pictures, 60), 0), 0) >= 0);
+    ASSERT(zip_file_add(z, "labels.npy", zip_source_buffer(z, labels, npy(labels, numbers, 40), 0), 0) >= 0);
+    ASSERT(zip_close(z) == 0);
+    FILE *f = fopen(path_of("seed.npz"), "rb");
+    ASSERT(f != NULL);
+    size_t size = fread(archive, 1, sizeof archive, f);
+    fclose(f);
+    add(w, archive, size);
+}
+
+static void seed_idx(struct writer *w)
+{
+    static const uint8_t images[16 + 40] = {0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 4, 1, 2, 3};
+    static const uint8_t labels[8 + 5] = {0, 0, 8, 1, 0, 0, 0, 5, 1, 0, 2, 1, 0};
+    add(w, images, sizeof images);
+    add(w, labels, sizeof labels);
+}
+
+static void seed_cifar(struct writer *w)
+{
+    static uint8_t records[2 * 3074];
+    add(w, records, sizeof records);
+    add(w, records, sizeof records / 2);
+    add(w, "one\ntwo\n", 8);
+}
+
+size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
+{
+    static const struct {
+        enum format format;
+        uint32_t variant;
+    } seeds[] = {
+        {FORMAT_IMAGE, PNG_FORMAT_RGBA},
+        {FORMAT_PNG_REPAIRED, PNG_FORMAT_RGB},
+        {FORMAT_PNG_REPAIRED, PNG_FORMAT_RGB_COLORMAP},
+        {FORMAT_IMAGE, 100},
+        {FORMAT_IMAGE, 101},
+        {FORMAT_NPY, 0},
+        {FORMAT_NPZ, 0},
+        {FORMAT_IDX, 0},
+        {FORMAT_CIFAR, 0},
+    };
+    if (i >= sizeof seeds / sizeof seeds[0])
+        return 0;
+    struct writer w = {.out = out, .size = 1, .room = room};
+    out[0] = (uint8_t)seeds[i].format;
+    static void (*const files[FORMATS])(struct writer *) = {
+        [FORMAT_NPY] = seed_npy, [FORMAT_NPZ] = seed_npz, [FORMAT_IDX] = seed_idx, [FORMAT_CIFAR] = seed_cifar};
+    if (files[seeds[i].format])
+        files[seeds[i].format](&w);
+    else if (seeds[i].variant >= 100)
+        seed_jpeg(&w, seeds[i].variant == 101);
+    else
+        seed_png(&w, seeds[i].variant);
+    return w.size;
+}

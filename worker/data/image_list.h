@@ -1,0 +1,39 @@
+/* The image files below a directory, by class: what is a class and what is an image, before any file is opened.
+ *
+ *   DIR/cat/1.png  DIR/cat/old/2.jpg  DIR/dog/1.jpeg     class folders: "cat" is label 0, "dog" is 1
+ *   DIR/1.png  DIR/2.jpg                                  flat: unlabelled
+ *
+ * Names are sorted by their bytes, whatever the locale; a class is a folder with at least one image in it or below it.
+ * Files come first image of each class first, then the second of each, and so on, so that the first n of them are
+ * drawn from all classes. Hidden names (starting with a dot) are passed over in silence, and so are files that are no
+ * images by their name; links are followed, but not to a folder that they lie in. */
+#ifndef DECANT_WORKER_DATA_IMAGE_LIST_H
+#define DECANT_WORKER_DATA_IMAGE_LIST_H
+
+#include "worker/data/intake.h"
+
+struct image_entry {
+    char *name;        /* relative to the directory */
+    uint32_t class;    /* 0 when flat */
+    uint32_t position; /* in its class, in sorted order */
+};
+
+struct image_list {
+    char root[DATASET_PATH_MAX];
+    struct image_entry *entries; /* (count) */
+    size_t count, room;
+    char **classes; /* (class_count) sorted, then NULL; no array when flat */
+    uint32_t class_count;
+};
+
+/* Files and folders that cannot be used become problems of t. ERR_IO when the directory itself cannot be read,
+ * ERR_RANGE beyond limits.h, ERR_MEMORY. An empty list is no error. */
+int image_list_read(const char *root, struct intake *t, struct image_list *out, struct error *e);
+/* Drops entries for which keep is false, in place. */
+void image_list_filter(struct image_list *l, bool (*keep)(const void *arg, const struct image_entry *x),
+                       const void *arg);
+/* Gives classes the numbers they have in names; those that are not there are dropped and noted as problems of t. */
+int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct intake *t);
+void image_list_fini(struct image_list *l);
+
+#endif

@@ -1,0 +1,207 @@
+/* Memory is taken once, for as many images as can come; images that do not come leave holes that intake_close closes,
+ * so that the order is that of the files whichever thread was faster. */
+#include "worker/data/intake.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int intake_begin(struct intake *t, bool labelled, struct error *e)
+{
+    bool hold_out = t->may_hold_out && labelled && t->options->holdout > 0;
+    t->share = !hold_out ? INTAKE_ALL : t->test ? INTAKE_HELD_OUT : INTAKE_WITHOUT_HELD_OUT;
+    t->out->holdout = hold_out ? t->options->holdout : 0;
+    if (!t->test || !t->may_hold_out || hold_out)
+        return 0;
+    if (labelled)
+        return error_set(e, ERR_NOT_FOUND,
+                         "%s: no test images; add them (docs/DATA.md says where), or set data.holdout "
+                         "before training",
+                         t->options->path);
+    return error_set(e, ERR_NOT_FOUND, "%s: no test images, and no labels by which some could be held out",
+                     t->options->path);
+}
+
+bool intake_trains_on(const struct intake *t, uint64_t position)
+{
+    return t->share == INTAKE_ALL || position % t->options->holdout != t->options->holdout - 1;
+}
+
+bool intake_keeps(const struct intake *t, uint64_t position)
+{
+    return t->share == INTAKE_ALL || intake_trains_on(t, position) == (t->share == INTAKE_WITHOUT_HELD_OUT);
+}
+
+uint64_t intake_share_of(const struct intake *t, uint64_t count)
+{
+    if (t->share == INTAKE_ALL)
+        return count;
+    uint64_t held_out = count / t->options->holdout;
+    return t->share == INTAKE_HELD_OUT ? held_out : count - held_out;
+}
+
+/* The size that all images get. */
+static int choose_size(const struct intake *t, const struct image_size *first, const char *where, struct error *e)
+{
+    const struct dataset_options *o = t->options;
+    struct dataset *d = t->out;
+    d->height = o->side ? o->side : first->height;
+    d->width = o->side ? o->side : first->width;
+    d->channels = o->channels ? o->channels : first->channels;
+    if (d->height - 1 < DATASET_SIDE_MAX && d->width - 1 < DATASET_SIDE_MAX && d->channels - 1 < DATASET_CHANNELS_MAX)
+        return 0;
+    return error_set(e, ERR_RANGE,
+                     "%s: images of %ux%ux%u, expected sides in 1..%d and channels in 1..%d; set data.side "
+                     "to resize them",
+                     where, d->height, d->width, d->channels, DATASET_SIDE_MAX, DATASET_CHANNELS_MAX);
+}
+
+static double gib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 30);
+}
+
+static int check_memory(const struct intake *t, uint64_t count, uint64_t image, const char *where, struct error *e)
+{
+    uint64_t limit = t->options->memory_bytes;
+    if (limit == 0 || count <= limit / image)
+        return 0;
+    return error_set(e, ERR_RANGE,
+                     "%s: %llu images of %llu bytes need %.2f GiB, data.memory allows %.2f; raise it, or set "
+                     "data.side or data.limit",
+                     where, (unsigned long long)count, (unsigned long long)image, gib(count * image), gib(limit));
+}
+
+int intake_open(struct intake *t, uint64_t kept, const struct image_size *first, bool labelled, const char *where,
+                struct error *e)
+{
+    struct dataset *d = t->out;
+    uint64_t limit = t->options->limit;
+    if (kept == 0)
+        return error_set(e, ERR_NOT_FOUND, "%s: holds no images%s", where,
+                         t->share == INTAKE_HELD_OUT ? " to hold out; data.holdout is larger than every class" : "");
+    uint64_t count = limit > 0 && limit < kept ? limit : kept;
+    if (count > DATASET_IMAGES_MAX)
+        return error_set(e, ERR_RANGE, "%s: %llu images, at most %d; set data.limit", where, (unsigned long long)count,
+                         DATASET_IMAGES_MAX);
+    int rc = choose_size(t, first, where, e);
+    uint64_t image = (uint64_t)d->height * d->width * d->channels;
+    if (rc == 0)
+        rc = check_memory(t, count, image, where, e);
+    if (rc != 0)
+        return rc;
+    d->images = malloc(count * image);
+    d->labels = labelled ? calloc(count, sizeof *d->labels) : NULL;
+    t->loaded = calloc(count, 1);
+    if (!d->images || !t->loaded || (labelled && !d->labels))
+        return error_set(e, ERR_MEMORY, "%s: no memory for %llu images of %llu bytes, %.2f GiB", where,
+                         (unsigned long long)count, (unsigned long long)image, gib(count * image));
+    d->count = (uint32_t)count;
+    return 0;
+}
+
+int intake_put(struct intake *t, uint32_t i, const uint8_t *pixels, const struct image_size *size, uint16_t label)
+{
+    struct dataset *d = t->out;
+    struct image_size to = {d->height, d->width, d->channels};
+    ASSERT(i < d->count);
+    int rc = image_fit(pixels, size, d->images + i * image_bytes(&to), &to);
+    if (rc == 0 && d->labels)
+        d->labels[i] = label;
+    t->loaded[i] = rc == 0;
+    return rc;
+}
+
+void intake_saw(struct intake *t, const struct image_size *size)
+{
+    struct dataset_sizes *s = &t->out->sizes;
+    s->height_min = s->height_min && s->height_min < size->height ? s->height_min : size->height;
+    s->width_min = s->width_min && s->width_min < size->width ? s->width_min : size->width;
+    s->height_max = s->height_max > size->height ? s->height_max : size->height;
+    s->width_max = s->width_max > size->width ? s->width_max : size->width;
+}
+
+/* Reads image `position`; keeps it when it belongs to the share. */
+static int take_next(struct intake *t, const struct intake_stream *s, uint64_t position, uint8_t *pixels,
+                     uint32_t *kept, struct error *e)
+{
+    int64_t label = 0;
+    int rc = s->next(s->arg, pixels, &label, e);
+    if (rc != 0 || !intake_keeps(t, position))
+        return rc;
+    if (label < 0 || label >= DATASET_CLASSES_MAX)
+        return error_set(e, ERR_FORMAT, "%s: label %lld of image %llu, expected 0..%d", s->where, (long long)label,
+                         (unsigned long long)position, DATASET_CLASSES_MAX - 1);
+    rc = intake_put(t, (*kept)++, pixels, &s->size, (uint16_t)label);
+    return rc == 0 ? 0 : error_set(e, rc, "%s: no memory to resize an image", s->where);
+}
+
+int intake_from_stream(struct intake *t, const struct intake_stream *s, bool *whole, struct error *e)
+{
+    uint32_t kept = 0;
+    uint64_t position = 0;
+    int rc = intake_begin(t, s->labelled, e);
+    if (rc == 0)
+        rc = intake_open(t, intake_share_of(t, s->count), &s->size, s->labelled, s->where, e);
+    if (rc != 0)
+        return rc;
+    intake_saw(t, &s->size);
+    uint8_t *pixels = malloc(image_bytes(&s->size));
+    if (!pixels)
+        return error_set(e, ERR_MEMORY, "%s: no memory for an image", s->where);
+    for (; rc == 0 && kept < t->out->count; position++)
+        rc = take_next(t, s, position, pixels, &kept, e);
+    for (; rc == 0 && t->options->limit == 0 && position < s->count; position++) /* what only held-out images follow */
+        rc = take_next(t, s, position, pixels, &kept, e);
+    *whole = position == s->count;
+    free(pixels);
+    return rc;
+}
+
+static void close_holes(struct intake *t)
+{
+    struct dataset *d = t->out;
+    size_t image = (size_t)d->height * d->width * d->channels;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; t->loaded && i < d->count; i++) {
+        if (!t->loaded[i])
+            continue;
+        if (kept != i) {
+            memcpy(d->images + kept * image, d->images + i * image, image);
+            if (d->labels)
+                d->labels[kept] = d->labels[i];
+        }
+        kept++;
+    }
+    d->skipped += d->count - kept;
+    d->count = kept;
+}
+
+void intake_close(struct intake *t)
+{
+    struct dataset *d = t->out;
+    close_holes(t);
+    free(t->loaded);
+    t->loaded = NULL;
+    for (uint32_t i = 0; d->labels && !d->class_names && i < d->count; i++)
+        if (d->labels[i] >= d->classes)
+            d->classes = d->labels[i] + 1u;
+}
+
+void intake_problem(struct intake *t, const char *format, ...)
+{
+    struct dataset *d = t->out;
+    va_list args;
+    if (t->quiet || d->problem_count++ >= DATASET_PROBLEMS_MAX)
+        return;
+    char *text = malloc(sizeof((struct error *)0)->text);
+    if (text) {
+        va_start(args, format);
+        vsnprintf(text, sizeof((struct error *)0)->text, format, args);
+        va_end(args);
+        for (char *p = text; *p; p++) /* names of files may hold what a terminal obeys */
+            *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
+    }
+    d->problems[d->problem_count - 1] = text; /* NULL when out of memory: counted all the same */
+}
