@@ -227,6 +227,7 @@ static int open_session(struct service *s, struct error *e)
         .worker = id,
         .config = run_config_hash(c),
         .total_steps = slot_total_steps(s->shared),
+        .data = dataset_fingerprint(&s->train),
         .slots = (uint32_t)c->run.slots,
         .slot_size = (uint32_t)c->run.slot_size,
         .threads = (uint32_t)c->worker.threads,

@@ -41,6 +41,7 @@ struct session_options {
     uint64_t worker;      /* random id, not 0 */
     uint64_t config;      /* run_config_hash */
     uint64_t total_steps; /* of the run */
+    uint64_t data;        /* dataset_fingerprint; 0: not known */
     uint32_t slots;       /* M */
     uint32_t slot_size;   /* b */
     uint32_t threads;     /* jobs computed at a time */

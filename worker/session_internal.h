@@ -21,6 +21,8 @@
 #define SILENCE_FAIL_US (300 * SECOND)
 #define STOP_US (10 * SECOND) /* for what is in hand, then the worker leaves anyway */
 
+#define DATA_MASK ((UINT64_C(1) << 53) - 1) /* of the fingerprint: what a float64 says exactly */
+
 enum { SESSION_EVENTS_MAX = 32 };
 
 /* A server as the worker sees it. */

@@ -171,6 +171,8 @@ static int say_hello(struct session *s, struct link *l)
     session_msg(s, &m, MSG_HELLO, l);
     snprintf(m.text, sizeof m.text, "%s", s->options.host);
     int rc = msg_add_scalar(&m, "total_steps", (double)s->options.total_steps);
+    if (rc == 0 && l->kind == OUT_PARAMETER && s->options.data != 0)
+        rc = msg_add_scalar(&m, "data", (double)(s->options.data & DATA_MASK));
     return rc == 0 ? session_send(s, l->kind, &m) : rc;
 }
 

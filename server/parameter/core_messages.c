@@ -275,6 +275,22 @@ static enum reason agree_on_steps(struct turn *t)
     return REASON_WRONG_CONFIG;
 }
 
+/* Likewise the images: a worker with others would make the result depend on who computed what. */
+static enum reason agree_on_data(struct turn *t)
+{
+    struct parameter_core *c = t->core;
+    double data = msg_scalar(t->m, "data", 0.0);
+    if (t->m->type != MSG_HELLO || data == 0.0)
+        return 0;
+    if (c->data == 0.0)
+        c->data = data;
+    if (c->data == data)
+        return 0;
+    error_set(&t->detail, ERR_STATE,
+              "other images than those of the workers before: compare data= in the workers' logs");
+    return REASON_WRONG_CONFIG;
+}
+
 static enum reason admit(struct turn *t)
 {
     const struct msg *m = t->m;
@@ -294,7 +310,8 @@ static enum reason admit(struct turn *t)
         error_set(&t->detail, ERR_RANGE, "worker is 0");
         return REASON_BAD_FIELD;
     }
-    return agree_on_steps(t);
+    enum reason why = agree_on_steps(t);
+    return why == 0 ? agree_on_data(t) : why;
 }
 
 /* Every admitted message of a worker is a sign of life. */

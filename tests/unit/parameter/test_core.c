@@ -572,6 +572,29 @@ static void a_drain_gives_up_after_its_time(void **state)
     rig_free(&r);
 }
 
+static struct msg hello_with_data(double data)
+{
+    struct msg m = rig_msg(MSG_HELLO, RIG_BOB);
+    msg_add_scalar(&m, "data", data);
+    return m;
+}
+
+static void other_images_are_refused(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    const double told[] = {0, 77, 0, 77};
+    for (size_t i = 0; i < 4; i++) {
+        struct msg m = hello_with_data(told[i]);
+        rig_send(&r, &m);
+        assert_int_equal(rig_count(&r, MSG_WELCOME), 1);
+    }
+    struct msg other = hello_with_data(78);
+    rig_send(&r, &other);
+    rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    rig_free(&r);
+}
+
 static void step_0_needs_no_checkpoint(void **state)
 {
     (void)state;
@@ -815,6 +838,7 @@ int main(void)
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(a_report_says_what_happened),
         cmocka_unit_test(a_report_leaves_out_what_is_unknown_or_not_a_number),
+        cmocka_unit_test(other_images_are_refused),
         cmocka_unit_test(step_0_needs_no_checkpoint),
         cmocka_unit_test(a_straggler_does_not_hold_up_the_idle),
         cmocka_unit_test(rewind_is_taken_when_the_mixture_is_behind),
