@@ -125,6 +125,7 @@ test: ## every test: units, finite differences, fuzzing, wire, Redis, processes 
 	deploy/install-deps --test
 	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ)
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
+	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
 
 unit: $(UNIT) $(UNIT64) ## units and finite differences only
@@ -146,7 +147,7 @@ asan: ## units and fuzzers under ASan + UBSan
 
 tsan: ## units and a training run under ThreadSanitizer
 	TSAN_OPTIONS=suppressions=tests/tsan.supp $(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all unit
-	BUILD=build-tsan tests/e2e/sanitized.sh
+	tests/e2e/test_tsan.sh
 
 bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench

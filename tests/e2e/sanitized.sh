@@ -10,14 +10,14 @@ victim_step=0
 reports() { grep -lE 'Sanitizer|runtime error' "$work"/*/logs/*.log "$work"/*.log 2>/dev/null; }
 quiet() { ! reports; }
 
-check "two workers with two threads" timeout 300 "$decant" train --run e2e --out "$work/plain" --no-eval "${small[@]}" --set run.steps=30 \
+check "two workers with two threads" timeout 300 "$decant" train --run e2e --out "$work/plain" --no-eval "${small[@]}" --set run.steps=12 \
     --set worker.threads=2 --set run.checkpoint_every=10
 check "one worker, lag 0, one vision transformer" timeout 300 "$decant" train --run e2e --out "$work/lag" --no-eval --no-redis "${small[@]}" \
-    --set run.steps=10 --workers 1 --set mixture.prototype_lag=0 --set encoder.model=vit --set encoder.dim=32 --set encoder.depth=2
-"${train_command[@]}" --out "$work/killed" --no-redis --set run.steps=150 --set run.checkpoint_every=10 >"$work/killed.log" 2>&1 &
+    --set run.steps=4 --workers 1 --set mixture.prototype_lag=0 --set encoder.model=vit --set encoder.dim=32 --set encoder.depth=2
+"${train_command[@]}" --out "$work/killed" --no-redis --set run.steps=80 --set run.checkpoint_every=10 >"$work/killed.log" 2>&1 &
 launcher=$!
 for victim in worker-1 prototype parameter; do
-    check "it trains; then $victim is killed" wait_step killed $((victim_step += 12))
+    check "it trains; then $victim is killed" wait_step killed $((victim_step += 8))
     kill -KILL "$(awk -v name=$victim '$1 == name {print $2}' "$work/killed/pids")"
     sleep 2
 done
