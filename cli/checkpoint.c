@@ -50,39 +50,36 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
                      path);
 }
 
-/* The configuration reader wants a file, so the text passes through one that nobody else can open. */
-static int parse_config(const struct tensor_view *text, struct run_config *out, struct error *e)
+int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e)
 {
-    char path[] = "/tmp/decant-config-XXXXXX";
-    int fd = mkstemp(path);
-    if (fd < 0)
-        return error_set(e, ERR_IO, "%s: cannot create a temporary file", path);
-    bool written = write(fd, text->data, text->size) == (ssize_t)text->size;
-    close(fd);
-    int rc = written ? run_config_load(out, path, NULL, NULL, 0, e) : error_set(e, ERR_IO, "%s: cannot write", path);
-    unlink(path);
-    return rc;
+    for (size_t i = 0; i < encoder->tensor_count; i++)
+        if (strcmp(encoder->tensors[i].name, "config_ini") == 0 && encoder->tensors[i].dtype == DTYPE_U8)
+            return run_config_from_record(out, encoder->tensors[i].data, encoder->tensors[i].size, "config_ini", e);
+    return error_set(e, ERR_FORMAT, "has no tensor 'config_ini'");
 }
 
-static int read_config(struct checkpoint *c, struct error *e)
+int checkpoint_step(const struct safetensors *file, uint64_t *step, struct error *e)
 {
-    const struct safetensors *f = &c->encoder;
-    for (size_t i = 0; i < f->tensor_count; i++)
-        if (strcmp(f->tensors[i].name, "config_ini") == 0 && f->tensors[i].dtype == DTYPE_U8)
-            return parse_config(&f->tensors[i], &c->config, e);
-    return error_set(e, ERR_FORMAT, "%s/encoder.safetensors: has no tensor 'config_ini'", c->directory);
-}
-
-static int read_step(struct checkpoint *c, struct error *e)
-{
-    const char *text = safetensors_meta(&c->encoder, "step");
+    const char *text = safetensors_meta(file, "step");
     char *end = NULL;
     if (text)
-        c->step = strtoull(text, &end, 10);
+        *step = strtoull(text, &end, 10);
     if (!text || end == text || *end != '\0')
-        return error_set(e, ERR_FORMAT, "%s/encoder.safetensors: metadata 'step' is missing or not a number",
-                         c->directory);
+        return error_set(e, ERR_FORMAT, "metadata 'step' is missing or not a number");
     return 0;
+}
+
+/* What the encoder says, with the file's name before what is wrong. */
+static int read_encoder(const char *path, struct checkpoint *c, struct error *e)
+{
+    struct error why = {0};
+    int rc = safetensors_read(path, &c->encoder, e);
+    if (rc != 0)
+        return rc;
+    rc = checkpoint_step(&c->encoder, &c->step, &why);
+    if (rc == 0)
+        rc = checkpoint_config(&c->encoder, &c->config, &why);
+    return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
 }
 
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
@@ -93,11 +90,7 @@ int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
     if (rc == 0 && path_format(file, sizeof file, "%s/encoder.safetensors", out->directory) != 0)
         rc = error_set(e, ERR_RANGE, "path too long: %s", out->directory);
     if (rc == 0)
-        rc = safetensors_read(file, &out->encoder, e);
-    if (rc == 0)
-        rc = read_step(out, e);
-    if (rc == 0)
-        rc = read_config(out, e);
+        rc = read_encoder(file, out, e);
     if (rc == 0 && holds(out->directory, "mixture.safetensors", file)) {
         rc = safetensors_read(file, &out->mixture, e);
         out->has_mixture = rc == 0;

@@ -27,6 +27,10 @@ struct checkpoint {
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);
 void checkpoint_close(struct checkpoint *c);
 
+/* What an encoder file says about itself: its configuration, and the step in its metadata. ERR_FORMAT, ERR_CONFIG. */
+int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e);
+int checkpoint_step(const struct safetensors *file, uint64_t *step, struct error *e);
+
 /* The step's directory only, without opening anything: ERR_NOT_FOUND when there is none. */
 int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e);
 

@@ -5,6 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include "cli/suggest.h"
+
+enum { OPTIONS_MAX = 32 }; /* of one subcommand */
 
 int command_usage(const char *name, const char *format, ...)
 {
@@ -15,6 +19,35 @@ int command_usage(const char *name, const char *format, ...)
     va_end(args);
     fprintf(stderr, "\nTry: decant %s --help\n", name);
     return COMMAND_USAGE;
+}
+
+/* The known option nearest to what was typed, without its "=value"; NULL when nothing is near. */
+static const char *nearest_option(const struct option *options, const char *typed)
+{
+    char name[64];
+    const char *names[OPTIONS_MAX];
+    size_t n = 0;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(typed, "="), typed);
+    while (n < OPTIONS_MAX && options[n].name) {
+        names[n] = options[n].name;
+        n++;
+    }
+    return suggest(name, names, n);
+}
+
+int command_bad_option(const char *name, const struct option *options, int refused, char *const *argv)
+{
+    const char *typed = argv[optind - 1];
+    if (refused == ':')
+        return command_usage(name, "%s lacks its value", typed);
+    if (strncmp(typed, "--", 2) != 0)
+        return command_usage(name, "there is no option -%c", optopt);
+    const char *near = nearest_option(options, typed + 2);
+    if (near && strchr(typed, '=') && strncmp(typed + 2, near, strlen(near)) == 0)
+        return command_usage(name, "--%s takes no value", near);
+    if (near)
+        return command_usage(name, "there is no option %s; did you mean --%s?", typed, near);
+    return command_usage(name, "there is no option %s", typed);
 }
 
 int command_failed(const char *name, const struct error *e)

@@ -3,6 +3,7 @@
 #ifndef DECANT_CLI_COMMAND_H
 #define DECANT_CLI_COMMAND_H
 
+#include <getopt.h>
 #include "common/error.h"
 
 enum command_exit {
@@ -18,9 +19,13 @@ int command_status(int argc, char **argv);
 int command_prototypes(int argc, char **argv);
 int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
+int command_verify(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */
 int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What getopt_long refused, given the ":h" that makes it tell the two cases apart and print nothing: an option that
+ * lacks its value, or an unknown one, with the nearest known. COMMAND_USAGE. */
+int command_bad_option(const char *name, const struct option *options, int refused, char *const *argv);
 /* Reports an error of the library: COMMAND_USAGE for configuration, else COMMAND_FAILED. */
 int command_failed(const char *name, const struct error *e);
 /* A whole number in [min, max] from an option's argument. */

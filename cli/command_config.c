@@ -52,12 +52,14 @@ static void print_all(void)
 int command_config(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option = getopt_long(argc, argv, "h", options, NULL);
+    int option = getopt_long(argc, argv, ":h", options, NULL);
     if (option == 'h') {
         fputs(help, stdout);
         return COMMAND_DONE;
     }
-    if (option != -1 || optind < argc)
+    if (option != -1)
+        return command_bad_option("config", options, option, argv);
+    if (optind < argc)
         return command_usage("config", "it takes no arguments");
     print_all();
     return COMMAND_DONE;

@@ -44,7 +44,7 @@ static int take_count(const char *option, int64_t *out)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, struct eval_line *line)
+static int take_option(int option, char *const *argv, struct eval_line *line)
 {
     switch (option) {
     case 'c':
@@ -67,7 +67,7 @@ static int take_option(int option, struct eval_line *line)
         fputs(help, stdout);
         return COMMAND_DONE;
     default:
-        return command_usage("eval", "that option is unknown or lacks its value");
+        return command_bad_option("eval", options, option, argv);
     }
 }
 
@@ -77,8 +77,8 @@ int command_eval(int argc, char **argv)
     struct evaluation result;
     struct error e = {0};
     int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
-        code = take_option(option, &line);
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
     if (code >= 0)
         return code;
     if (optind < argc)

@@ -22,6 +22,12 @@ static const char help[] =
     "  --json             {\"run\", \"prototypes\": [{\"index\", \"weight\", \"mass\", \"usage\", \"nearest\", "
     "\"cosine\"}]}\n" SOURCE_OPTIONS_HELP;
 
+static const struct option options[] = {SOURCE_OPTIONS,
+                                        {"sort", required_argument, NULL, 's'},
+                                        {"limit", required_argument, NULL, 'l'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {NULL, 0, NULL, 0}};
+
 struct prototypes_line {
     struct source_options source;
     enum prototype_order order;
@@ -42,7 +48,7 @@ static int take_order(struct prototypes_line *line)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, struct prototypes_line *line)
+static int take_option(int option, char *const *argv, struct prototypes_line *line)
 {
     switch (option) {
     case 's':
@@ -60,7 +66,7 @@ static int take_option(int option, struct prototypes_line *line)
     default:
         if (source_option_take(option, optarg, &line->source))
             return -1;
-        return command_usage("prototypes", "that option is unknown or lacks its value");
+        return command_bad_option("prototypes", options, option, argv);
     }
 }
 
@@ -127,17 +133,12 @@ static int show(struct run_source *s, const struct prototypes_line *line, struct
 
 int command_prototypes(int argc, char **argv)
 {
-    static const struct option options[] = {SOURCE_OPTIONS,
-                                            {"sort", required_argument, NULL, 's'},
-                                            {"limit", required_argument, NULL, 'l'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
     struct prototypes_line line = {.order = ORDER_WEIGHT, .limit = LIMIT_DEFAULT};
     struct run_source s;
     struct error e = {0};
     int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
-        code = take_option(option, &line);
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
     if (code < 0 && optind < argc)
         code = command_usage("prototypes", "unexpected argument '%s'", argv[optind]);
     if (code >= 0)

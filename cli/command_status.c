@@ -85,7 +85,7 @@ int command_status(int argc, char **argv)
     struct run_figures figures;
     struct error e = {0};
     bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (option == 'h') {
             fputs(help, stdout);
             return COMMAND_DONE;
@@ -93,7 +93,7 @@ int command_status(int argc, char **argv)
         if (option == 'j')
             json = true;
         else if (!source_option_take(option, optarg, &source))
-            return command_usage("status", "that option is unknown or lacks its value");
+            return command_bad_option("status", options, option, argv);
     }
     if (optind < argc)
         return command_usage("status", "unexpected argument '%s'", argv[optind]);

@@ -20,6 +20,7 @@ static const struct subcommand subcommands[] = {
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
+    {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},
     {"config", "print the configuration with every key explained", command_config},
     {"version", "print the version", print_version},
     {"help", "this text", print_help},

@@ -145,7 +145,7 @@ const struct config_key run_config_keys[] = {
 const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_keys[0];
 
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
-static bool shapes_result(const char *name)
+bool run_config_shapes_result(const char *name)
 {
     static const char *const without[] = {"run.name",  "run.out",     "run.checkpoint_", "run.log_every",
                                           "data.path", "data.memory", "worker.",         "net.",
@@ -163,7 +163,7 @@ uint64_t run_config_hash(const struct run_config *c)
     XXH64_reset(state, PROTO_RUN_CONFIG_FORMAT);
     for (size_t i = 0; i < run_config_key_count; i++) {
         const struct config_key *key = &run_config_keys[i];
-        if (!shapes_result(key->name))
+        if (!run_config_shapes_result(key->name))
             continue;
         char value[1200];
         config_value(key, c, value, sizeof value);
@@ -186,7 +186,7 @@ size_t run_config_differences(const struct run_config *was, const struct run_con
         char before[1200], now[1200];
         config_value(key, was, before, sizeof before);
         config_value(key, is, now, sizeof now);
-        if (!shapes_result(key->name) || strcmp(before, now) == 0)
+        if (!run_config_shapes_result(key->name) || strcmp(before, now) == 0)
             continue;
         found++;
         if (used < size)

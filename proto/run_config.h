@@ -107,6 +107,8 @@ int run_config_from_record(struct run_config *c, const void *text, size_t size, 
  * does not say so. For use when the hashes differ. */
 int run_config_explain_difference(const void *record, size_t size, const struct run_config *c, const char *origin,
                                   struct error *e);
+/* Whether the result depends on that key, so that it is hashed. */
+bool run_config_shapes_result(const char *name);
 /* Steps of the run: run.steps when > 0, else epochs * steps per epoch, for `samples` training images. */
 uint64_t run_config_steps(const struct run_config *c, uint64_t samples);
 uint64_t run_config_steps_per_epoch(const struct run_config *c,
