@@ -20,6 +20,7 @@ int command_prototypes(int argc, char **argv);
 int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_top(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */
 int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -18,6 +18,7 @@ static const struct subcommand subcommands[] = {
     {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train},
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
+    {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
     {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},

@@ -4,17 +4,27 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cli/prototype_scores.h"
 #include "cli/prototype_set.h"
 #include "common/cosine.h"
 
-static void add(struct run_figures *f, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void add(struct run_figures *f, const char *name, const char *format, ...)
+static struct run_figure *find_figure(const struct run_figures *f, const char *name)
 {
-    if (f->count == FIGURES_MAX)
-        return; /* a mirror of a later version may have more than a screen holds */
-    struct run_figure *item = &f->items[f->count++];
+    for (size_t i = 0; i < f->count; i++)
+        if (strcmp(f->items[i].name, name) == 0)
+            return (struct run_figure *)&f->items[i];
+    return NULL;
+}
+
+void run_figures_set(struct run_figures *f, const char *name, const char *format, ...)
+{
+    struct run_figure *item = find_figure(f, name);
+    if (!item && f->count == FIGURES_MAX)
+        return;
+    if (!item)
+        item = &f->items[f->count++];
     va_list args;
     va_start(args, format);
     snprintf(item->name, sizeof item->name, "%s", name);
@@ -30,7 +40,7 @@ static int read_redis(struct run_source *s, struct run_figures *out, struct erro
         return rc;
     for (size_t i = 0; i + 1 < reply->elements; i += 2)
         if (reply->element[i]->type == REDIS_REPLY_STRING && reply->element[i + 1]->type == REDIS_REPLY_STRING)
-            add(out, reply->element[i]->str, "%s", reply->element[i + 1]->str);
+            run_figures_set(out, reply->element[i]->str, "%s", reply->element[i + 1]->str);
     freeReplyObject(reply);
     return 0;
 }
@@ -56,9 +66,9 @@ static int add_prototypes(const struct checkpoint *c, struct run_figures *out, s
         return rc;
     rc = cosine_cover(set.unit, set.K, set.D, score_eps, SCORE_EPS, counts);
     for (int i = 0; rc == 0 && i < SCORE_EPS; i++)
-        add(out, names[i], "%.9g", 100.0 * counts[i] / set.K);
+        run_figures_set(out, names[i], "%.9g", 100.0 * counts[i] / set.K);
     if (set.usage)
-        add(out, "perplexity", "%.9g", usage_perplexity(set.usage, set.K));
+        run_figures_set(out, "perplexity", "%.9g", usage_perplexity(set.usage, set.K));
     prototype_set_fini(&set);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the prototypes' cover");
 }
@@ -66,16 +76,16 @@ static int add_prototypes(const struct checkpoint *c, struct run_figures *out, s
 static int read_checkpoint(const struct checkpoint *c, struct run_figures *out, struct error *e)
 {
     const char *total = safetensors_meta(&c->encoder, "total_steps");
-    add(out, "step", "%" PRIu64, c->step);
+    run_figures_set(out, "step", "%" PRIu64, c->step);
     if (total)
-        add(out, "total_steps", "%s", total);
-    add(out, "prototypes", "%s", c->config.loss.prototypes == PROTOTYPES_JOINT ? "joint" : "decoupled");
-    add(out, "K", "%" PRId64, c->config.mixture.components);
-    add(out, "D", "%" PRId64, c->config.mixture.dimensions);
+        run_figures_set(out, "total_steps", "%s", total);
+    run_figures_set(out, "prototypes", "%s", c->config.loss.prototypes == PROTOTYPES_JOINT ? "joint" : "decoupled");
+    run_figures_set(out, "K", "%" PRId64, c->config.mixture.components);
+    run_figures_set(out, "D", "%" PRId64, c->config.mixture.dimensions);
     const char *const of_mixture[] = {"covariance", "beta", "reseeded"};
     for (size_t i = 0; c->has_mixture && i < sizeof of_mixture / sizeof of_mixture[0]; i++)
         if (safetensors_meta(&c->mixture, of_mixture[i]))
-            add(out, of_mixture[i], "%s", safetensors_meta(&c->mixture, of_mixture[i]));
+            run_figures_set(out, of_mixture[i], "%s", safetensors_meta(&c->mixture, of_mixture[i]));
     return add_prototypes(c, out, e);
 }
 
@@ -87,8 +97,14 @@ int run_figures_read(struct run_source *s, struct run_figures *out, struct error
 
 const char *run_figures_find(const struct run_figures *f, const char *name)
 {
-    for (size_t i = 0; i < f->count; i++)
-        if (strcmp(f->items[i].name, name) == 0)
-            return f->items[i].value;
-    return NULL;
+    const struct run_figure *item = find_figure(f, name);
+    return item ? item->value : NULL;
+}
+
+double run_figures_number(const struct run_figures *f, const char *name)
+{
+    const char *text = run_figures_find(f, name);
+    char *end = NULL;
+    double number = text ? strtod(text, &end) : NAN;
+    return text && end != text && *end == '\0' ? number : NAN;
 }

@@ -17,6 +17,11 @@ struct run_figures {
 };
 
 int run_figures_read(struct run_source *s, struct run_figures *out, struct error *e);
+/* Adds a figure, or replaces the one of that name. Further ones than FIGURES_MAX are left out: a later version may have
+ * more than a screen holds. */
+void run_figures_set(struct run_figures *f, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+double run_figures_number(const struct run_figures *f, const char *name);    /* NaN when absent or not a number */
 const char *run_figures_find(const struct run_figures *f, const char *name); /* NULL when absent */
 
 #endif

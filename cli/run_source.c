@@ -103,22 +103,50 @@ static void name_of_directory(const char *directory, struct run_source *s)
         snprintf(s->run, sizeof s->run, "%s", c.run.name);
 }
 
-int run_source_open(const struct source_options *o, struct run_source *out, struct error *e)
+int run_source_directory(const struct source_options *o, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     const char *run = o->run ? o->run : "default";
-    char derived[CHECKPOINT_PATH_MAX], address[128];
+    int rc = o->directory ? path_format(directory, CHECKPOINT_PATH_MAX, "%s", o->directory)
+                          : path_format(directory, CHECKPOINT_PATH_MAX, "runs/%s", run);
+    if (rc != 0 || strlen(run) >= sizeof((struct run_source *)0)->run)
+        return error_set(e, ERR_CONFIG, "--run or --out is too long: %.80s", o->directory ? o->directory : run);
+    return 0;
+}
+
+static int name_source(const struct source_options *o, struct run_source *out, char directory[CHECKPOINT_PATH_MAX],
+                       struct error *e)
+{
     memset(out, 0, sizeof *out);
-    if (strlen(run) >= sizeof out->run || path_format(derived, sizeof derived, "runs/%s", run) != 0)
-        return error_set(e, ERR_CONFIG, "--run %.80s: too long", run);
-    snprintf(out->run, sizeof out->run, "%s", run);
-    const char *directory = o->directory ? o->directory : derived;
+    int rc = run_source_directory(o, directory, e);
+    if (rc != 0)
+        return rc;
+    snprintf(out->run, sizeof out->run, "%s", o->run ? o->run : "default");
     if (!o->run && (o->directory || !o->redis))
         name_of_directory(directory, out);
+    return 0;
+}
+
+int run_source_open_live(const struct source_options *o, struct run_source *out, struct error *e)
+{
+    char directory[CHECKPOINT_PATH_MAX], address[128];
+    int rc = name_source(o, out, directory, e);
+    if (rc != 0)
+        return rc;
     if (o->redis)
         return open_redis(o->redis, out, e);
-    if (private_redis_address(directory, address, sizeof address) == 0 && open_redis(address, out, NULL) == 0)
-        return 0;
-    return open_checkpoint(directory, out, e);
+    if (private_redis_address(directory, address, sizeof address) == 0)
+        return open_redis(address, out, e);
+    return error_set(e, ERR_NOT_FOUND, "%s/redis/address: no mirror is noted there", directory);
+}
+
+int run_source_open(const struct source_options *o, struct run_source *out, struct error *e)
+{
+    char directory[CHECKPOINT_PATH_MAX];
+    int rc = run_source_open_live(o, out, e);
+    if (rc == 0 || rc == ERR_CONFIG || o->redis)
+        return rc;
+    rc = name_source(o, out, directory, e);
+    return rc == 0 ? open_checkpoint(directory, out, e) : rc;
 }
 
 void run_source_close(struct run_source *s)

@@ -23,6 +23,10 @@ struct run_source {
 };
 
 int run_source_open(const struct source_options *o, struct run_source *out, struct error *e);
+/* A live mirror only (1 and 2 of the list above); ERR_NOT_FOUND when none is named. out->run is set in any case. */
+int run_source_open_live(const struct source_options *o, struct run_source *out, struct error *e);
+/* OUT of the list above. ERR_CONFIG when it is too long. */
+int run_source_directory(const struct source_options *o, char directory[CHECKPOINT_PATH_MAX], struct error *e);
 void run_source_close(struct run_source *s);
 
 /* One command's reply, checked: ERR_IO when the connection failed, ERR_FORMAT when it is an error or not of that type.

@@ -5,11 +5,11 @@ json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); asser
 out_says() { grep -qF -- "$1" "$work/out"; }
 err_says() { grep -qF -- "$1" "$work/err"; }
 
-for command in verify; do
+for command in verify top; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
-    check "$command: unknown option" exits 2 "$decant" $command --jsn
-    check "$command suggests --json" err_says "did you mean --json?"
+    check "$command: unknown option" exits 2 "$decant" $command --hepl
+    check "$command suggests the nearest" err_says "did you mean --help?"
 done
 
 check "a run" train a --set run.steps=8 --set run.checkpoint_every=4 --no-redis
@@ -32,5 +32,51 @@ check "verify: damage in one run" exits 1 "$decant" verify "$work/damaged"
 check "it says so" out_says "the file is damaged"
 check "verify: damage beside a sound run" exits 1 "$decant" verify "$work/a" "$work/damaged"
 check "which side" out_says "damaged in B"
+
+check "top of a finished run" exits 0 "$decant" top --out "$work/a" --once
+check "its last step" out_says "step 8/8"
+check "its checkpoint" out_says "step-000008"
+check "plain text, no escape sequences" bash -c "! grep -q $'\\033' '$work/out'"
+check "top of no run" exits 1 "$decant" top --out "$work/absent" --once
+check "top: a bad interval" exits 2 "$decant" top --out "$work/a" --interval 0
+snapshots() { # two at least, and an end at SIGINT
+    "$decant" top --out "$work/a" --interval 0.1 >"$work/out" &
+    local pid=$!
+    for _ in $(seq 100); do [ "$(grep -c '^decant top' "$work/out")" -ge 2 ] && break || sleep 0.1; done
+    kill -INT $pid && wait $pid && [ "$(grep -c '^decant top' "$work/out")" -ge 2 ]
+}
+check "top into a pipe prints snapshots until it is interrupted" snapshots
+terminal() { # a terminal of 14 rows and 60 columns, ended with q; in what it shows no line is wider
+    "$PYTHON" - "$decant" "$work/a" <<'END'
+import fcntl, os, pty, re, select, struct, sys, termios, time
+pid, fd = pty.fork()
+if pid == 0:
+    time.sleep(0.3)  # until the size is set
+    os.environ.pop("NO_COLOR", None)
+    if os.environ.get("PLAIN"):
+        os.environ["NO_COLOR"] = "1"
+    os.execv(sys.argv[1], [sys.argv[1], "top", "--out", sys.argv[2], "--interval", "0.1"])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 14, 60, 0, 0))
+shown, until, asked = "", time.time() + 20, False
+try:
+    while time.time() < until:
+        if select.select([fd], [], [], 0.2)[0]:
+            shown += os.read(fd, 65536).decode()
+        if shown.count("\x1b[H") >= 3 and not asked:
+            asked = os.write(fd, b"q")
+except OSError:
+    pass
+code = os.waitpid(pid, 0)[1]
+frame = shown.split("\x1b[H")[2].split("\x1b[J")[0]
+lines = [re.sub("\x1b\\[[0-9;]*[a-zA-Z]", "", l).rstrip("\r") for l in frame.split("\n")]
+assert code == 0, code
+assert shown.startswith("\x1b[?1049h") and shown.endswith("\x1b[?25h\x1b[?1049l"), shown[-40:]
+assert len(lines) <= 14 and max(map(len, lines)) <= 60, lines
+assert ("\x1b[1m" in frame) == (not os.environ.get("PLAIN")), frame
+END
+}
+check "top on a terminal: fits it, colours, q ends and restores" terminal
+plain() { PLAIN=1 terminal; }
+check "top with NO_COLOR" plain
 
 finish

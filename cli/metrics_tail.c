@@ -1,0 +1,58 @@
+/* Reads the last few KiB and parses the lines that lie wholly in them. */
+#include "cli/metrics_tail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TAIL_BYTES = 16384 }; /* some 40 lines: more than lie between two lines of the same kind */
+
+static void take_line(const char *line, size_t length, struct run_figures *out)
+{
+    const char *name;
+    json_t *value, *object = json_loadb(line, length, 0, NULL);
+    json_object_foreach(object, name, value)
+    {
+        if (json_is_integer(value))
+            run_figures_set(out, name, "%lld", (long long)json_integer_value(value));
+        else if (json_is_real(value))
+            run_figures_set(out, name, "%.9g", json_real_value(value));
+    }
+    json_decref(object);
+}
+
+static void take_lines(const char *text, size_t size, bool from_start, struct run_figures *out)
+{
+    const char *end = text + size, *line = text;
+    if (!from_start) { /* the first line may have lost its head */
+        line = memchr(text, '\n', size);
+        line = line ? line + 1 : end;
+    }
+    for (const char *stop; line < end && (stop = memchr(line, '\n', (size_t)(end - line))) != NULL; line = stop + 1)
+        take_line(line, (size_t)(stop - line), out);
+}
+
+int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, struct error *e)
+{
+    char text[TAIL_BYTES];
+    struct stat st;
+    struct timespec now;
+    out->count = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    off_t from = fstat(fd, &st) == 0 && st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
+    ssize_t size = pread(fd, text, sizeof text, from);
+    int reason = errno;
+    close(fd);
+    if (size < 0)
+        return error_set(e, ERR_IO, "%s: %s", path, strerror(reason));
+    take_lines(text, (size_t)size, from == 0, out);
+    clock_gettime(CLOCK_REALTIME, &now);
+    *age_s = (double)(now.tv_sec - st.st_mtim.tv_sec) + 1e-9 * (double)(now.tv_nsec - st.st_mtim.tv_nsec);
+    return 0;
+}
