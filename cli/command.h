@@ -20,6 +20,8 @@ int command_prototypes(int argc, char **argv);
 int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_resume(int argc, char **argv);
 int command_top(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */

@@ -16,12 +16,14 @@ static int print_version(int argc, char **argv);
 
 static const struct subcommand subcommands[] = {
     {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train},
+    {"resume", "go on with a run from its newest checkpoint", command_resume},
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
     {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
     {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},
+    {"export", "weights or prototypes of a checkpoint for NumPy and PyTorch", command_export},
     {"config", "print the configuration with every key explained", command_config},
     {"version", "print the version", print_version},
     {"help", "this text", print_help},

@@ -5,7 +5,7 @@ json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); asser
 out_says() { grep -qF -- "$1" "$work/out"; }
 err_says() { grep -qF -- "$1" "$work/err"; }
 
-for command in verify top; do
+for command in verify top export; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
     check "$command: unknown option" exits 2 "$decant" $command --hepl
@@ -32,6 +32,49 @@ check "verify: damage in one run" exits 1 "$decant" verify "$work/damaged"
 check "it says so" out_says "the file is damaged"
 check "verify: damage beside a sound run" exits 1 "$decant" verify "$work/a" "$work/damaged"
 check "which side" out_says "damaged in B"
+
+numpy() { "$PYTHON" -c "import numpy as np; o = np.load('$work/$1'); assert $2, {k: o[k].shape for k in o}"; }
+check "export: the teacher for numpy" exits 0 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz"
+check "its arrays" numpy teacher.npz "o['conv1.weight'].shape == (8, 9) and o['conv1.weight'].dtype == '<f4' and not any('.weight' in k and k.startswith('m.') for k in o)"
+stored() { # the same bits as in the checkpoint
+    "$PYTHON" - "$work/a/checkpoints/step-000008/encoder.safetensors" "$work/teacher.npz" <<'END'
+import json, sys
+import numpy as np
+raw = open(sys.argv[1], "rb").read()
+n = int.from_bytes(raw[:8], "little")
+header = json.loads(raw[8:8 + n])
+arrays = np.load(sys.argv[2])
+taken = [k for k in header if k.split(".")[0] in ("teacher", "buffer")]
+assert len(taken) == len(arrays.files) > 20, (len(taken), arrays.files)
+for name in taken:
+    begin, end = header[name]["data_offsets"]
+    array = arrays[name.split(".", 1)[1]]
+    assert list(array.shape) == header[name]["shape"] and array.tobytes() == raw[8 + n + begin:8 + n + end], name
+END
+}
+check "the bits of the checkpoint" stored
+check "export: prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
+check "(K, D), unit rows" numpy prototypes.npz "o['prototypes'].shape == (256, 32) and abs(np.linalg.norm(o['prototypes'], axis=1) - 1).max() < 1e-5"
+check "export: mixture" exits 0 "$decant" export --checkpoint "$work/a" --what mixture --format npz --out "$work/mixture"
+check "its arrays" numpy mixture "set(o) == {'mean', 'variance', 'weight', 'mass', 'usage'} and abs(o['weight'].sum() - 1) < 1e-4"
+check "export: safetensors" exits 0 "$decant" export --checkpoint "$work/a" --what student --out "$work/student.safetensors"
+check "export does not overwrite" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz"
+check "unless told to" exits 0 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz" --force
+check "export: no format" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/teacher"
+check "export: nothing of the kind" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/x.npz" --what optimiser
+
+halves=(--set run.steps=40 --set run.checkpoint_every=20)
+check "a run to resume" train half "${halves[@]}" --no-redis
+check "the same again" train whole "${halves[@]}" --no-redis
+rm -r "$work/half/checkpoints/step-000040"
+echo step-000020 >"$work/half/checkpoints/latest"
+check "resume" exits 0 timeout 120 "$decant" resume "$work/half" --no-redis --no-eval --workers 1
+check "the bytes of a run that was not interrupted" exits 0 "$decant" verify "$work/half" "$work/whole" --step 40
+check "resume of nothing starts nothing" exits 1 "$decant" resume "$work/absent"
+check "no directory was made" test ! -e "$work/absent"
+check "resume without a directory" exits 2 "$decant" resume
+check "resume --help" exits 0 "$decant" resume --help
+check "resume passes options on" exits 2 "$decant" resume "$work/half" --workers none
 
 check "top of a finished run" exits 0 "$decant" top --out "$work/a" --once
 check "its last step" out_says "step 8/8"

@@ -1,0 +1,154 @@
+/* decant export: the arrays of a checkpoint for a program of one's own. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "cli/export_set.h"
+#include "cli/npz_write.h"
+
+static const char help[] =
+    "example: decant export --checkpoint runs/fashion-mnist --out teacher.npz\n\n"
+    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz]\n"
+    "                     [--what teacher|student|encoder|prototypes|mixture] [--force]\n\n"
+    "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
+    "  --out FILE         where to; an existing file is not overwritten\n"
+    "  --format FORMAT    safetensors, or npz for numpy.load; without it what FILE ends in\n"
+    "  --what WHAT        teacher: the weights to use, under the network's names, with running statistics (default)\n"
+    "                     student: the same of the student\n"
+    "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
+    "                     prototypes: one array (K, D), rows of unit length\n"
+    "                     mixture: mean, variance, weight, mass and usage of the components\n"
+    "  --force            overwrite FILE\n";
+
+static const struct option options[] = {
+    {"checkpoint", required_argument, NULL, 'c'},
+    {"out", required_argument, NULL, 'o'},
+    {"format", required_argument, NULL, 'f'},
+    {"what", required_argument, NULL, 'w'},
+    {"force", no_argument, NULL, 'F'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ };
+static const char *const format_names[] = {[FORMAT_SAFETENSORS] = "safetensors", [FORMAT_NPZ] = "npz"};
+
+struct export_line {
+    const char *checkpoint, *out;
+    enum format format;
+    enum export_what what;
+    bool force;
+};
+
+static enum format format_named(const char *name)
+{
+    for (int f = FORMAT_SAFETENSORS; f <= FORMAT_NPZ; f++)
+        if (strcmp(name, format_names[f]) == 0)
+            return (enum format)f;
+    return FORMAT_UNKNOWN;
+}
+
+static int take_format(struct export_line *line)
+{
+    line->format = format_named(optarg);
+    if (line->format == FORMAT_UNKNOWN)
+        return command_usage("export", "--format %s: expected safetensors or npz", optarg);
+    return -1;
+}
+
+static int take_what(struct export_line *line)
+{
+    for (int what = 0; what < EXPORT_WHATS; what++)
+        if (strcmp(optarg, export_names[what]) == 0) {
+            line->what = (enum export_what)what;
+            return -1;
+        }
+    return command_usage("export", "--what %s: expected teacher, student, encoder, prototypes or mixture", optarg);
+}
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(int option, char *const *argv, struct export_line *line)
+{
+    switch (option) {
+    case 'c':
+        line->checkpoint = optarg;
+        return -1;
+    case 'o':
+        line->out = optarg;
+        return -1;
+    case 'f':
+        return take_format(line);
+    case 'w':
+        return take_what(line);
+    case 'F':
+        line->force = true;
+        return -1;
+    case 'h':
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    default:
+        return command_bad_option("export", options, option, argv);
+    }
+}
+
+/* -1 when the line is complete, else the exit code. */
+static int check_line(struct export_line *line)
+{
+    if (!line->checkpoint || !line->out)
+        return command_usage("export", "--checkpoint DIR and --out FILE are needed");
+    const char *ending = strrchr(line->out, '.');
+    if (line->format == FORMAT_UNKNOWN && ending)
+        line->format = format_named(ending + 1);
+    if (line->format == FORMAT_UNKNOWN)
+        return command_usage("export", "--out %s ends neither in .safetensors nor in .npz: give --format", line->out);
+    if (!line->force && access(line->out, F_OK) == 0)
+        return command_usage("export", "%s exists; choose another name, or add --force", line->out);
+    return -1;
+}
+
+static int write_safetensors(const struct checkpoint *c, const struct export_line *line, const struct export_set *set,
+                             struct error *e)
+{
+    struct metadata_entry meta[] = {
+        {.key = "format", .value = "decant-export-1"}, {.key = "what"}, {.key = "run"}, {.key = "step"}};
+    snprintf(meta[1].value, sizeof meta[1].value, "%s", export_names[line->what]);
+    snprintf(meta[2].value, sizeof meta[2].value, "%s", c->config.run.name);
+    snprintf(meta[3].value, sizeof meta[3].value, "%" PRIu64, c->step);
+    return safetensors_write(line->out, set->tensors, set->count, meta, sizeof meta / sizeof meta[0], e);
+}
+
+static int export(const struct export_line *line, struct error *e)
+{
+    struct checkpoint c;
+    struct export_set set;
+    int rc = checkpoint_open(line->checkpoint, &c, e);
+    if (rc != 0)
+        return rc;
+    rc = export_set_make(&c, line->what, &set, e);
+    if (rc == 0) {
+        rc = line->format == FORMAT_NPZ ? npz_write(line->out, set.tensors, set.count, e)
+                                        : write_safetensors(&c, line, &set, e);
+        if (rc == 0)
+            printf("%s: %zu array%s of step %" PRIu64 "\n", line->out, set.count, set.count == 1 ? "" : "s", c.step);
+        export_set_fini(&set);
+    }
+    checkpoint_close(&c);
+    return rc;
+}
+
+int command_export(int argc, char **argv)
+{
+    struct export_line line = {.what = EXPORT_TEACHER};
+    struct error e = {0};
+    int option, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
+    if (code < 0 && optind < argc)
+        code = command_usage("export", "unexpected argument '%s'", argv[optind]);
+    if (code < 0)
+        code = check_line(&line);
+    if (code >= 0)
+        return code;
+    return export(&line, &e) == 0 ? COMMAND_DONE : command_failed("export", &e);
+}

@@ -1,0 +1,54 @@
+/* decant resume: `decant train --resume` for a directory, with the configuration that it holds. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "common/files.h"
+
+static const char help[] =
+    "example: decant resume runs/fashion-mnist\n\n"
+    "usage: decant resume DIR [OPTION]...\n\n"
+    "Goes on with the run in DIR from its newest sound checkpoint, with the configuration in DIR/config.ini. The same "
+    "as\n"
+    "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval ...).\n";
+
+enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
+
+/* A typing error must not start a run from the beginning in a new directory. */
+static int check_directory(const char *directory)
+{
+    char path[1280];
+    struct error e = {0};
+    if (path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0)
+        return -1;
+    error_set(&e, ERR_NOT_FOUND, "%.300s: no run to resume here (no config.ini); name a run's directory", directory);
+    return command_failed("resume", &e);
+}
+
+static int train(int argc, char **argv)
+{
+    char **line = calloc((size_t)argc + ADDED_ARGUMENTS, sizeof *line);
+    char name[] = "train", out[] = "--out", resume[] = "--resume";
+    if (!line)
+        return COMMAND_FAILED;
+    char *const added[ADDED_ARGUMENTS] = {name, out, argv[1], resume};
+    memcpy(line, added, sizeof added);
+    memcpy(line + ADDED_ARGUMENTS, argv + 2, (size_t)(argc - 2) * sizeof *line); /* calloc has ended the list */
+    optind = 1;
+    int code = command_train(argc - 2 + ADDED_ARGUMENTS, line);
+    free(line);
+    return code;
+}
+
+int command_resume(int argc, char **argv)
+{
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    }
+    if (argc < 2 || argv[1][0] == '-')
+        return command_usage("resume", "the run's directory comes first");
+    int code = check_directory(argv[1]);
+    return code >= 0 ? code : train(argc, argv);
+}
