@@ -20,6 +20,7 @@ int command_prototypes(int argc, char **argv);
 int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_health(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_top(int argc, char **argv);

@@ -5,7 +5,7 @@ json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); asser
 out_says() { grep -qF -- "$1" "$work/out"; }
 err_says() { grep -qF -- "$1" "$work/err"; }
 
-for command in verify top export; do
+for command in verify top export health; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
     check "$command: unknown option" exits 2 "$decant" $command --hepl
@@ -75,6 +75,23 @@ check "no directory was made" test ! -e "$work/absent"
 check "resume without a directory" exits 2 "$decant" resume
 check "resume --help" exits 0 "$decant" resume --help
 check "resume passes options on" exits 2 "$decant" resume "$work/half" --workers none
+
+# A prototype server on its own, on sockets in the scratch directory.
+ends=(--set "net.prototype=ipc://$work/prototype" --set "net.prototype_publish=ipc://$work/prototype-publish"
+    --set "net.parameter=ipc://$work/parameter" --set "net.parameter_publish=ipc://$work/parameter-publish")
+check "health: nobody there" exits 1 "$decant" health "ipc://$work/prototype" --timeout 0.2
+check "it says how long it waited" err_says "no answer within 0.2 s"
+"$BUILD/bin/decant-prototype" "${small[@]}" "${ends[@]}" --set run.name=alone --set "run.out=$work/alone" 2>"$work/alone.log" &
+server=$!
+check "health of a server" exits 0 "$decant" health "ipc://$work/prototype" --timeout 20
+check "run, generation, step" out_says "ok run=alone generation=1 step=0"
+check "health: its kind" exits 0 "$decant" health --server prototype "ipc://$work/prototype" --timeout 20 --json
+check "JSON" json 'o["ok"] and o["servers"][0]["server"] == "prototype" and o["servers"][0]["run"] == "alone"'
+check "health: the wrong kind" exits 1 "$decant" health --server parameter "ipc://$work/prototype" --timeout 20
+check "health by configuration" exits 0 "$decant" health --server prototype "${ends[@]}" --timeout 20
+check "health of both: one is missing" exits 1 "$decant" health "${ends[@]}" --timeout 0.5
+kill $server
+wait $server
 
 check "top of a finished run" exits 0 "$decant" top --out "$work/a" --once
 check "its last step" out_says "step 8/8"

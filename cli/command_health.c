@@ -1,0 +1,180 @@
+/* decant health: does a server answer. */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "cli/json_print.h"
+#include "proto/probe.h"
+#include "proto/run_config.h"
+
+static const char help[] =
+    "example: decant health tcp://127.0.0.1:5701\n\n"
+    "usage: decant health [--server parameter|prototype] [--timeout SECONDS] [--json] ENDPOINT\n"
+    "       decant health [--server parameter|prototype] [--timeout SECONDS] [--json] --config FILE [--set "
+    "KEY=VALUE]...\n\n"
+    "Asks a server over its request endpoint (net.parameter, net.prototype) and prints `ok run=... generation=...\n"
+    "step=...`. With a configuration both servers are asked, but only the parameter server of a joint run.\n\n"
+    "  --server KIND     only this one; of an ENDPOINT: it must be of this kind\n"
+    "  --timeout S       seconds to wait for the answer (3)\n"
+    "  --config FILE     configuration that names the endpoints; environment and --set override it\n"
+    "  --set KEY=VALUE   one configuration key; may be repeated\n"
+    "  --json            one JSON object on stdout\n\n"
+    "Exit status: 0 every server answered, 1 one did not, 2 wrong usage.\n";
+
+static const struct option options[] = {
+    {"server", required_argument, NULL, 's'},
+    {"timeout", required_argument, NULL, 't'},
+    {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 'S'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+enum { SETS_MAX = 64, TARGETS_MAX = 2 };
+
+struct health_line {
+    enum probe_server server; /* PROBE_UNKNOWN: not given */
+    uint64_t timeout_ms;
+    const char *config;
+    const char *sets[SETS_MAX];
+    size_t set_count;
+    bool json;
+};
+
+struct target {
+    const char *endpoint;
+    enum probe_server expected; /* PROBE_UNKNOWN: whatever it is */
+};
+
+static int take_server(struct health_line *line)
+{
+    for (int s = PROBE_PARAMETER; s <= PROBE_PROTOTYPE; s++)
+        if (strcmp(optarg, probe_server_name((enum probe_server)s)) == 0) {
+            line->server = (enum probe_server)s;
+            return -1;
+        }
+    return command_usage("health", "--server %s: expected parameter or prototype", optarg);
+}
+
+static int take_timeout(struct health_line *line)
+{
+    char *end;
+    double seconds = strtod(optarg, &end);
+    if (end == optarg || *end != '\0' || !(seconds >= 0.01 && seconds <= 3600))
+        return command_usage("health", "--timeout %s: expected seconds in 0.01..3600", optarg);
+    line->timeout_ms = (uint64_t)(seconds * 1000);
+    return -1;
+}
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(int option, char *const *argv, struct health_line *line)
+{
+    switch (option) {
+    case 's':
+        return take_server(line);
+    case 't':
+        return take_timeout(line);
+    case 'c':
+        line->config = optarg;
+        return -1;
+    case 'S':
+        if (line->set_count == SETS_MAX)
+            return command_usage("health", "more than %d times --set", SETS_MAX);
+        line->sets[line->set_count++] = optarg;
+        return -1;
+    case 'j':
+        line->json = true;
+        return -1;
+    case 'h':
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    default:
+        return command_bad_option("health", options, option, argv);
+    }
+}
+
+static size_t targets_of(const struct run_config *c, enum probe_server only, struct target out[TARGETS_MAX])
+{
+    size_t n = 0;
+    if (only != PROBE_PROTOTYPE)
+        out[n++] = (struct target){c->net.parameter, PROBE_PARAMETER};
+    if (only == PROBE_PROTOTYPE || (only == PROBE_UNKNOWN && c->loss.prototypes != PROTOTYPES_JOINT))
+        out[n++] = (struct target){c->net.prototype, PROBE_PROTOTYPE};
+    return n;
+}
+
+static int ask(const struct target *t, uint64_t timeout_ms, struct probe_answer *out, struct error *e)
+{
+    bool matters = t->expected != PROBE_UNKNOWN;
+    int rc = probe_ask(t->endpoint, matters ? MSG_HELLO : MSG_PING, timeout_ms, out, e);
+    if (rc == 0 && matters && out->server != t->expected)
+        rc = error_set(e, ERR_STATE, "%s: a %s server answers, not a %s server", t->endpoint,
+                       probe_server_name(out->server), probe_server_name(t->expected));
+    return rc;
+}
+
+static json_t *answer_json(const struct target *t, const struct probe_answer *a, const struct error *e)
+{
+    if (e->code != 0)
+        return json_pack("{s:s, s:b, s:s}", "endpoint", t->endpoint, "ok", 0, "error", e->text);
+    return json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:f}", "endpoint", t->endpoint, "ok", 1, "server",
+                     probe_server_name(a->server), "run", a->run, "generation", (json_int_t)a->generation, "step",
+                     (json_int_t)a->step, "seconds", a->seconds);
+}
+
+/* 0 when all of them answered. */
+static int ask_all(const struct target *targets, size_t n, const struct health_line *line)
+{
+    json_t *list = json_array();
+    int failed = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct probe_answer a;
+        struct error e = {0};
+        char text[PROBE_LINE_MAX];
+        int rc = ask(&targets[i], line->timeout_ms, &a, &e);
+        failed |= rc;
+        if (line->json)
+            json_array_append_new(list, answer_json(&targets[i], &a, &e));
+        else if (rc == 0)
+            puts(probe_line(&a, text));
+        else
+            command_failed("health", &e);
+    }
+    if (line->json)
+        failed |= json_print(json_pack("{s:b, s:O}", "ok", failed == 0, "servers", list), stdout);
+    json_decref(list);
+    return failed;
+}
+
+static int check_config(const struct health_line *line)
+{
+    struct run_config c;
+    struct target targets[TARGETS_MAX];
+    struct error e = {0};
+    if (run_config_load(&c, line->config, environ, line->sets, line->set_count, &e) != 0)
+        return command_failed("health", &e);
+    return ask_all(targets, targets_of(&c, line->server, targets), line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
+}
+
+int command_health(int argc, char **argv)
+{
+    struct health_line line = {.timeout_ms = PROBE_TIMEOUT_MS};
+    int option, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
+    if (code >= 0)
+        return code;
+    bool configured = line.config || line.set_count > 0;
+    if (argc - optind > 1)
+        return command_usage("health", "unexpected argument '%s'", argv[optind + 1]);
+    if ((argc - optind == 1) == configured)
+        return command_usage("health", "give an ENDPOINT, or --config FILE");
+    if (configured)
+        return check_config(&line);
+    const struct target target = {argv[optind], line.server};
+    return ask_all(&target, 1, &line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
+}
