@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/suggest.h"
 
 enum { OPTIONS_MAX = 32 }; /* of one subcommand */
@@ -62,4 +63,10 @@ int command_number(const char *text, long long min, long long max, long long *ou
     errno = 0;
     *out = strtoll(text, &end, 10);
     return errno == 0 && end != text && *end == '\0' && *out >= min && *out <= max ? 0 : ERR_RANGE;
+}
+
+bool command_colours(FILE *f)
+{
+    const char *refused = getenv("NO_COLOR");
+    return isatty(fileno(f)) && !(refused && refused[0]);
 }

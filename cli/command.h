@@ -4,6 +4,8 @@
 #define DECANT_CLI_COMMAND_H
 
 #include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include "common/error.h"
 
 enum command_exit {
@@ -21,6 +23,7 @@ int command_dataset(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_health(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_top(int argc, char **argv);
@@ -32,6 +35,8 @@ int command_usage(const char *name, const char *format, ...) __attribute__((form
 int command_bad_option(const char *name, const struct option *options, int refused, char *const *argv);
 /* Reports an error of the library: COMMAND_USAGE for configuration, else COMMAND_FAILED. */
 int command_failed(const char *name, const struct error *e);
+/* f is a terminal that may be coloured: NO_COLOR (https://no-color.org) is not set. */
+bool command_colours(FILE *f);
 /* A whole number in [min, max] from an option's argument. */
 int command_number(const char *text, long long min, long long max, long long *out);
 

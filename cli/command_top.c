@@ -165,8 +165,7 @@ static void watch(struct top *t)
     t->timer.data = t;
     watch_signals(t);
     if (screen) {
-        const char *no_colour = getenv("NO_COLOR");
-        t->screen.colour = !(no_colour && no_colour[0]);
+        t->screen.colour = command_colours(stdout);
         open_terminal(t);
         on_tick(&t->timer);
     } else {

@@ -24,6 +24,7 @@ static const struct subcommand subcommands[] = {
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
     {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},
     {"export", "weights or prototypes of a checkpoint for NumPy and PyTorch", command_export},
+    {"doctor", "is this machine, configuration and surroundings fit for a run, and what to do if not", command_doctor},
     {"health", "does a server answer", command_health},
     {"config", "print the configuration with every key explained", command_config},
     {"version", "print the version", print_version},

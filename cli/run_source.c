@@ -10,7 +10,7 @@
 
 enum { REDIS_TIMEOUT_S = 3 };
 
-static int connect_redis(const char *address, struct run_source *s, struct error *e)
+int run_source_connect(const char *address, struct run_source *s, struct error *e)
 {
     char host[256];
     int64_t port = 6379;
@@ -77,7 +77,7 @@ static int check_known(struct run_source *s, struct error *e)
 
 static int open_redis(const char *address, struct run_source *s, struct error *e)
 {
-    int rc = connect_redis(address, s, e);
+    int rc = run_source_connect(address, s, e);
     if (rc == 0 && (rc = check_known(s, e)) != 0)
         run_source_close(s);
     return rc;

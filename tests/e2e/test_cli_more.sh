@@ -5,7 +5,7 @@ json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); asser
 out_says() { grep -qF -- "$1" "$work/out"; }
 err_says() { grep -qF -- "$1" "$work/err"; }
 
-for command in verify top export health; do
+for command in verify top export health doctor; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
     check "$command: unknown option" exits 2 "$decant" $command --hepl
@@ -90,6 +90,17 @@ check "JSON" json 'o["ok"] and o["servers"][0]["server"] == "prototype" and o["s
 check "health: the wrong kind" exits 1 "$decant" health --server parameter "ipc://$work/prototype" --timeout 20
 check "health by configuration" exits 0 "$decant" health --server prototype "${ends[@]}" --timeout 20
 check "health of both: one is missing" exits 1 "$decant" health "${ends[@]}" --timeout 0.5
+check "doctor" exits 0 "$decant" doctor "${small[@]}" "${ends[@]}" --set run.name=alone --set "run.out=$work/new" --json
+check "who answers, and what is free" json 'o["ok"] and {"net.prototype", "net.parameter"} <= {f["check"] for f in o["findings"] if "run=alone" in f["text"] or ": free" in f["text"]}'
+check "the size of a checkpoint is well estimated" json "abs(float(next(f['text'].split('about ')[1].split()[0] for f in o['findings'] if f['check'] == 'disk')) - $(cat "$work"/a/checkpoints/step-000008/* | wc -c) / 1e6) < 0.1"
+check "nothing was made" test ! -e "$work/new"
+check "doctor: another run at the endpoint" exits 0 "$decant" doctor "${small[@]}" "${ends[@]}" --set run.name=other
+check "a warning, and what to do" out_says "choose other endpoints for a second run"
+check "doctor: swapped endpoints" exits 1 "$decant" doctor "${small[@]}" "${ends[@]}" --set "net.parameter=ipc://$work/prototype"
+check "it says who answers" out_says "a prototype server answers there"
+check "doctor: a bad configuration" exits 1 "$decant" doctor --set run.sead=1 --json
+check "the rest is looked at" json '[f["advice"] for f in o["findings"] if f["state"] == "fail"] and any(f["check"] == "cpu" for f in o["findings"])'
+check "doctor: no images" exits 1 "$decant" doctor --set "data.path=$work/absent"
 kill $server
 wait $server
 

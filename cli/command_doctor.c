@@ -1,0 +1,121 @@
+/* decant doctor: everything that a run needs, looked at before it starts. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "cli/doctor.h"
+#include "cli/json_print.h"
+
+static const char help[] =
+    "example: decant doctor --config deploy/configs/fashion-mnist.ini\n\n"
+    "usage: decant doctor [--config FILE] [--set KEY=VALUE]... [--json]\n\n"
+    "Looks at programs, configuration, images, directory and disk, endpoints (free, or who answers), Redis, clock,\n"
+    "processor, memory and limits. One line each, ok, warn or fail, and for what is not well, what to do. Changes\n"
+    "nothing.\n\n"
+    "  --config FILE     configuration (INI); environment and --set override it\n"
+    "  --set KEY=VALUE   one configuration key; may be repeated\n"
+    "  --json            one JSON object on stdout\n\n"
+    "Exit status: 0 nothing failed (there may be warnings), 1 something did, 2 wrong usage.\n";
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 's'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+enum { SETS_MAX = 64 };
+
+struct doctor_line {
+    const char *config;
+    const char *sets[SETS_MAX];
+    size_t set_count;
+    bool json;
+};
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(int option, char *const *argv, struct doctor_line *line)
+{
+    switch (option) {
+    case 'c':
+        line->config = optarg;
+        return -1;
+    case 's':
+        if (line->set_count == SETS_MAX)
+            return command_usage("doctor", "more than %d times --set", SETS_MAX);
+        line->sets[line->set_count++] = optarg;
+        return -1;
+    case 'j':
+        line->json = true;
+        return -1;
+    case 'h':
+        fputs(help, stdout);
+        return COMMAND_DONE;
+    default:
+        return command_bad_option("doctor", options, option, argv);
+    }
+}
+
+static bool check_config(struct doctor_report *r, const struct doctor_line *line, struct run_config *c)
+{
+    struct error e = {0};
+    const char *from = line->config ? line->config : "defaults";
+    if (run_config_load(c, line->config, environ, line->sets, line->set_count, &e) == 0) {
+        doctor_find(r, FINDING_OK, "config", "%s: run '%s'", from, c->run.name);
+        return true;
+    }
+    doctor_find(r, FINDING_FAIL, "config", "%.400s", e.text);
+    doctor_advise(r,
+                  "`decant config` lists every key with its range; what depends on the configuration is not checked");
+    return false;
+}
+
+static void check_run(struct doctor_report *r, const struct run_config *c)
+{
+    struct dataset train;
+    struct doctor_needs needs;
+    doctor_check_data(r, c, &train);
+    bool known = doctor_check_model(r, c, &train, &needs);
+    dataset_fini(&train);
+    doctor_check_out(r, c, known ? &needs : NULL);
+    doctor_check_memory(r, known ? &needs : NULL);
+    doctor_check_endpoints(r, c);
+    doctor_check_redis(r, c);
+}
+
+static int examine(const struct doctor_line *line)
+{
+    struct doctor_report *r = calloc(1, sizeof *r);
+    struct run_config *c = calloc(1, sizeof *c);
+    int code = COMMAND_FAILED;
+    if (r && c) {
+        doctor_check_programs(r);
+        bool valid = check_config(r, line, c);
+        doctor_check_clock(r);
+        doctor_check_cpu(r, valid ? c : NULL);
+        doctor_check_limits(r);
+        if (valid)
+            check_run(r, c);
+        else
+            doctor_check_memory(r, NULL);
+        if (!line->json)
+            doctor_print(r, command_colours(stdout), stdout);
+        bool printed = !line->json || json_print(doctor_json(r), stdout) == 0;
+        code = printed && !doctor_failed(r) ? COMMAND_DONE : COMMAND_FAILED;
+    }
+    free(r);
+    free(c);
+    return code;
+}
+
+int command_doctor(int argc, char **argv)
+{
+    struct doctor_line line = {0};
+    int option, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
+    if (code < 0 && optind < argc)
+        code = command_usage("doctor", "unexpected argument '%s'", argv[optind]);
+    return code >= 0 ? code : examine(&line);
+}

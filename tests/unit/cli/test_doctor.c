@@ -1,0 +1,212 @@
+/* Findings and how they are told; endpoints that are free, taken, wrong; directories; estimates. */
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "cli/doctor.h"
+#include "tests/unit/cli/checkpoint_rig.h"
+
+static struct doctor_report *new_report(void)
+{
+    struct doctor_report *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    return r;
+}
+
+/* The finding about `name` whose text has `what`. */
+static const struct finding *find(const struct doctor_report *r, const char *name, const char *what)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (strcmp(r->items[i].name, name) == 0 && strstr(r->items[i].text, what))
+            return &r->items[i];
+    for (size_t i = 0; i < r->count; i++)
+        print_error("%s: %s\n", r->items[i].name, r->items[i].text);
+    fail_msg("no finding about %s says '%s'", name, what);
+    return NULL;
+}
+
+static void load(struct run_config *c, const char *const *sets, size_t n)
+{
+    struct error e = {0};
+    if (run_config_load(c, NULL, NULL, sets, n, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
+static void test_report(void **state)
+{
+    (void)state;
+    struct doctor_report *r = new_report();
+    char text[1024] = "";
+    assert_false(doctor_failed(r));
+    doctor_find(r, FINDING_OK, "config", "fine");
+    doctor_find(r, FINDING_WARN, "disk", "%d left", 3);
+    doctor_advise(r, "delete %s", "something");
+    assert_false(doctor_failed(r));
+    FILE *f = fmemopen(text, sizeof text, "w");
+    doctor_print(r, false, f);
+    fclose(f);
+    assert_non_null(strstr(text, "ok    config                fine\nwarn  disk                  3 left\n"));
+    assert_non_null(strstr(text, "-> delete something\n1 ok, 1 warnings, 0 failed\n"));
+    doctor_find(r, FINDING_FAIL, "out", "no");
+    assert_true(doctor_failed(r));
+    json_t *o = doctor_json(r);
+    assert_false(json_boolean_value(json_object_get(o, "ok")));
+    assert_int_equal(json_array_size(json_object_get(o, "findings")), 3);
+    json_decref(o);
+    free(r);
+}
+
+static void test_bytes(void **state)
+{
+    (void)state;
+    char out[32];
+    assert_string_equal(doctor_bytes(0, out), "0 B");
+    assert_string_equal(doctor_bytes(999, out), "999 B");
+    assert_string_equal(doctor_bytes(1234567, out), "1.2 MB");
+    assert_string_equal(doctor_bytes(123456789, out), "123 MB");
+    doctor_bytes(UINT64_MAX, out);
+}
+
+static void test_endpoints(void **state)
+{
+    struct rig *rig = *state;
+    struct run_config c;
+    char parameter[128], publish[128], prototype[128];
+    struct doctor_report *r = new_report();
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/taken", rig->root);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    snprintf(parameter, sizeof parameter, "net.parameter=ipc://%s/free", rig->root);
+    snprintf(publish, sizeof publish, "net.parameter_publish=ipc://%s/taken", rig->root);
+    snprintf(prototype, sizeof prototype, "net.prototype=ipc://%s/absent/x", rig->root);
+    load(&c, (const char *[]){parameter, publish, prototype, "net.prototype_publish=carrier-pigeon"}, 4);
+    doctor_check_endpoints(r, &c);
+    assert_int_equal(find(r, "net.parameter", ": free")->state, FINDING_OK);
+    assert_int_equal(find(r, "net.parameter_publish", "somebody publishes there")->state, FINDING_OK);
+    assert_int_equal(find(r, "net.prototype", "No such file or directory")->state, FINDING_FAIL);
+    assert_int_equal(find(r, "net.prototype_publish", "expected tcp:// or ipc://")->state, FINDING_FAIL);
+    close(fd);
+    free(r);
+}
+
+static void test_joint_has_two_endpoints(void **state)
+{
+    struct rig *rig = *state;
+    struct run_config c;
+    char both[2][128];
+    struct doctor_report *r = new_report();
+    snprintf(both[0], sizeof both[0], "net.parameter=ipc://%s/same", rig->root);
+    snprintf(both[1], sizeof both[1], "net.parameter_publish=ipc://%s/same", rig->root);
+    load(&c, (const char *[]){both[0], both[1], "loss.prototypes=joint"}, 3);
+    doctor_check_endpoints(r, &c);
+    assert_int_equal(r->count, 3);
+    assert_int_equal(find(r, "net.parameter_publish", "is that of net.parameter too")->state, FINDING_FAIL);
+    free(r);
+}
+
+static void test_data_is_missing(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct dataset train;
+    struct doctor_needs needs;
+    struct doctor_report *r = new_report();
+    load(&c, (const char *[]){"data.path=/nonexistent"}, 1);
+    doctor_check_data(r, &c, &train);
+    assert_int_equal(find(r, "data", "/nonexistent")->state, FINDING_FAIL);
+    assert_false(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(r->count, 1); /* a consequence is not a second finding */
+    free(r);
+}
+
+static void test_needs(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct dataset train = {.count = 1000, .height = 28, .width = 28, .channels = 1};
+    struct doctor_needs needs, joint;
+    struct doctor_report *r = new_report();
+    const char *sets[] = {"run.slots=1",
+                          "run.slot_size=100",
+                          "run.epochs=2",
+                          "run.checkpoint_every=8",
+                          "loss.prototypes=decoupled",
+                          "run.checkpoint_keep=1"};
+    load(&c, sets, 6);
+    assert_true(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(needs.checkpoints, 2); /* one is kept, one written */
+    load(&c, sets, 5);
+    assert_true(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(needs.checkpoints, 3); /* 8, 16, 20 */
+    uint64_t mixture = 1024 * (128 * (8 + 8 + 4 + 4) + 8 + 8 + 4 + 4 + 4);
+    assert_in_range(needs.checkpoint_bytes, 16 * needs.parameters + mixture, 17 * needs.parameters + mixture);
+    sets[4] = "loss.prototypes=joint";
+    load(&c, sets, 5);
+    assert_true(doctor_check_model(r, &c, &train, &joint));
+    assert_int_equal(joint.parameters, needs.parameters + 1024 * 128);
+    sets[4] = "encoder.widths=0";
+    load(&c, sets, 5);
+    assert_false(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(find(r, "model", "encoder.widths")->state, FINDING_FAIL);
+    free(r);
+}
+
+static void test_out(void **state)
+{
+    struct rig *rig = *state;
+    struct run_config c;
+    char out[128];
+    struct doctor_report *r = new_report();
+    const struct doctor_needs modest = {.checkpoint_bytes = 1, .checkpoints = 1},
+                              vast = {.checkpoint_bytes = 1ULL << 60, .checkpoints = 2};
+    snprintf(out, sizeof out, "run.out=%s/new/run", rig->root);
+    load(&c, (const char *[]){out}, 1);
+    doctor_check_out(r, &c, &modest);
+    assert_int_equal(find(r, "out", "can be made")->state, FINDING_OK);
+    assert_int_equal(find(r, "disk", "1 checkpoints")->state, FINDING_OK);
+    r->count = 0;
+    doctor_check_out(r, &c, &vast);
+    assert_int_equal(find(r, "disk", "2 checkpoints")->state, FINDING_FAIL);
+    r->count = 0;
+    load(&c, (const char *[]){"run.out=/proc/new"}, 1);
+    doctor_check_out(r, &c, NULL);
+    assert_int_equal(find(r, "out", "cannot write to /proc")->state, FINDING_FAIL);
+    r->count = 0;
+    rig_encoder(rig, "held", 8, RIG_INI_JOINT, 1);
+    snprintf(out, sizeof out, "%s/held/checkpoints/latest", rig->root);
+    assert_int_equal(file_write_atomic(out, &(struct file_part){"step-000008\n", 12}, 1, NULL), 0);
+    snprintf(out, sizeof out, "run.out=%s/held", rig->root);
+    load(&c, (const char *[]){out}, 1);
+    doctor_check_out(r, &c, NULL);
+    find(r, "out", "newest checkpoint step-000008");
+    free(r);
+}
+
+static void test_machine(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct doctor_report *r = new_report();
+    const struct doctor_needs vast = {.memory_bytes = UINT64_MAX};
+    load(&c, (const char *[]){"worker.threads=256"}, 1);
+    doctor_check_clock(r);
+    doctor_check_limits(r);
+    doctor_check_cpu(r, NULL);
+    doctor_check_memory(r, NULL);
+    find(r, "cores", "usable");
+    assert_false(doctor_failed(r));
+    doctor_check_memory(r, &vast);
+    assert_int_equal(find(r, "memory", "hold about")->state, FINDING_WARN);
+    free(r);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_report), CASE(test_bytes),   CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
+        CASE(test_needs),  CASE(test_machine), CASE(test_out),       CASE(test_data_is_missing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
