@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "cli/command.h"
+#include "cli/completion.h"
 #include "cli/suggest.h"
 #include "common/log.h"
 #include "proto/msg.h"
@@ -12,6 +13,7 @@ struct subcommand {
 };
 
 static int print_help(int argc, char **argv);
+static int print_completion(int argc, char **argv);
 static int print_version(int argc, char **argv);
 
 static const struct subcommand subcommands[] = {
@@ -27,6 +29,7 @@ static const struct subcommand subcommands[] = {
     {"doctor", "is this machine, configuration and surroundings fit for a run, and what to do if not", command_doctor},
     {"health", "does a server answer", command_health},
     {"config", "print the configuration with every key explained", command_config},
+    {"completion", "print the completion script of bash or zsh", print_completion},
     {"version", "print the version", print_version},
     {"help", "this text", print_help},
 };
@@ -61,6 +64,27 @@ static int print_version(int argc, char **argv)
     (void)argc;
     (void)argv;
     printf("decant, protocol %d\n", PROTO_VERSION);
+    return COMMAND_DONE;
+}
+
+static int print_completion(int argc, char **argv)
+{
+    static const char usage[] = "example: eval \"$(decant completion bash)\"\n\n"
+                                "usage: decant completion bash|zsh\n\n"
+                                "Prints a script for the shell's startup file that completes commands, options, their\n"
+                                "choices and configuration keys.\n";
+    struct completion_command commands[SUBCOMMANDS];
+    const char *shell = argc == 2 ? argv[1] : "";
+    for (int i = 0; i < SUBCOMMANDS; i++)
+        commands[i] = (struct completion_command){subcommands[i].name, subcommands[i].summary};
+    if (strcmp(shell, "bash") == 0)
+        completion_bash(commands, SUBCOMMANDS, stdout);
+    else if (strcmp(shell, "zsh") == 0)
+        completion_zsh(commands, SUBCOMMANDS, stdout);
+    else if (strcmp(shell, "--help") == 0 || strcmp(shell, "-h") == 0)
+        fputs(usage, stdout);
+    else
+        return command_usage("completion", "expected bash or zsh");
     return COMMAND_DONE;
 }
 
