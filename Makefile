@@ -113,7 +113,7 @@ PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit chaos fuzz asan tsan bench format lint install clean
+.PHONY: deps run test unit chaos fuzz asan tsan bench format lint man install clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
@@ -159,9 +159,14 @@ lint: ## formatting and cppcheck
 	clang-format --dry-run --Werror $(shell git ls-files '*.c' '*.h')
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr -I. common proto server worker cli
 
-install: all ## copy the binaries to $(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
+man: all ## write docs/man/*.1 from what the programs say with --help
+	docs/man/generate $(BUILD)/bin docs/man
+
+install: all ## copy binaries, manual pages and bash completion below $(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BUILD)/bin/decant completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/decant
 
 format: ## clang-format every C file
 	clang-format -i $(shell git ls-files '*.c' '*.h')

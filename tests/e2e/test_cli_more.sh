@@ -121,6 +121,14 @@ check "completion of a key" offers "run.seed=" decant train --set run.se
 check "completion of another shell" exits 2 "$decant" completion fish
 check "completion --help" exits 0 "$decant" completion --help
 
+same_pages() { # what is committed is what the programs say
+    docs/man/generate "$BUILD/bin" "$work/man" && for page in "$work"/man/*.1; do
+        diff "docs/man/$(basename "$page")" "$page" || { echo "run: make man" && return 1; }
+    done
+}
+check "manual pages are those of the programs" same_pages
+check "every command has its section" bash -c "[ \$(grep -c '^\.SS ' docs/man/decant.1) -eq \$('$decant' help | grep -cE '^  [a-z]+ ' | awk '{print \$1 - 2}') ]"
+
 check "top of a finished run" exits 0 "$decant" top --out "$work/a" --once
 check "its last step" out_says "step 8/8"
 check "its checkpoint" out_says "step-000008"
