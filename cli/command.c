@@ -65,6 +65,13 @@ int command_number(const char *text, long long min, long long max, long long *ou
     return errno == 0 && end != text && *end == '\0' && *out >= min && *out <= max ? 0 : ERR_RANGE;
 }
 
+int command_seconds(const char *text, double min, double max, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return end != text && *end == '\0' && *out >= min && *out <= max ? 0 : ERR_RANGE;
+}
+
 bool command_colours(FILE *f)
 {
     const char *refused = getenv("NO_COLOR");

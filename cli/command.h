@@ -39,5 +39,7 @@ int command_failed(const char *name, const struct error *e);
 bool command_colours(FILE *f);
 /* A whole number in [min, max] from an option's argument. */
 int command_number(const char *text, long long min, long long max, long long *out);
+/* Seconds, with decimals, in [min, max]. */
+int command_seconds(const char *text, double min, double max, double *out);
 
 #endif

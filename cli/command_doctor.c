@@ -1,8 +1,7 @@
 /* decant doctor: everything that a run needs, looked at before it starts. */
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include "cli/command.h"
+#include "cli/config_options.h"
 #include "cli/doctor.h"
 #include "cli/json_print.h"
 
@@ -11,26 +10,18 @@ static const char help[] =
     "usage: decant doctor [--config FILE] [--set KEY=VALUE]... [--json]\n\n"
     "Looks at programs, configuration, images, directory and disk, endpoints (free, or who answers), Redis, clock,\n"
     "processor, memory and limits. One line each, ok, warn or fail, and for what is not well, what to do. Changes\n"
-    "nothing.\n\n"
-    "  --config FILE     configuration (INI); environment and --set override it\n"
-    "  --set KEY=VALUE   one configuration key; may be repeated\n"
-    "  --json            one JSON object on stdout\n\n"
+    "nothing.\n\n" CONFIG_OPTIONS_HELP "  --json            one JSON object on stdout\n\n"
     "Exit status: 0 nothing failed (there may be warnings), 1 something did, 2 wrong usage.\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"set", required_argument, NULL, 's'},
+    CONFIG_OPTIONS,
     {"json", no_argument, NULL, 'j'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
-enum { SETS_MAX = 64 };
-
 struct doctor_line {
-    const char *config;
-    const char *sets[SETS_MAX];
-    size_t set_count;
+    struct config_options config;
     bool json;
 };
 
@@ -38,30 +29,22 @@ struct doctor_line {
 static int take_option(int option, char *const *argv, struct doctor_line *line)
 {
     switch (option) {
-    case 'c':
-        line->config = optarg;
-        return -1;
-    case 's':
-        if (line->set_count == SETS_MAX)
-            return command_usage("doctor", "more than %d times --set", SETS_MAX);
-        line->sets[line->set_count++] = optarg;
-        return -1;
     case 'j':
         line->json = true;
         return -1;
     case 'h':
         fputs(help, stdout);
         return COMMAND_DONE;
-    default:
-        return command_bad_option("doctor", options, option, argv);
     }
+    int code = config_option_take("doctor", option, optarg, &line->config);
+    return code != 0 ? code : command_bad_option("doctor", options, option, argv);
 }
 
 static bool check_config(struct doctor_report *r, const struct doctor_line *line, struct run_config *c)
 {
     struct error e = {0};
-    const char *from = line->config ? line->config : "defaults";
-    if (run_config_load(c, line->config, environ, line->sets, line->set_count, &e) == 0) {
+    const char *from = line->config.file ? line->config.file : "defaults";
+    if (config_options_load(&line->config, c, &e) == 0) {
         doctor_find(r, FINDING_OK, "config", "%s: run '%s'", from, c->run.name);
         return true;
     }

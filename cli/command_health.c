@@ -2,46 +2,35 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/command.h"
+#include "cli/config_options.h"
 #include "cli/json_print.h"
 #include "proto/probe.h"
-#include "proto/run_config.h"
 
 static const char help[] =
     "example: decant health tcp://127.0.0.1:5701\n\n"
     "usage: decant health [--server parameter|prototype] [--timeout SECONDS] [--json] ENDPOINT\n"
-    "       decant health [--server parameter|prototype] [--timeout SECONDS] [--json] --config FILE [--set "
-    "KEY=VALUE]...\n\n"
+    "       decant health [--server parameter|prototype] [--timeout SECONDS] [--json]\n"
+    "                     [--config FILE] [--set KEY=VALUE]...\n\n"
     "Asks a server over its request endpoint (net.parameter, net.prototype) and prints `ok run=... generation=...\n"
     "step=...`. With a configuration both servers are asked, but only the parameter server of a joint run.\n\n"
     "  --server KIND     only this one; of an ENDPOINT: it must be of this kind\n"
-    "  --timeout S       seconds to wait for the answer (3)\n"
-    "  --config FILE     configuration that names the endpoints; environment and --set override it\n"
-    "  --set KEY=VALUE   one configuration key; may be repeated\n"
+    "  --timeout S       seconds to wait for the answer (3)\n" CONFIG_OPTIONS_HELP
     "  --json            one JSON object on stdout\n\n"
     "Exit status: 0 every server answered, 1 one did not, 2 wrong usage.\n";
 
 static const struct option options[] = {
-    {"server", required_argument, NULL, 's'},
-    {"timeout", required_argument, NULL, 't'},
-    {"config", required_argument, NULL, 'c'},
-    {"set", required_argument, NULL, 'S'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"server", required_argument, NULL, 'k'}, {"timeout", required_argument, NULL, 't'}, CONFIG_OPTIONS,
+    {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 };
 
-enum { SETS_MAX = 64, TARGETS_MAX = 2 };
+enum { TARGETS_MAX = 2 };
 
 struct health_line {
     enum probe_server server; /* PROBE_UNKNOWN: not given */
     uint64_t timeout_ms;
-    const char *config;
-    const char *sets[SETS_MAX];
-    size_t set_count;
+    struct config_options config;
     bool json;
 };
 
@@ -62,9 +51,8 @@ static int take_server(struct health_line *line)
 
 static int take_timeout(struct health_line *line)
 {
-    char *end;
-    double seconds = strtod(optarg, &end);
-    if (end == optarg || *end != '\0' || !(seconds >= 0.01 && seconds <= 3600))
+    double seconds;
+    if (command_seconds(optarg, 0.01, 3600, &seconds) != 0)
         return command_usage("health", "--timeout %s: expected seconds in 0.01..3600", optarg);
     line->timeout_ms = (uint64_t)(seconds * 1000);
     return -1;
@@ -74,27 +62,19 @@ static int take_timeout(struct health_line *line)
 static int take_option(int option, char *const *argv, struct health_line *line)
 {
     switch (option) {
-    case 's':
+    case 'k':
         return take_server(line);
     case 't':
         return take_timeout(line);
-    case 'c':
-        line->config = optarg;
-        return -1;
-    case 'S':
-        if (line->set_count == SETS_MAX)
-            return command_usage("health", "more than %d times --set", SETS_MAX);
-        line->sets[line->set_count++] = optarg;
-        return -1;
     case 'j':
         line->json = true;
         return -1;
     case 'h':
         fputs(help, stdout);
         return COMMAND_DONE;
-    default:
-        return command_bad_option("health", options, option, argv);
     }
+    int code = config_option_take("health", option, optarg, &line->config);
+    return code != 0 ? code : command_bad_option("health", options, option, argv);
 }
 
 static size_t targets_of(const struct run_config *c, enum probe_server only, struct target out[TARGETS_MAX])
@@ -155,7 +135,7 @@ static int check_config(const struct health_line *line)
     struct run_config c;
     struct target targets[TARGETS_MAX];
     struct error e = {0};
-    if (run_config_load(&c, line->config, environ, line->sets, line->set_count, &e) != 0)
+    if (config_options_load(&line->config, &c, &e) != 0)
         return command_failed("health", &e);
     return ask_all(targets, targets_of(&c, line->server, targets), line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
 }
@@ -168,7 +148,7 @@ int command_health(int argc, char **argv)
         code = take_option(option, argv, &line);
     if (code >= 0)
         return code;
-    bool configured = line.config || line.set_count > 0;
+    bool configured = line.config.file || line.config.set_count > 0;
     if (argc - optind > 1)
         return command_usage("health", "unexpected argument '%s'", argv[optind + 1]);
     if ((argc - optind == 1) == configured)

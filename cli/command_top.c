@@ -2,7 +2,6 @@
  *
  * On a terminal one libuv loop reads keys, hears of resizes and signals, and ticks; the alternate screen and raw mode
  * are entered before it and left after it, whatever ended it. Elsewhere plain snapshots are printed. */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,8 +42,6 @@ struct top {
     uv_tty_t in, out;
     bool keys; /* stdin is a terminal too */
 };
-
-enum { INTERVAL_MIN_MS = 100, INTERVAL_MAX_MS = 3600000 };
 
 /* ---- drawing ---- */
 
@@ -158,9 +155,16 @@ static void close_handle(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
+/* A terminal that can move its cursor. */
+static bool has_screen(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
+}
+
 static void watch(struct top *t)
 {
-    bool screen = isatty(STDOUT_FILENO);
+    bool screen = has_screen();
     uv_timer_init(&t->loop, &t->timer);
     t->timer.data = t;
     watch_signals(t);
@@ -183,9 +187,8 @@ static void watch(struct top *t)
 
 static int take_interval(struct top *t)
 {
-    char *end;
-    double seconds = strtod(optarg, &end);
-    if (end == optarg || *end != '\0' || !(seconds * 1000 >= INTERVAL_MIN_MS && seconds * 1000 <= INTERVAL_MAX_MS))
+    double seconds;
+    if (command_seconds(optarg, 0.1, 3600, &seconds) != 0)
         return command_usage("top", "--interval %s: expected seconds in 0.1..3600", optarg);
     t->interval_ms = (uint64_t)(seconds * 1000);
     return -1;

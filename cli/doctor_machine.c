@@ -1,7 +1,5 @@
 /* What does not depend on where the run goes: programs, clock, processor, memory, limits. */
 #include <errno.h>
-#include <inttypes.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>

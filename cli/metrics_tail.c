@@ -45,8 +45,10 @@ int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, 
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
-    off_t from = fstat(fd, &st) == 0 && st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
-    ssize_t size = pread(fd, text, sizeof text, from);
+    ssize_t size = fstat(fd, &st);
+    off_t from = size == 0 && st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
+    if (size == 0)
+        size = pread(fd, text, sizeof text, from);
     int reason = errno;
     close(fd);
     if (size < 0)

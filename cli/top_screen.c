@@ -2,7 +2,6 @@
  * breaking an escape sequence. */
 #include "cli/top_screen.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -10,7 +10,6 @@
 #ifndef DECANT_PROTO_PROBE_H
 #define DECANT_PROTO_PROBE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "common/error.h"

@@ -149,6 +149,7 @@ pid, fd = pty.fork()
 if pid == 0:
     time.sleep(0.3)  # until the size is set
     os.environ.pop("NO_COLOR", None)
+    os.environ["TERM"] = "xterm"
     if os.environ.get("PLAIN"):
         os.environ["NO_COLOR"] = "1"
     os.execv(sys.argv[1], [sys.argv[1], "top", "--out", sys.argv[2], "--interval", "0.1"])
