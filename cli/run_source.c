@@ -143,9 +143,9 @@ int run_source_open(const struct source_options *o, struct run_source *out, stru
 {
     char directory[CHECKPOINT_PATH_MAX];
     int rc = run_source_open_live(o, out, e);
-    if (rc == 0 || rc == ERR_CONFIG || o->redis)
+    if (rc == 0 || o->redis)
         return rc;
-    rc = name_source(o, out, directory, e);
+    rc = name_source(o, out, directory, e); /* whatever became of a private mirror, the checkpoint counts now */
     return rc == 0 ? open_checkpoint(directory, out, e) : rc;
 }
 

@@ -165,7 +165,7 @@ int top_source_open(const struct source_options *o, struct top_source *out, stru
     if (rc != 0)
         return rc;
     rc = run_source_open_live(o, &out->redis, e);
-    if (rc == 0 || rc == ERR_CONFIG || o->redis)
+    if (rc == 0 || o->redis)
         return rc;
     static const char *const traces[] = {"config.ini", "metrics-parameter.jsonl", "metrics-prototype.jsonl",
                                          "checkpoints/latest"};

@@ -172,12 +172,39 @@ static void test_prototype_table(void **state)
     run_source_close(&s);
 }
 
+/* A launcher that was killed leaves an address behind, or half of one. */
+static void test_stale_mirror_address(void **state)
+{
+    struct fixture *f = *state;
+    struct source_options o = {.directory = f->root};
+    struct run_source s;
+    char path[192];
+    static const char *const addresses[] = {"127.0.0.1:1\n", "127.0.0.1:no-port\n", ""};
+    snprintf(path, sizeof path, "%s/redis", f->root);
+    assert_int_equal(dir_make(path, NULL), 0);
+    snprintf(path, sizeof path, "%s/redis/address", f->root);
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+        struct file_part part = {addresses[i], strlen(addresses[i])};
+        assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
+        assert_true(run_source_open_live(&o, &s, &f->e) != 0);
+        assert_int_equal(run_source_open(&o, &s, &f->e), 0);
+        assert_true(s.redis == NULL && s.checkpoint.step == 12);
+        run_source_close(&s);
+    }
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_nothing_there), CASE(test_every_directory), CASE(test_latest_is_not_trusted), CASE(test_open),
-        CASE(test_damaged),       CASE(test_prototype_set),   CASE(test_prototype_table),
+        CASE(test_nothing_there),
+        CASE(test_every_directory),
+        CASE(test_latest_is_not_trusted),
+        CASE(test_open),
+        CASE(test_damaged),
+        CASE(test_prototype_set),
+        CASE(test_prototype_table),
+        CASE(test_stale_mirror_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
