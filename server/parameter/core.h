@@ -70,8 +70,8 @@ int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *o
  * checkpoint is lost. True when the caller must go back, in this turn, to the newest checkpoint that both servers have
  * at or below step_max, and say so with parameter_core_rewind. */
 bool parameter_core_take_rewind(struct parameter_core *c, uint64_t *step_max);
-/* From now on the core is what a process with this generation, just resumed from `state`, would be; NULL: one that found
- * no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
+/* From now on the core is what a process with this generation, just resumed from `state`, would be; NULL: one that
+ * found no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t generation, struct encoder_state *state,
                           struct outbox *out);
 /* Step T is reached and its checkpoint is wanted, but not known to be on disk whole: the run may still have to go back.
@@ -86,6 +86,9 @@ bool parameter_core_take_report(struct parameter_core *c, struct step_report *ou
 bool parameter_core_stopped(const struct parameter_core *c);
 bool parameter_core_finished(const struct parameter_core *c); /* stopped because step T is reached */
 uint64_t parameter_core_step(const struct parameter_core *c);
-size_t parameter_core_workers(const struct parameter_core *c); /* heard of within the last 10 s */
+uint64_t parameter_core_total_steps(const struct parameter_core *c); /* 0 = not known yet */
+size_t parameter_core_workers(const struct parameter_core *c);       /* heard of within the last 10 s */
+const struct step_report_counters *parameter_core_counters(const struct parameter_core *c);
+const struct step_report *parameter_core_newest_report(const struct parameter_core *c); /* step 0: none yet */
 
 #endif

@@ -78,7 +78,9 @@ static int count_commands(struct fixture *f, const char *text, bool *last)
     struct mirror_script s;
     int n = 0;
     mirror_script_begin(
-        &s, &(struct mirror_script_options){.run = "m", .state = &f->state, .queue = &f->queue, .worker_ttl_s = 15});
+        &s,
+        &(struct mirror_script_options){
+            .run = "m", .state = &f->state, .queue = &f->queue, .ttl_s = 15, .started = "2026-01-01T00:00:00.000Z"});
     while (mirror_script_next(&s, &f->command)) {
         assert_int_equal(redis_command_end(&f->command), 0);
         *last = memmem(f->command.wire, f->command.wire_size, text, strlen(text)) != NULL;
