@@ -27,7 +27,7 @@ enum {
     WINDOW_BATCHES = 2,      /* in flight at most: Redis has one while the next is made */
     BATCH_COMMANDS = 64,     /* at most ... */
     BATCH_BYTES = 256 << 10, /* ... or about this many bytes: well under a millisecond of Redis' time */
-    STAND_BACK_MS = 5000,    /* before a superseded server looks again */
+    STAND_BACK = 10,         /* intervals before a superseded server looks again */
     TTL_S = 15,
 };
 
@@ -181,7 +181,7 @@ static void connect_now(struct mirror *m)
 static void finish_sync(struct mirror *m)
 {
     m->syncing = false;
-    m->next_sync_ms = m->sync_ms + (m->superseded ? STAND_BACK_MS : (uint64_t)(1000 * m->o.interval_s));
+    m->next_sync_ms = m->sync_ms + (uint64_t)(1000 * m->o.interval_s) * (m->superseded ? STAND_BACK : 1);
     m->final_written = m->stopping;
     if (m->refused) {
         m->refusals++;
