@@ -272,6 +272,7 @@ static void start_sync(struct mirror *m)
     m->syncing = true;
     m->script_done = m->refused = false;
     m->sync_ms = uv_now(m->loop);
+    m->state.refresh_max = m->stopping ? UINT32_MAX : MIRROR_REFRESH_MAX; /* what stays is complete */
     mirror_state_take(&m->state, m->o.core, m->diagnostics, m->known, m->full);
     m->state.now_ms = m->sync_ms;
     m->state.updated_s = unix_time();
