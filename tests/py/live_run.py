@@ -32,7 +32,7 @@ def wait_for(what, condition):
 
 
 class LiveRun:
-    SETTINGS = {"run.steps": 1000000, "run.slots": 4, "run.slot_size": 16, "run.log_every": 5, "run.checkpoint_every": 20,
+    SETTINGS = {"run.epochs": 15625, "run.slots": 4, "run.slot_size": 16, "run.log_every": 5, "run.checkpoint_every": 20,
                 "data.limit": 4096, "mixture.components": 64, "mixture.dimensions": 16, "loss.block": 64, "head.hidden": 64,
                 "encoder.widths": "8,16,32,64", "redis.enabled": "true", "redis.interval": 0.1,
                 "metrics.parameter": "127.0.0.1:0", "metrics.prototype": "localhost:0"}
