@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 #include "proto/msg.h"
 
@@ -18,13 +19,15 @@ struct sources {
 static void print_help(const struct process_options *o)
 {
     printf("usage: %s [--config FILE] [--set section.key=value]...%s [--log-level LEVEL]\n"
+           "       %s health [--config FILE] [--set section.key=value]...\n"
            "       %s --help | --version\n\n%s\n\n"
            "  --config FILE              configuration (INI); environment DECANT_SECTION_KEY and --set override it\n"
            "  --set section.key=value    one setting; may be repeated\n",
-           o->program, o->can_resume ? " [--resume]" : "", o->program, o->purpose);
+           o->program, o->can_resume ? " [--resume]" : "", o->program, o->program, o->purpose);
     if (o->can_resume)
         puts("  --resume                   go on from the newest complete checkpoint below run.out");
     printf("  --log-level LEVEL          error, warn, info (default) or debug\n\n%s\n"
+           "health says in one line whether the process with that configuration is well, with exit status 0 or 1.\n"
            "Exit status: 0 done, 1 failed, 2 wrong usage or configuration. `decant config` lists all keys.\n",
            o->signals);
 }
@@ -82,7 +85,8 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
         if (code >= 0)
             return code;
     }
-    if (optind < argc)
+    o->health = argc - optind == 1 && strcmp(argv[optind], "health") == 0;
+    if (optind < argc && !o->health)
         return usage(o, "unexpected argument: ", argv[optind]);
     if (run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0)
         return usage(o, e.text, "");

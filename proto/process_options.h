@@ -16,6 +16,7 @@ struct process_options {
     bool can_resume;     /* takes --resume */
     /* filled in */
     bool resume;
+    bool health; /* the subcommand: look whether such a process is well, and leave */
     enum log_level level;
     struct run_config config;
 };

@@ -126,6 +126,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
     KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024,
             "slots that a worker leases beyond those it computes; more hide a slow network"),
+    KEY_TEXT("worker.heartbeat", worker.heartbeat, "",
+             "file that shows that a worker lives; empty: decant-worker.alive in $XDG_RUNTIME_DIR or /tmp"),
     KEY_TEXT("net.parameter", net.parameter, "tcp://127.0.0.1:5701", "requests to the parameter server"),
     KEY_TEXT("net.parameter_publish", net.parameter_publish, "tcp://127.0.0.1:5702", "its publications"),
     KEY_TEXT("net.prototype", net.prototype, "tcp://127.0.0.1:5711", "requests to the prototype server"),
@@ -136,6 +138,9 @@ const struct config_key run_config_keys[] = {
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
     KEY_INT("redis.port", redis.port, "6379", 1, 65535, "Redis port"),
     KEY_FLOAT("redis.interval", redis.interval, "1", 0.05, 3600, "seconds between mirror updates"),
+    KEY_TEXT("metrics.parameter", metrics.parameter, "",
+             "HOST:PORT for /metrics and /healthz of the parameter server; empty = off"),
+    KEY_TEXT("metrics.prototype", metrics.prototype, "", "the same of the prototype server"),
     KEY_INT("eval.bank", eval.bank, "20000", 1, 4e9,
             "training images in the k-NN bank and the linear probe's training set"),
     KEY_INT("eval.queries", eval.queries, "10000", 1, 4e9, "test images"),
@@ -147,9 +152,8 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name",  "run.out",     "run.checkpoint_", "run.log_every",
-                                          "data.path", "data.memory", "worker.",         "net.",
-                                          "redis.",    "eval."};
+    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_", "run.log_every", "data.path",
+                                          "data.memory", "worker.", "net.", "redis.", "metrics.", "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -210,6 +214,7 @@ static void drop_circumstances(struct run_config *c)
     c->worker = defaults.worker;
     c->net = defaults.net;
     c->redis = defaults.redis;
+    c->metrics = defaults.metrics;
 }
 
 char *run_config_record(const struct run_config *c, size_t *size)

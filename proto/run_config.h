@@ -67,6 +67,7 @@ struct run_config {
     } teacher;
     struct {
         int64_t threads, ahead;
+        char heartbeat[256];
     } worker;
     struct {
         char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256];
@@ -78,6 +79,9 @@ struct run_config {
         int64_t port;
         double interval;
     } redis;
+    struct {
+        char parameter[256], prototype[256];
+    } metrics;
     struct {
         int64_t bank, queries, neighbours;
         double temperature;
@@ -95,7 +99,7 @@ int run_config_load(struct run_config *c, const char *path, char **environ, cons
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * data.memory, net.*, redis.*, worker.*, eval.*). */
+ * data.memory, net.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);

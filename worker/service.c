@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "worker/compute.h"
+#include "worker/heartbeat.h"
 #include "worker/session.h"
 #include "worker/slot.h"
 
@@ -45,6 +46,10 @@ struct service {
     struct server_link parameter, prototype;
     unsigned signals;
     bool closing;
+    uint64_t worker; /* its random id */
+    char heartbeat[HEARTBEAT_PATH_MAX];
+    uint64_t beat_us;   /* of the newest heartbeat; 0 before */
+    bool beat_failing;  /* it could not be written */
     struct error error; /* why the worker gives up */
 };
 
@@ -145,9 +150,32 @@ static void on_publication(void *arg, struct buf **frames, size_t n)
         take_message(arg, frames + 1, n - 1);
 }
 
+/* An observer: a heartbeat that cannot be written is said once, and tried again. */
+static void beat(struct service *s, uint64_t now)
+{
+    struct session_view v;
+    struct error e = {0};
+    char line[HEARTBEAT_LINE_MAX];
+    if (s->beat_us != 0 && now - s->beat_us < HEARTBEAT_EVERY_MS * 1000)
+        return;
+    s->beat_us = now;
+    session_look(s->session, now, &v);
+    snprintf(line, sizeof line,
+             "worker=%016" PRIx64 " parameter=%s prototype=%s step=%" PRIu64 " slots_done=%" PRIu64 "\n", s->worker,
+             v.parameter_up ? "up" : "silent",
+             v.joint          ? "none"
+             : v.prototype_up ? "up"
+                              : "silent",
+             v.step, session_slots_done(s->session));
+    if (heartbeat_write(s->heartbeat, line, &e) != 0 && !s->beat_failing)
+        log_warn("event=heartbeat_lost cause=\"%s\" hint=\"health checks need it; see worker.heartbeat\"", e.text);
+    s->beat_failing = e.code != 0;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct service *s = timer->data;
+    beat(s, now_us());
     finish_turn(s, session_on_timer(s->session, now_us()));
 }
 
@@ -218,9 +246,12 @@ static int open_session(struct service *s, struct error *e)
     const struct run_config *c = s->config;
     uint64_t id = 0;
     host_text(s->host);
+    if (heartbeat_path(c, s->heartbeat) != 0)
+        return error_set(e, ERR_CONFIG, "worker.heartbeat: the path is too long");
     while (id == 0)
         if (getrandom(&id, sizeof id, 0) != sizeof id)
             return error_set(e, ERR_IO, "no random bytes for the worker's id");
+    s->worker = id;
     struct session_options o = {
         .run = c->run.name,
         .host = s->host,
@@ -325,6 +356,8 @@ int worker_service_run(const struct run_config *config, struct error *e)
     if (rc != 0)
         close_all(&s);
     uv_run(&s.loop, UV_RUN_DEFAULT);
+    if (s.beat_us != 0)
+        heartbeat_remove(s.heartbeat);
     if (s.session)
         log_info("event=end slots_done=%" PRIu64, session_slots_done(s.session));
     session_free(&s.session);

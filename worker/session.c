@@ -363,3 +363,18 @@ int session_stop(struct session *s, uint64_t now)
     begin_stop(s, now);
     return settle(s, now);
 }
+
+static bool answers(const struct link *l, uint64_t now)
+{
+    return l->up && now - l->heard_at < QUIET_US;
+}
+
+void session_look(const struct session *s, uint64_t now, struct session_view *out)
+{
+    *out = (struct session_view){
+        .parameter_up = answers(&s->parameter, now),
+        .prototype_up = answers(&s->prototype, now),
+        .joint = s->options.joint,
+        .step = s->weights_held ? s->weights_step : 0,
+    };
+}

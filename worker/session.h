@@ -97,6 +97,13 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
+/* For those who watch. */
+struct session_view {
+    bool parameter_up, prototype_up; /* it answered lately */
+    bool joint;                      /* there is no prototype server */
+    uint64_t step;                   /* of the newest weights held; 0 before */
+};
+void session_look(const struct session *s, uint64_t now, struct session_view *out);
 uint64_t session_slots_done(const struct session *s); /* slots of which the gradient was applied */
 
 #endif

@@ -1,7 +1,23 @@
 /* decant-worker: the command line of the worker. */
+#include <stdio.h>
 #include "common/vecmath.h"
 #include "proto/process_options.h"
+#include "worker/heartbeat.h"
 #include "worker/service.h"
+
+/* Does a worker with this configuration live on this machine? */
+static int check_health(const struct process_options *o)
+{
+    struct error e = {0};
+    char path[HEARTBEAT_PATH_MAX], line[HEARTBEAT_LINE_MAX];
+    int rc = heartbeat_path(&o->config, path);
+    rc = rc == 0 ? heartbeat_read(path, line, &e) : error_set(&e, rc, "worker.heartbeat: the path is too long");
+    if (rc == 0)
+        printf("ok %s\n", line);
+    else
+        fprintf(stderr, "%s: %s\n", o->program, e.text);
+    return rc == 0 ? EXIT_DONE : EXIT_FAILED;
+}
 
 int main(int argc, char **argv)
 {
@@ -17,6 +33,8 @@ int main(int argc, char **argv)
     int code = process_options_parse(&o, argc, argv);
     if (code >= 0)
         return code;
+    if (o.health)
+        return check_health(&o);
     log_init("worker", o.level);
     compute_thread_init();
     blas_single_threaded();

@@ -30,6 +30,7 @@ static void after_write(uv_work_t *work, int status)
     else
         log_error("event=checkpoint_failed step=%" PRIu64 " error=%s cause=\"%s\"", w->current.step,
                   error_name(w->error.code), w->error.text);
+    checkpoint_record_note(&w->record, w->current.step, &w->error, uv_hrtime() / 1000000);
     encoder_state_fini(&w->current);
     w->busy = false;
     if (w->waiting) {

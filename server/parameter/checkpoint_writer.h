@@ -7,6 +7,7 @@
 #include <uv.h>
 #include "common/error.h"
 #include "proto/run_config.h"
+#include "proto/server_metrics.h"
 #include "server/parameter/weights_file.h"
 
 struct checkpoint_writer {
@@ -17,7 +18,8 @@ struct checkpoint_writer {
     uv_work_t work;
     struct encoder_state current, next; /* being written; waiting */
     bool busy, waiting;
-    struct error error; /* of the newest write */
+    struct error error;              /* of the newest write */
+    struct checkpoint_record record; /* of all of them */
 };
 
 void checkpoint_writer_init(struct checkpoint_writer *w, uv_loop_t *loop, const struct run_config *config,

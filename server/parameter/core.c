@@ -169,8 +169,10 @@ int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbo
 {
     struct turn t = {.core = c, .now = now, .out = out};
     struct worker gone;
-    while (workers_take_silent(c->workers, now, &gone))
+    while (workers_take_silent(c->workers, now, &gone)) {
         core_drop_worker(c, &gone, "silent");
+        c->counters.workers_lost++;
+    }
     mind_absence(c, now);
     if (c->phase == PHASE_DRAINING && (workers_count(c->workers) == 0 || now >= c->drain_until))
         core_stop(&t, STOP_DRAINED);
@@ -241,4 +243,19 @@ uint64_t parameter_core_step(const struct parameter_core *c)
 size_t parameter_core_workers(const struct parameter_core *c)
 {
     return workers_count(c->workers);
+}
+
+uint64_t parameter_core_total_steps(const struct parameter_core *c)
+{
+    return c->schedule.steps;
+}
+
+const struct step_report_counters *parameter_core_counters(const struct parameter_core *c)
+{
+    return &c->counters;
+}
+
+const struct step_report *parameter_core_newest_report(const struct parameter_core *c)
+{
+    return &c->report;
 }

@@ -86,6 +86,9 @@ bool parameter_core_take_report(struct parameter_core *c, struct step_report *ou
 bool parameter_core_stopped(const struct parameter_core *c);
 bool parameter_core_finished(const struct parameter_core *c); /* stopped because step T is reached */
 uint64_t parameter_core_step(const struct parameter_core *c);
-size_t parameter_core_workers(const struct parameter_core *c); /* heard of within the last 10 s */
+uint64_t parameter_core_total_steps(const struct parameter_core *c); /* 0 = not known yet */
+size_t parameter_core_workers(const struct parameter_core *c);       /* heard of within the last 10 s */
+const struct step_report_counters *parameter_core_counters(const struct parameter_core *c);
+const struct step_report *parameter_core_newest_report(const struct parameter_core *c); /* step 0: none yet */
 
 #endif

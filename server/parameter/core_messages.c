@@ -160,6 +160,8 @@ static enum reason accept_gradient(struct turn *t)
     note_pace(t, w);
     leases_done(c->leases, t->m->slot, t->m->slots);
     w->slots_done += t->m->slots;
+    c->counters.applied++;
+    c->counters.applied_slots += t->m->slots;
     core_acknowledge(t, ACK_APPLIED);
     return 0;
 }

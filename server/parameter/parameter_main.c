@@ -1,6 +1,7 @@
 /* decant-parameter: the command line of the parameter server. */
 #include "common/vecmath.h"
 #include "proto/process_options.h"
+#include "proto/server_health.h"
 #include "server/parameter/service.h"
 
 int main(int argc, char **argv)
@@ -17,6 +18,8 @@ int main(int argc, char **argv)
     int code = process_options_parse(&o, argc, argv);
     if (code >= 0)
         return code;
+    if (o.health)
+        return server_health_check(&o, o.config.net.parameter);
     log_init("parameter", o.level);
     compute_thread_init();
     blas_single_threaded();

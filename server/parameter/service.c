@@ -10,12 +10,14 @@
 #include <unistd.h>
 #include <uv.h>
 #include "common/files.h"
+#include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
 #include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
 #include "server/parameter/checkpoints.h"
 #include "server/parameter/core.h"
+#include "server/parameter/exposed.h"
 
 struct service {
     const struct run_config *config;
@@ -28,6 +30,8 @@ struct service {
     struct parameter_core *core;
     struct outbox outbox;
     struct checkpoint_writer writer;
+    struct http_metrics *http; /* NULL when metrics.parameter is empty */
+    struct step_clock clock;
     FILE *metrics;       /* NULL after a failed write: metrics are an observer */
     unsigned signals;    /* SIGTERM and SIGINT so far */
     uint64_t stopped_ms; /* when the core stopped; 0 before */
@@ -93,6 +97,7 @@ static void close_all(struct service *s)
     s->closing = true;
     net_close(&s->requests);
     net_close(&s->publications);
+    http_metrics_close(&s->http);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
@@ -177,6 +182,7 @@ static void finish_turn(struct service *s, int rc)
     uint64_t step_max;
     if (parameter_core_take_rewind(s->core, &step_max) && rewind_to(s, step_max, &e) != 0)
         fail(s, e.code, e.text);
+    step_clock_note(&s->clock, parameter_core_step(s->core), now_ms());
     send_all(s);
     if (parameter_core_take_checkpoint(s->core, &state))
         checkpoint_writer_submit(&s->writer, &state);
@@ -248,6 +254,58 @@ static void on_checkpoint_idle(void *arg)
         finish_turn(s, settle_end(s));
 }
 
+/* ---- for those who watch ---- */
+
+static struct server_figures figures(const struct service *s)
+{
+    const struct step_report_counters *c = parameter_core_counters(s->core);
+    return (struct server_figures){
+        .server = "parameter",
+        .config = s->config,
+        .generation = s->generation,
+        .total_steps = parameter_core_total_steps(s->core),
+        .now_ms = now_ms(),
+        .workers = parameter_core_workers(s->core),
+        .applied = c->applied,
+        .duplicates = c->duplicates,
+        .stale = c->stale,
+        .rewinds = c->rewinds,
+        .refused = c->refused,
+        .clock = &s->clock,
+        .checkpoint = &s->writer.record,
+        .requests = s->requests,
+        .publications = s->publications,
+    };
+}
+
+static void write_metrics(void *arg, struct exposition *x)
+{
+    const struct service *s = arg;
+    const struct server_figures f = figures(s);
+    server_metrics_write(&f, x);
+    parameter_metrics_write(s->core, s->config, x);
+}
+
+/* Without workers the server waits, and is well: to start it again would not help. */
+static json_t *write_health(void *arg, bool *ok)
+{
+    const struct service *s = arg;
+    const struct server_figures f = figures(s);
+    const char *reason = NULL;
+    if (s->signals > 0 || parameter_core_stopped(s->core))
+        reason = "stopping";
+    else if (s->waiting_ms != 0)
+        reason = "the last step's mixture.safetensors is missing: does the prototype server run?";
+    return server_health(&f, reason, ok);
+}
+
+static int open_http(struct service *s, struct error *e)
+{
+    const struct http_metrics_options o = {
+        .address = s->config->metrics.parameter, .metrics = write_metrics, .health = write_health, .arg = s};
+    return o.address[0] != '\0' ? http_metrics_open(&s->loop, &o, &s->http, e) : 0;
+}
+
 /* ---- start ---- */
 
 static int resume_core(struct service *s, struct error *e)
@@ -284,6 +342,10 @@ static int open_state(struct service *s, bool resume, struct error *e)
         error_set(e, rc, "out of memory");
     if (rc == 0 && resume)
         rc = resume_core(s, e);
+    if (rc == 0) {
+        step_clock_start(&s->clock, parameter_core_step(s->core), now_ms());
+        checkpoint_record_start(&s->writer.record, parameter_core_step(s->core), now_ms());
+    }
     return rc == 0 ? open_metrics(s, resume, e) : rc;
 }
 
@@ -346,6 +408,8 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
         rc = open_state(&s, resume, e);
     if (rc == 0)
         rc = open_sockets(&s, e);
+    if (rc == 0)
+        rc = open_http(&s, e);
     if (rc != 0)
         close_all(&s);
     uv_run(&s.loop, UV_RUN_DEFAULT);

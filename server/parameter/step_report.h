@@ -21,9 +21,12 @@ enum step_report_metric {
 
 /* Since the start of the process. Those that are 0 are not reported. */
 struct step_report_counters {
+    uint64_t applied;             /* contributions added up, messages; not in reports */
+    uint64_t applied_slots;       /* slots of these; not in reports */
     uint64_t duplicates;          /* contributions that were already held */
     uint64_t stale;               /* contributions whose step was over */
     uint64_t leases_expired;      /* by time, or because the worker went away */
+    uint64_t workers_lost;        /* workers that fell silent without a goodbye; not in reports */
     uint64_t rewinds;             /* times that the run went back because the prototype server had lost statistics */
     uint64_t steps_skipped;       /* updates not made because the summed gradient overflowed */
     uint64_t refused[REASON_END]; /* messages answered with ERROR, by reason */

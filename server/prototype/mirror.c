@@ -2,6 +2,7 @@
  * callbacks. */
 #include "server/prototype/mirror.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <netdb.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include "common/log.h"
 #include "common/rng.h"
 #include "server/prototype/hiredis_uv.h"
+#include "server/prototype/mirror_batch.h"
 #include "server/prototype/mirror_script.h"
 #include "server/prototype/mirror_state.h"
 
@@ -22,10 +24,11 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 5000,
     STOP_DEADLINE_MS = 1000,
-    WINDOW_COMMANDS = 128, /* in flight at most */
-    TURN_COMMANDS = 64,    /* built per turn of the loop at most ... */
-    TURN_BYTES = 1 << 20,  /* ... or this many bytes */
-    WORKER_TTL_S = 15,
+    WINDOW_BATCHES = 2,      /* in flight at most: Redis has one while the next is made */
+    BATCH_COMMANDS = 64,     /* at most ... */
+    BATCH_BYTES = 256 << 10, /* ... or about this many bytes: well under a millisecond of Redis' time */
+    STAND_BACK = 10,         /* intervals before a superseded server looks again */
+    TTL_S = 15,
 };
 
 enum link { LINK_WAITING, LINK_RESOLVING, LINK_CONNECTING, LINK_CONNECTED };
@@ -45,16 +48,20 @@ struct mirror {
     struct mirror_known *known; /* (K) */
     const struct diagnostics *diagnostics;
     struct mirror_script script;
-    struct redis_command command;
+    struct redis_command command, batch;
     struct mirror_queue queue;
-    bool syncing, script_done, refused; /* refused: Redis answered a command of this sync with an error */
+    bool syncing, script_done, refused; /* refused: Redis answered a batch of this sync with an error */
+    bool superseded;                    /* the newest answer was that a newer server writes here */
     bool full;                          /* the next sync writes everything */
     bool rewound;                       /* during a sync: what it wrote is already void */
-    uint32_t in_flight;
-    uint64_t progress_ms; /* newest reply, or newest send into an empty pipeline */
-    uint64_t sync_ms;     /* start of the sync */
+    uint32_t in_flight;                 /* batches */
+    uint64_t progress_ms;               /* newest reply, or newest send into an empty pipeline */
+    uint64_t sync_ms;                   /* start of the sync */
     uint64_t next_sync_ms;
-    double lag_ms, started_s;
+    uint64_t shown_ms; /* when the copy that Redis shows was taken; the start, before the first */
+    uint64_t updates, refusals;
+    double lag_ms;
+    char started[MIRROR_TIME_MAX];
 
     bool stopping, final_written;
     uint64_t stop_ms; /* deadline of stopping */
@@ -174,10 +181,14 @@ static void connect_now(struct mirror *m)
 static void finish_sync(struct mirror *m)
 {
     m->syncing = false;
-    m->next_sync_ms = m->sync_ms + (uint64_t)(1000 * m->o.interval_s);
+    m->next_sync_ms = m->sync_ms + (uint64_t)(1000 * m->o.interval_s) * (m->superseded ? STAND_BACK : 1);
     m->final_written = m->stopping;
-    if (m->refused)
+    if (m->refused) {
+        m->refusals++;
         return; /* what was refused stays unknown and is sent again */
+    }
+    m->updates++;
+    m->shown_ms = m->sync_ms;
     m->lag_ms = (double)(uv_now(m->loop) - m->sync_ms);
     m->full = m->rewound;
     m->rewound = false;
@@ -185,6 +196,25 @@ static void finish_sync(struct mirror *m)
 }
 
 static void pump(struct mirror *m);
+
+/* Nothing more of this sync is sent, and when the mirror is ours again everything in it is in doubt. */
+static void stand_back(struct mirror *m, const char *reply)
+{
+    if (!m->superseded)
+        log_warn("event=mirror_superseded text=\"%.100s\" generation=%" PRIu64
+                 " hint=\"a newer server of this run writes there; is this one still wanted?\"",
+                 reply, m->state.generation);
+    m->superseded = m->script_done = m->full = true;
+}
+
+static void take_error(struct mirror *m, const char *reply)
+{
+    if (mirror_batch_superseded(reply))
+        stand_back(m, reply);
+    else if (!m->refused)
+        log_warn("event=redis_refused text=\"%.200s\"", reply);
+    m->refused = true;
+}
 
 static void on_reply(redisAsyncContext *context, void *data, void *arg)
 {
@@ -194,43 +224,47 @@ static void on_reply(redisAsyncContext *context, void *data, void *arg)
         return;
     m->in_flight--;
     m->progress_ms = uv_now(m->loop);
-    if (reply->type == REDIS_REPLY_ERROR) {
-        if (!m->refused)
-            log_warn("event=redis_refused text=\"%.200s\"", reply->str);
-        m->refused = true;
-    }
+    if (reply->type == REDIS_REPLY_ERROR)
+        take_error(m, reply->str);
+    else
+        m->superseded = false;
     if (m->syncing && m->script_done && m->in_flight == 0)
         finish_sync(m);
-    else if (m->syncing && !m->script_done && m->in_flight <= WINDOW_COMMANDS - TURN_COMMANDS)
+    else if (m->syncing && !m->script_done)
         pump(m);
 }
 
-/* Sends the script's next command; false when it is at its end, or memory is. */
-static bool send_next(struct mirror *m, size_t *bytes)
+/* The script's next commands as one batch; false when there are none, or memory ran out. */
+static bool make_batch(struct mirror *m)
 {
-    if (!mirror_script_next(&m->script, &m->command)) {
-        m->script_done = true;
-        return false;
+    int n = 0;
+    mirror_batch_begin(&m->batch, m->o.run, m->state.generation, m->started);
+    while ((n < BATCH_COMMANDS && m->batch.size < BATCH_BYTES) || mirror_script_joined(&m->script)) {
+        if (!mirror_script_next(&m->script, &m->command)) {
+            m->script_done = true;
+            break;
+        }
+        mirror_batch_add(&m->batch, &m->command);
+        n++;
     }
-    if (redis_command_end(&m->command) != 0 ||
-        redisAsyncFormattedCommand(m->context, on_reply, m, m->command.wire, m->command.wire_size) != REDIS_OK) {
-        m->refused = true;
-        return false;
-    }
-    *bytes += m->command.wire_size;
-    m->in_flight++;
-    return true;
+    if (redis_command_end(&m->batch) == 0)
+        return n > 0;
+    m->refused = m->script_done = true;
+    return false;
 }
 
-/* Fills the pipeline up to this turn's limits. */
+/* Fills the pipeline. */
 static void pump(struct mirror *m)
 {
-    size_t bytes = 0;
     if (m->in_flight == 0)
         m->progress_ms = uv_now(m->loop);
-    for (int i = 0; i < TURN_COMMANDS && bytes < TURN_BYTES && m->in_flight < WINDOW_COMMANDS; i++)
-        if (!send_next(m, &bytes))
+    while (m->in_flight < WINDOW_BATCHES && !m->script_done && make_batch(m)) {
+        if (redisAsyncFormattedCommand(m->context, on_reply, m, m->batch.wire, m->batch.wire_size) != REDIS_OK) {
+            m->refused = m->script_done = true;
             return;
+        }
+        m->in_flight++;
+    }
 }
 
 static void start_sync(struct mirror *m)
@@ -238,6 +272,7 @@ static void start_sync(struct mirror *m)
     m->syncing = true;
     m->script_done = m->refused = false;
     m->sync_ms = uv_now(m->loop);
+    m->state.refresh_max = m->stopping ? UINT32_MAX : MIRROR_REFRESH_MAX; /* what stays is complete */
     mirror_state_take(&m->state, m->o.core, m->diagnostics, m->known, m->full);
     m->state.now_ms = m->sync_ms;
     m->state.updated_s = unix_time();
@@ -246,8 +281,8 @@ static void start_sync(struct mirror *m)
                                         .run = m->o.run,
                                         .state = &m->state,
                                         .queue = &m->queue,
-                                        .started_s = m->started_s,
-                                        .worker_ttl_s = ttl > WORKER_TTL_S ? (uint32_t)ttl : WORKER_TTL_S,
+                                        .started = m->started,
+                                        .ttl_s = ttl > TTL_S ? (uint32_t)ttl : TTL_S,
                                         .lag_ms = m->lag_ms,
                                     });
     pump(m);
@@ -306,8 +341,10 @@ int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **
     m->o = *o;
     m->loop = loop;
     m->full = true;
-    m->started_s = unix_time();
+    mirror_time(unix_time(), m->started);
+    m->shown_ms = uv_now(loop);
     redis_command_init(&m->command);
+    redis_command_init(&m->batch);
     rng_open(&m->jitter, uv_hrtime(), RNG_JITTER, 0, 0, 0);
     m->known = calloc(x->K, sizeof *m->known);
     int rc = m->known ? mirror_state_init(&m->state, x->K, x->D, x->covariance == COVARIANCE_SPHERICAL) : ERR_MEMORY;
@@ -329,9 +366,23 @@ void mirror_free(struct mirror **out)
         return;
     mirror_state_fini(&m->state);
     redis_command_fini(&m->command);
+    redis_command_fini(&m->batch);
     free(m->known);
     free(m);
     *out = NULL;
+}
+
+void mirror_status(const struct mirror *m, struct mirror_status *out)
+{
+    *out = (struct mirror_status){
+        .connected = m->link == LINK_CONNECTED,
+        .superseded = m->superseded,
+        .age_s = (double)(uv_now(m->loop) - m->shown_ms) / 1000,
+        .lag_s = m->lag_ms / 1000,
+        .updates = m->updates,
+        .refused = m->refusals,
+        .dropped = m->queue.dropped,
+    };
 }
 
 void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg)

@@ -1,8 +1,9 @@
 /* The Redis mirror's connection: one way, best effort, never in the way. It watches the core on the core's own loop,
  * copies what changed every `interval_s`, and writes it in a bounded pipeline (mirror_script.h). While a copy is being
- * written no other is taken: a slow Redis sees fewer, newer states. A Redis that is gone is tried again with growing,
- * jittered pauses and then gets everything afresh. Names are resolved on libuv's thread pool, because hiredis would do
- * it on the loop. */
+ * written no other is taken: a slow Redis sees fewer, newer states. A server that finds that a newer one of the run
+ * writes there stands back and looks again now and then. A Redis that is gone is tried again with growing, jittered
+ * pauses and then gets everything afresh. Names are resolved on libuv's thread pool, because hiredis would do it on the
+ * loop. */
 #ifndef DECANT_PROTOTYPE_MIRROR_H
 #define DECANT_PROTOTYPE_MIRROR_H
 
@@ -20,6 +21,16 @@ struct mirror_options {
     const struct prototype_core *core; /* outlives the mirror */
 };
 
+/* For those who watch. */
+struct mirror_status {
+    bool connected;
+    bool superseded;           /* a newer server of the run holds the mirror; this one does not write */
+    double age_s;              /* of what Redis shows; before the first update: since the start */
+    double lag_s;              /* how long the newest update took, from copy to last reply */
+    uint64_t updates, refused; /* updates taken whole; updates of which Redis refused a part */
+    uint64_t dropped;          /* metrics and events lost because Redis was away */
+};
+
 int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **out, struct error *e);
 /* The newest diagnostics; owned by the caller and valid until replaced or until the mirror is freed. */
 void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d);
@@ -29,6 +40,7 @@ void mirror_metrics(struct mirror *m, const struct msg *metrics); /* an entry of
 void mirror_event(struct mirror *m, const char *format, ...) __attribute__((format(printf, 2, 3))); /* JSON */
 /* Writes the final state if Redis is there and quick (at most a second), closes, then calls done once. */
 void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg);
+void mirror_status(const struct mirror *m, struct mirror_status *out);
 void mirror_free(struct mirror **m); /* after done; NULL-safe */
 
 #endif

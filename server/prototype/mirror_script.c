@@ -52,16 +52,13 @@ static void field_text(struct redis_command *c, const char *name, const char *va
     redis_command_text(c, value);
 }
 
-/* ISO 8601, UTC, milliseconds. */
-static void field_time(struct redis_command *c, const char *name, double unix_s)
+void mirror_time(double unix_s, char out[MIRROR_TIME_MAX])
 {
     time_t whole = (time_t)unix_s;
     struct tm t;
-    char day[32];
     gmtime_r(&whole, &t);
-    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &t);
-    redis_command_text(c, name);
-    redis_command_format(c, "%s.%03dZ", day, (int)((unix_s - floor(unix_s)) * 1000));
+    size_t n = strftime(out, MIRROR_TIME_MAX, "%Y-%m-%dT%H:%M:%S", &t);
+    snprintf(out + n, MIRROR_TIME_MAX - n, ".%03dZ", (int)((unix_s - floor(unix_s)) * 1000));
 }
 
 /* ---- phases ---- */
@@ -72,6 +69,8 @@ static bool announce(struct mirror_script *s, struct redis_command *c)
         return false;
     begin(s, c, "HSET", "");
     field_count(c, "writing", s->o.state->version);
+    field_count(c, "generation", s->o.state->generation);
+    field_text(c, "started", s->o.started);
     return true;
 }
 
@@ -162,30 +161,26 @@ static void worker_names(const struct mirror_script *s, struct redis_command *c,
     }
 }
 
-/* The list of workers is replaced as a whole, which takes a (small) transaction. */
+static void expire(const struct mirror_script *s, struct redis_command *c, const char *suffix)
+{
+    begin(s, c, "EXPIRE", suffix);
+    redis_command_format(c, "%u", s->o.ttl_s);
+}
+
+/* The list of workers is replaced as a whole, in one batch. */
 static bool worker_list(struct mirror_script *s, struct redis_command *c)
 {
     const struct roster *r = &s->o.state->roster;
-    switch (s->cursor++) {
-    case 0:
-        redis_command_begin(c, "MULTI");
-        return true;
-    case 1:
+    uint32_t at = s->cursor++;
+    if (at == 0)
         begin(s, c, "DEL", ":workers");
-        return true;
-    case 2:
-        if (r->count > 0) {
-            worker_names(s, c, r);
-            return true;
-        }
-        s->cursor++;
-        /* fall through */
-    case 3:
-        redis_command_begin(c, "EXEC");
-        return true;
-    default:
+    else if (at == 1 && r->count > 0)
+        worker_names(s, c, r);
+    else if (at == 2)
+        expire(s, c, ":workers");
+    else
         return false;
-    }
+    return true;
 }
 
 static void worker_hash(struct mirror_script *s, struct redis_command *c, const struct roster_entry *w)
@@ -216,7 +211,7 @@ static bool workers(struct mirror_script *s, struct redis_command *c)
     }
     redis_command_begin(c, "EXPIRE");
     redis_command_format(c, "decant:%s:worker:%016" PRIx64, s->o.run, r->entries[i].id);
-    redis_command_format(c, "%u", s->o.worker_ttl_s);
+    redis_command_format(c, "%u", s->o.ttl_s);
     return true;
 }
 
@@ -254,6 +249,20 @@ static bool runs(struct mirror_script *s, struct redis_command *c)
     return true;
 }
 
+/* A key that is there for as long as the mirror is kept up. */
+static bool live(struct mirror_script *s, struct redis_command *c)
+{
+    char updated[MIRROR_TIME_MAX];
+    if (s->cursor++ > 0)
+        return false;
+    mirror_time(s->o.state->updated_s, updated);
+    begin(s, c, "SET", ":live");
+    redis_command_text(c, updated);
+    redis_command_text(c, "EX");
+    redis_command_format(c, "%u", s->o.ttl_s);
+    return true;
+}
+
 static void measured_fields(const struct mirror_state *state, struct redis_command *c)
 {
     for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
@@ -265,8 +274,10 @@ static void measured_fields(const struct mirror_state *state, struct redis_comma
 static bool figures(struct mirror_script *s, struct redis_command *c)
 {
     const struct mirror_state *state = s->o.state;
+    char updated[MIRROR_TIME_MAX];
     if (s->cursor++ > 0)
         return false;
+    mirror_time(state->updated_s, updated);
     begin(s, c, "HSET", "");
     field_count(c, "step", state->version);
     field_count(c, "total_steps", state->total_steps);
@@ -283,26 +294,32 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
         measured_fields(state, c);
     field_count(c, "workers", state->roster.count);
     field_number(c, "stats_per_s", state->stats_per_s);
-    field_count(c, "generation", state->generation);
     redis_command_text(c, "config");
     redis_command_format(c, "%016" PRIx64, state->config);
-    field_time(c, "started", s->o.started_s);
-    field_time(c, "updated", state->updated_s);
+    field_text(c, "updated", updated);
     field_number(c, "mirror_lag_ms", s->o.lag_ms);
     field_count(c, "mirror_dropped", s->o.queue->dropped);
     field_count(c, "version", state->version);
     return true;
 }
 
+static bool (*const phases[])(struct mirror_script *s, struct redis_command *c) = {
+    announce, clear, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, live, figures};
+
+enum { PHASES = sizeof phases / sizeof phases[0] };
+
 bool mirror_script_next(struct mirror_script *s, struct redis_command *c)
 {
-    static bool (*const phases[])(struct mirror_script *, struct redis_command *) = {
-        announce, clear, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, figures};
-    while (s->phase < sizeof phases / sizeof phases[0]) {
+    while (s->phase < PHASES) {
         if (phases[s->phase](s, c))
             return true;
         s->phase++;
         s->cursor = 0;
     }
     return false;
+}
+
+bool mirror_script_joined(const struct mirror_script *s)
+{
+    return s->phase < PHASES && phases[s->phase] == worker_list && s->cursor > 0;
 }

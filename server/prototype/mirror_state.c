@@ -12,6 +12,7 @@ int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spher
     s->K = K;
     s->D = D;
     s->spherical = spherical;
+    s->refresh_max = MIRROR_REFRESH_MAX;
     s->rows = malloc(K * sizeof *s->rows);
     s->mean = malloc((size_t)K * D * sizeof *s->mean);
     s->variance = malloc((size_t)K * (spherical ? 1 : D) * sizeof *s->variance);
@@ -65,14 +66,22 @@ static void copy_vectors(struct mirror_state *s, const struct mixture *m, struct
     memcpy(s->variance + row->at * V, m->view->variance + row->k * V, V * sizeof(float));
 }
 
-static void take_row(struct mirror_state *s, const struct mixture *m, const struct diagnostics *d,
-                     const struct mirror_known *known, uint32_t k, double total_mass)
+enum row_reason { ROW_SAME, ROW_USAGE, ROW_NEIGHBOUR, ROW_MOVED };
+
+/* Why prototype k is worth writing. */
+static enum row_reason row_reason(const struct mirror_state *s, const struct mixture *m, const struct diagnostics *d,
+                                  const struct mirror_known *known, uint32_t k)
 {
-    bool unknown = s->full || !known->written;
-    bool moved = unknown || known->updated_step != m->updated_step[k];
-    bool neighbour = d != NULL && (known->nearest != d->nearest[k] || known->cosine != d->cosine[k]);
-    if (!moved && !neighbour && !usage_differs(m->usage[k], (double)known->usage, s->K))
-        return;
+    if (s->full || !known->written || known->updated_step != m->updated_step[k])
+        return ROW_MOVED;
+    if (d != NULL && (known->nearest != d->nearest[k] || known->cosine != d->cosine[k]))
+        return ROW_NEIGHBOUR;
+    return usage_differs(m->usage[k], (double)known->usage, s->K) ? ROW_USAGE : ROW_SAME;
+}
+
+static void take_row(struct mirror_state *s, const struct mixture *m, const struct diagnostics *d, uint32_t k,
+                     bool moved, double total_mass)
+{
     struct mirror_row *row = &s->rows[s->count++];
     *row = (struct mirror_row){.k = k,
                                .moved = moved,
@@ -86,6 +95,21 @@ static void take_row(struct mirror_state *s, const struct mixture *m, const stru
         copy_vectors(s, m, row);
 }
 
+/* Goes once around from refresh_from, and leaves there the first row whose usage had to wait. */
+static void take_rows(struct mirror_state *s, const struct mixture *m, const struct diagnostics *d,
+                      const struct mirror_known *known, double total_mass)
+{
+    uint32_t from = s->refresh_from, refreshed = 0;
+    for (uint32_t i = 0; i < s->K; i++) {
+        uint32_t k = (from + i) % s->K;
+        enum row_reason why = row_reason(s, m, d, &known[k], k);
+        if (why == ROW_USAGE && refreshed++ == s->refresh_max)
+            s->refresh_from = k;
+        if (why > ROW_USAGE || (why == ROW_USAGE && refreshed <= s->refresh_max))
+            take_row(s, m, d, k, why == ROW_MOVED, total_mass);
+    }
+}
+
 void mirror_state_take(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d,
                        const struct mirror_known *known, bool full)
 {
@@ -96,8 +120,7 @@ void mirror_state_take(struct mirror_state *s, const struct prototype_core *core
     s->full = full;
     s->count = s->moved = 0;
     take_figures(s, core, d);
-    for (uint32_t k = 0; k < s->K; k++)
-        take_row(s, m, d, &known[k], k, total_mass);
+    take_rows(s, m, d, known, total_mass);
 }
 
 void mirror_state_acknowledged(const struct mirror_state *s, struct mirror_known *known)

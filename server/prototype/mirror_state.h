@@ -12,6 +12,7 @@
 enum {
     MIRROR_QUEUE_MAX = 256,     /* metrics and events kept while Redis is away; older ones are dropped and counted */
     MIRROR_METRICS_MAX = 10000, /* entries of the stream, about */
+    MIRROR_REFRESH_MAX = 1024,  /* rows of an update that go for their usage alone: see mirror_state_take */
 };
 
 /* A prototype as it will be written. */
@@ -53,6 +54,8 @@ struct mirror_state {
     uint32_t count;
     float *mean, *variance; /* (moved,D), (moved,D or 1) */
     uint32_t moved;
+    uint32_t refresh_max;  /* MIRROR_REFRESH_MAX, but for a caller that wants all of them */
+    uint32_t refresh_from; /* the row at which the next copy begins, so that every row gets its turn */
 };
 
 /* Room for K prototypes of D dimensions. */
@@ -61,7 +64,8 @@ void mirror_state_fini(struct mirror_state *s);
 
 /* Copies the core and the newest diagnostics (may be NULL). Only prototypes that differ from `known` (K) are taken:
  * moved rows, another nearest neighbour, or a usage that left 5 % around what is known (of at least 0.02/K, so that the
- * long tail of decay ends). */
+ * long tail of decay ends). Usage decays with every step, also of a million rows that nothing happens to: of those that
+ * did not move at most refresh_max go, in turn. */
 void mirror_state_take(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d,
                        const struct mirror_known *known, bool full);
 /* After Redis has acknowledged everything of s. */

@@ -68,6 +68,17 @@ void redis_command_format(struct redis_command *c, const char *format, ...)
     redis_command_text(c, text);
 }
 
+void redis_command_append(struct redis_command *c, const struct redis_command *other)
+{
+    size_t size = other->size - HEADER_ROOM;
+    c->out_of_memory |= other->out_of_memory;
+    if (!reserve(c, size))
+        return;
+    memcpy(c->buffer + c->size, other->buffer + HEADER_ROOM, size);
+    c->size += size;
+    c->arguments += other->arguments;
+}
+
 int redis_command_end(struct redis_command *c)
 {
     if (c->out_of_memory)

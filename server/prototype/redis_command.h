@@ -29,6 +29,8 @@ void redis_command_bytes(struct redis_command *c, const void *data, size_t size)
 void redis_command_text(struct redis_command *c, const char *text);
 /* One argument of at most 511 characters; longer ones are cut. */
 void redis_command_format(struct redis_command *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* All arguments of another command, which need not be ended. */
+void redis_command_append(struct redis_command *c, const struct redis_command *other);
 int redis_command_end(struct redis_command *c); /* 0 or ERR_MEMORY */
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
 #include "common/vecmath.h"
@@ -14,6 +15,7 @@
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
 #include "server/prototype/diagnostics_runner.h"
+#include "server/prototype/exposed.h"
 #include "server/prototype/metrics_file.h"
 #include "server/prototype/mirror.h"
 
@@ -34,7 +36,10 @@ struct service {
     struct prototype_core *core;
     struct outbox outbox;
     struct prototype_metrics *metrics;
-    struct mirror *mirror; /* NULL when redis.enabled is false */
+    struct mirror *mirror;     /* NULL when redis.enabled is false */
+    struct http_metrics *http; /* NULL when metrics.prototype is empty */
+    struct step_clock clock;
+    struct checkpoint_record checkpoints;
     struct checkpoint_writer writer;
     struct diagnostics_runner runner;
     struct diagnostics *diagnostics; /* newest pass */
@@ -174,10 +179,14 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     }
     s->version_seen = version_of(s);
     s->version_offered = found ? version_of(s) : UINT64_MAX;
+    step_clock_note(&s->clock, version_of(s), uv_now(&s->loop));
     log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64 " cause=\"the parameter server has lost steps\"",
              version_of(s), generation);
-    if (s->mirror != NULL)
-        mirror_rewound(s->mirror);
+    if (s->mirror == NULL)
+        return 0;
+    mirror_rewound(s->mirror);
+    mirror_event(s->mirror, "{\"event\":\"rewind\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
+                 generation);
     return 0;
 }
 
@@ -214,6 +223,7 @@ static void dispatch(struct service *s, const struct peer *from, struct buf **fr
     if (version_of(s) == s->version_seen)
         return;
     s->version_seen = version_of(s);
+    step_clock_note(&s->clock, version_of(s), uv_now(&s->loop));
     on_version(s);
 }
 
@@ -293,6 +303,8 @@ static void on_diagnostics(void *arg, struct diagnostics *d)
 static void on_written(void *arg, uint64_t step, int rc)
 {
     struct service *s = arg;
+    const struct error *result = rc != 0 ? &s->writer.error : &(struct error){0};
+    checkpoint_record_note(&s->checkpoints, step, result, uv_now(&s->loop));
     if (rc != 0 && s->stopping)
         s->rc = rc;
     if (s->mirror != NULL)
@@ -310,6 +322,7 @@ static void stop(struct service *s, const char *reason)
     prototype_core_stop(s->core);
     net_close(&s->requests);
     net_close(&s->publish);
+    http_metrics_close(&s->http);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
@@ -353,6 +366,8 @@ static int open_core(struct service *s, bool resume, struct error *e)
     }
     s->version_seen = version_of(s);
     s->version_offered = resumed ? version_of(s) : UINT64_MAX;
+    step_clock_start(&s->clock, version_of(s), uv_now(&s->loop));
+    checkpoint_record_start(&s->checkpoints, version_of(s), uv_now(&s->loop));
     log_info("event=%s step=%" PRIu64 " generation=%" PRIu64 " components=%u dimensions=%u",
              resumed ? "resumed" : "started", version_of(s), o.generation, prototype_core_mixture(s->core)->options.K,
              prototype_core_mixture(s->core)->options.D);
@@ -403,6 +418,52 @@ static int open_mirror(struct service *s, struct error *e)
     return rc;
 }
 
+/* ---- for those who watch ---- */
+
+static struct server_figures figures(const struct service *s)
+{
+    const struct prototype_counters *c = prototype_core_counters(s->core);
+    return (struct server_figures){
+        .server = "prototype",
+        .config = s->config,
+        .generation = prototype_core_generation(s->core),
+        .total_steps = prototype_core_total_steps(s->core),
+        .now_ms = uv_now(&s->loop),
+        .workers = prototype_core_roster(s->core)->count,
+        .applied = c->applied,
+        .duplicates = c->duplicates,
+        .stale = c->stale,
+        .rewinds = c->rewinds,
+        .refused = c->refused,
+        .clock = &s->clock,
+        .checkpoint = &s->checkpoints,
+        .requests = s->requests,
+        .publications = s->publish,
+    };
+}
+
+static void write_metrics(void *arg, struct exposition *x)
+{
+    const struct service *s = arg;
+    const struct server_figures f = figures(s);
+    server_metrics_write(&f, x);
+    prototype_metrics_write(s->core, s->diagnostics, s->mirror, x);
+}
+
+static json_t *write_health(void *arg, bool *ok)
+{
+    const struct service *s = arg;
+    const struct server_figures f = figures(s);
+    return server_health(&f, NULL, ok); /* once it stops, this door is closed */
+}
+
+static int open_http(struct service *s, struct error *e)
+{
+    const struct http_metrics_options o = {
+        .address = s->config->metrics.prototype, .metrics = write_metrics, .health = write_health, .arg = s};
+    return o.address[0] != '\0' ? http_metrics_open(&s->loop, &o, &s->http, e) : 0;
+}
+
 static void open_handles(struct service *s)
 {
     signal(SIGPIPE, SIG_IGN); /* a Redis that goes away in the middle of a write is an error code, not our end */
@@ -432,6 +493,8 @@ static int start(struct service *s, bool resume, struct error *e)
     if (rc == 0)
         rc = open_sockets(s, e);
     if (rc == 0)
+        rc = open_http(s, e);
+    if (rc == 0)
         start_handles(s);
     return rc;
 }
@@ -442,6 +505,7 @@ static void abandon(struct service *s)
     s->stopping = true;
     net_close(&s->requests);
     net_close(&s->publish);
+    http_metrics_close(&s->http);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);

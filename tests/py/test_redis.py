@@ -20,7 +20,7 @@ import zmq
 
 BUILD = os.environ.get("BUILD", "build")
 K, D, SLOTS, SLOT_SIZE, RUN = 32, 8, 2, 8, "mirror-test"
-HELLO, WELCOME, STATS, ACK, MIXTURE_GET, MIXTURE, PING, PONG = 1, 2, 7, 8, 12, 13, 14, 15
+HELLO, WELCOME, STATS, ACK, MIXTURE_GET, MIXTURE, PING, PONG, REWIND = 1, 2, 7, 8, 12, 13, 14, 15, 18
 PATIENCE = 20.0  # seconds before a wait counts as failed; nothing passes or fails by being fast
 
 
@@ -58,9 +58,9 @@ class Redis:
 class Server:
     """decant-prototype on ports that the system picks."""
 
-    def __init__(self, directory, redis_socket):
-        self.out = os.path.join(directory, "out")
-        self.log = open(os.path.join(directory, "prototype.log"), "a+", encoding="utf-8")
+    def __init__(self, directory, redis_socket, name="out"):
+        self.out = os.path.join(directory, name)
+        self.log = open(os.path.join(directory, f"prototype-{name}.log"), "a+", encoding="utf-8")
         settings = {"run.name": RUN, "run.out": self.out, "run.steps": 100000, "run.slots": SLOTS,
                     "run.slot_size": SLOT_SIZE, "run.log_every": 2, "run.checkpoint_every": 50,
                     "mixture.components": K, "mixture.dimensions": D, "loss.block": K, "mixture.reseed_usage": 1,
@@ -74,6 +74,10 @@ class Server:
         self.log.seek(0)
         words = self.log.read().split()
         return next((w.split("=", 1)[1] for w in words if w.startswith("requests=")), None)
+
+    def said(self, text):
+        self.log.seek(0)
+        return text in self.log.read()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -134,6 +138,7 @@ def text(value):
 
 class Case:
     def __init__(self, directory):
+        self.directory = directory
         self.redis = Redis(directory)
         self.server = Server(directory, self.redis.socket)
         self.client = Client(self.server.endpoint)
@@ -196,7 +201,8 @@ class Case:
         w = wait_for("the worker's rates", lambda: (lambda h: h if "images_per_s" in h else None)(
             text(self.redis.client.hgetall(self.key(f":worker:{worker}")))))
         assert float(w["images_per_s"]) == 12.5 and int(w["step"]) == 20 and int(w["stats"]) == 20 * SLOTS
-        assert 0 < self.redis.client.ttl(self.key(f":worker:{worker}")) <= 15
+        for kept in (f":worker:{worker}", ":workers", ":live"):  # what is gone soon after the mirror is
+            assert 0 < self.redis.client.ttl(self.key(kept)) <= 15, kept
 
     def test_events(self):
         listener = self.redis.client.pubsub()
@@ -230,6 +236,75 @@ class Case:
         finally:
             self.redis.process.send_signal(signal.SIGCONT)
         wait_for("the mirror after the pause", self.settled)
+        self.test_prototypes_equal_the_mixture()
+
+    def test_paused_redis_holds_up_nothing(self):
+        self.redis.client.client_pause(1500)
+        self.client.run_steps(30)
+        wait_for("the mirror after the pause", self.settled)
+        self.test_prototypes_equal_the_mixture()
+
+    def test_full_redis_holds_up_nothing(self):
+        self.redis.client.config_set("maxmemory-policy", "noeviction")
+        self.redis.client.config_set("maxmemory", 1)
+        try:
+            self.client.run_steps(30)
+            wait_for("a refusal", lambda: self.server.said("event=redis_refused"))
+            assert not self.caught_up()
+        finally:
+            self.redis.client.config_set("maxmemory", 0)
+        wait_for("the mirror with memory again", self.settled)
+        self.test_prototypes_equal_the_mixture()
+        self.test_indices()
+
+    def test_restarted_redis_with_old_data_is_brought_up_to_date(self):
+        self.redis.client.save()  # with "--dir", the next start reads this dump
+        self.client.run_steps(10)
+        self.redis.kill()
+        self.redis.start()
+        wait_for("the mirror after the restart", self.settled)
+        self.test_prototypes_equal_the_mixture()
+
+    def test_an_older_server_does_not_overwrite_a_newer_one(self):
+        """Another process takes the run's place while ours is frozen; thawed, ours serves its workers and writes nothing."""
+        self.server.process.send_signal(signal.SIGSTOP)
+        try:
+            newer = Server(self.directory, self.redis.socket, "newer")
+            started = wait_for("the newer server's mirror", lambda: self.redis.client.hget(self.key(), "version") == b"0"
+                               and self.redis.client.hget(self.key(), "started"))
+        finally:
+            self.server.process.send_signal(signal.SIGCONT)
+        try:
+            before = self.redis.client.hget(self.key(":prototype:1"), "mean")
+            self.client.run_steps(30)
+            wait_for("the older server to notice", lambda: self.server.said("event=mirror_superseded"))
+            self.client.run_steps(5)
+            run = text(self.redis.client.hgetall(self.key()))
+            assert (run["version"], run["writing"], run["started"]) == (b"0", b"0", started), run
+            assert self.redis.client.hget(self.key(":prototype:1"), "mean") == before
+            assert newer.stop() == 0
+            assert not newer.said("event=mirror_superseded")
+        finally:
+            if newer.process.poll() is None:
+                newer.process.kill()
+        self.redis.client.delete(self.key())  # nobody holds it any more: ours comes back and writes everything
+        wait_for("the mirror in our hands again", self.settled)
+        self.test_prototypes_equal_the_mixture()
+
+    def test_going_back_is_told_and_shown(self):
+        listener = self.redis.client.pubsub()
+        listener.subscribe(self.key(":events"))
+        wait_for("the subscription", lambda: listener.get_message(timeout=0.1))
+        reply, _ = self.client.request(type=REWIND, generation=1, step=1)  # "the parameter server stands at 1"
+        assert reply["type"] == ACK and reply.get("code", 0) == 0, reply
+        event = wait_for("the event", lambda: (lambda m: m and m["type"] == "message" and json.loads(m["data"]))(
+            listener.get_message(timeout=0.1)))
+        assert (event["event"], event["step"], event["generation"]) == ("rewind", 0, 2), event
+        listener.close()
+        self.client.step = 0
+        self.client.run_steps(4)
+        wait_for("the new state", self.settled)
+        assert self.redis.client.hget(self.key(), "generation") == b"2"
         self.test_prototypes_equal_the_mixture()
 
     def test_stop_leaves_the_final_state(self):
@@ -268,7 +343,7 @@ def main():
     finally:
         case.close()
         if failed:
-            print(open(os.path.join(directory, "prototype.log"), encoding="utf-8").read()[-4000:])
+            print(open(os.path.join(directory, "prototype-out.log"), encoding="utf-8").read()[-4000:])
         shutil.rmtree(directory)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "server/prototype/mirror_batch.h"
 #include "server/prototype/mirror_script.h"
 
 static void test_wire_form_is_resp(void **state)
@@ -78,7 +79,9 @@ static int count_commands(struct fixture *f, const char *text, bool *last)
     struct mirror_script s;
     int n = 0;
     mirror_script_begin(
-        &s, &(struct mirror_script_options){.run = "m", .state = &f->state, .queue = &f->queue, .worker_ttl_s = 15});
+        &s,
+        &(struct mirror_script_options){
+            .run = "m", .state = &f->state, .queue = &f->queue, .ttl_s = 15, .started = "2026-01-01T00:00:00.000Z"});
     while (mirror_script_next(&s, &f->command)) {
         assert_int_equal(redis_command_end(&f->command), 0);
         *last = memmem(f->command.wire, f->command.wire_size, text, strlen(text)) != NULL;
@@ -126,6 +129,61 @@ static void test_new_neighbours_are_written_without_vectors(void **state)
     assert_int_equal(f->state.count, 0);
 }
 
+/* Usage decays with every step: what only did that takes turns. */
+static void test_usage_alone_takes_turns(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t seen[8] = {0};
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    mirror_state_acknowledged(&f->state, f->known);
+    f->state.refresh_max = 3;
+    for (int update = 0; update < 8; update++) {
+        for (int k = 0; k < 8; k++)
+            f->known[k].usage = 0.9f; /* far from what it is */
+        mirror_state_take(&f->state, f->core, NULL, f->known, false);
+        assert_int_equal(f->state.count, 3);
+        assert_int_equal(f->state.moved, 0);
+        for (uint32_t i = 0; i < f->state.count; i++)
+            seen[f->state.rows[i].k]++;
+    }
+    for (int k = 0; k < 8; k++)
+        assert_int_equal(seen[k], 3);
+    f->known[5].updated_step = 99; /* a row that moved never waits */
+    mirror_state_take(&f->state, f->core, NULL, f->known, false);
+    assert_int_equal(f->state.count, 4);
+    f->state.refresh_max = UINT32_MAX;
+    mirror_state_take(&f->state, f->core, NULL, f->known, false);
+    assert_int_equal(f->state.count, 8);
+}
+
+static bool holds(const struct redis_command *c, const char *text)
+{
+    return memmem(c->wire, c->wire_size, text, strlen(text)) != NULL;
+}
+
+static void test_batch_is_one_command_with_its_fence(void **state)
+{
+    (void)state;
+    struct redis_command batch, set;
+    redis_command_init(&batch);
+    redis_command_init(&set);
+    redis_command_begin(&set, "SET");
+    redis_command_text(&set, "key");
+    redis_command_bytes(&set, "a\0b", 3);
+    mirror_batch_begin(&batch, "m", 7, "2026-01-01T00:00:00.000Z");
+    mirror_batch_add(&batch, &set);
+    mirror_batch_add(&batch, &set);
+    assert_int_equal(redis_command_end(&batch), 0);
+    assert_memory_equal(batch.wire, "*14\r\n$4\r\nEVAL\r\n",
+                        18); /* EVAL, script, 1, key, two fences, 2 x (3, SET, key, ab) */
+    assert_true(holds(&batch, "$1\r\n1\r\n$8\r\ndecant:m\r\n$1\r\n7\r\n$24\r\n2026-01-01T00:00:00.000Z\r\n"
+                              "$1\r\n3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\na"));
+    assert_true(mirror_batch_superseded("SUPERSEDED 8"));
+    assert_false(mirror_batch_superseded("OOM command not allowed"));
+    redis_command_fini(&batch);
+    redis_command_fini(&set);
+}
+
 static void test_records_are_sent_once(void **state)
 {
     struct fixture *f = *state;
@@ -147,6 +205,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wire_form_is_resp),
         cmocka_unit_test(test_queue_drops_the_oldest),
+        cmocka_unit_test(test_batch_is_one_command_with_its_fence),
+        CASE(test_usage_alone_takes_turns),
         CASE(test_full_sync_writes_all_then_nothing_is_left),
         CASE(test_new_neighbours_are_written_without_vectors),
         CASE(test_records_are_sent_once),

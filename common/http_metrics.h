@@ -1,0 +1,39 @@
+/* A small HTTP server for people who watch: /metrics in the Prometheus text format and /healthz, one line of JSON with
+ * 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor wakes the
+ * loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
+ *
+ * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, each closed after
+ * HTTP_TIMEOUT_S without a byte, each with HTTP_CONNECTION_BYTES of memory: more is refused. There is no
+ * authentication: bind it to an address that only your monitoring reaches. */
+#ifndef DECANT_COMMON_HTTP_METRICS_H
+#define DECANT_COMMON_HTTP_METRICS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <uv.h>
+#include "common/error.h"
+#include "common/exposition.h"
+
+enum {
+    HTTP_CONNECTIONS_MAX = 16, /* a scraper or two, a probe, a person */
+    HTTP_TIMEOUT_S = 10,
+    HTTP_CONNECTION_BYTES = 8192 /* request line and headers of any scraper fit many times */
+};
+
+struct http_metrics_options {
+    const char *address; /* "HOST:PORT", "[V6]:PORT" or "*:PORT"; port 0 lets the system choose */
+    void (*metrics)(void *arg, struct exposition *x);
+    /* The object for /healthz, a new reference, or NULL when memory ran out; *ok: 200, else 503. */
+    json_t *(*health)(void *arg, bool *ok);
+    void *arg;
+};
+
+struct http_metrics;
+
+/* ERR_CONFIG for an address that is none, ERR_IO when it cannot be listened on. */
+int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, struct http_metrics **out,
+                      struct error *e);
+unsigned http_metrics_port(const struct http_metrics *h);
+void http_metrics_close(struct http_metrics **h); /* NULL-safe; memory is released on the loop */
+
+#endif

@@ -1,0 +1,11 @@
+/* `decant-parameter health` and `decant-prototype health`: does the server of this configuration answer? */
+#ifndef DECANT_PROTO_SERVER_HEALTH_H
+#define DECANT_PROTO_SERVER_HEALTH_H
+
+#include "proto/process_options.h"
+
+/* Asks endpoint (net.parameter or net.prototype of o->config) and prints one line, on stdout when all is well.
+ * EXIT_DONE; EXIT_FAILED when nobody answers in time, or for another run. */
+int server_health_check(const struct process_options *o, const char *endpoint);
+
+#endif
