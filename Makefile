@@ -109,6 +109,16 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o
 	@echo "  LINK    $@"
 	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
+# The simulator: the real cores of all three programs in one process, virtual time, a seeded world. tests/sim/README.md.
+SIM_SOURCES = $(wildcard tests/sim/*.c)
+SIM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(SIM_SOURCES))
+SIM_LIBS = $(PARAMETER) $(PROTOTYPE) $(WORKER) $(PROTO) $(COMMON)
+SIM = $(BUILD)/sim/sim
+$(SIM): $(SIM_OBJECTS) $(SIM_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
+
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
