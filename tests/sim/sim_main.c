@@ -1,9 +1,10 @@
 /* sim --seed N [--verbose]              one seed, with its trace
- * sim [--seeds A..B] [--jobs J]         many; the first failure ends it and is printed with the command that replays it
+ * sim [--seeds A..B] [--jobs J] [--keep-going]
+ *                                       many; a failure is printed with the command that replays it, and the first one
+ *                                       ends it unless told otherwise
  *
  * Seeds are handed to processes one by one, so that a crash of one (a failed ASSERT, a sanitizer's report) is known by
  * its seed too. */
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -29,17 +30,14 @@ struct options {
     const char *program;
     uint64_t first, last;
     uint32_t jobs;
-    bool one, verbose;
+    bool one, verbose, keep_going;
 };
 
 /* What the processes share. */
 struct board {
-    _Atomic uint64_t next, passed;
+    _Atomic uint64_t next, passed, failed;
     _Atomic bool stop;
-    struct {
-        uint64_t seed; /* being run */
-        char failure[FAILURE_BYTES];
-    } jobs[JOBS_MAX];
+    uint64_t seeds[JOBS_MAX]; /* being run, by process */
 };
 
 static struct reference references[SCENARIO_CONFIGS];
@@ -101,19 +99,27 @@ static int replay(const struct options *o)
 
 /* ---- many ---- */
 
+static void report(struct board *b, const struct options *o, uint64_t seed, const char *failure)
+{
+    b->failed++;
+    b->stop = b->stop || !o->keep_going;
+    printf("seed %" PRIu64 " failed %s\n  replay: %s --seed %" PRIu64 " --verbose\n", seed, failure, o->program, seed);
+    fflush(stdout);
+}
+
 static void run_share(struct board *b, const struct options *o, uint32_t job)
 {
+    char failure[FAILURE_BYTES];
     while (!b->stop) {
         uint64_t seed = b->next++;
         if (seed > o->last)
             return;
-        b->jobs[job].seed = seed;
-        run_seed(seed, false, b->jobs[job].failure);
-        if (b->jobs[job].failure[0] != '\0') {
-            b->stop = true;
-            return;
-        }
-        b->passed++;
+        b->seeds[job] = seed;
+        run_seed(seed, false, failure);
+        if (failure[0] != '\0')
+            report(b, o, seed, failure);
+        else
+            b->passed++;
     }
 }
 
@@ -124,20 +130,25 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void print_failure(const struct board *b, const struct options *o, uint32_t job, int status)
+static void say_progress(const struct board *b, double took)
 {
-    char crash[64];
-    snprintf(crash, sizeof crash, "crashed (%s %d)", WIFSIGNALED(status) ? "signal" : "exit",
-             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    const char *failure = b->jobs[job].failure;
-    printf("seed %" PRIu64 " failed %s\n  replay: %s --seed %" PRIu64 " --verbose\n", b->jobs[job].seed,
-           failure[0] != '\0' ? failure : crash, o->program, b->jobs[job].seed);
+    printf("%" PRIu64 " runs, %.0f a minute\n", b->passed, 60 * (double)b->passed / took);
+    fflush(stdout);
 }
 
-/* Waits for the processes; returns how many failed. */
-static uint32_t wait_all(struct board *b, const struct options *o, const pid_t *pids, double began)
+/* One of the processes has ended: well, or by a crash, which is a failure of the seed that it ran. */
+static void on_end(struct board *b, const struct options *o, uint32_t job, int status)
 {
-    uint32_t failed = 0;
+    char crash[64];
+    if (job == o->jobs || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+        return;
+    snprintf(crash, sizeof crash, "by a crash (%s %d)", WIFSIGNALED(status) ? "signal" : "exit",
+             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    report(b, o, b->seeds[job], crash);
+}
+
+static void wait_all(struct board *b, const struct options *o, const pid_t *pids, double began)
+{
     double said = began;
     for (uint32_t left = o->jobs; left > 0;) {
         int status = 0;
@@ -145,8 +156,7 @@ static uint32_t wait_all(struct board *b, const struct options *o, const pid_t *
         if (pid == 0) {
             if (seconds() - said >= PROGRESS_S) {
                 said = seconds();
-                printf("%" PRIu64 " runs, %.0f a minute\n", b->passed, 60 * (double)b->passed / (said - began));
-                fflush(stdout);
+                say_progress(b, said - began);
             }
             nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
             continue;
@@ -155,13 +165,8 @@ static uint32_t wait_all(struct board *b, const struct options *o, const pid_t *
         while (job < o->jobs && pids[job] != pid)
             job++;
         left--;
-        if (job == o->jobs || (WIFEXITED(status) && WEXITSTATUS(status) == 0 && b->jobs[job].failure[0] == '\0'))
-            continue;
-        b->stop = true;
-        failed++;
-        print_failure(b, o, job, status);
+        on_end(b, o, job, status);
     }
-    return failed;
 }
 
 static int run_many(const struct options *o)
@@ -185,30 +190,30 @@ static int run_many(const struct options *o)
             return 1;
         }
     }
-    uint32_t failed = wait_all(b, o, pids, began);
+    wait_all(b, o, pids, began);
     double took = seconds() - began;
     printf("seeds %" PRIu64 "..%" PRIu64 ": %.1f s, %.0f runs a minute\n", o->first, o->last, took,
            60 * (double)b->passed / took);
-    printf("%" PRIu64 " passed, %u failed\n", b->passed, failed);
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", b->passed, b->failed);
+    int code = b->failed > 0;
     munmap(b, sizeof *b);
-    return failed > 0;
+    return code;
 }
 
 /* ---- the command line ---- */
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim --seed N [--verbose] | sim [--seeds A..B] [--jobs J]\n");
+    fprintf(stderr, "usage: sim --seed N [--verbose] | sim [--seeds A..B] [--jobs J] [--keep-going]\n");
     return 2;
 }
 
 static bool parse(struct options *o, int argc, char **argv)
 {
-    static const struct option longs[] = {{"seed", required_argument, NULL, 's'},
-                                          {"seeds", required_argument, NULL, 'S'},
-                                          {"jobs", required_argument, NULL, 'j'},
-                                          {"verbose", no_argument, NULL, 'v'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'S'},
+        {"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'},
+        {"keep-going", no_argument, NULL, 'k'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         bool ok = true;
@@ -218,12 +223,13 @@ static bool parse(struct options *o, int argc, char **argv)
             ok = sscanf(optarg, "%" SCNu64 "..%" SCNu64, &o->first, &o->last) == 2 && o->first <= o->last;
         else if (option == 'j')
             ok = sscanf(optarg, "%" SCNu32, &o->jobs) == 1 && o->jobs > 0 && o->jobs <= JOBS_MAX;
-        else if (option != 'v')
+        else if (option != 'v' && option != 'k')
             ok = false;
         if (!ok)
             return false;
         o->one = o->one || option == 's';
         o->verbose = o->verbose || option == 'v';
+        o->keep_going = o->keep_going || option == 'k';
     }
     return optind == argc;
 }
