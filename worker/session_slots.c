@@ -265,8 +265,11 @@ static int prepare_gradient(struct session *s, struct slot_in_hand *e)
     m->slots = 1;
     e->gradient.held = true;
     e->gradient.sent_at = 0;
-    int rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
-    job->gradient = NULL;
+    int rc = session_add_lineage(s, m);
+    if (rc == 0) {
+        rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
+        job->gradient = NULL;
+    }
     if (rc == 0 && Q > 0) {
         rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->contribution);
         job->contribution = NULL;
