@@ -97,6 +97,16 @@ static uint64_t all_slots(const struct cluster *c)
     return (UINT64_C(1) << c->scenario->config.run.slots) - 1;
 }
 
+/* A larger lineage than before voids what the parameter server's step has so far: see its core.h. */
+static void note_lineage(struct cluster *c, const struct msg *m, uint64_t step)
+{
+    uint64_t lineage = (uint64_t)msg_scalar(m, "lineage", 0);
+    if (lineage <= c->checker.lineage || step >= DISK_STEPS)
+        return;
+    c->checker.lineage = lineage;
+    c->checker.applied[PARAMETER][step] = 0;
+}
+
 static void note_ack(struct cluster *c, enum server server, const struct msg *m, const struct msg *ack)
 {
     if (m->type != MSG_GRADIENT && m->type != MSG_STATS)
@@ -104,6 +114,8 @@ static void note_ack(struct cluster *c, enum server server, const struct msg *m,
     c->checker.duplicates += ack->code == ACK_DUPLICATE;
     if (ack->step != m->step || ack->slot != m->slot || ack->slots != m->slots)
         sim_fail(c, "an acknowledgement of another slot than was sent");
+    if (m->type == MSG_GRADIENT && ack->code != ACK_STALE)
+        note_lineage(c, m, m->step);
     if (ack->code != ACK_APPLIED || m->step >= DISK_STEPS)
         return;
     uint64_t bit = UINT64_C(1) << m->slot, *applied = &c->checker.applied[server][m->step];
@@ -129,6 +141,8 @@ void checker_answer(struct cluster *c, enum server server, const struct msg *m, 
             note_refusal(c, server, m, &item->msg);
         else if (item->msg.type == MSG_ACK)
             note_ack(c, server, m, &item->msg);
+        else if (item->msg.type == MSG_PONG && server == PARAMETER)
+            note_lineage(c, m, item->msg.step);
     }
     if (type != 0 && answers != 1)
         sim_fail(c, "%s server answered %s of step %" PRIu64 " slot %u %u times", server_name(server),

@@ -28,6 +28,7 @@ struct reference {
 
 struct checker {
     uint64_t applied[SERVERS][DISK_STEPS]; /* bit s: slot s of that step */
+    uint64_t lineage;                      /* that the parameter server's process has heard of */
     uint32_t crashes, rewinds;             /* of servers */
     uint64_t duplicates;                   /* contributions acknowledged as such */
     uint64_t reseeded;                     /* components, in the newest mixture */

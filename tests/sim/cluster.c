@@ -157,7 +157,7 @@ static uint32_t empty_seat(const struct cluster *c)
     return seat;
 }
 
-/* From now on everything works: the run must come to its end. */
+/* From now on everything works (what is frozen wakes in its time): the run must come to its end. */
 static void heal(struct cluster *c)
 {
     if (c->healed)
@@ -166,10 +166,6 @@ static void heal(struct cluster *c)
     c->deadline_us = sim_now(c) + c->scenario->budget_us;
     sim_trace(c, "nothing goes wrong any more");
     network_heal(c);
-    for (enum server server = 0; server < SERVERS; server++)
-        c->servers[server].frozen_until_us = 0;
-    for (uint32_t i = 0; i < SEATS; i++)
-        c->seats[i].frozen_until_us = 0;
     uint32_t seat = empty_seat(c);
     if (!anyone_stays(c))
         worker_node_start(c, seat < SEATS ? seat : 0);

@@ -140,12 +140,17 @@ struct mixture *disk_load_mixture(const struct disk *d, uint64_t step)
 bool disk_damage(struct disk *d, uint64_t step_end, uint32_t n)
 {
     struct disk_file *found[DISK_STEPS * SERVERS];
-    uint32_t count = 0;
-    for (uint64_t step = 0; step < step_end && step < DISK_STEPS; step++)
+    uint32_t count = 0, steps = 0;
+    for (uint64_t step = 0; step < step_end && step < DISK_STEPS; step++) {
+        if (!disk_complete(d, step))
+            continue;
+        steps++;
         for (enum server server = 0; server < SERVERS; server++)
             if (d->files[step][server].present)
                 found[count++] = &d->files[step][server];
-    if (count > 0)
-        found[n % count]->damaged = true;
-    return count > 0;
+    }
+    if (steps < 2)
+        return false;
+    found[n % count]->damaged = true;
+    return true;
 }

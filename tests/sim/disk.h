@@ -49,7 +49,8 @@ bool disk_complete(const struct disk *d, uint64_t step); /* all its files are th
 /* The server's own file of a complete step, as a private copy. */
 struct encoder_state disk_load_encoder(const struct disk *d, uint64_t step);
 struct mixture *disk_load_mixture(const struct disk *d, uint64_t step);
-/* Damages the n-th (modulo how many there are) of the files of steps below step_end. False when there is none. */
+/* Damages the n-th (modulo how many there are) of the files of sound steps below step_end. False when that would leave
+ * no sound one: a server then refuses to start, and a person decides. */
 bool disk_damage(struct disk *d, uint64_t step_end, uint32_t n);
 
 #endif

@@ -73,6 +73,7 @@ void parameter_node_start(struct cluster *c)
 {
     struct server_node *n = node(c);
     uint64_t step = 0, generation = disk_raise_generation(&c->disk, PARAMETER);
+    c->checker.lineage = 0;
     int rc = parameter_core_new(&c->scenario->config, generation, &n->parameter);
     bool found = disk_newest(&c->disk, PARAMETER, UINT64_MAX, &step);
     if (rc == 0 && found) {

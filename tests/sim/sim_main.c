@@ -239,6 +239,7 @@ int main(int argc, char **argv)
     struct options o = {.program = argv[0], .first = 1, .last = SEEDS_DEFAULT, .jobs = 2};
     if (!parse(&o, argc, argv))
         return usage();
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a trace is worth most when the run ends in a crash */
     log_init("sim", LOG_ERROR);
     blas_single_threaded();
     compute_thread_init();

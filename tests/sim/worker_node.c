@@ -94,6 +94,8 @@ static void schedule_part(struct cluster *c, uint32_t seat, struct slot_job *job
 static void submit(struct cluster *c, uint32_t seat, struct slot_job *job)
 {
     const struct scenario *s = c->scenario;
+    sim_trace(c, "seat %u computes parts %u of step %" PRIu64 " slot %u at index %u", seat, job->parts, job->step,
+              job->slot, job->index);
     uint64_t at = sim_now(c);
     ASSERT(job->index < session_jobs_max(c->seats[seat].session));
     for (unsigned part = SLOT_PART_A; part <= SLOT_PART_B; part++)
@@ -154,6 +156,8 @@ void worker_node_on_part(struct cluster *c, struct event *e)
     struct worker_node *w = &c->seats[e->seat];
     struct slot_job *job = e->job;
     uint64_t *carry = &w->carry[job->index];
+    sim_trace(c, "seat %u computed part %u of step %" PRIu64 " slot %u at index %u", e->seat, e->part, job->step,
+              job->slot, job->index);
     int rc;
     if (e->part == SLOT_PART_A) {
         job->rc_a = arithmetic_part_a(c->scenario, job, carry);
