@@ -28,16 +28,23 @@ static uint32_t any_seat(struct cluster *c)
     return (uint32_t)sim_between(c, 0, SEATS - 1);
 }
 
+/* Never shortens: what was put off until the end of a freeze keeps its order. */
+static void freeze(struct cluster *c, uint64_t *until_us)
+{
+    uint64_t until = sim_now(c) + downtime(c);
+    *until_us = until > *until_us ? until : *until_us;
+}
+
 static void freeze_worker(struct cluster *c, uint32_t seat)
 {
-    c->seats[seat].frozen_until_us = sim_now(c) + downtime(c);
+    freeze(c, &c->seats[seat].frozen_until_us);
     sim_trace(c, "worker in seat %u freezes until %" PRIu64, seat, c->seats[seat].frozen_until_us);
 }
 
 static void freeze_server(struct cluster *c)
 {
     enum server server = (enum server)sim_between(c, 0, 1);
-    c->servers[server].frozen_until_us = sim_now(c) + downtime(c);
+    freeze(c, &c->servers[server].frozen_until_us);
     sim_trace(c, "%s freezes until %" PRIu64, server_name(server), c->servers[server].frozen_until_us);
 }
 

@@ -156,8 +156,6 @@ void worker_node_on_part(struct cluster *c, struct event *e)
     struct worker_node *w = &c->seats[e->seat];
     struct slot_job *job = e->job;
     uint64_t *carry = &w->carry[job->index];
-    sim_trace(c, "seat %u computed part %u of step %" PRIu64 " slot %u at index %u", e->seat, e->part, job->step,
-              job->slot, job->index);
     int rc;
     if (e->part == SLOT_PART_A) {
         job->rc_a = arithmetic_part_a(c->scenario, job, carry);
