@@ -131,9 +131,13 @@ bool slots_missing_mixture(const struct session *s, uint64_t *version)
 
 bool slots_missing_weights(const struct session *s)
 {
-    for (uint32_t i = 0; i < s->slots_max; i++)
-        if (s->slots[i].phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == s->slots[i].job.step))
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        const struct slot_in_hand *e = &s->slots[i];
+        bool unusable = e->phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == e->job.step);
+        if (unusable ||
+            (needs_inputs(e) && e->job.step < s->parameter.step)) /* its step is over: newer weights end it */
             return true;
+    }
     return false;
 }
 

@@ -866,6 +866,29 @@ static void test_a_version_that_is_gone_leads_back(void **state)
     close_world(&w);
 }
 
+/* Its publications were lost, and there may be no more of them. */
+static void test_a_slot_of_an_older_step_asks_for_newer_weights(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    tell_weights(&w, 1, 5);
+    tell_mixture(&w, 6, false);
+    lease(&w, 5, 0);
+    assert_null(session_next_job(w.session));
+    hush(&w);
+    tick(&w, 100 * MS);
+    assert_false(says(&w, OUT_PARAMETER, MSG_WEIGHTS_GET));
+    pong(&w, OUT_PARAMETER, 6, 0);
+    tick(&w, 200 * MS);
+    expect(&w, OUT_PARAMETER, MSG_WEIGHTS_GET);
+    tell_weights(&w, 1, 6);
+    tick(&w, 10 * S);
+    assert_false(says(&w, OUT_PARAMETER, MSG_WEIGHTS_GET));
+    close_world(&w);
+}
+
 static void test_gradients_name_their_lineage(void **state)
 {
     (void)state;
@@ -978,6 +1001,7 @@ int main(void)
         cmocka_unit_test(test_failed_slot_ends_the_worker),
         cmocka_unit_test(test_the_server_ahead_is_told_to_go_back),
         cmocka_unit_test(test_a_version_that_is_gone_leads_back),
+        cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
         cmocka_unit_test(test_gradients_name_their_lineage),
         cmocka_unit_test(test_an_older_generation_is_ignored),
         cmocka_unit_test(test_prototype_server_starts_anew),
