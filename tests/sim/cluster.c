@@ -304,6 +304,15 @@ static void note(struct cluster *c, const struct event *e)
     c->handled++;
 }
 
+/* Between two events, wherever that is. */
+static void strike_when_busy(struct cluster *c)
+{
+    if (c->fault_at == 0 || c->handled < c->fault_at)
+        return;
+    c->fault_at = 0;
+    faults_on_event(c);
+}
+
 /* Where everybody stands. */
 static void explain(const struct cluster *c, char *text, size_t size)
 {
@@ -355,6 +364,7 @@ void cluster_run(struct cluster *c, const struct scenario *s, struct reference *
         struct event *e = events_take(&c->events);
         ASSERT(e != NULL);
         check_deadlines(c);
+        strike_when_busy(c);
         if (arrives(c, &e)) {
             c->in_flight -= is_message(e);
             note(c, e);

@@ -4,9 +4,14 @@
 
 void faults_start(struct cluster *c)
 {
-    if (c->scenario->faults == 0)
+    const struct scenario *s = c->scenario;
+    uint64_t wait = sim_between(c, 0, 2 * s->fault_every_us);
+    if (s->faults == 0)
         return;
-    events_add(&c->events, sim_now(c) + sim_between(c, 0, 2 * c->scenario->fault_every_us), event_new(EVENT_FAULT));
+    if (s->busy_faults)
+        c->fault_at = c->handled + 1 + wait / (5 * MILLISECONDS); /* about as often */
+    else
+        events_add(&c->events, sim_now(c) + wait, event_new(EVENT_FAULT));
 }
 
 static uint64_t downtime(struct cluster *c)

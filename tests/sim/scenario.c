@@ -147,6 +147,7 @@ static void draw_faults(struct rng *r, struct scenario *s)
     for (uint32_t i = 0; i < FAULT_KINDS && !calm; i++)
         s->faults |= (unsigned)chance(r, i == FAULT_DAMAGE ? 25 : 50) << i;
     s->fault_every_us = between(r, 2, 60) * 100 * MILLISECONDS;
+    s->busy_faults = chance(r, 40);
     s->faults_max = between(r, 1, 40);
     s->faults_until_us = between(r, 5, 90) * SECONDS;
 }
@@ -204,7 +205,8 @@ void scenario_print(const struct scenario *s)
            (int)s->config.worker.threads, (int)s->config.worker.ahead, (int)s->config.net.lease_ms,
            (int)s->config.run.checkpoint_every, s->keep);
     printf("  network: loss %u %%, duplicates %u %%, late %u %%, reorder %d, wire %d, patient %d, delay %" PRIu64
-           "+%" PRIu64 " us; faults %#x every %" PRIu64 " ms, at most %u, until %" PRIu64 " s\n",
+           "+%" PRIu64 " us; faults %#x every %" PRIu64 " ms%s, at most %u, until %" PRIu64 " s\n",
            n->loss_percent, n->duplicate_percent, n->late_percent, n->reorder, n->wire, n->patient, n->delay_us,
-           n->delay_tail_us, s->faults, s->fault_every_us / MILLISECONDS, s->faults_max, s->faults_until_us / SECONDS);
+           n->delay_tail_us, s->faults, s->fault_every_us / MILLISECONDS, s->busy_faults ? " (events)" : "",
+           s->faults_max, s->faults_until_us / SECONDS);
 }

@@ -59,6 +59,7 @@ struct scenario {
 
     unsigned faults;         /* 1 << enum fault */
     uint64_t fault_every_us; /* mean time between two */
+    bool busy_faults;        /* they strike where much is going on: after so many events instead */
     uint32_t faults_max;
     uint64_t faults_until_us; /* then, at the latest, the network heals and nothing breaks any more */
     uint64_t budget_us;       /* in which the run must be over after that */

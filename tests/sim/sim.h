@@ -61,6 +61,7 @@ struct cluster {
     struct checker checker;
     uint64_t incarnations;
     uint32_t faults;      /* so far */
+    uint64_t fault_at;    /* of busy_faults: after so many events; 0 = none */
     uint64_t in_flight;   /* messages */
     bool healed;          /* nothing goes wrong any more */
     uint64_t deadline_us; /* of healed */

@@ -34,8 +34,13 @@ struct options {
 };
 
 /* What the processes share. */
+struct tally {
+    _Atomic uint64_t faults, crashes, rewinds, duplicates; /* of servers: crashes and rewinds */
+};
+
 struct board {
     _Atomic uint64_t next, passed, failed;
+    struct tally tally;
     _Atomic bool stop;
     uint64_t seeds[JOBS_MAX]; /* being run, by process */
 };
@@ -63,7 +68,7 @@ static void make_reference(struct cluster *c, uint32_t number, char failure[FAIL
 }
 
 /* Returns the hash of the trace; failure is "" when all is well. */
-static uint64_t run_seed(uint64_t seed, bool verbose, char failure[FAILURE_BYTES])
+static uint64_t run_seed(uint64_t seed, bool verbose, struct tally *tally, char failure[FAILURE_BYTES])
 {
     static struct cluster c;
     struct scenario s;
@@ -81,6 +86,10 @@ static uint64_t run_seed(uint64_t seed, bool verbose, char failure[FAILURE_BYTES
                " re-seeds\n",
                c.handled, (double)sim_now(&c) / 1e6, c.faults, c.checker.crashes, c.checker.rewinds,
                c.checker.duplicates, c.checker.reseeded);
+    tally->faults += c.faults;
+    tally->crashes += c.checker.crashes;
+    tally->rewinds += c.checker.rewinds;
+    tally->duplicates += c.checker.duplicates;
     cluster_fini(&c);
     scenario_fini(&s);
     return c.trace;
@@ -89,7 +98,8 @@ static uint64_t run_seed(uint64_t seed, bool verbose, char failure[FAILURE_BYTES
 static int replay(const struct options *o)
 {
     char failure[FAILURE_BYTES];
-    uint64_t trace = run_seed(o->first, o->verbose, failure);
+    struct tally tally = {0};
+    uint64_t trace = run_seed(o->first, o->verbose, &tally, failure);
     if (failure[0] != '\0')
         printf("seed %" PRIu64 " failed %s\n", o->first, failure);
     printf("seed %" PRIu64 " trace %016" PRIx64 "\n", o->first, trace);
@@ -115,7 +125,7 @@ static void run_share(struct board *b, const struct options *o, uint32_t job)
         if (seed > o->last)
             return;
         b->seeds[job] = seed;
-        run_seed(seed, false, failure);
+        run_seed(seed, false, &b->tally, failure);
         if (failure[0] != '\0')
             report(b, o, seed, failure);
         else
@@ -194,6 +204,8 @@ static int run_many(const struct options *o)
     double took = seconds() - began;
     printf("seeds %" PRIu64 "..%" PRIu64 ": %.1f s, %.0f runs a minute\n", o->first, o->last, took,
            60 * (double)b->passed / took);
+    printf("%" PRIu64 " faults, %" PRIu64 " crashes of servers, %" PRIu64 " times back, %" PRIu64 " duplicates\n",
+           b->tally.faults, b->tally.crashes, b->tally.rewinds, b->tally.duplicates);
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", b->passed, b->failed);
     int code = b->failed > 0;
     munmap(b, sizeof *b);
