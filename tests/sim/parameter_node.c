@@ -94,8 +94,18 @@ void parameter_node_on_message(struct cluster *c, struct event *e)
     end_turn(c, rc);
 }
 
+/* Step T is whole on disk, left from before this server went back: the run is over, and the prototype server, seeing
+ * the same files, has left. */
+static void jump_to_the_end(struct cluster *c)
+{
+    uint64_t T = c->scenario->steps, step = 0;
+    if (parameter_core_step(node(c)->parameter) < T && disk_newest(&c->disk, PARAMETER, UINT64_MAX, &step) && step == T)
+        rewind_to(c, T);
+}
+
 void parameter_node_on_timer(struct cluster *c)
 {
     struct server_node *n = node(c);
+    jump_to_the_end(c);
     end_turn(c, parameter_core_on_timer(n->parameter, server_clock_ms(c, PARAMETER), &n->out));
 }
