@@ -132,7 +132,7 @@ PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit chaos fuzz asan tsan bench format lint install clean
+.PHONY: deps run test unit chaos fuzz sim asan tsan bench format lint install clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
