@@ -20,6 +20,7 @@ ROOMS = common proto server/prototype server/parameter worker worker/data worker
 MAINS = server/prototype/prototype_main.c server/parameter/parameter_main.c worker/worker_main.c cli/decant_main.c
 sources = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(call sources,$(1)))
+comma = ,
 lib = $(BUILD)/lib/lib$(subst /,_,$(1)).a
 
 COMMON = $(call lib,common)
@@ -109,11 +110,29 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o
 	@echo "  LINK    $@"
 	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
+# The simulator: the real cores of all three programs in one process, virtual time, a seeded world. tests/sim/README.md.
+SIM_SOURCES = $(wildcard tests/sim/*.c)
+SIM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(SIM_SOURCES))
+SIM_LIBS = $(PARAMETER) $(PROTOTYPE) $(WORKER) $(PROTO) $(COMMON)
+SIM = $(BUILD)/sim/sim
+$(SIM): $(SIM_OBJECTS) $(SIM_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
+
+# Mistakes on purpose: the same simulator with a few functions replaced (__wrap_...) by those of tests/sim/planted.
+SIM_PLANTED = $(patsubst tests/sim/planted/%.c,$(BUILD)/sim/planted-%,$(wildcard tests/sim/planted/*.c))
+$(BUILD)/sim/planted-%: $(BUILD)/obj/tests/sim/planted/%.o $(SIM_OBJECTS) $(SIM_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $(patsubst %,-Wl$(comma)--wrap=%,$(sort $(shell grep -o '__wrap_[a-z_]*' tests/sim/planted/$*.c | sed s/__wrap_//))) \
+	    $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
+
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit chaos fuzz asan tsan bench format lint man install clean
+.PHONY: deps run test unit chaos fuzz sim asan tsan bench format lint man install clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
@@ -121,12 +140,12 @@ run: deps ## the main job: build, train on Fashion-MNIST with two workers, evalu
 	$(MAKE) -j$(JOBS) all
 	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --resume
 
-test: ## every test: units, finite differences, fuzzing, wire, Redis, processes end to end, sanitizers
+test: ## every test: units, finite differences, fuzzing, simulation, wire, Redis, processes end to end, sanitizers
 	deploy/install-deps --test
-	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ)
+	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED)
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all
-	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
+	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(SIM) tests/sim/test_planted $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
 
 unit: $(UNIT) $(UNIT64) ## units and finite differences only
 	BUILD=$(BUILD) tests/run $(BUILD)/logs $(UNIT) $(UNIT64)
@@ -137,11 +156,15 @@ chaos: all ## kills real processes fifty times during one training and compares 
 fuzz: $(FUZZ) ## the mutation fuzzers only
 	tests/run $(BUILD)/logs $(FUZZ)
 
-# The units and fuzzers again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).
-ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ))
+SEEDS ?= 1..10000
+sim: $(SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
+	$(if $(SEED),$(SIM) --seed $(SEED) --verbose,$(SIM) --seeds $(SEEDS) --jobs $(JOBS))
+
+# The units, fuzzers and a few hundred simulations again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).
+ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ) $(SIM))
 .PHONY: asan-programs
-asan-programs: $(UNIT) $(FUZZ) $(BINS)
-asan: ## units and fuzzers under ASan + UBSan
+asan-programs: $(UNIT) $(FUZZ) $(SIM) $(BINS)
+asan: ## units, fuzzers and the simulator under ASan + UBSan
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	BUILD=build-asan tests/run build-asan/logs $(ASAN_TESTS)
 

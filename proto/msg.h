@@ -46,12 +46,17 @@ enum msg_type {
     MSG_PONG,          /* P,M->w  step, generation */
     MSG_METRICS,       /* P,M->s  step, scalars */
     MSG_STOP,          /* P->w,s  step; code = enum stop_code */
-    MSG_REWIND,        /* w->P,M  generation = the addressee's; step = where the other server stands   -> ACK | ERROR */
+    MSG_REWIND,        /* w->P,M  generation = the addressee's; step = where the other server stands; M: code = enum
+                        * rewind_code                                               -> ACK | ERROR */
     MSG_TYPE_END
 };
 
 enum ack_code { ACK_APPLIED = 0, ACK_DUPLICATE = 1, ACK_STALE = 2 /* its step is over: nothing was needed */ };
 enum stop_code { STOP_FINISHED = 0, STOP_DRAINED = 1 };
+
+/* Why the prototype server should go back: the pair is apart, or the version of `step` is wanted, M is one ahead of it
+ * and seems not to hold it. */
+enum rewind_code { REWIND_APART = 0, REWIND_UNHELD = 1 };
 
 /* Why a message was refused; the number is on the wire, the name (reason_name) in logs, metrics and docs. */
 enum reason {

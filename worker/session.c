@@ -118,6 +118,12 @@ void session_msg(struct session *s, struct msg *m, enum msg_type type, const str
     m->generation = to->generation;
 }
 
+int session_add_lineage(const struct session *s, struct msg *m)
+{
+    uint64_t lineage = s->prototype.generation;
+    return lineage == 0 ? 0 : msg_add_scalar(m, "lineage", (double)lineage);
+}
+
 int session_send(struct session *s, enum out_kind to, struct msg *m)
 {
     return outbox_to_server(&s->outbox, to, m);

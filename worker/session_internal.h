@@ -106,6 +106,8 @@ void session_event(struct session *s, enum log_level level, const char *format, 
 void session_fail(struct session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct link *session_link(struct session *s, enum out_kind kind);
 void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to);
+/* Under which start of the prototype server this worker works, if any: see the parameter server's core.h. */
+int session_add_lineage(const struct session *s, struct msg *m);
 int session_send(struct session *s, enum out_kind to, struct msg *m);
 /* Sends c now if it is due and its server is up; the held message stays. */
 int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now);

@@ -137,18 +137,28 @@ static uint64_t claim_about(const struct link *other)
     return other->up ? (other->generation & 0xfffff) << 32 | (other->step & UINT32_MAX) : 0;
 }
 
+/* Slots wait for the mixture of the step at which the parameter server stands, in vain. */
+static bool lacks_mixture(const struct session *s, uint64_t step)
+{
+    uint64_t version;
+    return s->mixture_missing.asked_at != 0 && slots_missing_mixture(s, &version) && version == step;
+}
+
 /* l answered a PING that was sent when `other` had already shown claimed_step. */
 static int judge_pair(struct session *s, const struct link *l, struct link *other, const struct msg *pong, uint64_t now)
 {
     bool same = pong->seq != 0 && other->up && pong->seq >> 32 == (other->generation & 0xfffff);
     uint64_t claimed_step = pong->seq & UINT32_MAX, allowed = pong->step + (l->kind == OUT_PARAMETER ? 1 : 0);
-    if (!same || claimed_step <= allowed || (other->rewind_at != 0 && now - other->rewind_at < REWIND_US))
+    bool unheld = l->kind == OUT_PARAMETER && claimed_step == allowed && lacks_mixture(s, pong->step);
+    if (!same || (claimed_step <= allowed && !unheld) || (other->rewind_at != 0 && now - other->rewind_at < REWIND_US))
         return 0;
-    session_event(s, LOG_WARN, "event=pair_apart server=%s step=%" PRIu64 " other=%s other_step=%" PRIu64, l->name,
-                  pong->step, other->name, claimed_step);
+    session_event(s, unheld ? LOG_INFO : LOG_WARN,
+                  "event=pair_apart server=%s step=%" PRIu64 " other=%s other_step=%" PRIu64, l->name, pong->step,
+                  other->name, claimed_step);
     struct msg m;
     session_msg(s, &m, MSG_REWIND, other);
     m.step = pong->step;
+    m.code = unheld ? REWIND_UNHELD : REWIND_APART;
     other->rewind_at = now;
     return session_send(s, other->kind, &m);
 }
@@ -193,6 +203,8 @@ static int say_ping(struct session *s, struct link *l, uint64_t now)
     int rc = msg_add_scalar(&m, "images_per_s", images_per_second(s, now));
     if (rc == 0)
         rc = msg_add_scalar(&m, "slots_done", (double)s->slots_done);
+    if (rc == 0 && l->kind == OUT_PARAMETER)
+        rc = session_add_lineage(s, &m);
     if (now - s->rate_at >= 5 * SECOND) {
         s->rate_at = now;
         s->rate_slots = s->slots_done;

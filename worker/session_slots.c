@@ -131,9 +131,13 @@ bool slots_missing_mixture(const struct session *s, uint64_t *version)
 
 bool slots_missing_weights(const struct session *s)
 {
-    for (uint32_t i = 0; i < s->slots_max; i++)
-        if (s->slots[i].phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == s->slots[i].job.step))
+    for (uint32_t i = 0; i < s->slots_max; i++) {
+        const struct slot_in_hand *e = &s->slots[i];
+        bool unusable = e->phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == e->job.step);
+        if (unusable ||
+            (needs_inputs(e) && e->job.step < s->parameter.step)) /* its step is over: newer weights end it */
             return true;
+    }
     return false;
 }
 
@@ -265,8 +269,11 @@ static int prepare_gradient(struct session *s, struct slot_in_hand *e)
     m->slots = 1;
     e->gradient.held = true;
     e->gradient.sent_at = 0;
-    int rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
-    job->gradient = NULL;
+    int rc = session_add_lineage(s, m);
+    if (rc == 0) {
+        rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
+        job->gradient = NULL;
+    }
     if (rc == 0 && Q > 0) {
         rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->contribution);
         job->contribution = NULL;

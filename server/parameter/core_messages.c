@@ -7,6 +7,8 @@
 #include <string.h>
 #include "common/log.h"
 
+static const double LINEAGE_MAX = 1LL << 53; /* whole numbers that a scalar carries */
+
 static enum reason on_hello(struct turn *t)
 {
     struct parameter_core *c = t->core;
@@ -24,6 +26,27 @@ static enum reason on_hello(struct turn *t)
     return 0;
 }
 
+/* Contributions of an older lineage than this one count no more: what they rest upon may be lost, and nobody would
+ * compute it again for a slot that is done here. Steps that are over are the business of REWIND. */
+static void on_lineage(struct turn *t, uint64_t lineage)
+{
+    struct parameter_core *c = t->core;
+    if (lineage <= c->lineage)
+        return;
+    c->lineage = lineage;
+    if (!c->ready || c->phase >= PHASE_COMPLETE || gradients_missing(c->gradients) == (uint32_t)c->config.run.slots)
+        return;
+    log_warn("event=step_redone step=%" PRIu64 " lineage=%" PRIu64 " cause=\"the prototype server has started anew\"",
+             c->step, lineage);
+    core_redo_step(c);
+}
+
+static uint64_t read_lineage(const struct msg *m)
+{
+    double lineage = msg_scalar(m, "lineage", 0);
+    return lineage > 0 && lineage <= LINEAGE_MAX ? (uint64_t)lineage : 0;
+}
+
 static enum reason on_ping(struct turn *t)
 {
     struct parameter_core *c = t->core;
@@ -31,6 +54,8 @@ static enum reason on_ping(struct turn *t)
     pong.seq = t->m->seq;
     core_reply(t, &pong);
     struct worker *w = workers_find(c->workers, t->m->worker);
+    if (w != NULL)
+        on_lineage(t, read_lineage(t->m));
     if (t->m->code == 1 && w != NULL) {
         core_drop_worker(c, w, "goodbye");
         workers_forget(c->workers, w->id);
@@ -169,6 +194,13 @@ static enum reason accept_gradient(struct turn *t)
 /* A contribution to the current step. */
 static enum reason place_gradient(struct turn *t)
 {
+    uint64_t lineage = read_lineage(t->m);
+    on_lineage(t, lineage);
+    if (lineage != 0 && lineage < t->core->lineage) {
+        error_set(&t->detail, ERR_STATE, "lineage %" PRIu64 " is over, the newest is %" PRIu64, lineage,
+                  t->core->lineage);
+        return REASON_WRONG_GENERATION;
+    }
     switch (gradients_place(t->core->gradients, t->m->slot, t->m->slots)) {
     case GRADIENTS_OUT_OF_RANGE:
         return REASON_OUT_OF_RANGE;

@@ -33,6 +33,7 @@ struct parameter_core {
     enum phase phase;
     enum stop_code stop_code; /* of PHASE_STOPPED */
     uint64_t drain_until;     /* of PHASE_DRAINING */
+    uint64_t lineage;         /* the newest that a worker has named; 0 = none */
     struct step_report_counters counters;
     struct step_report report; /* the newest */
     bool report_due, checkpoint_due;
@@ -63,6 +64,8 @@ enum reason core_handle(struct turn *t);
 
 /* ---- core_step.c ---- */
 
+/* What the step has so far is void: all its slots are leased again. */
+void core_redo_step(struct parameter_core *c);
 /* An answer-to-be with everything that all our messages carry. */
 struct msg core_begin(const struct parameter_core *c, enum msg_type type);
 void core_note(struct parameter_core *c, int rc); /* remembers a failure to the end of the turn */

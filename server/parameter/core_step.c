@@ -195,6 +195,12 @@ void core_drop_worker(struct parameter_core *c, const struct worker *w, const ch
 
 /* ---- the step ---- */
 
+void core_redo_step(struct parameter_core *c)
+{
+    gradients_reset(c->gradients);
+    leases_restart(c->leases);
+}
+
 static void make_report(struct turn *t, const struct contribution *sum, double norm)
 {
     struct parameter_core *c = t->core;

@@ -56,15 +56,18 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
     return apply();
 }
 
-/* In a healthy pair the mixture is at most one version ahead of the weights. The envelope has checked that a generation
- * which is not 0 is ours. */
+/* In a healthy pair the mixture is at most one version ahead of the weights. One that has just been read from a
+ * checkpoint may not be ahead at all when slots of the weights' step are still to be computed: it lacks the version
+ * before. The envelope has checked that a generation which is not 0 is ours. */
 struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m)
 {
     if (m->generation == 0 || m->worker == 0)
         return refuse(REASON_BAD_FIELD, "rewind needs worker and generation");
     if (c->stopping)
         return refuse(REASON_STOPPING, "the server is stopping");
-    if (c->mixture->view->version <= m->step + 1)
+    uint64_t version = c->mixture->view->version;
+    bool unheld = version == m->step + 1 && !c->has_previous;
+    if (m->code == REWIND_UNHELD ? !unheld : version <= m->step + 1)
         return (struct prototype_verdict){.kind = VERDICT_STALE};
     return apply();
 }

@@ -808,6 +808,59 @@ static void a_dead_workers_lease_ends_soon(void **state)
     rig_free(&r);
 }
 
+static struct msg gradient_of(uint32_t slot, double lineage)
+{
+    struct msg m = rig_gradient(RIG_ALICE, 0, slot, 1);
+    assert_int_equal(msg_add_scalar(&m, "lineage", lineage), 0);
+    return m;
+}
+
+static void tell_lineage(struct rig *r, double lineage)
+{
+    struct msg m = rig_msg(MSG_PING, RIG_BOB);
+    assert_int_equal(msg_add_scalar(&m, "lineage", lineage), 0);
+    rig_send(r, &m);
+}
+
+static void a_new_lineage_voids_the_partial_step(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    tell_lineage(&r, 1);
+    struct msg m = gradient_of(0, 1);
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_APPLIED);
+    rig_wish(&r, RIG_ALICE, RIG_SLOTS);
+    assert_int_equal(rig_count(&r, MSG_LEASE), RIG_SLOTS - 1);
+    tell_lineage(&r, 1); /* known already */
+    m = gradient_of(0, 1);
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_DUPLICATE);
+    tell_lineage(&r, 2);
+    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0); /* the slot that was done, for what is left of the wish */
+    m = gradient_of(0, 1);
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_WRONG_GENERATION);
+    m = gradient_of(1, 3); /* is the first to tell, and counts */
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_APPLIED);
+    rig_free(&r);
+}
+
+static void a_lineage_that_is_no_number_is_none(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_contribute(&r, 0, 0, 1);
+    tell_lineage(&r, -1);
+    tell_lineage(&r, 1e300);
+    rig_contribute(&r, 0, 0, 1);
+    rig_expect_ack(&r, ACK_DUPLICATE);
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -844,6 +897,8 @@ int main(void)
         cmocka_unit_test(rewind_is_taken_when_the_mixture_is_behind),
         cmocka_unit_test(rewind_leads_to_the_same_bytes),
         cmocka_unit_test(a_dead_workers_lease_ends_soon),
+        cmocka_unit_test(a_new_lineage_voids_the_partial_step),
+        cmocka_unit_test(a_lineage_that_is_no_number_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

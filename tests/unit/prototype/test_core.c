@@ -532,6 +532,34 @@ static void test_rewind_is_taken_when_the_pair_is_apart(void **state)
 }
 
 /* Gone back to a checkpoint or to the start, and on again: the same bytes as never having been elsewhere. */
+/* Resumed at version 2, it lacks version 1, which slots of step 1 need. */
+static void test_rewind_is_taken_when_a_version_is_not_held(void **state)
+{
+    (void)state;
+    uint64_t step_max = 0;
+    struct outbox out = {0};
+    struct mixture *at_two = NULL;
+    struct prototype_core *core = six_step_core();
+    run_to(core, 2);
+    struct msg m = rewind_message(3, 1);
+    m.code = REWIND_UNHELD;
+    expect(core, &m, MSG_ACK, ACK_STALE); /* it holds both */
+    assert_int_equal(mixture_clone(prototype_core_mixture(core), &at_two), 0);
+    assert_int_equal(prototype_core_rewind(core, 4, at_two, &out), 0);
+    m = rewind_message(4, 1);
+    expect(core, &m, MSG_ACK, ACK_STALE);
+    m = rewind_message(4, 0);
+    m.code = REWIND_UNHELD;
+    expect(core, &m, MSG_ACK, ACK_STALE); /* was long under way: not what it says any more */
+    m = rewind_message(4, 1);
+    m.code = REWIND_UNHELD;
+    expect(core, &m, MSG_ACK, ACK_APPLIED);
+    assert_true(prototype_core_take_rewind(core, &step_max));
+    assert_int_equal(step_max, 1);
+    outbox_fini(&out);
+    prototype_core_free(&core);
+}
+
 static void test_rewind_leads_to_the_same_bytes(void **state)
 {
     (void)state;
@@ -573,6 +601,7 @@ int main(void)
         cmocka_unit_test(test_stopping_refuses_statistics_only),
         cmocka_unit_test(test_silent_workers_are_forgotten),
         cmocka_unit_test(test_rewind_is_taken_when_the_pair_is_apart),
+        cmocka_unit_test(test_rewind_is_taken_when_a_version_is_not_held),
         cmocka_unit_test(test_rewind_leads_to_the_same_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -847,6 +847,67 @@ static void test_the_server_ahead_is_told_to_go_back(void **state)
     close_world(&w);
 }
 
+static void test_a_version_that_is_gone_leads_back(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    tell_weights(&w, 1, 5);
+    tell_mixture(&w, 6, false);
+    lease(&w, 5, 0);
+    assert_null(session_next_job(w.session));
+    uint64_t mixture_6 = claim_in_ping(&w, OUT_PARAMETER); /* a second later: version 5 has been asked for */
+    pong(&w, OUT_PARAMETER, 6, mixture_6);                 /* its step is over */
+    assert_false(says(&w, OUT_PROTOTYPE, MSG_REWIND));
+    pong(&w, OUT_PARAMETER, 5, mixture_6);
+    expect(&w, OUT_PROTOTYPE, MSG_REWIND);
+    assert_true(w.said.step == 5 && w.said.code == REWIND_UNHELD);
+    close_world(&w);
+}
+
+/* Its publications were lost, and there may be no more of them. */
+static void test_a_slot_of_an_older_step_asks_for_newer_weights(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    tell_weights(&w, 1, 5);
+    tell_mixture(&w, 6, false);
+    lease(&w, 5, 0);
+    assert_null(session_next_job(w.session));
+    hush(&w);
+    tick(&w, 100 * MS);
+    assert_false(says(&w, OUT_PARAMETER, MSG_WEIGHTS_GET));
+    pong(&w, OUT_PARAMETER, 6, 0);
+    tick(&w, 200 * MS);
+    expect(&w, OUT_PARAMETER, MSG_WEIGHTS_GET);
+    tell_weights(&w, 1, 6);
+    tick(&w, 10 * S);
+    assert_false(says(&w, OUT_PARAMETER, MSG_WEIGHTS_GET));
+    close_world(&w);
+}
+
+static void test_gradients_name_their_lineage(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    lease(&w, 0, 0);
+    struct slot_job *job = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
+    finish_a(&w, job);
+    tell_simple(&w, OUT_PROTOTYPE, MSG_ACK, 0, 0, ACK_APPLIED);
+    finish_b(&w, job);
+    expect(&w, OUT_PARAMETER, MSG_GRADIENT);
+    assert_true(msg_scalar(&w.said, "lineage", 0) == 1);
+    tick(&w, S);
+    expect(&w, OUT_PARAMETER, MSG_PING);
+    assert_true(msg_scalar(&w.said, "lineage", 0) == 1);
+    close_world(&w);
+}
+
 static void test_an_older_generation_is_ignored(void **state)
 {
     (void)state;
@@ -939,6 +1000,9 @@ int main(void)
         cmocka_unit_test(test_signal_does_not_wait_for_ever),
         cmocka_unit_test(test_failed_slot_ends_the_worker),
         cmocka_unit_test(test_the_server_ahead_is_told_to_go_back),
+        cmocka_unit_test(test_a_version_that_is_gone_leads_back),
+        cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
+        cmocka_unit_test(test_gradients_name_their_lineage),
         cmocka_unit_test(test_an_older_generation_is_ignored),
         cmocka_unit_test(test_prototype_server_starts_anew),
     };

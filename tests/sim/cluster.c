@@ -1,0 +1,388 @@
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+#include "tests/sim/explain.h"
+#include "tests/sim/sim.h"
+
+enum { PROTOTYPE_TIMER_MS = 1000, EVENTS_MAX = 20000000, FAREWELL_S = 120 };
+
+/* ---- small things ---- */
+
+void sim_fail(struct cluster *c, const char *format, ...)
+{
+    va_list args;
+    if (c->failure[0] != '\0')
+        return;
+    int n = snprintf(c->failure, sizeof c->failure, "at %.6f s: ", (double)sim_now(c) / 1e6);
+    va_start(args, format);
+    vsnprintf(c->failure + n, sizeof c->failure - (size_t)n, format, args);
+    va_end(args);
+}
+
+void sim_trace(struct cluster *c, const char *format, ...)
+{
+    va_list args;
+    if (!c->verbose)
+        return;
+    printf("%11.6f  ", (double)sim_now(c) / 1e6);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+const char *server_name(enum server server)
+{
+    return server == PARAMETER ? "parameter" : "prototype";
+}
+
+uint64_t sim_now(const struct cluster *c)
+{
+    return c->events.now_us;
+}
+
+uint64_t sim_between(struct cluster *c, uint64_t low, uint64_t high)
+{
+    uint64_t draw = (uint64_t)rng_u32(&c->rng) << 32 | rng_u32(&c->rng);
+    return low + draw % (high - low + 1);
+}
+
+bool sim_chance(struct cluster *c, uint32_t percent)
+{
+    return percent > 0 && rng_below(&c->rng, 100) < percent;
+}
+
+/* ---- servers ---- */
+
+static bool is_used(const struct cluster *c, enum server server)
+{
+    return server == PARAMETER || !c->scenario->joint;
+}
+
+uint64_t server_clock_ms(const struct cluster *c, enum server server)
+{
+    return (sim_now(c) + c->servers[server].clock_us) / MILLISECONDS;
+}
+
+uint64_t server_step(const struct cluster *c, enum server server)
+{
+    const struct server_node *n = &c->servers[server];
+    if (!n->alive)
+        return 0;
+    return server == PARAMETER ? parameter_core_step(n->parameter)
+                               : prototype_core_mixture(n->prototype)->view->version;
+}
+
+static void schedule_server(struct cluster *c, enum server server, enum event_kind kind, uint64_t after_us)
+{
+    struct event *e = event_new(kind);
+    e->server = server;
+    e->incarnation = c->servers[server].incarnation;
+    events_add(&c->events, sim_now(c) + after_us, e);
+}
+
+static void start_server(struct cluster *c, enum server server)
+{
+    struct server_node *n = &c->servers[server];
+    n->alive = true;
+    n->incarnation = ++c->incarnations;
+    n->frozen_until_us = 0;
+    n->clock_us = sim_between(c, 1, 100000 * SECONDS);
+    if (server == PARAMETER)
+        parameter_node_start(c);
+    else
+        prototype_node_start(c);
+    schedule_server(c, server, EVENT_SERVER_TIMER, MILLISECONDS);
+}
+
+void server_kill(struct cluster *c, enum server server, uint64_t back_after_us)
+{
+    struct server_node *n = &c->servers[server];
+    parameter_core_free(&n->parameter);
+    prototype_core_free(&n->prototype);
+    outbox_fini(&n->out);
+    disk_crash(&c->disk, server);
+    n->alive = false;
+    n->incarnation = 0;
+    if (back_after_us > 0)
+        schedule_server(c, server, EVENT_RESTART, back_after_us);
+}
+
+static void schedule_write(struct cluster *c, enum server server)
+{
+    schedule_server(c, server, EVENT_WRITTEN, sim_between(c, c->scenario->write_us_min, c->scenario->write_us_max));
+}
+
+void server_submit(struct cluster *c, enum server server, struct disk_file *f)
+{
+    if (disk_submit(&c->disk, server, f))
+        schedule_write(c, server);
+}
+
+static void on_written(struct cluster *c, enum server server)
+{
+    uint64_t step;
+    if (disk_written(&c->disk, server, &step))
+        schedule_write(c, server);
+    sim_trace(c, "%s file of step %" PRIu64 " is on disk", server_name(server), step);
+}
+
+static void on_server_timer(struct cluster *c, enum server server)
+{
+    schedule_server(c, server, EVENT_SERVER_TIMER,
+                    (server == PARAMETER ? PARAMETER_TIMER_MS : PROTOTYPE_TIMER_MS) * MILLISECONDS);
+    if (server == PARAMETER)
+        parameter_node_on_timer(c);
+    else
+        prototype_node_on_timer(c);
+}
+
+/* ---- the end of the faults, and of the run ---- */
+
+static bool anyone_stays(const struct cluster *c)
+{
+    for (uint32_t i = 0; i < SEATS; i++)
+        if (c->seats[i].alive && !c->seats[i].leaving)
+            return true;
+    return false;
+}
+
+static uint32_t empty_seat(const struct cluster *c)
+{
+    uint32_t seat = 0;
+    while (seat < SEATS && c->seats[seat].alive)
+        seat++;
+    return seat;
+}
+
+/* From now on everything works (what is frozen wakes in its time): the run must come to its end. */
+static void heal(struct cluster *c)
+{
+    if (c->healed)
+        return;
+    c->healed = true;
+    c->deadline_us = sim_now(c) + c->scenario->budget_us;
+    sim_trace(c, "nothing goes wrong any more");
+    network_heal(c);
+    uint32_t seat = empty_seat(c);
+    if (!anyone_stays(c))
+        worker_node_start(c, seat < SEATS ? seat : 0);
+}
+
+void cluster_over(struct cluster *c)
+{
+    if (c->over)
+        return;
+    sim_trace(c, "the run is over");
+    c->over = true;
+    heal(c);
+    c->deadline_us = sim_now(c) + FAREWELL_S * SECONDS;
+    if (!disk_complete(&c->disk, c->scenario->steps))
+        sim_fail(c, "finished, but step %" PRIu64 " is not whole on disk", c->scenario->steps);
+    if (server_step(c, PARAMETER) != c->scenario->steps)
+        sim_fail(c, "finished at step %" PRIu64, server_step(c, PARAMETER));
+}
+
+/* ---- events ---- */
+
+static bool reaches_server(struct cluster *c, struct event **e)
+{
+    const struct server_node *n = &c->servers[(*e)->server];
+    bool message = (*e)->kind == EVENT_TO_SERVER;
+    if (n->alive && (message || n->incarnation == (*e)->incarnation)) {
+        if (n->frozen_until_us <= sim_now(c) || (*e)->kind == EVENT_WRITTEN)
+            return true;
+        events_add(&c->events, n->frozen_until_us, *e);
+        *e = NULL;
+    } else if (message && c->scenario->network.patient && !c->healed) {
+        events_add(&c->events, sim_now(c) + 100 * MILLISECONDS, *e);
+        *e = NULL;
+    }
+    return false;
+}
+
+static bool reaches_worker(struct cluster *c, struct event **e)
+{
+    const struct worker_node *w = &c->seats[(*e)->seat];
+    if (!w->alive || w->incarnation != (*e)->incarnation)
+        return false;
+    if (w->frozen_until_us <= sim_now(c))
+        return true;
+    events_add(&c->events, w->frozen_until_us, *e);
+    *e = NULL;
+    return false;
+}
+
+/* Whether it is to be handled now. *e is NULL when it was put off. */
+static bool arrives(struct cluster *c, struct event **e)
+{
+    switch ((*e)->kind) {
+    case EVENT_TO_SERVER:
+    case EVENT_SERVER_TIMER:
+    case EVENT_WRITTEN:
+        return reaches_server(c, e);
+    case EVENT_TO_WORKER:
+    case EVENT_WORKER_TIMER:
+    case EVENT_PART:
+        return reaches_worker(c, e);
+    default:
+        return true;
+    }
+}
+
+static void trace_message(struct cluster *c, const struct event *e)
+{
+    const struct msg *m = &e->msg;
+    if (c->verbose)
+        sim_trace(
+            c, "seat %u %s %s  %s generation=%" PRIu64 " step=%" PRIu64 " slot=%u code=%u want=%u seq=%" PRIu64 " %s",
+            e->seat, e->kind == EVENT_TO_SERVER ? "->" : "<-", server_name(e->server), msg_type_name(m->type),
+            m->generation, m->step, m->slot, m->code, m->want, m->seq, m->text);
+}
+
+static void handle_message(struct cluster *c, struct event *e)
+{
+    trace_message(c, e);
+    if (e->kind == EVENT_TO_WORKER)
+        worker_node_on_message(c, e);
+    else if (e->server == PARAMETER)
+        parameter_node_on_message(c, e);
+    else
+        prototype_node_on_message(c, e);
+}
+
+static void handle(struct cluster *c, struct event *e)
+{
+    switch (e->kind) {
+    case EVENT_TO_SERVER:
+    case EVENT_TO_WORKER:
+        handle_message(c, e);
+        break;
+    case EVENT_SERVER_TIMER:
+        on_server_timer(c, e->server);
+        break;
+    case EVENT_WORKER_TIMER:
+        worker_node_on_timer(c, e->seat);
+        break;
+    case EVENT_PART:
+        worker_node_on_part(c, e);
+        break;
+    case EVENT_WRITTEN:
+        on_written(c, e->server);
+        break;
+    case EVENT_RESTART:
+        start_server(c, e->server);
+        break;
+    case EVENT_SEAT:
+        if (!c->seats[e->seat].alive)
+            worker_node_start(c, e->seat);
+        break;
+    case EVENT_FAULT:
+        faults_on_event(c);
+        break;
+    }
+}
+
+static bool is_message(const struct event *e)
+{
+    return e->kind == EVENT_TO_SERVER || e->kind == EVENT_TO_WORKER;
+}
+
+static void note(struct cluster *c, const struct event *e)
+{
+    const uint64_t facts[] = {c->trace,
+                              e->at_us,
+                              e->kind,
+                              e->server,
+                              e->seat,
+                              is_message(e) ? e->msg.type : 0,
+                              is_message(e) ? e->msg.step : 0,
+                              is_message(e) ? e->msg.slot : 0};
+    c->trace = XXH3_64bits(facts, sizeof facts);
+    c->handled++;
+}
+
+/* Between two events, wherever that is. */
+static void strike_when_busy(struct cluster *c)
+{
+    if (c->fault_at == 0 || c->handled < c->fault_at)
+        return;
+    c->fault_at = 0;
+    faults_on_event(c);
+}
+
+/* Where everybody stands. */
+static void explain(const struct cluster *c, char *text, size_t size)
+{
+    size_t used = 0;
+    for (enum server server = 0; server < SERVERS && used < size; server++)
+        used += (size_t)snprintf(text + used, size - used, "%s@%" PRIu64 " generation %" PRIu64 "; ",
+                                 server_name(server), server_step(c, server), c->disk.generation[server]);
+    for (uint32_t i = 0; i < SEATS && used + 20 < size; i++)
+        if (c->seats[i].alive) {
+            used += (size_t)snprintf(text + used, size - used, "seat %u:", i);
+            used += session_explain(c->seats[i].session, text + used, size - used);
+        }
+}
+
+static void check_deadlines(struct cluster *c)
+{
+    char text[FAILURE_BYTES] = "";
+    if (!c->healed && sim_now(c) >= c->scenario->faults_until_us)
+        heal(c);
+    if (c->healed && sim_now(c) > c->deadline_us && c->failure[0] == '\0') {
+        explain(c, text, sizeof text);
+        sim_fail(c, "stuck%s: %s", c->over ? " (workers do not leave)" : "", text);
+    }
+    if (c->handled > EVENTS_MAX)
+        sim_fail(c, "more than %d events", EVENTS_MAX);
+}
+
+static void start(struct cluster *c)
+{
+    for (enum server server = 0; server < SERVERS; server++)
+        if (is_used(c, server))
+            start_server(c, server);
+    for (uint32_t i = 0; i < c->scenario->workers; i++)
+        worker_node_start(c, i);
+    faults_start(c);
+}
+
+void cluster_run(struct cluster *c, const struct scenario *s, struct reference *reference, bool verbose)
+{
+    memset(c, 0, sizeof *c);
+    c->scenario = s;
+    c->reference = reference;
+    c->verbose = verbose;
+    rng_open(&c->rng, s->seed, RNG_JITTER, 3, 0, 0);
+    events_init(&c->events);
+    disk_init(&c->disk, s->joint, s->keep);
+    start(c);
+    while (c->failure[0] == '\0' && !(c->over && workers_alive(c) == 0)) {
+        struct event *e = events_take(&c->events);
+        ASSERT(e != NULL);
+        check_deadlines(c);
+        strike_when_busy(c);
+        if (arrives(c, &e)) {
+            c->in_flight -= is_message(e);
+            note(c, e);
+            handle(c, e);
+        } else if (e != NULL) {
+            c->in_flight -= is_message(e);
+        }
+        if (e != NULL)
+            event_free(&e);
+    }
+}
+
+void cluster_fini(struct cluster *c)
+{
+    for (uint32_t i = 0; i < SEATS; i++)
+        worker_node_kill(c, i);
+    for (enum server server = 0; server < SERVERS; server++)
+        server_kill(c, server, 0);
+    events_fini(&c->events);
+    disk_fini(&c->disk);
+}
