@@ -35,7 +35,7 @@ static const struct option options[] = {
 };
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, struct dataset_line *line)
+static int take_option(int option, char *const *argv, struct dataset_line *line)
 {
     switch (option) {
     case 'j':
@@ -53,7 +53,7 @@ static int take_option(int option, struct dataset_line *line)
         fputs(help, stdout);
         return COMMAND_DONE;
     default:
-        return command_usage("dataset", "that option is unknown or lacks its value");
+        return command_bad_option("dataset", options, option, argv);
     }
 }
 
@@ -81,8 +81,8 @@ int command_dataset(int argc, char **argv)
 {
     struct dataset_line line = {0};
     int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
-        code = take_option(option, &line);
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
     if (code >= 0)
         return code;
     if (optind == argc || strcmp(argv[optind], "check") != 0)

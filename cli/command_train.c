@@ -85,7 +85,7 @@ static int take_redis(struct launch_options *o, enum redis_choice choice)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, struct train_line *line)
+static int take_option(int option, char *const *argv, struct train_line *line)
 {
     struct launch_options *o = &line->launch;
     switch (option) {
@@ -115,7 +115,7 @@ static int take_option(int option, struct train_line *line)
     case 'h':
         return print_help();
     default:
-        return command_usage("train", "that option is unknown or lacks its value");
+        return command_bad_option("train", options, option, argv);
     }
 }
 
@@ -205,8 +205,8 @@ int command_train(int argc, char **argv)
     int option, code = -1;
     if (!plan)
         return COMMAND_FAILED;
-    while (code < 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1)
-        code = take_option(option, &line);
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+        code = take_option(option, argv, &line);
     if (code < 0 && optind < argc)
         code = command_usage("train", "unexpected argument '%s'", argv[optind]);
     if (code < 0) {
