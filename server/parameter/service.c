@@ -36,6 +36,8 @@ struct service {
     unsigned signals;    /* SIGTERM and SIGINT so far */
     uint64_t stopped_ms; /* when the core stopped; 0 before */
     uint64_t waiting_ms; /* for the other file of step T: since when, or when that was last said; 0 = not */
+    bool directory_ours; /* its checkpoints are of this run: it was resumed, or has gone back, from them */
+    bool end_unsound;    /* step T is there, but could not be read */
     int lock;            /* of the run's directory; -1 before it is held */
     bool closing;
     struct error error; /* why the run ends early */
@@ -150,9 +152,25 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     bool none = rc == ERR_NOT_FOUND;
     if (rc != 0 && !none)
         return rc;
+    s->directory_ours = true;
     rc = parameter_core_rewind(s->core, now_ms(), s->generation, none ? NULL : &state, &s->outbox);
     log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64, parameter_core_step(s->core), s->generation);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
+}
+
+/* Step T can be whole on disk while this server stands before it: files that were still being written when it went
+ * back. The prototype server leaves as soon as it reads them, so the run ends with them here too. */
+static void jump_to_the_end(struct service *s)
+{
+    struct error e = {0};
+    uint64_t total = parameter_core_total_steps(s->core);
+    bool before = total > 0 && parameter_core_step(s->core) < total && !parameter_core_stopped(s->core);
+    if (!before || !s->directory_ours || s->end_unsound || s->closing || !run_dir_step_complete(s->config, total))
+        return;
+    int rc = rewind_to(s, total, &e);
+    s->end_unsound = parameter_core_step(s->core) < total;
+    if (rc != 0)
+        fail(s, rc, e.text);
 }
 
 /* Says STOP once the run cannot fall back any more: every file of step T is on disk. */
@@ -230,6 +248,8 @@ static void on_timer(uv_timer_t *timer)
 {
     struct service *s = timer->data;
     int rc = parameter_core_on_timer(s->core, now_ms(), &s->outbox);
+    if (rc == 0)
+        jump_to_the_end(s);
     finish_turn(s, rc == 0 ? settle_end(s) : rc);
 }
 
@@ -340,6 +360,7 @@ static int open_state(struct service *s, bool resume, struct error *e)
         rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
         error_set(e, rc, "out of memory");
+    s->directory_ours = resume;
     if (rc == 0 && resume)
         rc = resume_core(s, e);
     if (rc == 0) {
