@@ -10,7 +10,7 @@
 #include <string.h>
 #include "common/log.h"
 
-enum { HANDLES = 2 }; /* poll, timer */
+enum { HANDLES = 2 /* poll, timer */, TICK_MS = 500 };
 
 struct http_metrics {
     struct http_metrics_options o;
@@ -93,14 +93,15 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *u
 
 static void on_timer(uv_timer_t *timer);
 
+/* At its limit of connections libmicrohttpd stops listening, and begins again in the first run after one has gone, for
+ * which it asks neither by descriptor nor by time: hence TICK_MS. */
 static void run(struct http_metrics *h)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;
     MHD_run(h->daemon);
-    if (MHD_get_timeout(h->daemon, &wait_ms) == MHD_YES)
-        uv_timer_start(&h->timer, on_timer, wait_ms, 0);
-    else
-        uv_timer_stop(&h->timer);
+    if (MHD_get_timeout(h->daemon, &wait_ms) != MHD_YES || wait_ms > TICK_MS)
+        wait_ms = TICK_MS;
+    uv_timer_start(&h->timer, on_timer, wait_ms, 0);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -170,6 +171,7 @@ static int start_handles(uv_loop_t *loop, struct http_metrics *h, struct error *
     h->poll.data = h->timer.data = h;
     h->open_handles = HANDLES;
     uv_poll_start(&h->poll, UV_READABLE, on_poll);
+    uv_timer_start(&h->timer, on_timer, TICK_MS, 0);
     return 0;
 }
 

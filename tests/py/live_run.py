@@ -17,7 +17,7 @@ import urllib.request
 import redis
 
 BUILD = os.environ.get("BUILD", "build")
-PATIENCE = 60.0  # seconds before a wait counts as failed; nothing passes or fails by being fast
+PATIENCE = 30.0  # seconds before a wait counts as failed; nothing passes or fails by being fast
 
 
 def wait_for(what, condition):
@@ -83,7 +83,7 @@ class LiveRun:
         """(status, headers, body)."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port(process)}{path}", method=method)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.headers, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read().decode()
