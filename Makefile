@@ -176,6 +176,7 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
 	$(BUILD)/bench/bench_parameter
+	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mirror.py
 	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
 
 lint: ## formatting and cppcheck
