@@ -143,7 +143,7 @@ static int parse_string(const struct config_key *key, char *out, const char *tex
     if (!text_survives_ini(text))
         return error_set(e, ERR_CONFIG,
                          "%s: %s = '%.100s' has blanks at an end, control characters, or a comment sign after a blank",
-                         origin, key->name, text);
+                         origin, key->name, key->type == CONFIG_SECRET ? "..." : text);
     memcpy(out, text, length + 1);
     return 0;
 }
@@ -184,6 +184,7 @@ int config_parse(const struct config_key *key, void *target, const char *text, c
     case CONFIG_BOOL:
         return parse_bool(key, field, text, origin, e);
     case CONFIG_STRING:
+    case CONFIG_SECRET:
         return parse_string(key, field, text, origin, e);
     case CONFIG_CHOICE:
         return parse_choice(key, field, text, origin, e);
@@ -229,6 +230,9 @@ void config_value(const struct config_key *key, const void *target, char *out, s
         return;
     case CONFIG_STRING:
         snprintf(out, size, "%s", (const char *)field);
+        return;
+    case CONFIG_SECRET:
+        snprintf(out, size, "%s", "");
         return;
     case CONFIG_CHOICE:
         choice = choice_at(key->choices, *(const int *)field, &length);

@@ -9,13 +9,15 @@
 #include <stdio.h>
 #include "common/error.h"
 
-enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE };
+/* SECRET is a STRING that is never shown: messages do not quote it, and as a value it reads as empty, so that no file
+ * that we write has it. */
+enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE, CONFIG_SECRET };
 
 struct config_key {
     const char *name; /* "section.key" */
     enum config_type type;
     size_t offset;       /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index) */
-    size_t size;         /* of a string field, with its NUL */
+    size_t size;         /* of a string or secret field, with its NUL */
     const char *initial; /* default, as text */
     double min, max;     /* of INT and FLOAT */
     const char *choices; /* "a|b|c" of CHOICE */
@@ -36,7 +38,7 @@ int config_environment(const struct config_key *keys, size_t n, void *target, ch
 int config_assign(const struct config_key *keys, size_t n, void *target, const char *assignment, const char *origin,
                   struct error *e);
 /* The value of a key as canonical text (floats with the fewest digits, at least nine, that read back the same). Writes
- * at most size bytes. */
+ * at most size bytes. Of a secret: nothing. */
 void config_value(const struct config_key *key, const void *target, char *out, size_t size);
 /* Every key, grouped by section, as an INI file that reads back to the same values (as long as no value comes near the
  * 200 bytes that a line of a file may have). */

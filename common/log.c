@@ -80,3 +80,11 @@ void log_line(enum log_level level, const char *format, ...)
     ssize_t written = write(STDERR_FILENO, line, length);
     (void)written; /* logs are observers: a closed stderr must not stop the run */
 }
+
+bool log_due(struct log_pace *p, uint64_t now_ms, uint64_t every_ms)
+{
+    if (now_ms < p->next_ms)
+        return false;
+    p->next_ms = now_ms + every_ms;
+    return true;
+}

@@ -5,11 +5,20 @@
 #ifndef DECANT_COMMON_LOG_H
 #define DECANT_COMMON_LOG_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_init(const char *process, enum log_level level);   /* process: static string, e.g. "prototype" */
 int log_level_parse(const char *text, enum log_level *out); /* 0 or ERR_RANGE */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Keeps repeats of one event apart: true when the last true was at least every_ms ago. p starts as zeros. */
+struct log_pace {
+    uint64_t next_ms;
+};
+bool log_due(struct log_pace *p, uint64_t now_ms, uint64_t every_ms);
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)

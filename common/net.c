@@ -12,9 +12,14 @@
 #include "common/net.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
+
+#ifndef ZMQ_ZAP_ENFORCE_DOMAIN
+#define ZMQ_ZAP_ENFORCE_DOMAIN 93 /* the library takes it; its header shows it only to users of draft functions */
+#endif
 
 enum {
     HWM_DEFAULT = 64,
@@ -35,6 +40,11 @@ struct net_socket {
     uv_idle_t idle;
     unsigned open_handles; /* of the four */
     bool closing;          /* no callback any more */
+    bool curve;            /* senders are known */
+    struct net_sender sender;
+    struct net_socket *monitor; /* of on_event; NULL without */
+    net_on_event *on_event;
+    void *event_arg;
     int64_t message_bytes_max;
     net_on_message *on_message;
     void *arg;
@@ -125,32 +135,93 @@ static int set_role(void *zmq, const struct net_options *o)
     case NET_DEALER:
         return o->identity ? zmq_setsockopt(zmq, ZMQ_ROUTING_ID, o->identity, strlen(o->identity)) : 0;
     case NET_SUB:
+    case NET_PAIR:
         break;
     }
     return 0;
 }
 
+static bool uses_curve(const struct net_options *o)
+{
+    return o->curve && o->curve->secret_key[0] != '\0' && strncmp(o->endpoint, "tcp://", 6) == 0;
+}
+
+static bool binds(const struct net_options *o)
+{
+    return o->role == NET_ROUTER || o->role == NET_XPUB;
+}
+
+static int set_key(void *zmq, int option, const char *key)
+{
+    return zmq_setsockopt(zmq, option, key, NET_KEY_TEXT);
+}
+
+/* A server's verbosity is for whoever has to know each subscriber's connection. */
+static int set_curve(void *zmq, const struct net_options *o)
+{
+    static const struct int_option server[] = {
+        {ZMQ_CURVE_SERVER, 1}, {ZMQ_ZAP_ENFORCE_DOMAIN, 1}, {ZMQ_XPUB_VERBOSE, 1}};
+    if (!uses_curve(o))
+        return 0;
+    if (!binds(o))
+        return set_key(zmq, ZMQ_CURVE_SERVERKEY, o->curve->server_key) ||
+               set_key(zmq, ZMQ_CURVE_PUBLICKEY, o->curve->public_key) ||
+               set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key);
+    return set_ints(zmq, server, o->role == NET_XPUB ? 3 : 2) ||
+           set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key) ||
+           zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, NET_ZAP_DOMAIN, sizeof NET_ZAP_DOMAIN - 1);
+}
+
 static int attach(struct net_socket *s, const struct net_options *o)
 {
-    bool binds = o->role == NET_ROUTER || o->role == NET_XPUB;
     size_t size = sizeof s->endpoint;
     if (strlen(o->endpoint) >= size) {
         errno = ENAMETOOLONG;
         return -1;
     }
     strcpy(s->endpoint, o->endpoint);
-    if (!binds)
+    if (!binds(o))
         return zmq_connect(s->zmq, o->endpoint);
     return zmq_bind(s->zmq, o->endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &size) ? -1 : 0;
 }
 
-/* The one place where a ZeroMQ socket is made. */
-static int socket_create(struct net *n, struct net_socket *s, const struct net_options *o, struct error *e)
+/* ---- events ---- */
+
+static void on_monitor(void *arg, struct buf **frames, size_t n)
 {
-    static const int types[] = {
-        [NET_ROUTER] = ZMQ_ROUTER, [NET_DEALER] = ZMQ_DEALER, [NET_XPUB] = ZMQ_XPUB, [NET_SUB] = ZMQ_SUB};
+    struct net_socket *s = arg;
+    struct net_event event;
+    if (!s->closing && net_event_decode(frames, n, s->endpoint, &event))
+        s->on_event(s->event_arg, &event);
+}
+
+/* Before the socket is attached, so that nothing goes unseen. */
+static int monitor_start(struct net *n, uv_loop_t *loop, struct net_socket *s, const struct net_options *o)
+{
+    char endpoint[64];
+    struct net_options pair = {.role = NET_PAIR, .endpoint = endpoint, .message_bytes_max = -1};
+    if (!o->on_event)
+        return 0;
+    s->on_event = o->on_event;
+    s->event_arg = o->event_arg;
+    snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", (void *)s);
+    if (zmq_socket_monitor(s->zmq, endpoint, NET_EVENTS_WATCHED))
+        return -1;
+    return net_open(n, loop, &pair, on_monitor, s, &s->monitor, NULL);
+}
+
+/* The one place where a ZeroMQ socket is made. */
+static int socket_create(struct net *n, uv_loop_t *loop, struct net_socket *s, const struct net_options *o,
+                         struct error *e)
+{
+    static const int types[] = {[NET_ROUTER] = ZMQ_ROUTER,
+                                [NET_DEALER] = ZMQ_DEALER,
+                                [NET_XPUB] = ZMQ_XPUB,
+                                [NET_SUB] = ZMQ_SUB,
+                                [NET_PAIR] = ZMQ_PAIR};
     s->zmq = zmq_socket(n->context, types[o->role]);
-    if (s->zmq && !set_common(s->zmq, o) && !set_role(s->zmq, o) && !attach(s, o))
+    if (s->zmq && !set_common(s->zmq, o) && !set_role(s->zmq, o) && !set_curve(s->zmq, o) &&
+        !monitor_start(n, loop, s, o) && !attach(s, o))
         return 0;
     return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
                      o->endpoint, zmq_strerror(errno));
@@ -213,6 +284,13 @@ static void add_frame(const struct net_socket *s, struct incoming *in, zmq_msg_t
         in->refused = true;
 }
 
+static void note_sender(struct net_socket *s, zmq_msg_t *msg)
+{
+    const char *user = zmq_msg_gets(msg, "User-Id");
+    snprintf(s->sender.user, sizeof s->sender.user, "%s", user ? user : "");
+    s->sender.fd = zmq_msg_get(msg, ZMQ_SRCFD);
+}
+
 /* One whole multipart message; false when none is waiting. ZeroMQ hands over messages whole, so later frames are there.
  */
 static bool receive_frames(struct net_socket *s, struct incoming *in)
@@ -230,6 +308,8 @@ static bool receive_frames(struct net_socket *s, struct incoming *in)
             return in->count > 0;
         }
         more = zmq_msg_more(&msg);
+        if (s->curve && !more)
+            note_sender(s, &msg);
         add_frame(s, in, &msg);
     }
     return true;
@@ -324,12 +404,16 @@ int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, 
     s->message_bytes_max = options->message_bytes_max;
     s->on_message = on_message;
     s->arg = arg;
-    int rc = socket_create(n, s, options, e);
+    s->curve = uses_curve(options);
+    s->sender.fd = -1;
+    int rc = socket_create(n, loop, s, options, e);
     rc = rc ? rc : handles_start(loop, s, e);
-    if (rc)
+    if (rc) {
+        net_close(&s->monitor);
         socket_free(s);
-    else
+    } else {
         *out = s;
+    }
     return rc;
 }
 
@@ -347,6 +431,7 @@ void net_close(struct net_socket **s)
     if (!closing)
         return;
     closing->closing = true;
+    net_close(&closing->monitor);
     uv_close((uv_handle_t *)&closing->poll, on_handle_closed);
     uv_close((uv_handle_t *)&closing->prepare, on_handle_closed);
     uv_close((uv_handle_t *)&closing->check, on_handle_closed);
@@ -356,6 +441,11 @@ void net_close(struct net_socket **s)
 const char *net_endpoint(const struct net_socket *s)
 {
     return s->endpoint;
+}
+
+const struct net_sender *net_sender(const struct net_socket *s)
+{
+    return &s->sender;
 }
 
 int net_subscribe(struct net_socket *s, const char *topic, struct error *e)

@@ -6,7 +6,11 @@
  * back, so a request may arrive late or, after a lost connection, not at all: ask again. A ROUTER never queues for a
  * peer that is gone. An XPUB drops for a subscriber that lags by `hwm` messages. A frame above the size limit costs a
  * remote sender its connection (ZeroMQ drops it and the sender reconnects); within a process, where there is none to
- * lose, its message is refused and counted. */
+ * lose, its message is refused and counted.
+ *
+ * With keys a tcp:// socket speaks CURVE only. A bound one lets in whom the ZAP handler of its context lets in
+ * (common/zap.h), and nobody while there is none; so open that one first. ipc:// and inproc:// stay as they are: the
+ * file system says who reaches them. */
 #ifndef DECANT_COMMON_NET_H
 #define DECANT_COMMON_NET_H
 
@@ -16,20 +20,38 @@
 #include <uv.h>
 #include "common/buf.h"
 #include "common/error.h"
+#include "common/net_event.h"
 
 enum {
-    NET_FRAMES_MAX = 16,     /* of one multipart message, routing id included; more are refused and counted */
-    NET_ZERO_COPY_MIN = 4096 /* bytes from which a frame is passed on instead of copied */
+    NET_FRAMES_MAX = 16,      /* of one multipart message, routing id included; more are refused and counted */
+    NET_ZERO_COPY_MIN = 4096, /* bytes from which a frame is passed on instead of copied */
+    NET_KEY_TEXT = 41         /* a CURVE key in Z85, with its NUL */
+};
+#define NET_ZAP_DOMAIN "decant"
+
+enum net_role { NET_ROUTER, NET_DEALER, NET_XPUB, NET_SUB, NET_PAIR };
+
+/* Z85 texts; an empty secret_key means no CURVE. A socket keeps its own copy inside ZeroMQ. */
+struct net_curve {
+    char public_key[NET_KEY_TEXT], secret_key[NET_KEY_TEXT];
+    char server_key[NET_KEY_TEXT]; /* whom a connecting socket expects; nobody else can answer it */
 };
 
-enum net_role { NET_ROUTER, NET_DEALER, NET_XPUB, NET_SUB };
+/* Who sent a message that came through CURVE. */
+struct net_sender {
+    char user[NET_KEY_TEXT]; /* what the ZAP handler called them: their public key; empty without CURVE */
+    int fd;                  /* of their connection, owned by ZeroMQ; -1 when unknown */
+};
 
 struct net_options {
     enum net_role role;
-    const char *endpoint;      /* ROUTER and XPUB bind, DEALER and SUB connect */
-    int64_t message_bytes_max; /* of each frame (ZMQ_MAXMSGSIZE); -1 for no limit */
-    int hwm;                   /* send and receive high-water mark, messages; 0 means the default of 64 */
-    const char *identity;      /* DEALER: routing id, or NULL for a random one */
+    const char *endpoint;          /* ROUTER and XPUB bind, DEALER, SUB and PAIR connect */
+    int64_t message_bytes_max;     /* of each frame (ZMQ_MAXMSGSIZE); -1 for no limit */
+    int hwm;                       /* send and receive high-water mark, messages; 0 means the default of 64 */
+    const char *identity;          /* DEALER: routing id, or NULL for a random one */
+    const struct net_curve *curve; /* of tcp:// endpoints; NULL for none */
+    net_on_event *on_event;        /* what becomes of connections, on the loop; NULL when nobody cares */
+    void *event_arg;
 };
 
 struct net; /* one ZeroMQ context */
@@ -46,6 +68,8 @@ int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, 
              struct net_socket **out, struct error *e);
 /* The endpoint bound to (with the port that the system chose for "tcp://host:*"). */
 const char *net_endpoint(const struct net_socket *s);
+/* The sender of the message that on_message is being called for. */
+const struct net_sender *net_sender(const struct net_socket *s);
 int net_subscribe(struct net_socket *s, const char *topic, struct error *e);
 /* Sends n >= 1 frames without copying those of NET_ZERO_COPY_MIN bytes and more: takes its own references, which
  * ZeroMQ's I/O thread drops, so that `release` of a wrapped buffer may run there. 0; ERR_AGAIN at the high-water mark

@@ -80,6 +80,7 @@ const char *reason_name(enum reason r)
         [REASON_UNKNOWN_VERSION] = "unknown_version",
         [REASON_OVERLAP] = "overlap",
         [REASON_STOPPING] = "stopping",
+        [REASON_FORBIDDEN] = "forbidden",
     };
     return (unsigned)r < REASON_END && names[r] ? names[r] : "unknown";
 }

@@ -81,6 +81,7 @@ enum reason {
     REASON_UNKNOWN_VERSION,
     REASON_OVERLAP,
     REASON_STOPPING,
+    REASON_FORBIDDEN, /* the sender's key may not do this, or is not listed any more */
     REASON_END
 };
 const char *reason_name(enum reason r);     /* "wrong_door" ...; "unknown" outside the list */

@@ -14,16 +14,20 @@ struct sources {
     const char *file; /* --config, or NULL */
     const char *assignments[ASSIGNMENTS_MAX];
     size_t count;
+    bool insecure;
 };
 
 static void print_help(const struct process_options *o)
 {
-    printf("usage: %s [--config FILE] [--set section.key=value]...%s [--log-level LEVEL]\n"
+    printf("usage: %s [--config FILE] [--set section.key=value]...%s%s [--log-level LEVEL]\n"
            "       %s health [--config FILE] [--set section.key=value]...\n"
            "       %s --help | --version\n\n%s\n\n"
            "  --config FILE              configuration (INI); environment DECANT_SECTION_KEY and --set override it\n"
            "  --set section.key=value    one setting; may be repeated\n",
-           o->program, o->can_resume ? " [--resume]" : "", o->program, o->program, o->purpose);
+           o->program, o->can_resume ? " [--resume]" : "", o->listens ? " [--insecure]" : "", o->program, o->program,
+           o->purpose);
+    if (o->listens)
+        puts("  --insecure                 listen beyond this machine although there are no keys (net.insecure)");
     if (o->can_resume)
         puts("  --resume                   go on from the newest complete checkpoint below run.out");
     printf("  --log-level LEVEL          error, warn, info (default) or debug\n\n%s\n"
@@ -53,6 +57,9 @@ static int take_option(struct process_options *o, struct sources *s, int option)
     case 'r':
         o->resume = true;
         return o->can_resume ? -1 : usage(o, "no such option: --resume", "");
+    case 'i':
+        s->insecure = true;
+        return o->listens ? -1 : usage(o, "no such option: --insecure", "");
     case 'l':
         return log_level_parse(optarg, &o->level) == 0 ? -1 : usage(o, "unknown log level: ", optarg);
     case 'h':
@@ -69,13 +76,10 @@ static int take_option(struct process_options *o, struct sources *s, int option)
 int process_options_parse(struct process_options *o, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"set", required_argument, NULL, 's'},
-        {"resume", no_argument, NULL, 'r'},
-        {"log-level", required_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},    {"set", required_argument, NULL, 's'},
+        {"resume", no_argument, NULL, 'r'},          {"insecure", no_argument, NULL, 'i'},
+        {"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
     };
     struct sources s = {0};
     struct error e = {0};
@@ -90,5 +94,6 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
         return usage(o, "unexpected argument: ", argv[optind]);
     if (run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0)
         return usage(o, e.text, "");
+    o->config.net.insecure |= s.insecure;
     return -1;
 }

@@ -14,6 +14,7 @@ struct process_options {
     const char *purpose; /* one sentence of --help */
     const char *signals; /* what SIGTERM and SIGINT do: one sentence of --help */
     bool can_resume;     /* takes --resume */
+    bool listens;        /* takes --insecure */
     /* filled in */
     bool resume;
     bool health; /* the subcommand: look whether such a process is well, and leave */

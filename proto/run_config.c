@@ -20,6 +20,10 @@
     {                                                                                                                  \
         name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help                                                       \
     }
+#define KEY_SECRET(name, f, help)                                                                                      \
+    {                                                                                                                  \
+        name, CONFIG_SECRET, FIELD(f), "", 0, 0, NULL, help                                                            \
+    }
 #define KEY_CHOICE(name, f, initial, choices, help)                                                                    \
     {                                                                                                                  \
         name, CONFIG_CHOICE, FIELD(f), initial, 0, 0, choices, help                                                    \
@@ -134,9 +138,17 @@ const struct config_key run_config_keys[] = {
     KEY_TEXT("net.prototype_publish", net.prototype_publish, "tcp://127.0.0.1:5712", "its publications"),
     KEY_INT("net.lease_ms", net.lease_ms, "30000", 100, 3.6e6,
             "longest lease, ms; it adapts to about twice a worker's time for a slot"),
+    KEY_BOOL("net.insecure", net.insecure, "false",
+             "servers may listen beyond this machine without keys: anybody who reaches them can change the run"),
+    KEY_TEXT("keys.directory", keys.directory, "", "directory of CURVE keys, see `decant keygen`; empty: no keys"),
+    KEY_TEXT("keys.name", keys.name, "",
+             "which key there is ours; empty: worker, or viewer for commands. Servers have theirs by their kind"),
     KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
     KEY_INT("redis.port", redis.port, "6379", 1, 65535, "Redis port"),
+    KEY_TEXT("redis.user", redis.user, "", "Redis ACL user; empty: the default user"),
+    KEY_SECRET("redis.password", redis.password, "Redis password; never written or printed"),
+    KEY_TEXT("redis.password_file", redis.password_file, "", "a file with that password, instead of redis.password"),
     KEY_FLOAT("redis.interval", redis.interval, "1", 0.05, 3600, "seconds between mirror updates"),
     KEY_TEXT("metrics.parameter", metrics.parameter, "",
              "HOST:PORT for /metrics and /healthz of the parameter server; empty = off"),
@@ -152,8 +164,9 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name", "run.out", "run.checkpoint_", "run.log_every", "data.path",
-                                          "data.memory", "worker.", "net.", "redis.", "metrics.", "eval."};
+    static const char *const without[] = {"run.name",    "run.out", "run.checkpoint_", "run.log_every", "data.path",
+                                          "data.memory", "worker.", "net.",            "keys.",         "redis.",
+                                          "metrics.",    "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -213,6 +226,7 @@ static void drop_circumstances(struct run_config *c)
     c->run.log_every = defaults.run.log_every;
     c->worker = defaults.worker;
     c->net = defaults.net;
+    c->keys = defaults.keys;
     c->redis = defaults.redis;
     c->metrics = defaults.metrics;
 }

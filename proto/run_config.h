@@ -72,11 +72,16 @@ struct run_config {
     struct {
         char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256];
         int64_t lease_ms;
+        bool insecure;
     } net;
+    struct {
+        char directory[1024], name[64];
+    } keys;
     struct {
         bool enabled;
         char host[256];
         int64_t port;
+        char user[128], password[256], password_file[1024];
         double interval;
     } redis;
     struct {
@@ -99,7 +104,7 @@ int run_config_load(struct run_config *c, const char *path, char **environ, cons
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * data.memory, net.*, redis.*, metrics.*, worker.*, eval.*). */
+ * data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);

@@ -13,6 +13,7 @@ int main(int argc, char **argv)
                    "them to Redis.",
         .signals = "SIGTERM and SIGINT write a checkpoint and exit.",
         .can_resume = true,
+        .listens = true,
     };
     struct error e = {0};
     int code = process_options_parse(&o, argc, argv);

@@ -1,0 +1,36 @@
+/* What becomes of a socket's connections, as ZeroMQ's monitor tells it. Without these a wrong key looks like a server
+ * that is down: sends succeed, nothing comes back. */
+#ifndef DECANT_COMMON_NET_EVENT_H
+#define DECANT_COMMON_NET_EVENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <zmq.h>
+#include "common/buf.h"
+
+enum net_event_kind {
+    NET_HANDSHAKE_DONE,
+    NET_KEY_REFUSED,       /* the server knows our key as none of its own; a connecting socket gives up then */
+    NET_HANDSHAKE_INVALID, /* one side has keys and the other none, or those of somebody else; gives up too */
+    NET_HANDSHAKE_CUT,     /* the other side hung up meanwhile, often for the same reasons; tried again */
+    NET_DISCONNECTED,      /* tried again */
+};
+
+struct net_event {
+    enum net_event_kind kind;
+    const char *endpoint; /* ours */
+};
+
+typedef void net_on_event(void *arg, const struct net_event *event);
+
+enum {
+    NET_EVENTS_WATCHED = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                         ZMQ_EVENT_DISCONNECTED
+};
+
+/* The two frames of a monitor. False for an event that is not watched. */
+bool net_event_decode(struct buf *const *frames, size_t n, const char *endpoint, struct net_event *out);
+const char *net_event_name(enum net_event_kind kind); /* "key_refused" ... */
+
+#endif

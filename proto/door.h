@@ -1,0 +1,67 @@
+/* The door of a server: who may connect, and what they may send.
+ *
+ *   door_open(&d, net, loop, config, SERVER_PARAMETER, &e);          // before the sockets are bound
+ *   struct net_options o = {..., .curve = &d.curve, .on_event = door_on_event, .event_arg = &d};
+ *   door_opened(&d);                                                  // the sockets have the secret now
+ *   if (!door_lets(&d, net_sender(requests), &msg)) refuse it with REASON_FORBIDDEN;
+ *   door_on_subscriber(&d, net_sender(publications));                 // for each subscription that arrives
+ *   door_close(&d);  ... the loop runs out ...  door_fini(&d);
+ *
+ * With keys.directory, DIRECTORY/SERVER.key is ours and DIRECTORY/allowed (proto/allow_list.h) says who comes in. That
+ * file is looked at every second: who is added can connect from then on, and who is removed is refused from then on,
+ * with every message and with every new connection, and loses the subscriptions that they have. A file that cannot be
+ * read changes nothing.
+ *
+ * Without keys everybody who reaches the socket may do everything. So a server that is bound to more than this machine
+ * does not start without them, unless net.insecure says so. ipc:// is guarded by the file system alone, also with keys.
+ */
+#ifndef DECANT_PROTO_DOOR_H
+#define DECANT_PROTO_DOOR_H
+
+#include "common/log.h"
+#include "common/zap.h"
+#include "proto/allow_list.h"
+#include "proto/keys.h"
+
+struct door_subscriber;
+
+struct door_counters {
+    uint64_t keys_refused;      /* handshakes with a key that is not listed */
+    uint64_t handshakes_failed; /* other failed handshakes */
+    uint64_t forbidden;         /* messages */
+    uint64_t cut_off;           /* subscriptions ended because their key was removed */
+};
+
+struct door {
+    struct net_curve curve; /* for the sockets; without keys it is empty */
+    struct door_counters counters;
+    /* private */
+    enum server server;
+    bool guarded; /* requests come through CURVE */
+    bool keys;    /* anything does */
+    char path[KEY_PATH_MAX];
+    struct allow_list list;
+    struct zap zap;
+    uv_loop_t *loop;
+    uv_fs_poll_t poll;
+    bool polling;
+    struct door_subscriber *subscribers;
+    size_t subscriber_count, subscriber_room;
+    struct log_pace pace_keys, pace_handshakes;
+};
+
+/* ERR_CONFIG: no keys but bound beyond this machine, or a file that is missing or wrong. d may be closed then too. */
+int door_open(struct door *d, struct net *n, uv_loop_t *loop, const struct run_config *c, enum server which,
+              struct error *e);
+void door_opened(struct door *d); /* wipes the secret */
+bool door_lets(struct door *d, const struct net_sender *from, const struct msg *m);
+void door_on_subscriber(struct door *d, const struct net_sender *from);
+void door_on_event(void *door, const struct net_event *event);
+void door_close(struct door *d); /* handles close on the loop; also after a failed door_open, or of a zeroed door */
+void door_fini(struct door *d);
+
+/* Whether a tcp:// endpoint of that text is this machine's own: "tcp://127.0.0.1:*", "tcp://[::1]:5", "tcp://lo:5",
+ * "tcp://localhost:5"; everything but tcp:// is. */
+bool door_is_local(const char *endpoint);
+
+#endif

@@ -1,0 +1,26 @@
+/* Who may send what. Roles come from a server's list of keys (proto/allow_list.h); whoever may read a publication is
+ * not told apart: subscribing is open to all roles. docs/PROTOCOL.md section 2 has the same table for people. */
+#ifndef DECANT_PROTO_ROLES_H
+#define DECANT_PROTO_ROLES_H
+
+#include <stdbool.h>
+#include "proto/msg.h"
+
+enum server { SERVER_PARAMETER, SERVER_PROTOTYPE };
+
+enum role {
+    ROLE_NONE,   /* a key that is not listed (any more): nothing */
+    ROLE_VIEWER, /* looks: HELLO, PING, MIXTURE_GET, without touching the run */
+    ROLE_CLIENT, /* a stream client of the prototype server: also STATS there; a viewer elsewhere */
+    ROLE_WORKER, /* everything */
+    ROLE_END
+};
+
+const char *server_name(enum server s); /* "parameter", "prototype": also the names of their key files */
+const char *role_name(enum role r);     /* "worker" ... */
+/* The role of that name; ROLE_NONE when there is none. */
+enum role role_parse(const char *name);
+/* A viewer's HELLO and PING say nothing that a server acts upon: no worker, no total_steps. */
+bool role_may_send(enum role r, enum server to, const struct msg *m);
+
+#endif
