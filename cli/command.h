@@ -27,6 +27,7 @@ int command_doctor(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_keygen(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */
 int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -30,6 +30,7 @@ static const struct subcommand subcommands[] = {
     {"health", "does a server answer", command_health},
     {"config", "print the configuration with every key explained", command_config},
     {"completion", "print the completion script of bash or zsh", print_completion},
+    {"keygen", "make, list, add and revoke keys for a run over the network", command_keygen},
     {"version", "print the version", print_version},
     {"help", "this text", print_help},
 };

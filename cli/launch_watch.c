@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include "proto/keys.h"
 
 enum {
     METRICS_BYTES_MAX = 65536,
@@ -25,10 +26,32 @@ static void on_metrics(void *arg, struct buf **frames, size_t n)
     msg_fini(&m);
 }
 
-static int subscribe(struct launch_watch *w, const char *endpoint, struct net_socket **socket, struct error *e)
+/* Once is enough: the children's own logs go on about it. */
+static void on_event(void *arg, const struct net_event *event)
 {
-    struct net_options o = {.role = NET_SUB, .endpoint = endpoint, .message_bytes_max = METRICS_BYTES_MAX};
-    int rc = net_open(w->net, w->loop, &o, on_metrics, w, socket, e);
+    struct launch_watch *w = arg;
+    if (w->refused || event->kind == NET_HANDSHAKE_DONE || event->kind == NET_DISCONNECTED)
+        return;
+    w->refused = true;
+    launch_watch_clear(w);
+    fprintf(w->log, "no progress from %s: %s\n", event->endpoint,
+            keys_hint(event, w->config->keys.directory[0] != '\0'));
+}
+
+static int subscribe(struct launch_watch *w, enum server server, const char *endpoint, struct net_socket **socket,
+                     struct error *e)
+{
+    struct net_curve curve;
+    struct net_options o = {.role = NET_SUB,
+                            .endpoint = endpoint,
+                            .message_bytes_max = METRICS_BYTES_MAX,
+                            .curve = &curve,
+                            .on_event = on_event,
+                            .event_arg = w};
+    int rc = keys_of_client(w->config, "viewer", server, &curve, e);
+    if (rc == 0)
+        rc = net_open(w->net, w->loop, &o, on_metrics, w, socket, e);
+    keys_wipe(&curve);
     return rc == 0 ? net_subscribe(*socket, "metrics", e) : rc;
 }
 
@@ -38,14 +61,15 @@ int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_
     memset(w, 0, sizeof *w);
     progress_init(&w->progress, config);
     w->loop = loop;
+    w->config = config;
     w->log = log;
     w->terminal = isatty(fileno(log)) == 1;
     w->shown_ms = uv_now(loop);
     int rc = net_new(&w->net, e);
     if (rc == 0)
-        rc = subscribe(w, config->net.parameter_publish, &w->parameter, e);
+        rc = subscribe(w, SERVER_PARAMETER, config->net.parameter_publish, &w->parameter, e);
     if (rc == 0 && !joint)
-        rc = subscribe(w, config->net.prototype_publish, &w->prototype, e);
+        rc = subscribe(w, SERVER_PROTOTYPE, config->net.prototype_publish, &w->prototype, e);
     return rc;
 }
 

@@ -17,7 +17,9 @@ struct launch_watch {
     struct progress progress;
     uv_loop_t *loop;
     FILE *log;
-    bool terminal;     /* log is one */
+    bool terminal; /* log is one */
+    const struct run_config *config;
+    bool refused;      /* a server refused us, which was said */
     bool drawn;        /* a progress line stands on the terminal's current row */
     uint64_t shown_ms; /* when progress was last shown, loop time */
     uint64_t shown_step;

@@ -97,12 +97,21 @@ int keys_of_server(const char *directory, enum server which, struct net_curve *o
     return rc;
 }
 
+/* Both endpoints of a server use the same keys, each of them if it is tcp. */
+static bool is_reached_by_tcp(const struct run_config *c, enum server to)
+{
+    bool parameter = to == SERVER_PARAMETER;
+    const char *requests = parameter ? c->net.parameter : c->net.prototype;
+    const char *publications = parameter ? c->net.parameter_publish : c->net.prototype_publish;
+    return strncmp(requests, "tcp://", 6) == 0 || strncmp(publications, "tcp://", 6) == 0;
+}
+
 int keys_of_client(const struct run_config *c, const char *name, enum server to, struct net_curve *out, struct error *e)
 {
-    const char *directory = c->keys.directory, *endpoint = to == SERVER_PARAMETER ? c->net.parameter : c->net.prototype;
+    const char *directory = c->keys.directory;
     char path[KEY_PATH_MAX];
     *out = (struct net_curve){0};
-    if (directory[0] == '\0' || strncmp(endpoint, "tcp://", 6) != 0)
+    if (directory[0] == '\0' || !is_reached_by_tcp(c, to))
         return 0;
     int rc = name_path(path, directory, server_name(to), "pub", e);
     if (rc == 0)

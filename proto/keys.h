@@ -18,7 +18,7 @@ enum { KEY_PATH_MAX = 1200 };
 /* The pair a server presents itself with. ERR_CONFIG says which file is missing or malformed. */
 int keys_of_server(const char *directory, enum server which, struct net_curve *out, struct error *e);
 /* What a client of that server needs: its own pair (keys.name, or `name` when that is empty) and the server's public
- * key. An empty out without keys.directory, and for an endpoint that is not tcp://. */
+ * key. An empty out without keys.directory, and for a server that is not reached by tcp://. */
 int keys_of_client(const struct run_config *c, const char *name, enum server to, struct net_curve *out,
                    struct error *e);
 void keys_wipe(struct net_curve *k);

@@ -11,16 +11,18 @@
 #include <uv.h>
 #include "common/log.h"
 #include "common/net.h"
+#include "proto/keys.h"
 #include "worker/compute.h"
 #include "worker/heartbeat.h"
 #include "worker/session.h"
 #include "worker/slot.h"
 
 enum {
-    TIMER_MS = 50,      /* a quarter of the session's shortest wait */
-    PUBLISH_HWM = 4,    /* versions replace each other; a lost one is asked for */
-    HOST_TEXT_MAX = 64, /* "host:pid" */
-    PROBLEMS_LOGGED = 5 /* files that could not be read; `decant dataset check` names more */
+    TIMER_MS = 50,       /* a quarter of the session's shortest wait */
+    PUBLISH_HWM = 4,     /* versions replace each other; a lost one is asked for */
+    HOST_TEXT_MAX = 64,  /* "host:pid" */
+    PROBLEMS_LOGGED = 5, /* files that could not be read; `decant dataset check` names more */
+    PACE_MS = 10000      /* between two log lines about failed handshakes */
 };
 #define WORKER_MESSAGE_BYTES_MAX (INT64_C(1) << 31) /* a full mixture of K = 2^20, D = 256 */
 
@@ -30,6 +32,7 @@ struct server_link { /* the two sockets of one server */
     struct service *service;
     enum out_kind kind;
     struct net_socket *requests, *publications;
+    struct log_pace pace;
 };
 
 struct service {
@@ -197,6 +200,27 @@ static void on_signal(uv_signal_t *handle, int number)
         close_all(s);
 }
 
+/* A wrong key is told apart from a server that is down. */
+static void on_event(void *arg, const struct net_event *event)
+{
+    struct server_link *l = arg;
+    struct service *s = l->service;
+    if (s->closing || event->kind == NET_HANDSHAKE_DONE)
+        return;
+    if (event->kind == NET_DISCONNECTED) {
+        log_debug("event=disconnected endpoint=%s", event->endpoint);
+        return;
+    }
+    const char *hint = keys_hint(event, s->config->keys.directory[0] != '\0');
+    if (log_due(&l->pace, now_us() / 1000, PACE_MS))
+        log_warn("event=handshake_failed kind=%s endpoint=%s hint=\"%s\"", net_event_name(event->kind), event->endpoint,
+                 hint);
+    if (!keys_hopeless(event))
+        return;
+    error_set(&s->error, ERR_STATE, "%s: %s", event->endpoint, hint);
+    close_all(s);
+}
+
 /* ---- start ---- */
 
 /* The first few by name, then how many there are. */
@@ -296,14 +320,24 @@ static int open_server(struct service *s, struct server_link *l, enum out_kind k
         .role = NET_SUB, .endpoint = publications, .message_bytes_max = WORKER_MESSAGE_BYTES_MAX, .hwm = PUBLISH_HWM};
     struct net_options dealer = {
         .role = NET_DEALER, .endpoint = requests, .message_bytes_max = WORKER_MESSAGE_BYTES_MAX};
+    struct net_curve curve;
     l->service = s;
     l->kind = kind;
-    int rc = net_open(s->net, &s->loop, &sub, on_publication, l, &l->publications, e);
+    sub.curve = dealer.curve = &curve;
+    sub.on_event = dealer.on_event = on_event;
+    sub.event_arg = dealer.event_arg = l;
+    int rc =
+        keys_of_client(s->config, "worker", kind == OUT_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &curve, e);
+    if (rc == 0)
+        rc = net_open(s->net, &s->loop, &sub, on_publication, l, &l->publications, e);
     if (rc == 0)
         rc = net_subscribe(l->publications, kind == OUT_PARAMETER ? "weights" : "mixture", e);
     if (rc == 0 && kind == OUT_PARAMETER)
         rc = net_subscribe(l->publications, "stop", e);
-    return rc == 0 ? net_open(s->net, &s->loop, &dealer, on_reply, l, &l->requests, e) : rc;
+    if (rc == 0)
+        rc = net_open(s->net, &s->loop, &dealer, on_reply, l, &l->requests, e);
+    keys_wipe(&curve);
+    return rc;
 }
 
 static int open_servers(struct service *s, struct error *e)

@@ -283,7 +283,7 @@ static void on_stop(struct session *s, const struct msg *m, uint64_t now)
 static bool is_fatal(enum reason r)
 {
     return r == REASON_WRONG_CONFIG || r == REASON_WRONG_RUN || r == REASON_WRONG_DOOR || r == REASON_BAD_VERSION ||
-           r == REASON_WRONG_SHARD;
+           r == REASON_WRONG_SHARD || r == REASON_FORBIDDEN;
 }
 
 static void on_error(struct session *s, struct link *l, const struct msg *m)

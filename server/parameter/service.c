@@ -13,6 +13,7 @@
 #include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "proto/door.h"
 #include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
 #include "server/parameter/checkpoints.h"
@@ -26,6 +27,7 @@ struct service {
     uv_timer_t timer;
     uv_signal_t terminate, interrupt;
     struct net *net;
+    struct door door;
     struct net_socket *requests, *publications;
     struct parameter_core *core;
     struct outbox outbox;
@@ -100,6 +102,7 @@ static void close_all(struct service *s)
     net_close(&s->requests);
     net_close(&s->publications);
     http_metrics_close(&s->http);
+    door_close(&s->door);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
@@ -228,6 +231,10 @@ static void on_request(void *arg, struct buf **frames, size_t n)
     int rc = msg_decode(frames + 1, n - 1, &m, &why, &detail);
     for (size_t i = 1; i < n; i++)
         buf_unref(&frames[i]);
+    if (rc == 0 && !door_lets(&s->door, net_sender(s->requests), &m)) {
+        rc = error_set(&detail, ERR_STATE, "%s", "the role of this key does not include that");
+        why = REASON_FORBIDDEN;
+    }
     if (rc == 0)
         rc = parameter_core_on_message(s->core, now_ms(), &from, &m, &s->outbox);
     else
@@ -239,7 +246,8 @@ static void on_request(void *arg, struct buf **frames, size_t n)
 /* Subscriptions need no answer: a newcomer asks for the weights. */
 static void on_subscription(void *arg, struct buf **frames, size_t n)
 {
-    (void)arg;
+    struct service *s = arg;
+    door_on_subscriber(&s->door, net_sender(s->publications));
     (void)frames;
     (void)n;
 }
@@ -372,17 +380,27 @@ static int open_state(struct service *s, bool resume, struct error *e)
 
 static int open_sockets(struct service *s, struct error *e)
 {
-    struct net_options requests = {
-        .role = NET_ROUTER, .endpoint = s->config->net.parameter, .message_bytes_max = PARAMETER_MESSAGE_BYTES_MAX};
+    struct net_options requests = {.role = NET_ROUTER,
+                                   .endpoint = s->config->net.parameter,
+                                   .message_bytes_max = PARAMETER_MESSAGE_BYTES_MAX,
+                                   .curve = &s->door.curve,
+                                   .on_event = door_on_event,
+                                   .event_arg = &s->door};
     struct net_options publications = {.role = NET_XPUB,
                                        .endpoint = s->config->net.parameter_publish,
                                        .message_bytes_max = MSG_HEADER_MAX,
-                                       .hwm = PARAMETER_PUBLISH_HWM};
+                                       .hwm = PARAMETER_PUBLISH_HWM,
+                                       .curve = &s->door.curve,
+                                       .on_event = door_on_event,
+                                       .event_arg = &s->door};
     int rc = net_new(&s->net, e);
+    if (rc == 0)
+        rc = door_open(&s->door, s->net, &s->loop, s->config, SERVER_PARAMETER, e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &requests, on_request, s, &s->requests, e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &publications, on_subscription, s, &s->publications, e);
+    door_opened(&s->door);
     if (rc == 0)
         log_info("event=listening requests=%s publications=%s generation=%" PRIu64 " step=%" PRIu64,
                  net_endpoint(s->requests), net_endpoint(s->publications), s->generation, parameter_core_step(s->core));
@@ -412,6 +430,7 @@ static void release_all(struct service *s)
         fclose(s->metrics);
     parameter_core_free(&s->core);
     outbox_fini(&s->outbox);
+    door_fini(&s->door);
     net_free(&s->net);
     if (s->lock >= 0)
         close(s->lock);

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/vecmath.h"
+#include "proto/door.h"
 #include "proto/run_dir.h"
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
@@ -32,6 +33,7 @@ struct service {
     uv_timer_t timer;
     uv_signal_t sigterm, sigint;
     struct net *net;
+    struct door door;
     struct net_socket *requests, *publish;
     struct prototype_core *core;
     struct outbox outbox;
@@ -207,6 +209,10 @@ static void dispatch(struct service *s, const struct peer *from, struct buf **fr
     struct error e = {0};
     enum reason why = REASON_BAD_HEADER;
     int rc = msg_decode(frames, n, &m, &why, &e);
+    if (rc == 0 && !door_lets(&s->door, net_sender(s->requests), &m)) {
+        rc = error_set(&e, ERR_STATE, "%s", "the role of this key does not include that");
+        why = REASON_FORBIDDEN;
+    }
     if (rc == 0)
         rc = prototype_core_on_message(s->core, uv_now(&s->loop), from, &m, &s->outbox);
     else
@@ -241,7 +247,8 @@ static void on_request(void *arg, struct buf **frames, size_t n)
 
 static void on_subscription(void *arg, struct buf **frames, size_t n)
 {
-    (void)arg;
+    struct service *s = arg;
+    door_on_subscriber(&s->door, net_sender(s->publish));
     if (n == 1 && frames[0]->size > 0)
         log_debug("event=%s topic=\"%.*s\"", frames[0]->data[0] == 1 ? "subscribed" : "unsubscribed",
                   (int)(frames[0]->size - 1), (const char *)frames[0]->data + 1);
@@ -323,6 +330,7 @@ static void stop(struct service *s, const char *reason)
     net_close(&s->requests);
     net_close(&s->publish);
     http_metrics_close(&s->http);
+    door_close(&s->door);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
@@ -385,17 +393,27 @@ static int64_t frame_bytes_max(const struct run_config *c)
 static int open_sockets(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
-    struct net_options requests = {
-        .role = NET_ROUTER, .endpoint = c->net.prototype, .message_bytes_max = frame_bytes_max(c)};
+    struct net_options requests = {.role = NET_ROUTER,
+                                   .endpoint = c->net.prototype,
+                                   .message_bytes_max = frame_bytes_max(c),
+                                   .curve = &s->door.curve,
+                                   .on_event = door_on_event,
+                                   .event_arg = &s->door};
     struct net_options publish = {.role = NET_XPUB,
                                   .endpoint = c->net.prototype_publish,
                                   .message_bytes_max = SUBSCRIPTION_BYTES,
-                                  .hwm = PUBLISH_HWM};
+                                  .hwm = PUBLISH_HWM,
+                                  .curve = &s->door.curve,
+                                  .on_event = door_on_event,
+                                  .event_arg = &s->door};
     int rc = net_new(&s->net, e);
+    if (rc == 0)
+        rc = door_open(&s->door, s->net, &s->loop, c, SERVER_PROTOTYPE, e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &requests, on_request, s, &s->requests, e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &publish, on_subscription, s, &s->publish, e);
+    door_opened(&s->door);
     if (rc == 0)
         log_info("event=listening requests=%s publish=%s", net_endpoint(s->requests), net_endpoint(s->publish));
     return rc;
@@ -506,6 +524,7 @@ static void abandon(struct service *s)
     net_close(&s->requests);
     net_close(&s->publish);
     http_metrics_close(&s->http);
+    door_close(&s->door);
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
@@ -520,6 +539,7 @@ static void fini(struct service *s)
     diagnostics_free(&s->diagnostics);
     prototype_metrics_close(&s->metrics);
     outbox_fini(&s->outbox);
+    door_fini(&s->door);
     net_free(&s->net);
     uv_loop_close(&s->loop);
     if (s->lock >= 0)
