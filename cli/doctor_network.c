@@ -230,7 +230,7 @@ static void check_version(struct doctor_report *r, struct run_source *s)
     char version[32] = "of unknown version";
     if (run_source_command(s, REDIS_REPLY_STRING, &info, &e, "INFO server") != 0) {
         doctor_find(r, FINDING_FAIL, "redis", "%.400s", e.text);
-        doctor_advise(r, "this Redis wants a login or forbids INFO, and the mirror has none to give");
+        doctor_advise(r, "give redis.user and a password (see docs/REDIS.md), or allow that user INFO");
         return;
     }
     const char *line = strstr(info->str, "redis_version:");
@@ -259,6 +259,7 @@ void doctor_check_redis(struct doctor_report *r, const struct run_config *c)
 {
     char address[sizeof c->redis.host + 16];
     struct run_source s = {0};
+    struct redis_login login;
     struct error e = {0};
     if (!c->redis.enabled) {
         bool installed = private_redis_installed();
@@ -272,9 +273,14 @@ void doctor_check_redis(struct doctor_report *r, const struct run_config *c)
         snprintf(address, sizeof address, "%s", c->redis.host);
     else
         snprintf(address, sizeof address, "%s:%" PRId64, c->redis.host, c->redis.port);
-    if (run_source_connect(address, &s, &e) != 0) {
+    int rc = redis_login_read(c, &login, &e);
+    if (rc == 0)
+        rc = run_source_connect(address, &login, &s, &e);
+    redis_login_wipe(&login);
+    if (rc != 0) {
         doctor_find(r, FINDING_FAIL, "redis", "%.400s", e.text);
-        doctor_advise(r, "start it, correct redis.host and redis.port, or set redis.enabled = false");
+        doctor_advise(
+            r, "start it, correct redis.host, redis.port, redis.user and the password, or set redis.enabled = false");
         return;
     }
     check_version(r, &s);

@@ -23,10 +23,12 @@ static void push(struct launch_arguments *a, const char *format, ...)
 /* What the private directory and the private Redis decided after config.ini was written. */
 static void push_places(struct launch_arguments *a, const struct run_config *c)
 {
-    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish",
-                                "redis.host"};
-    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
-                                  c->net.prototype_publish, c->redis.host};
+    const char *const keys[] = {
+        "net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish", "redis.host",
+        "redis.user",    "redis.password_file"};
+    const char *const values[] = {
+        c->net.parameter, c->net.parameter_publish, c->net.prototype, c->net.prototype_publish, c->redis.host,
+        c->redis.user,    c->redis.password_file};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         push(a, "--set");
         push(a, "%s=%s", keys[i], values[i]);
@@ -68,17 +70,23 @@ void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan
     push(a, "no");
 }
 
-char **launch_environment(char **environment)
+char **launch_environment(char **environment, const struct run_config *c)
 {
+    static const char name[] = "DECANT_REDIS_PASSWORD=";
+    size_t text_bytes = sizeof name + strlen(c->redis.password);
     size_t n = 0, kept = 0;
     while (environment[n])
         n++;
-    char **out = malloc((n + 1) * sizeof *out);
+    char **out = malloc((n + 2) * sizeof *out + text_bytes);
     if (!out)
         return NULL;
     for (size_t i = 0; i < n; i++)
         if (strncmp(environment[i], "DECANT_", 7) != 0)
             out[kept++] = environment[i];
+    char *text = (char *)(out + n + 2);
+    snprintf(text, text_bytes, "%s%s", name, c->redis.password);
+    if (c->redis.password[0] != '\0')
+        out[kept++] = text;
     out[kept] = NULL;
     return out;
 }

@@ -18,8 +18,8 @@ void launch_arguments_decant(struct launch_arguments *a, const struct launch_pla
 /* redis-server on the plan's loopback port, in the plan's directory. Writes its dump when it is told to end. */
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p);
 
-/* environment without DECANT_*: config.ini has them resolved, and they must not win over --set again. Free with free().
- */
-char **launch_environment(char **environment);
+/* environment without DECANT_*: config.ini has them resolved, and they must not win over --set again. Only the Redis
+ * password, which no file of ours has, travels in it. Free with free(). */
+char **launch_environment(char **environment, const struct run_config *c);
 
 #endif

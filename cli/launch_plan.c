@@ -10,6 +10,7 @@
 #include "cli/address.h"
 #include "cli/pid_file.h"
 #include "common/files.h"
+#include "proto/redis_login.h"
 #include "proto/run_dir.h"
 
 enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */ };
@@ -49,17 +50,27 @@ static int resolve_out(const struct launch_options *o, struct run_config *c, str
     return set_text(c, "run.out", derived, "--run", e);
 }
 
+/* Better now than in the log of a server that does not start. */
+static int check_redis_login(const struct run_config *c, struct error *e)
+{
+    struct redis_login login;
+    int rc = c->redis.enabled ? redis_login_read(c, &login, e) : 0;
+    redis_login_wipe(&login);
+    return rc;
+}
+
 static int resolve_redis(const struct launch_options *o, struct launch_plan *p, struct error *e)
 {
     struct run_config *c = &p->config;
     if (o->redis == REDIS_GIVEN) {
         c->redis.enabled = true;
-        return address_parse(o->redis_address, c->redis.host, sizeof c->redis.host, &c->redis.port, e);
+        int rc = address_parse(o->redis_address, c->redis.host, sizeof c->redis.host, &c->redis.port, e);
+        return rc == 0 ? check_redis_login(c, e) : rc;
     }
     if (o->redis == REDIS_OFF)
         c->redis.enabled = false;
     p->redis_private = o->redis == REDIS_AUTOMATIC && !c->redis.enabled && !p->joint;
-    return 0;
+    return check_redis_login(c, e);
 }
 
 static int resolve_config(const struct launch_options *o, char **environment, struct launch_plan *p, struct error *e)

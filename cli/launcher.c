@@ -420,7 +420,7 @@ static void on_signal(uv_signal_t *handle, int signal_number)
 static int launcher_alloc(struct launcher *l, const struct launch_plan *plan, char **environment)
 {
     l->plan = plan;
-    l->environment = launch_environment(environment);
+    l->environment = launch_environment(environment, &plan->config);
     l->arguments = calloc(1, sizeof *l->arguments);
     l->workers = calloc(plan->workers, sizeof *l->workers);
     return l->environment && l->arguments && l->workers ? 0 : ERR_MEMORY;

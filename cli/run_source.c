@@ -4,13 +4,41 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/time.h>
+#include <unistd.h>
 #include "cli/address.h"
 #include "cli/private_redis.h"
 #include "common/files.h"
+#include "proto/redis_login.h"
 
 enum { REDIS_TIMEOUT_S = 3 };
 
-int run_source_connect(const char *address, struct run_source *s, struct error *e)
+static int check_reply(struct run_source *s, redisReply *reply, int type, struct error *e)
+{
+    if (!reply)
+        return error_set(e, ERR_IO, "%s: %s", s->where, s->redis->errstr);
+    if (reply->type == type)
+        return 0;
+    int rc = error_set(e, ERR_FORMAT, "%s: %s", s->where,
+                       reply->type == REDIS_REPLY_ERROR ? reply->str : "an unexpected kind of reply");
+    freeReplyObject(reply);
+    return rc;
+}
+
+/* Not through redisCommand's format: a password may hold anything. */
+static int log_in(const struct redis_login *login, struct run_source *s, struct error *e)
+{
+    const char *argv[3] = {"AUTH"};
+    int n = login ? redis_login_arguments(login, argv + 1) : 0;
+    if (n == 0)
+        return 0;
+    redisReply *reply = redisCommandArgv(s->redis, n + 1, argv, NULL);
+    int rc = check_reply(s, reply, REDIS_REPLY_STATUS, e);
+    if (rc == 0)
+        freeReplyObject(reply);
+    return rc;
+}
+
+int run_source_connect(const char *address, const struct redis_login *login, struct run_source *s, struct error *e)
 {
     char host[256];
     int64_t port = 6379;
@@ -27,18 +55,9 @@ int run_source_connect(const char *address, struct run_source *s, struct error *
     }
     redisSetTimeout(s->redis, timeout);
     snprintf(s->where, sizeof s->where, "Redis at %s", address);
-    return 0;
-}
-
-static int check_reply(struct run_source *s, redisReply *reply, int type, struct error *e)
-{
-    if (!reply)
-        return error_set(e, ERR_IO, "%s: %s", s->where, s->redis->errstr);
-    if (reply->type == type)
-        return 0;
-    int rc = error_set(e, ERR_FORMAT, "%s: %s", s->where,
-                       reply->type == REDIS_REPLY_ERROR ? reply->str : "an unexpected kind of reply");
-    freeReplyObject(reply);
+    rc = log_in(login, s, e);
+    if (rc != 0)
+        run_source_close(s);
     return rc;
 }
 
@@ -75,9 +94,9 @@ static int check_known(struct run_source *s, struct error *e)
     return rc;
 }
 
-static int open_redis(const char *address, struct run_source *s, struct error *e)
+static int open_redis(const char *address, const struct redis_login *login, struct run_source *s, struct error *e)
 {
-    int rc = run_source_connect(address, s, e);
+    int rc = run_source_connect(address, login, s, e);
     if (rc == 0 && (rc = check_known(s, e)) != 0)
         run_source_close(s);
     return rc;
@@ -91,6 +110,25 @@ static int open_checkpoint(const char *directory, struct run_source *s, struct e
     snprintf(s->run, sizeof s->run, "%s", s->checkpoint.config.run.name);
     snprintf(s->where, sizeof s->where, "%s", s->checkpoint.directory);
     return 0;
+}
+
+/* The login of the Redis that --redis names: from the run's configuration, if it is here, and the environment. */
+static int open_given_redis(const struct source_options *o, const char *directory, struct run_source *out,
+                            struct error *e)
+{
+    char path[CHECKPOINT_PATH_MAX];
+    struct run_config c;
+    struct redis_login login;
+    bool known = path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0;
+    int rc = run_config_load(&c, known ? path : NULL, environ, NULL, 0, e);
+    if (rc == 0)
+        rc = redis_login_read(&c, &login, e);
+    if (rc != 0)
+        return rc;
+    rc = open_redis(o->redis, &login, out, e);
+    redis_login_wipe(&login);
+    explicit_bzero(c.redis.password, sizeof c.redis.password);
+    return rc;
 }
 
 /* A run in progress knows its own name; --run may differ from it when --out names the directory. */
@@ -133,9 +171,9 @@ int run_source_open_live(const struct source_options *o, struct run_source *out,
     if (rc != 0)
         return rc;
     if (o->redis)
-        return open_redis(o->redis, out, e);
+        return open_given_redis(o, directory, out, e);
     if (private_redis_address(directory, address, sizeof address) == 0)
-        return open_redis(address, out, e);
+        return open_redis(address, NULL, out, e);
     return error_set(e, ERR_NOT_FOUND, "%s/redis/address: no mirror is noted there", directory);
 }
 

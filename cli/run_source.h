@@ -10,6 +10,7 @@
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include "cli/checkpoint.h"
+#include "proto/redis_login.h"
 
 struct source_options {
     const char *run, *redis, *directory; /* NULL: not given */
@@ -29,8 +30,8 @@ int run_source_open_live(const struct source_options *o, struct run_source *out,
 int run_source_directory(const struct source_options *o, char directory[CHECKPOINT_PATH_MAX], struct error *e);
 void run_source_close(struct run_source *s);
 
-/* The connection only, whatever runs it may hold. address: HOST:PORT or a socket's path. */
-int run_source_connect(const char *address, struct run_source *out, struct error *e);
+/* The connection only, whatever runs it may hold. address: HOST:PORT or a socket's path. login: NULL for none. */
+int run_source_connect(const char *address, const struct redis_login *login, struct run_source *out, struct error *e);
 
 /* One command's reply, checked: ERR_IO when the connection failed, ERR_FORMAT when it is an error or not of that type.
  * Free it with freeReplyObject. */

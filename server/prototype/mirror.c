@@ -113,6 +113,37 @@ static void on_disconnect(const redisAsyncContext *context, int status)
     wait_and_retry(m, status == REDIS_OK ? "closed" : context->errstr);
 }
 
+static void link_up(struct mirror *m)
+{
+    m->link = LINK_CONNECTED;
+    m->failures = 0;
+    m->next_sync_ms = 0;
+    log_info("event=redis_connected host=%s", m->o.host);
+}
+
+static void on_login(redisAsyncContext *context, void *data, void *arg)
+{
+    struct mirror *m = arg;
+    const redisReply *reply = data;
+    if (reply == NULL || m->context != context)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR)
+        drop(m, reply->str); /* "WRONGPASS ...": it does not repeat what we sent */
+    else
+        link_up(m);
+}
+
+/* Before anything else on the connection. Until the answer the link counts as connecting, with its deadline. */
+static void log_in(struct mirror *m)
+{
+    const char *argv[3] = {"AUTH"};
+    int n = redis_login_arguments(&m->o.login, argv + 1);
+    if (n == 0)
+        link_up(m);
+    else
+        (void)redisAsyncCommandArgv(m->context, on_login, m, n + 1, argv, NULL); /* unsent: the deadline ends it */
+}
+
 static void on_connect(const redisAsyncContext *context, int status)
 {
     struct mirror *m = context->data;
@@ -123,10 +154,7 @@ static void on_connect(const redisAsyncContext *context, int status)
         wait_and_retry(m, context->errstr);
         return;
     }
-    m->link = LINK_CONNECTED;
-    m->failures = 0;
-    m->next_sync_ms = 0;
-    log_info("event=redis_connected host=%s", m->o.host);
+    log_in(m);
 }
 
 /* ---- the link comes up ---- */
@@ -367,6 +395,7 @@ void mirror_free(struct mirror **out)
     mirror_state_fini(&m->state);
     redis_command_fini(&m->command);
     redis_command_fini(&m->batch);
+    redis_login_wipe(&m->o.login);
     free(m->known);
     free(m);
     *out = NULL;

@@ -9,6 +9,7 @@
 
 #include <uv.h>
 #include "common/error.h"
+#include "proto/redis_login.h"
 #include "server/prototype/core.h"
 
 struct mirror;
@@ -17,6 +18,7 @@ struct mirror_options {
     const char *run;
     const char *host; /* name, address, or the absolute path of a unix socket; kept by reference */
     int port;
+    struct redis_login login; /* empty: none */
     double interval_s;
     const struct prototype_core *core; /* outlives the mirror */
 };

@@ -429,7 +429,10 @@ static int open_mirror(struct service *s, struct error *e)
                                .port = (int)c->redis.port,
                                .interval_s = c->redis.interval,
                                .core = s->core};
-    int rc = mirror_new(&s->loop, &o, &s->mirror, e);
+    int rc = redis_login_read(c, &o.login, e);
+    if (rc == 0)
+        rc = mirror_new(&s->loop, &o, &s->mirror, e);
+    redis_login_wipe(&o.login);
     if (rc == 0)
         mirror_event(s->mirror, "{\"event\":\"start\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
                      prototype_core_generation(s->core));

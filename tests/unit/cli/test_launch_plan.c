@@ -182,13 +182,19 @@ static void test_environment_of_children(void **state)
 {
     (void)state;
     char *environment[] = {"PATH=/bin", "DECANT_RUN_SEED=9", "HOME=/", NULL};
-    char **kept = launch_environment(environment), **none = launch_environment(no_environment);
+    struct run_config c = {0};
+    char **kept = launch_environment(environment, &c), **none = launch_environment(no_environment, &c);
     assert_string_equal(kept[0], "PATH=/bin");
     assert_string_equal(kept[1], "HOME=/");
     assert_null(kept[2]);
     assert_null(none[0]);
     free(kept);
     free(none);
+    strcpy(c.redis.password, "s3cret");
+    kept = launch_environment(environment, &c);
+    assert_string_equal(kept[2], "DECANT_REDIS_PASSWORD=s3cret");
+    assert_null(kept[3]);
+    free(kept);
 }
 
 int main(void)
