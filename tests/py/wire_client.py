@@ -48,13 +48,20 @@ def encode(kind, tensors=None, **fields):
     return [msgpack.packb(header)] + [array.tobytes() for array in arrays.values()]
 
 
+def use_keys(socket, keys):
+    """CURVE before connecting: our public and secret key and the server's public key, each 40 characters of Z85."""
+    if keys:
+        socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = keys
+
+
 class Client:
     """The request door: a DEALER, one request at a time."""
 
-    def __init__(self, endpoint, timeout_s=20):
+    def __init__(self, endpoint, timeout_s=20, keys=None):
         self.context = zmq.Context.instance()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
+        use_keys(self.socket, keys)
         self.socket.connect(endpoint)
         self.timeout_s = timeout_s
         self.facts = {}  # run, config: sent with every message once WELCOME has told them
@@ -103,9 +110,10 @@ class Client:
 class Subscriber:
     """The publication door: a SUB."""
 
-    def __init__(self, endpoint, topic):
+    def __init__(self, endpoint, topic, keys=None):
         self.socket = zmq.Context.instance().socket(zmq.SUB)
         self.socket.setsockopt(zmq.LINGER, 0)
+        use_keys(self.socket, keys)
         self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
         self.socket.connect(endpoint)
 

@@ -1,0 +1,454 @@
+#!/usr/bin/env python3
+"""Keys from outside: both servers and the worker over TCP with CURVE, against pyzmq clients that hold the right key, none, an unlisted
+one, one of another role, or one that is revoked while the server runs. Ends with "N passed, M failed"."""
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import numpy as np
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import wire_client as wire
+from wire_client import (ACK, ERROR, GRADIENT, HELLO, INIT, LEASE_REQUEST, MIXTURE, MIXTURE_GET, PING, PONG, STATS, WEIGHTS_GET,
+                         WELCOME)
+
+BUILD = os.environ.get("BUILD", "build")
+K, D, SLOT_SIZE, RUN = 32, 8, 8, "keys-test"
+REWIND, FORBIDDEN = 18, 22
+PATIENCE_S = 30.0  # before a wait counts as failed; nothing passes or fails by being fast
+FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DECANT_")}
+
+
+def wait_for(what, condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("waited in vain for " + what)
+
+
+def program(name):
+    return os.path.join(BUILD, "bin", name)
+
+
+def keygen(*arguments, code=0):
+    done = subprocess.run([program("decant"), "keygen", *arguments], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == code, (arguments, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+class Process:
+    """One of our programs with its log in a file."""
+
+    def __init__(self, directory, name, settings, *options):
+        self.path = os.path.join(directory, f"{name}-{time.monotonic_ns()}.log")
+        arguments = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        with open(self.path, "w") as log:
+            self.process = subprocess.Popen([program(name), *arguments, *options], stdout=log, stderr=log, env=ENVIRONMENT)
+
+    def log(self):
+        return pathlib.Path(self.path).read_text()
+
+    def find(self, pattern):
+        return re.search(pattern, self.log())
+
+    def logged(self, pattern):
+        return wait_for(f"{pattern!r} in the log:\n{self.log()}", lambda: self.find(pattern))
+
+    def exit_code(self):
+        return self.process.wait(PATIENCE_S)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.exit_code()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Site:
+    """A directory with keys and, on demand, the servers of a run."""
+
+    def __init__(self, directory):
+        self.directory, self.keys = directory, os.path.join(directory, "keys")
+        self.processes = []
+        keygen("--out", self.keys)
+        keygen("--out", self.keys, "client", "worker:two")
+
+    def settings(self, with_keys=True):
+        return {"run.name": RUN, "run.out": os.path.join(self.directory, "out"), "run.slots": 1, "run.slot_size": SLOT_SIZE,
+                "run.steps": 1000000, "encoder.widths": "8,8", "head.hidden": 8, "mixture.components": K, "mixture.dimensions": D, "loss.block": K, "data.limit": 64,
+                **({"keys.directory": self.keys} if with_keys else {})}
+
+    def start(self, name, settings, *options):
+        self.processes.append(Process(self.directory, name, settings, *options))
+        return self.processes[-1]
+
+    def server(self, kind, with_keys=True):
+        """Fills in .requests and .publish."""
+        p = self.start(f"decant-{kind}", {**self.settings(with_keys), f"net.{kind}": "tcp://127.0.0.1:*",
+                                          f"net.{kind}_publish": "tcp://127.0.0.1:*"})
+        p.kind = kind
+        p.requests, p.publish = p.logged(r"requests=(\S+) publi\w+=(\S+)").groups()
+        return p
+
+    def read(self, name):
+        return pathlib.Path(self.keys, name).read_text().strip().encode()
+
+    def pair(self, name, server):
+        return self.read(name + ".pub"), self.read(name + ".key"), self.read(server.kind + ".pub")
+
+    def client(self, name, server):
+        return contextlib.closing(wire.Client(server.requests, keys=self.pair(name, server)))
+
+
+@contextlib.contextmanager
+def site(*kinds):
+    with tempfile.TemporaryDirectory(prefix="decant-keys-") as directory:
+        s = Site(directory)
+        try:
+            servers = [s.server(kind) for kind in kinds]
+            yield (s, *servers)
+            for server in servers:
+                assert server.stop() == 0, server.log()
+        except Exception:
+            for p in s.processes:
+                print(p.log())
+            raise
+        finally:
+            for p in s.processes:
+                p.end()
+
+
+def failed_handshake(endpoint, keys, kind=zmq.DEALER):
+    """Connects, says HELLO, and returns the event by which the handshake failed; nothing may be answered."""
+    socket = zmq.Context.instance().socket(kind)
+    socket.linger = 0
+    wire.use_keys(socket, keys)
+    monitor = socket.get_monitor_socket(FAILED)
+    try:
+        socket.connect(endpoint)
+        if kind == zmq.DEALER:
+            socket.send_multipart(wire.encode(HELLO))
+        else:
+            socket.subscribe(b"")
+        assert monitor.poll(int(PATIENCE_S * 1000)), "no failed handshake"
+        event = recv_monitor_message(monitor)["event"]
+        assert not socket.poll(100), "an answer in spite of that"
+        return event
+    finally:
+        socket.disable_monitor()
+        socket.close()
+
+
+def allowed(client, kind, **fields):
+    answer = client.request(kind, **fields)
+    assert answer.type != ERROR or answer.code != FORBIDDEN, answer.header
+    return answer
+
+
+def forbidden(client, kind, **fields):
+    answer = client.request(kind, **fields)
+    assert answer.type == ERROR and answer.code == FORBIDDEN, (kind, answer.header)
+    assert answer.run == RUN, answer.header
+
+
+def statistics(step=0):
+    """Four embeddings, each of one component."""
+    h = np.eye(4, D, dtype=np.float32)
+    return {"step": step, "slots": 1, **wire.factored(h, np.eye(4, K), 0.0)}
+
+
+# ---- who comes in ----
+
+def test_the_right_key_works_at_both_servers():
+    with site("prototype", "parameter") as (s, prototype, parameter):
+        for server in (prototype, parameter):
+            with s.client("worker", server) as worker:
+                worker.hello()
+        with s.client("client", prototype) as client:
+            client.hello()
+            assert client.snapshot().type == MIXTURE
+            answer = client.request(STATS, **statistics())
+            assert answer.type == ACK and answer.code == wire.APPLIED, answer.header
+        for p in (prototype, parameter):
+            for name in ("parameter", "prototype", "worker", "client"):
+                assert s.read(name + ".key").decode() not in p.log(), "a secret in a log"
+
+
+def test_no_key_and_unknown_keys_are_refused_and_said():
+    with site("prototype", "parameter") as (s, prototype, parameter):
+        for server in (prototype, parameter):
+            for endpoint, kind in ((server.requests, zmq.DEALER), (server.publish, zmq.SUB)):
+                assert failed_handshake(endpoint, None, kind) != zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                public, secret = zmq.curve_keypair()
+                event = failed_handshake(endpoint, (public, secret, s.read(server.kind + ".pub")), kind)
+                assert event == zmq.EVENT_HANDSHAKE_FAILED_AUTH, event
+            server.logged(r"event=handshake_failed .*hint=")
+            assert server.logged(r'event=key_refused key="(\S{40})" address=127\.0\.0\.1')
+
+
+def test_a_key_of_the_wrong_server_is_refused():
+    """Whoever has only another server's public key cannot even ask."""
+    with site("prototype") as (s, prototype):
+        public, secret, _ = s.pair("worker", prototype)
+        event = failed_handshake(prototype.requests, (public, secret, s.read("parameter.pub")))
+        assert event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, event
+        prototype.logged("event=handshake_failed")
+
+
+# ---- who may do what ----
+
+def test_roles_at_the_parameter_server():
+    with site("parameter") as (s, parameter):
+        for role in ("client", "viewer"):
+            with s.client(role, parameter) as client:
+                client.hello()
+                assert allowed(client, PING).type == PONG
+                for kind in (INIT, LEASE_REQUEST, GRADIENT, WEIGHTS_GET, REWIND, STATS):
+                    forbidden(client, kind, worker=7, slots=1, want=1, generation=1)
+                forbidden(client, PING, worker=7)  # another's sign of life
+                forbidden(client, PING, worker=7, code=1)  # another's goodbye
+                forbidden(client, HELLO, worker=7)
+                forbidden(client, HELLO, scalars={"total_steps": 1})
+        with s.client("worker", parameter) as worker:
+            worker.hello()
+            for kind in (INIT, GRADIENT, WEIGHTS_GET, REWIND):
+                allowed(worker, kind, worker=7)
+            assert allowed(worker, PING, worker=7).type == PONG
+
+
+def test_roles_at_the_prototype_server():
+    with site("prototype") as (s, prototype):
+        with s.client("viewer", prototype) as viewer, s.client("client", prototype) as client, \
+                s.client("worker", prototype) as worker:
+            for c in (viewer, client, worker):
+                c.hello()
+                assert allowed(c, PING).type == PONG
+                assert allowed(c, MIXTURE_GET, seq=1).type == MIXTURE
+            forbidden(viewer, STATS, **statistics())
+            forbidden(viewer, HELLO, scalars={"total_steps": 1000000})
+            for c in (viewer, client):
+                forbidden(c, REWIND, worker=7, generation=1)
+                forbidden(c, GRADIENT, worker=7, slots=1)
+            assert viewer.snapshot().step == 0, "something was applied"
+            assert allowed(client, STATS, **statistics()).type == ACK
+            assert allowed(worker, STATS, **statistics(1)).type == ACK
+            assert viewer.snapshot().step == 2
+
+
+# ---- the list changes ----
+
+def refused_from_now_on(client):
+    wait_for("the list to be read again", lambda: client.request(PING).type == ERROR)
+    forbidden(client, PING)
+
+
+def test_a_worker_is_revoked_while_the_server_runs():
+    with site("prototype") as (s, prototype):
+        keys = s.pair("worker-two", prototype)
+        revoked = zmq.Context.instance().socket(zmq.SUB)
+        revoked.linger = 0
+        wire.use_keys(revoked, keys)
+        monitor = revoked.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        revoked.subscribe(b"mixture")
+        revoked.connect(prototype.publish)
+        with s.client("worker-two", prototype) as two, s.client("worker", prototype) as one, \
+                contextlib.closing(wire.Subscriber(prototype.publish, "mixture", s.pair("worker", prototype))) as kept:
+            one.hello()
+            two.hello()
+            step = 0
+            while not (revoked.poll(0) and kept.socket.poll(0)):  # both subscriptions have arrived
+                assert two.request(STATS, **statistics(step)).type == ACK
+                step += 1
+                time.sleep(0.1)
+                assert step < 100
+            keygen("--out", s.keys, "--revoke", "worker-two")
+            refused_from_now_on(two)
+            forbidden(two, STATS, **statistics(step))
+            assert failed_handshake(prototype.requests, keys) == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            assert monitor.poll(int(PATIENCE_S * 1000)), "the subscription was not ended"
+            while revoked.poll(0):
+                revoked.recv_multipart()
+            while kept.receive(0):
+                pass
+            assert one.request(STATS, **statistics(step)).type == ACK
+            assert kept.receive(PATIENCE_S).step == step + 1
+            assert not revoked.poll(100), "a publication after the revocation"
+        revoked.disable_monitor()
+        revoked.close()
+
+
+def test_a_worker_is_added_while_the_server_runs():
+    with site("prototype", "parameter") as (s, prototype, parameter):
+        keygen("--out", s.keys, "worker:three")
+        for server in (prototype, parameter):
+            server.logged("event=allow_list_read")
+            with s.client("worker-three", server) as three:
+                assert three.hello().generation == 1  # no restart
+
+
+def test_a_broken_list_changes_nothing():
+    with site("prototype") as (s, prototype):
+        path = pathlib.Path(s.keys, "allowed")
+        good = path.read_text()
+        path.write_text(good + "worker tooshort name\n")
+        prototype.logged("event=allow_list_unreadable .*allowed:")
+        with s.client("worker", prototype) as worker:
+            worker.hello()
+            path.write_text("# nobody\n")
+            refused_from_now_on(worker)
+            path.write_text(good)
+            wait_for("the good list", lambda: worker.request(PING).type == PONG)
+
+
+# ---- replay ----
+
+def test_a_replayed_hello_changes_nothing():
+    with site("prototype", "parameter") as (s, prototype, parameter):
+        for server in (prototype, parameter):
+            with s.client("worker", server) as worker:
+                hello = wire.encode(HELLO, worker=7, text="host:1")
+                answers = []
+                for _ in range(3):
+                    worker.send_frames(hello)
+                    answers.append(worker.receive().header)
+                assert answers[0]["type"] == WELCOME and answers[1] == answers[0] and answers[2] == answers[0], answers
+            if server is prototype:
+                with s.client("client", server) as client:
+                    client.hello()
+                    before = client.snapshot()
+                    message = statistics()
+                    assert client.request(STATS, **message).code == wire.APPLIED
+                    assert client.request(STATS, **message).code == wire.STALE
+                    assert before.step == 0 and client.snapshot().step == 1
+
+
+# ---- the worker's side ----
+
+def worker_settings(s, endpoint, with_keys=True):
+    return {**s.settings(with_keys), "net.parameter": endpoint, "net.prototype": endpoint,
+            "net.parameter_publish": endpoint, "net.prototype_publish": endpoint}
+
+
+def start_worker(s, servers, name="worker", with_keys=True):
+    places = {f"net.{p.kind}{suffix}": place for p in servers for suffix, place in (("", p.requests), ("_publish", p.publish))}
+    return s.start("decant-worker", {**s.settings(with_keys), **places, **({"keys.name": name} if with_keys else {})})
+
+
+def test_a_worker_does_not_talk_to_a_server_with_another_key():
+    with site() as (s,):
+        public, secret = zmq.curve_keypair()
+        fake = zmq.Context.instance().socket(zmq.ROUTER)
+        fake.linger = 0
+        fake.curve_server, fake.curve_secretkey = True, secret
+        port = fake.bind_to_random_port("tcp://127.0.0.1")
+        worker = s.start("decant-worker", worker_settings(s, f"tcp://127.0.0.1:{port}"))
+        worker.logged(r"event=handshake_failed .*\.pub file in keys.directory")
+        assert not fake.poll(300), "the worker spoke to it"
+        fake.close()
+
+
+def test_a_worker_says_what_is_wrong_with_its_keys():
+    with site("prototype", "parameter") as (s, *servers):
+        revoked = start_worker(s, servers, "worker-two")
+        servers[1].logged("event=step step=2")  # it works
+        keygen("--out", s.keys, "--revoke", "worker-two")
+        assert revoked.exit_code() == 1
+        assert revoked.find(r"event=failed .*(refused our key|reason=forbidden)"), revoked.log()
+        late = start_worker(s, servers, "worker-two")
+        assert late.exit_code() == 1
+        late.logged("event=failed .*the server refused our key.*decant keygen --add")
+        plain = start_worker(s, servers, with_keys=False)
+        plain.logged("event=handshake_failed .*set keys.directory")
+        missing = start_worker(s, servers, "nobody")
+        assert missing.exit_code() == 2
+        missing.logged("nobody.key.*decant keygen")
+
+
+def test_keys_against_a_server_without():
+    with site() as (s,):
+        server = s.server("parameter", with_keys=False)
+        worker = s.start("decant-worker", worker_settings(s, server.requests))
+        worker.logged("event=handshake_failed .*the server has no keys")
+        server.logged("event=handshake_failed .*we have none")
+        assert server.stop() == 0
+
+
+# ---- where a server listens ----
+
+def test_beyond_this_machine_keys_are_needed_or_said_not_to_be():
+    with site() as (s,):
+        for kind in ("prototype", "parameter"):
+            for door in (f"net.{kind}", f"net.{kind}_publish"):
+                open_to_all = {f"net.{kind}": "tcp://127.0.0.1:*", f"net.{kind}_publish": "tcp://127.0.0.1:*",
+                               door: "tcp://0.0.0.0:*"}
+                refused = s.start(f"decant-{kind}", {**s.settings(with_keys=False), **open_to_all})
+                assert refused.exit_code() == 2, refused.log()
+                assert refused.find("decant keygen.*--insecure"), refused.log()
+            for settings, options in ((s.settings(with_keys=False), ["--insecure"]),
+                                      ({**s.settings(with_keys=False), "net.insecure": "true"}, []), (s.settings(), [])):
+                server = s.start(f"decant-{kind}", {**settings, **open_to_all}, *options)
+                server.logged("event=listening")
+                assert bool(server.find("event=insecure")) == ("keys.directory" not in settings)
+                assert server.stop() == 0
+
+
+# ---- decant keygen ----
+
+def test_keygen():
+    with tempfile.TemporaryDirectory(prefix="decant-keygen-") as directory:
+        keys = os.path.join(directory, "keys")
+        keygen("--out", keys)
+        mode = lambda path: stat.S_IMODE(os.stat(path).st_mode)
+        assert mode(keys) == 0o700
+        for name in ("parameter", "prototype", "worker", "viewer"):
+            assert mode(os.path.join(keys, name + ".key")) == 0o600
+        before = {p.name: p.read_bytes() for p in pathlib.Path(keys).iterdir()}
+        assert "not overwritten" in keygen("--out", keys, "client", "worker", code=1)
+        assert before == {p.name: p.read_bytes() for p in pathlib.Path(keys).iterdir()}, "a refused command left something"
+        for wrong in ("parameter:x", "root", "worker:a/b", "worker:", "worker:" + 60 * "x"):
+            keygen("--out", keys, wrong, code=2)
+        keygen("--out", keys, "client:torch")
+        assert [line.split()[0::2] for line in keygen("--out", keys, "--list").splitlines() if "torch" in line] == [
+            ["client", "client-torch"]]
+        keygen("--out", keys, "--revoke", "client-torch")
+        assert "torch" not in keygen("--out", keys, "--list")
+        keygen("--out", keys, "--revoke", "client-torch", code=1)
+        keygen("--out", keys, "--add", os.path.join(keys, "client-torch.pub"), "viewer:torch")
+        assert "viewer-torch" in keygen("--out", keys, "--list")
+        assert "already" in keygen("--out", keys, "--add", os.path.join(keys, "client-torch.pub"), "client:torch", code=1)
+        keygen("--out", keys, "--add", os.path.join(keys, "allowed"), "client:other", code=2)
+
+
+def main():
+    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
+    failed = 0
+    for name, test in tests:
+        try:
+            test()
+            print("ok  ", name, flush=True)
+        except Exception:  # whatever went wrong is that test's failure; the others still run
+            failed += 1
+            print("FAIL", name)
+            traceback.print_exc(file=sys.stdout)
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
