@@ -56,6 +56,11 @@ static int compare(const void *a, const void *b)
     return strcmp(((const struct allow_entry *)a)->key, ((const struct allow_entry *)b)->key);
 }
 
+static int compare_key(const void *key, const void *entry)
+{
+    return strcmp(key, ((const struct allow_entry *)entry)->key);
+}
+
 static bool is_comment(const char *line)
 {
     line += strspn(line, " \t");
@@ -156,7 +161,5 @@ void allow_list_fini(struct allow_list *l)
 
 const struct allow_entry *allow_list_find(const struct allow_list *l, const char *key)
 {
-    struct allow_entry wanted;
-    snprintf(wanted.key, sizeof wanted.key, "%s", key);
-    return l->count > 0 ? bsearch(&wanted, l->entries, l->count, sizeof wanted, compare) : NULL;
+    return l->count > 0 ? bsearch(key, l->entries, l->count, sizeof *l->entries, compare_key) : NULL;
 }

@@ -32,9 +32,11 @@ static bool is_tcp(const char *endpoint)
 
 bool door_is_local(const char *endpoint)
 {
-    static const char *const local[] = {"127.", "localhost:", "lo:", "[::1]:"};
+    static const char *const local[] = {"localhost:", "lo:", "[::1]:"};
     if (!is_tcp(endpoint))
         return strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "inproc://", 9) == 0;
+    if (strncmp(endpoint + 6, "127.", 4) == 0)
+        return endpoint[6 + strspn(endpoint + 6, "0123456789.")] == ':';
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
         if (strncmp(endpoint + 6, local[i], strlen(local[i])) == 0)
             return true;
