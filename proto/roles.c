@@ -1,7 +1,6 @@
 /* The table of roles by message type, and what types alone do not say. */
 #include "proto/roles.h"
 
-#include <math.h>
 #include <string.h>
 
 #define BIT(type) (1u << (type))
@@ -39,11 +38,11 @@ enum role role_parse(const char *name)
     return ROLE_NONE;
 }
 
-/* A PING with `worker` is that worker's sign of life, or its goodbye; a HELLO with total_steps sets the run's length.
- */
+/* A PING with `worker` is that worker's sign of life, or its goodbye; the scalars of a HELLO set the run's length and
+ * say which images it trains on. */
 static bool only_looks(const struct msg *m)
 {
-    return m->worker == 0 && isnan(msg_scalar(m, "total_steps", NAN));
+    return m->worker == 0 && m->scalar_count == 0;
 }
 
 bool role_may_send(enum role r, enum server to, const struct msg *m)

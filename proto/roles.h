@@ -20,7 +20,7 @@ const char *server_name(enum server s); /* "parameter", "prototype": also the na
 const char *role_name(enum role r);     /* "worker" ... */
 /* The role of that name; ROLE_NONE when there is none. */
 enum role role_parse(const char *name);
-/* A viewer's HELLO and PING say nothing that a server acts upon: no worker, no total_steps. */
+/* What a viewer sends says nothing that a server acts upon: no worker and no scalars. */
 bool role_may_send(enum role r, enum server to, const struct msg *m);
 
 #endif
