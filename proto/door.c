@@ -59,20 +59,34 @@ static int check_exposure(const struct run_config *c, const char *endpoint, stru
 
 /* ---- the list ---- */
 
+/* True when it was ended now. */
+static bool cut_off(struct door *d, int fd)
+{
+    bool ended = shutdown(fd, SHUT_RDWR) == 0;
+    d->counters.cut_off += ended;
+    return ended;
+}
+
+static bool is_still_there(const struct door_subscriber *s)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    return getpeername(s->fd, (struct sockaddr *)&peer, &size) == 0 && size == s->peer_size &&
+           memcmp(&peer, &s->peer, size) == 0;
+}
+
+/* Keeps the subscribers that are there and listed. Returns how many were ended. */
 static size_t cut_subscribers(struct door *d)
 {
     size_t cut = 0, kept = 0;
     for (size_t i = 0; i < d->subscriber_count; i++) {
-        struct door_subscriber *s = &d->subscribers[i];
-        struct sockaddr_storage peer = {0};
-        socklen_t size = sizeof peer;
-        if (getpeername(s->fd, (struct sockaddr *)&peer, &size) != 0 || size != s->peer_size ||
-            memcmp(&peer, &s->peer, size) != 0)
-            continue; /* gone by itself */
+        const struct door_subscriber *s = &d->subscribers[i];
+        if (!is_still_there(s))
+            continue;
         if (allow_list_find(&d->list, s->key))
             d->subscribers[kept++] = *s;
         else
-            cut += shutdown(s->fd, SHUT_RDWR) == 0;
+            cut += cut_off(d, s->fd);
     }
     d->subscriber_count = kept;
     return cut;
@@ -89,7 +103,6 @@ static void reload(struct door *d)
     allow_list_fini(&d->list);
     d->list = list;
     size_t cut = cut_subscribers(d);
-    d->counters.cut_off += cut;
     log_info("event=allow_list_read keys=%zu subscribers_cut=%zu", list.count, cut);
 }
 
@@ -175,6 +188,10 @@ void door_on_subscriber(struct door *d, const struct net_sender *from)
     struct door_subscriber new = {.fd = from->fd, .peer_size = sizeof new.peer};
     if (from->user[0] == '\0' || getpeername(from->fd, (struct sockaddr *)&new.peer, &new.peer_size) != 0)
         return;
+    if (!allow_list_find(&d->list, from->user)) { /* it connected before it was revoked, and subscribes only now */
+        (void)cut_off(d, from->fd);
+        return;
+    }
     memcpy(new.key, from->user, sizeof new.key);
     struct door_subscriber *slot = subscriber_slot(d, from->fd);
     if (slot)

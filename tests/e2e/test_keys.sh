@@ -21,18 +21,21 @@ check "the servers had keys" grep -q 'event=keys public_key=' "$work/keyed/logs/
 check "the launcher saw progress" grep -q 'step 60/60' "$work/err"
 check "keys are not part of a checkpoint" bash -c "! grep -q -a '$work/keys' '$work/keyed/checkpoints/step-000060/'*.safetensors"
 
-listens() { "$decant" train --run e2e --no-eval --no-redis --out "$work/open" "${small[@]}" "${steps[@]}" --set "net.parameter=tcp://0.0.0.0:$p1"; }
-refused() { ! timeout 60 bash -c "$(declare -f listens); $(declare -p decant work small steps p1); listens" >"$work/out" 2>&1 && grep -q 'decant keygen.*--insecure' "$work/out"; }
+open_to_all() { "$decant" train --run e2e --no-eval --no-redis --out "$work/open" "${small[@]}" "${steps[@]}" --set "net.parameter=tcp://0.0.0.0:$p1"; }
+refused() { ! open_to_all >"$work/out" 2>&1 && grep -q 'decant keygen.*--insecure' "$work/out"; }
 check "open to other machines without keys: refused" refused
 
-user=mirror password='pa ss"word%s'
+user=mirror password='pa ss"word%s' # what a format string, a shell or a parser could trip over
+documented=$(grep '^user mirror on >PASSWORD ' "$(dirname "$0")/../../docs/REDIS.md")
+quoted='">pa ss\"word%s"'
+acl=${documented/>PASSWORD/$quoted}
 cat >"$work/redis.conf" <<CONF
 port $p5
 bind 127.0.0.1
 dir $work
 save ""
 requirepass "admin secret"
-user $user on allcommands allkeys allchannels ">pa ss\\"word%s"
+$acl
 CONF
 redis-server "$work/redis.conf" >"$work/redis.log" 2>&1 &
 admin() { redis-cli -p "$p5" --no-auth-warning -a 'admin secret' "$@"; }

@@ -258,6 +258,18 @@ def refused_from_now_on(client):
     forbidden(client, PING)
 
 
+def connected_subscriber(endpoint, keys):
+    """A SUB that has shaken hands and subscribes to nothing yet, and a monitor of refused handshakes."""
+    socket = zmq.Context.instance().socket(zmq.SUB)
+    socket.linger = 0
+    wire.use_keys(socket, keys)
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+    socket.connect(endpoint)
+    assert monitor.poll(int(PATIENCE_S * 1000)), "no handshake"
+    assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+    return socket, monitor
+
+
 def test_a_worker_is_revoked_while_the_server_runs():
     with site("prototype") as (s, prototype):
         keys = s.pair("worker-two", prototype)
@@ -267,6 +279,7 @@ def test_a_worker_is_revoked_while_the_server_runs():
         monitor = revoked.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         revoked.subscribe(b"mixture")
         revoked.connect(prototype.publish)
+        late, late_monitor = connected_subscriber(prototype.publish, keys)
         with s.client("worker-two", prototype) as two, s.client("worker", prototype) as one, \
                 contextlib.closing(wire.Subscriber(prototype.publish, "mixture", s.pair("worker", prototype))) as kept:
             one.hello()
@@ -288,9 +301,12 @@ def test_a_worker_is_revoked_while_the_server_runs():
                 pass
             assert one.request(STATS, **statistics(step)).type == ACK
             assert kept.receive(PATIENCE_S).step == step + 1
-            assert not revoked.poll(100), "a publication after the revocation"
-        revoked.disable_monitor()
-        revoked.close()
+            late.subscribe(b"mixture")  # on the connection that it has had since before
+            assert late_monitor.poll(int(PATIENCE_S * 1000)), "a late subscription was accepted"
+            assert not revoked.poll(100) and not late.poll(0), "a publication after the revocation"
+        for socket in (revoked, late):
+            socket.disable_monitor()
+            socket.close()
 
 
 def test_a_worker_is_added_while_the_server_runs():
