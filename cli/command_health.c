@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "cli/config_options.h"
 #include "cli/json_print.h"
+#include "proto/keys.h"
 #include "proto/probe.h"
 
 static const char help[] =
@@ -87,10 +88,28 @@ static size_t targets_of(const struct run_config *c, enum probe_server only, str
     return n;
 }
 
-static int ask(const struct target *t, uint64_t timeout_ms, struct probe_answer *out, struct error *e)
+static int ask_with_keys(const struct target *t, enum msg_type question, uint64_t timeout_ms,
+                         const struct run_config *c, struct probe_answer *out, struct error *e)
+{
+    struct net_curve keys = {0};
+    int rc = 0;
+    if (t->expected != PROBE_UNKNOWN)
+        rc =
+            keys_of_client(c, "viewer", t->expected == PROBE_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &keys, e);
+    else if (c->keys.directory[0] != '\0')
+        rc = error_set(e, ERR_CONFIG, "%s: whose key is expected there? give --server parameter or prototype",
+                       t->endpoint);
+    if (rc == 0)
+        rc = probe_ask(t->endpoint, &keys, question, timeout_ms, out, e);
+    keys_wipe(&keys);
+    return rc;
+}
+
+static int ask(const struct target *t, uint64_t timeout_ms, const struct run_config *c, struct probe_answer *out,
+               struct error *e)
 {
     bool matters = t->expected != PROBE_UNKNOWN;
-    int rc = probe_ask(t->endpoint, matters ? MSG_HELLO : MSG_PING, timeout_ms, out, e);
+    int rc = ask_with_keys(t, matters ? MSG_HELLO : MSG_PING, timeout_ms, c, out, e);
     if (rc == 0 && matters && out->server != t->expected)
         rc = error_set(e, ERR_STATE, "%s: a %s server answers, not a %s server", t->endpoint,
                        probe_server_name(out->server), probe_server_name(t->expected));
@@ -107,7 +126,7 @@ static json_t *answer_json(const struct target *t, const struct probe_answer *a,
 }
 
 /* 0 when all of them answered. */
-static int ask_all(const struct target *targets, size_t n, const struct health_line *line)
+static int ask_all(const struct target *targets, size_t n, const struct run_config *c, const struct health_line *line)
 {
     json_t *list = json_array();
     int failed = 0;
@@ -115,7 +134,7 @@ static int ask_all(const struct target *targets, size_t n, const struct health_l
         struct probe_answer a;
         struct error e = {0};
         char text[PROBE_LINE_MAX];
-        int rc = ask(&targets[i], line->timeout_ms, &a, &e);
+        int rc = ask(&targets[i], line->timeout_ms, c, &a, &e);
         failed |= rc;
         if (line->json)
             json_array_append_new(list, answer_json(&targets[i], &a, &e));
@@ -130,14 +149,16 @@ static int ask_all(const struct target *targets, size_t n, const struct health_l
     return failed;
 }
 
-static int check_config(const struct health_line *line)
+/* endpoint: the one given, or NULL for those of the configuration, which has the keys in any case. */
+static int check(const struct health_line *line, const char *endpoint)
 {
     struct run_config c;
-    struct target targets[TARGETS_MAX];
+    struct target targets[TARGETS_MAX] = {{endpoint, line->server}};
     struct error e = {0};
     if (config_options_load(&line->config, &c, &e) != 0)
         return command_failed("health", &e);
-    return ask_all(targets, targets_of(&c, line->server, targets), line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
+    size_t n = endpoint ? 1 : targets_of(&c, line->server, targets);
+    return ask_all(targets, n, &c, line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
 }
 
 int command_health(int argc, char **argv)
@@ -153,8 +174,5 @@ int command_health(int argc, char **argv)
         return command_usage("health", "unexpected argument '%s'", argv[optind + 1]);
     if ((argc - optind == 1) == configured)
         return command_usage("health", "give an ENDPOINT, or --config FILE");
-    if (configured)
-        return check_config(&line);
-    const struct target target = {argv[optind], line.server};
-    return ask_all(&target, 1, &line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
+    return check(&line, configured ? NULL : argv[optind]);
 }

@@ -14,6 +14,7 @@
 #include "cli/doctor.h"
 #include "cli/private_redis.h"
 #include "cli/run_source.h"
+#include "proto/keys.h"
 #include "proto/probe.h"
 
 enum { CONNECT_MS = 2000, SKEW_S = 5 /* ages shown by status and top would mislead */ };
@@ -147,7 +148,12 @@ static void check_answer(struct doctor_report *r, const struct endpoint *end, co
     struct probe_answer a;
     struct error e = {0};
     char line[PROBE_LINE_MAX];
-    int rc = probe_ask(end->value, MSG_HELLO, PROBE_TIMEOUT_MS, &a, &e);
+    struct net_curve keys;
+    int rc =
+        keys_of_client(c, "viewer", end->server == PROBE_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &keys, &e);
+    if (rc == 0)
+        rc = probe_ask(end->value, &keys, MSG_HELLO, PROBE_TIMEOUT_MS, &a, &e);
+    keys_wipe(&keys);
     if (rc != 0) {
         doctor_find(r, FINDING_FAIL, end->key, "%s: somebody listens, but %.300s", end->value,
                     rc == ERR_NOT_FOUND ? "does not answer as a server does" : e.text);

@@ -28,7 +28,6 @@ struct door_subscriber;
 struct door_counters {
     uint64_t keys_refused;      /* handshakes with a key that is not listed */
     uint64_t handshakes_failed; /* other failed handshakes */
-    uint64_t forbidden;         /* messages */
     uint64_t cut_off;           /* subscriptions ended because their key was removed */
 };
 
@@ -37,9 +36,9 @@ struct door {
     struct door_counters counters;
     /* private */
     enum server server;
-    bool guarded; /* requests come through CURVE */
-    bool keys;    /* anything does */
-    char path[KEY_PATH_MAX];
+    bool guarded;                                   /* requests come through CURVE */
+    bool keys;                                      /* anything does */
+    char path[KEY_PATH_MAX], own_key[NET_KEY_TEXT]; /* own_key is public */
     struct allow_list list;
     struct zap zap;
     uv_loop_t *loop;

@@ -123,6 +123,16 @@ int keys_of_client(const struct run_config *c, const char *name, enum server to,
     return rc;
 }
 
+int keys_of_self(const struct run_config *c, enum server which, struct net_curve *out, struct error *e)
+{
+    *out = (struct net_curve){0};
+    if (c->keys.directory[0] == '\0' || !is_reached_by_tcp(c, which))
+        return 0;
+    int rc = keys_of_server(c->keys.directory, which, out, e);
+    memcpy(out->server_key, out->public_key, sizeof out->server_key);
+    return rc;
+}
+
 /* ---- creating ---- */
 
 static int write_fresh(const char *path, const char *key, mode_t mode, struct error *e)

@@ -21,6 +21,8 @@ int keys_of_server(const char *directory, enum server which, struct net_curve *o
  * key. An empty out without keys.directory, and for a server that is not reached by tcp://. */
 int keys_of_client(const struct run_config *c, const char *name, enum server to, struct net_curve *out,
                    struct error *e);
+/* For a server's own command line to ask the server itself: the server's pair, expecting itself. Empty as above. */
+int keys_of_self(const struct run_config *c, enum server which, struct net_curve *out, struct error *e);
 void keys_wipe(struct net_curve *k);
 
 /* A new pair into two files that must not exist yet. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 #include "common/net.h"
+#include "proto/keys.h"
 
 struct probe {
     uv_loop_t loop;
@@ -15,6 +16,8 @@ struct probe {
     enum msg_type wanted; /* PONG or WELCOME */
     bool answered;
     struct error failure; /* of the answer; code 0 when it is the one wanted */
+    bool with_keys;
+    const char *hint; /* after a failed handshake; NULL before */
     struct probe_answer *answer;
 };
 
@@ -93,6 +96,16 @@ static void on_message(void *arg, struct buf **frames, size_t n)
     uv_stop(&p->loop);
 }
 
+static void on_event(void *arg, const struct net_event *event)
+{
+    struct probe *p = arg;
+    if (event->kind == NET_HANDSHAKE_DONE || event->kind == NET_DISCONNECTED)
+        return;
+    p->hint = keys_hint(event, p->with_keys);
+    if (keys_hopeless(event))
+        uv_stop(&p->loop);
+}
+
 static void on_deadline(uv_timer_t *timer)
 {
     uv_stop(timer->loop);
@@ -121,6 +134,8 @@ static int wait_for_answer(struct probe *p, const char *endpoint, uint64_t timeo
     uv_timer_start(&p->deadline, on_deadline, timeout_ms, 0);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     p->answer->seconds = (double)(uv_hrtime() - started) * 1e-9;
+    if (!p->answered && p->hint)
+        return error_set(e, ERR_CLOSED, "%.150s: %s", endpoint, p->hint);
     if (!p->answered)
         return error_set(e, ERR_NOT_FOUND, "%s: no answer within %.3g s; is the server up, and is this its address?",
                          endpoint, (double)timeout_ms / 1000);
@@ -129,18 +144,24 @@ static int wait_for_answer(struct probe *p, const char *endpoint, uint64_t timeo
     return 0;
 }
 
-static int ask(struct probe *p, struct net *net, const char *endpoint, enum msg_type question, uint64_t timeout_ms,
-               struct error *e)
+static int ask(struct probe *p, struct net *net, const char *endpoint, const struct net_curve *keys,
+               enum msg_type question, uint64_t timeout_ms, struct error *e)
 {
-    const struct net_options options = {.role = NET_DEALER, .endpoint = endpoint, .message_bytes_max = MSG_HEADER_MAX};
+    const struct net_options options = {.role = NET_DEALER,
+                                        .endpoint = endpoint,
+                                        .message_bytes_max = MSG_HEADER_MAX,
+                                        .curve = keys,
+                                        .on_event = on_event,
+                                        .event_arg = p};
+    p->with_keys = keys && keys->secret_key[0] != '\0';
     int rc = net_open(net, &p->loop, &options, on_message, p, &p->socket, e);
     if (rc == 0 && (rc = send_question(p, question)) != 0)
         error_set(e, rc, "%s: the question could not be sent", endpoint);
     return rc == 0 ? wait_for_answer(p, endpoint, timeout_ms, e) : rc;
 }
 
-int probe_ask(const char *endpoint, enum msg_type question, uint64_t timeout_ms, struct probe_answer *out,
-              struct error *e)
+int probe_ask(const char *endpoint, const struct net_curve *keys, enum msg_type question, uint64_t timeout_ms,
+              struct probe_answer *out, struct error *e)
 {
     ASSERT(question == MSG_PING || question == MSG_HELLO);
     struct probe p = {.wanted = question == MSG_PING ? MSG_PONG : MSG_WELCOME, .answer = out};
@@ -155,7 +176,7 @@ int probe_ask(const char *endpoint, enum msg_type question, uint64_t timeout_ms,
     uv_timer_init(&p.loop, &p.deadline);
     rc = net_new(&net, e);
     if (rc == 0)
-        rc = ask(&p, net, address, question, timeout_ms, e);
+        rc = ask(&p, net, address, keys, question, timeout_ms, e);
     net_close(&p.socket);
     uv_close((uv_handle_t *)&p.deadline, NULL);
     uv_run(&p.loop, UV_RUN_DEFAULT);

@@ -3,9 +3,10 @@
 #define DECANT_PROTO_SERVER_HEALTH_H
 
 #include "proto/process_options.h"
+#include "proto/roles.h"
 
-/* Asks endpoint (net.parameter or net.prototype of o->config) and prints one line, on stdout when all is well.
- * EXIT_DONE; EXIT_FAILED when nobody answers in time, or for another run. */
-int server_health_check(const struct process_options *o, const char *endpoint);
+/* Asks net.parameter or net.prototype of o->config, with the server's own keys, and prints one line, on stdout when all
+ * is well. EXIT_DONE; EXIT_FAILED when nobody answers in time, or for another run. */
+int server_health_check(const struct process_options *o, enum server which);
 
 #endif

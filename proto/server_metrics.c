@@ -83,6 +83,16 @@ static void write_contributions(const struct server_figures *f, struct expositio
         exposition_value(x, (double)f->refused[why], "reason=\"%s\"", reason_name((enum reason)why));
 }
 
+static void write_door(const struct server_figures *f, struct exposition *x)
+{
+    exposition_family(x, "decant_handshakes_failed_total", "counter",
+                      "Connections that did not come about: a key that is not on the list, or no sound handshake.");
+    exposition_value(x, (double)f->door->keys_refused, "cause=\"key\"");
+    exposition_value(x, (double)f->door->handshakes_failed, "cause=\"handshake\"");
+    exposition_single(x, "decant_subscriptions_cut_total", "counter",
+                      "Subscriptions ended because their key was revoked.", (double)f->door->cut_off);
+}
+
 static void write_checkpoints(const struct server_figures *f, struct exposition *x)
 {
     const struct checkpoint_record *r = f->checkpoint;
@@ -145,6 +155,7 @@ void server_metrics_write(const struct server_figures *f, struct exposition *x)
     write_identity(f, x);
     write_steps(f, x);
     write_contributions(f, x);
+    write_door(f, x);
     write_checkpoints(f, x);
     write_sockets(f, x);
 }

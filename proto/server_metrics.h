@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/exposition.h"
 #include "common/net.h"
+#include "proto/door.h"
 #include "proto/run_config.h"
 
 /* How steps went by in this process. */
@@ -49,6 +50,7 @@ struct server_figures {
     const struct step_clock *clock;
     const struct checkpoint_record *checkpoint;
     const struct net_socket *requests, *publications;
+    const struct door_counters *door;
 };
 
 void server_metrics_write(const struct server_figures *f, struct exposition *x);

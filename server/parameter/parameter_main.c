@@ -20,7 +20,7 @@ int main(int argc, char **argv)
     if (code >= 0)
         return code;
     if (o.health)
-        return server_health_check(&o, o.config.net.parameter);
+        return server_health_check(&o, SERVER_PARAMETER);
     log_init("parameter", o.level);
     compute_thread_init();
     blas_single_threaded();

@@ -303,6 +303,7 @@ static struct server_figures figures(const struct service *s)
         .checkpoint = &s->writer.record,
         .requests = s->requests,
         .publications = s->publications,
+        .door = &s->door.counters,
     };
 }
 

@@ -460,6 +460,7 @@ static struct server_figures figures(const struct service *s)
         .checkpoint = &s->checkpoints,
         .requests = s->requests,
         .publications = s->publish,
+        .door = &s->door.counters,
     };
 }
 

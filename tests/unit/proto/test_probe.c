@@ -122,7 +122,7 @@ static void stop(struct server *s)
 static int ask(enum answer answer, enum msg_type question, uint64_t timeout_ms, struct probe_answer *a, struct error *e)
 {
     struct server *s = start(answer);
-    int rc = probe_ask(s->endpoint, question, timeout_ms, a, e);
+    int rc = probe_ask(s->endpoint, NULL, question, timeout_ms, a, e);
     stop(s);
     return rc;
 }
@@ -132,13 +132,13 @@ static void test_nobody(void **state)
     (void)state;
     struct probe_answer a;
     struct error e = {0};
-    assert_int_equal(probe_ask("ipc:///tmp/decant-nobody-listens-here", MSG_PING, 50, &a, &e), ERR_NOT_FOUND);
+    assert_int_equal(probe_ask("ipc:///tmp/decant-nobody-listens-here", NULL, MSG_PING, 50, &a, &e), ERR_NOT_FOUND);
     assert_non_null(strstr(e.text, "no answer within 0.05 s"));
-    assert_int_equal(probe_ask("carrier-pigeon://x", MSG_PING, 50, &a, &e), ERR_IO);
+    assert_int_equal(probe_ask("carrier-pigeon://x", NULL, MSG_PING, 50, &a, &e), ERR_IO);
     char long_endpoint[400];
     memset(long_endpoint, 'x', sizeof long_endpoint - 1);
     long_endpoint[sizeof long_endpoint - 1] = '\0';
-    assert_int_equal(probe_ask(long_endpoint, MSG_PING, 50, &a, &e), ERR_RANGE);
+    assert_int_equal(probe_ask(long_endpoint, NULL, MSG_PING, 50, &a, &e), ERR_RANGE);
 }
 
 static void test_silence(void **state)
