@@ -405,6 +405,25 @@ def test_keys_against_a_server_without():
         assert server.stop() == 0
 
 
+def test_health_uses_the_keys():
+    def health(*arguments, with_keys=True):
+        environment = {**ENVIRONMENT, **({"DECANT_KEYS_DIRECTORY": s.keys} if with_keys else {})}
+        done = subprocess.run([program("decant"), "health", *arguments], capture_output=True, text=True, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    with site("prototype", "parameter") as (s, prototype, parameter):
+        for server in (prototype, parameter):
+            code, text = health("--server", server.kind, server.requests)
+            assert code == 0 and f"server={server.kind}" in text, text
+            code, text = health(server.requests, with_keys=False)
+            assert code == 1 and "set keys.directory" in text, text
+            own = s.start(f"decant-{server.kind}", {**s.settings(), f"net.{server.kind}": server.requests}, "health")
+            assert own.exit_code() == 0, own.log()
+        code, text = health("--server", "parameter", prototype.requests)
+        assert code == 1 and "another one than its .pub file" in text, text
+        assert health(prototype.requests)[0] == 1  # whose key?
+
+
 # ---- where a server listens ----
 
 def test_beyond_this_machine_keys_are_needed_or_said_not_to_be():
