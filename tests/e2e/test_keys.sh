@@ -47,9 +47,10 @@ check "a user without a password is a usage error" exits 2 "$decant" train --run
 
 export DECANT_REDIS_PASSWORD=$password
 check "a run that logs in" train mirrored "${steps[@]}" "${mirror[@]}"
-shows_last() { [ "$(admin hget decant:e2e version)" = 60 ]; }
-check "the mirror holds its last version" shows_last
+shows_last() { [ "$(admin hget decant:e2e version)" = 60 ] || { admin hgetall decant:e2e; grep redis "$work/$1/logs/prototype.log"; return 1; }; }
+check "the mirror holds its last version" shows_last mirrored
 check "decant status logs in" exits 0 env DECANT_REDIS_USER=$user "$decant" status --run e2e --redis "127.0.0.1:$p5"
+check "decant doctor logs in" bash -c "'$decant' doctor --set redis.enabled=true --set redis.port=$p5 --set redis.user=$user | grep -q 'Redis at 127.0.0.1:$p5, 7'"
 check "decant status knows the user from the run's configuration" exits 0 "$decant" status --out "$work/mirrored" --redis "127.0.0.1:$p5"
 unset DECANT_REDIS_PASSWORD
 check "without a password it does not" exits 1 "$decant" status --run e2e --redis "127.0.0.1:$p5"
@@ -58,7 +59,7 @@ check "same bytes" same plain mirrored 000060 "${both[@]}"
 
 admin flushall >/dev/null
 check "a run with a password file" train file "${steps[@]}" "${mirror[@]}" --set "redis.password_file=$work/password"
-check "the mirror holds its last version" shows_last
+check "the mirror holds its last version" shows_last file
 check "decant status finds the file by the run's configuration" exits 0 "$decant" status --out "$work/file" --redis "127.0.0.1:$p5"
 admin flushall >/dev/null
 export DECANT_REDIS_PASSWORD=wrong

@@ -51,6 +51,7 @@ struct fixture {
     struct run_config config;
     struct step_clock clock;
     struct checkpoint_record checkpoint;
+    struct door_counters door;
     uint64_t refused[REASON_END];
     struct server_figures figures;
 };
@@ -61,6 +62,7 @@ static int open_fixture(void **state)
     struct error e;
     assert_int_equal(run_config_load(&f->config, NULL, NULL, NULL, 0, &e), 0);
     step_clock_start(&f->clock, 7, 0);
+    f->door.keys_refused = 9;
     checkpoint_record_start(&f->checkpoint, 5, 1000);
     f->figures = (struct server_figures){.server = "parameter",
                                          .config = &f->config,
@@ -70,7 +72,8 @@ static int open_fixture(void **state)
                                          .applied = 11,
                                          .refused = f->refused,
                                          .clock = &f->clock,
-                                         .checkpoint = &f->checkpoint};
+                                         .checkpoint = &f->checkpoint,
+                                         .door = &f->door};
     *state = f;
     return 0;
 }
@@ -96,6 +99,7 @@ static void figures_are_written(void **state)
     assert_non_null(strstr(text, "\ndecant_workers 3\n"));
     assert_non_null(strstr(text, "\ndecant_contributions_total{result=\"applied\"} 11\n"));
     assert_non_null(strstr(text, "\ndecant_refused_total{reason=\"wrong_config\"} 4\n"));
+    assert_non_null(strstr(text, "\ndecant_handshakes_failed_total{cause=\"key\"} 9\n"));
     assert_non_null(strstr(text, "\ndecant_checkpoint_age_seconds 2.5\n"));
     assert_non_null(strstr(text, "\ndecant_run_info{run=\"default\",config=\""));
     free(text);
