@@ -49,7 +49,7 @@ static int parse(struct keygen_line *line, int argc, char **argv)
         {"out", required_argument, NULL, 'o'}, {"add", required_argument, NULL, 'a'},
         {"list", no_argument, NULL, 'l'},      {"revoke", required_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (option == 'o')
             line->directory = optarg;
         else if (option == 'a')
@@ -62,7 +62,7 @@ static int parse(struct keygen_line *line, int argc, char **argv)
             fputs(help, stdout);
             return COMMAND_DONE;
         } else
-            return command_usage("keygen", "that option is unknown or lacks its value");
+            return command_bad_option("keygen", options, option, argv);
     }
     if ((line->add != NULL) + (line->revoke != NULL) + line->list > 1)
         return command_usage("keygen", "give one of --add, --list and --revoke");

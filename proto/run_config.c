@@ -164,9 +164,9 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name",    "run.out", "run.checkpoint_", "run.log_every", "data.path",
-                                          "data.memory", "worker.", "net.",            "keys.",         "redis.",
-                                          "metrics.",    "eval."};
+    static const char *const without[] = {"run.name",  "run.out",     "run.checkpoint_", "run.log_every",
+                                          "data.path", "data.memory", "worker.",         "net.",
+                                          "keys.",     "redis.",      "metrics.",        "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
