@@ -98,6 +98,11 @@ $(BUILD)/tests/f64/%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) 
 	@$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
 
 BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+LOAD = $(patsubst %.c,$(BUILD)/obj/%.o,tests/bench/bench_load.c $(wildcard tests/bench/load/*.c))
+$(BUILD)/bench/bench_load: $(LOAD) $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
