@@ -3,7 +3,8 @@
  * then left free. A table on stdout, then one JSON line for each of its rows. See --help.
  *
  * In the table: "cpu" is in cores; "busiest" names the busiest thread of all processes and its share of one core
- * (ZMQbg/IO/0: ZeroMQ's one thread for input and output; else a loop). MB/s are bytes of messages. */
+ * (io: ZeroMQ's thread for input and output; loop: the thread that decides). MB/s are bytes of messages; "other" is
+ * what the machine computed for somebody else meanwhile, without which no figure means much. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -116,14 +117,21 @@ static double achieved(const struct cell *c)
 
 static void print_head(void)
 {
-    printf("%7s %5s %7s %7s | %-35s | %-23s | %5s | %-19s | %-19s | %-15s | %7s %5s %4s %4s | %s\n", "workers", "slots",
-           "target", "steps/s", "parameter: cpu  MB/s in  out    MiB", "prototype: cpu  in  out", "gen",
-           "lease-weights", "gradient-weights", "gradient-ack", "expired", "dupl", "stale", "refd", "busiest thread");
-    printf("%7s %5s %7s %7s | %35s | %23s | %5s | %-19s | %-19s | %-15s | %23s |\n", "", "", "", "", "", "", "cpu",
-           "  p50, p99 ms", "  p50, p99 ms", "  p50, p99 ms", "");
+    printf(
+        "                               |     parameter server      |  prototype server   | gen  other| LEASE-WEIGHTS  "
+        "| GRAD-WEIGHTS   | GRAD-ACK      | leases\n"
+        "workers slots  target  steps/s |  cpu   in MB/s out   MiB |  cpu  in MB/s out   | cpu  cpu  | p50 ms     p99 "
+        "| p50 ms     p99 | p50 ms    p99 | expired dupl stale refused | %-20s | full core at steps/s: parameter, "
+        "prototype\n",
+        "busiest thread");
 }
 
-/* The busiest thread of the three processes. */
+static const char *thread_kind(const struct usage_span *span)
+{
+    return strncmp(span->name, "ZMQbg", 5) == 0 ? "io" : "loop";
+}
+
+/* The busiest thread of the three processes, and its share of one core. */
 static void busiest(const struct cell *c, char *out, size_t size)
 {
     const struct usage_span *spans[] = {&c->result.parameter.cpu, &c->result.prototype.cpu, &c->result.generator};
@@ -131,9 +139,14 @@ static void busiest(const struct cell *c, char *out, size_t size)
     int most = 0;
     for (int i = 1; i < 3; i++)
         most = spans[i]->busiest > spans[most]->busiest ? i : most;
-    bool io = strncmp(spans[most]->name, "ZMQbg", 5) == 0;
-    snprintf(out, size, "%s %s %.0f%%", names[most], io ? "io" : "loop",
+    snprintf(out, size, "%s %s %.0f%%", names[most], thread_kind(spans[most]),
              c->result.seconds > 0 ? 100 * spans[most]->busiest / c->result.seconds : 0);
+}
+
+/* Steps/s at which the server's busiest thread would fill a core: holds also where cores are short. */
+static double bound(const struct fleet_server *s, uint64_t steps)
+{
+    return s->cpu.busiest > 0 ? (double)steps / s->cpu.busiest : 0;
 }
 
 static void print_row(struct cell *c)
@@ -144,16 +157,17 @@ static void print_row(struct cell *c)
     char text[64];
     if (c->rate > 0)
         snprintf(text, sizeof text, "%.4g", c->rate);
-    printf("%7u %5" PRId64 " %7s %7.1f | %14.2f %8.1f %6.1f %4.0f | %10.2f %6.1f %5.1f | %5.2f |", c->workers,
+    printf("%7u %5" PRId64 " %7s %8.1f | %4.2f %8.1f %7.1f %4.0f | %4.2f %6.1f %7.1f | %4.2f %4.2f |", c->workers,
            c->config.run.slots, c->rate > 0 ? text : "free", achieved(c), r->parameter.cpu.seconds / s,
            r->parameter.bytes_in * mb, r->parameter.bytes_out * mb, c->parameter_mib, r->prototype.cpu.seconds / s,
-           r->prototype.bytes_in * mb, r->prototype.bytes_out * mb, r->generator.seconds / s);
+           r->prototype.bytes_in * mb, r->prototype.bytes_out * mb, r->generator.seconds / s, r->others / s);
     for (int i = 0; i < 3; i++)
-        printf(i < 2 ? "%9.1f %9.1f  |" : "%7.1f %7.1f  |", 1e3 * samples_quantile(timed[i], 0.5),
+        printf(i < 2 ? "%7.1f %7.1f |" : "%7.1f %6.1f |", 1e3 * samples_quantile(timed[i], 0.5),
                1e3 * samples_quantile(timed[i], 0.99));
     busiest(c, text, sizeof text);
-    printf(" %7.0f %5" PRIu64 " %4" PRIu64 " %4" PRIu64 " | %s\n", r->leases_expired, r->duplicates, r->stale,
-           refused(r), text);
+    printf(" %7.0f %4" PRIu64 " %5" PRIu64 " %7" PRIu64 " | %-20s | %s %.0f, %s %.0f\n", r->leases_expired,
+           r->duplicates, r->stale, refused(r), text, thread_kind(&r->parameter.cpu), bound(&r->parameter, r->steps),
+           thread_kind(&r->prototype.cpu), bound(&r->prototype, r->steps));
     fflush(stdout);
 }
 
@@ -170,12 +184,12 @@ static void write_json(const struct bench *b, struct cell *c)
     for (int i = 0; i < 2; i++)
         fprintf(b->json,
                 ",\"%s\":{\"cpu\":%.3f,\"busiest\":\"%s\",\"busiest_cpu\":%.3f,\"bytes_in_per_s\":%.0f,"
-                "\"bytes_out_per_s\":%.0f,\"peak_mib\":%.1f}",
+                "\"bytes_out_per_s\":%.0f,\"peak_mib\":%.1f,\"full_core_steps_per_s\":%.1f}",
                 i == 0 ? "parameter" : "prototype", servers[i]->cpu.seconds / s, servers[i]->cpu.name,
                 servers[i]->cpu.busiest / s, servers[i]->bytes_in / s, servers[i]->bytes_out / s,
-                i == 0 ? c->parameter_mib : c->prototype_mib);
-    fprintf(b->json, ",\"generator\":{\"cpu\":%.3f,\"busiest\":\"%s\",\"busiest_cpu\":%.3f}", r->generator.seconds / s,
-            r->generator.name, r->generator.busiest / s);
+                i == 0 ? c->parameter_mib : c->prototype_mib, bound(servers[i], r->steps));
+    fprintf(b->json, ",\"generator\":{\"cpu\":%.3f,\"busiest\":\"%s\",\"busiest_cpu\":%.3f},\"others_cpu\":%.3f",
+            r->generator.seconds / s, r->generator.name, r->generator.busiest / s, r->others / s);
     for (int i = 0; i < 4; i++)
         fprintf(b->json, ",\"%s_ms\":{\"n\":%zu,\"p50\":%.3f,\"p99\":%.3f}", names[i], timed[i]->count,
                 1e3 * samples_quantile(timed[i], 0.5), 1e3 * samples_quantile(timed[i], 0.99));

@@ -68,6 +68,7 @@ struct fleet {
     uint64_t begin_us, begin_step; /* of the measured span */
     double begin_bytes[4];         /* parameter in, out, prototype in, out */
     struct usage begin_usage[3];   /* parameter, prototype, generator */
+    double begin_machine;
     struct error error;
 };
 
@@ -109,6 +110,7 @@ static void begin_span(struct fleet *f, uint64_t now)
     f->begin_step = f->clock_step = f->seen - 1;
     count_bytes(f, f->begin_bytes);
     read_usage(f, f->begin_usage);
+    f->begin_machine = usage_machine();
 }
 
 static void end_span(struct fleet *f)
@@ -131,6 +133,9 @@ static void end_span(struct fleet *f)
         servers[i]->bytes_out = bytes[2 * i + 1] - f->begin_bytes[2 * i + 1];
     }
     r->generator = usage_between(&f->begin_usage[2], &usage[2]);
+    r->others =
+        usage_machine() - f->begin_machine - r->generator.seconds - r->parameter.cpu.seconds - r->prototype.cpu.seconds;
+    r->others = r->others > 0 ? r->others : 0;
 }
 
 /* ---- closing ---- */

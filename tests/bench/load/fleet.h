@@ -34,6 +34,7 @@ struct fleet_result {
     uint32_t done, failed; /* workers that heard STOP; that gave up */
     struct fleet_server parameter, prototype;
     struct usage_span generator;
+    double others;                   /* CPU seconds of everything else on this machine, meanwhile */
     struct samples lease_to_weights; /* LEASE of step t -> WEIGHTS t+1, seconds */
     struct samples sync;             /* own GRADIENT of step t sent -> WEIGHTS t+1 */
     struct samples ack;              /* GRADIENT sent -> ACK */

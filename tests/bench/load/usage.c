@@ -70,6 +70,18 @@ struct usage_span usage_between(const struct usage *before, const struct usage *
     return span;
 }
 
+double usage_machine(void)
+{
+    double user = 0, nice = 0, system = 0, irq = 0, softirq = 0, steal = 0;
+    FILE *f = fopen("/proc/stat", "r");
+    if (f == NULL)
+        return 0;
+    if (fscanf(f, "cpu %lf %lf %lf %*f %*f %lf %lf %lf", &user, &nice, &system, &irq, &softirq, &steal) != 6)
+        user = nice = system = irq = softirq = steal = 0;
+    fclose(f);
+    return (user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
+}
+
 double usage_peak_mib(pid_t pid)
 {
     char path[64], line[256];

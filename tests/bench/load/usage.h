@@ -25,6 +25,7 @@ struct usage_span {
 };
 struct usage_span usage_between(const struct usage *before, const struct usage *after);
 
+double usage_machine(void);       /* CPU seconds of all processes since the machine started */
 double usage_peak_mib(pid_t pid); /* most memory that it ever held */
 
 #endif
