@@ -52,8 +52,9 @@ static int bench_open(struct bench *b, const char *const *assignments, size_t n,
 {
     struct run_config *c = &b->config;
     int rc = run_config_load(c, NULL, NULL, assignments, n, e);
+    const struct dataset_options o = dataset_options_of(c);
     if (rc == 0)
-        rc = dataset_load(c->data.path, DATASET_TRAIN, (uint32_t)c->data.limit, &b->train, e);
+        rc = dataset_load(&o, DATASET_TRAIN, &b->train, e);
     if (rc == 0)
         rc = slot_shared_new(c, &b->train, &b->shared, e);
     if (rc == 0)
