@@ -8,8 +8,9 @@ In turns, so that drift of the machine cancels:
   whole    decant train, one worker that holds every slot of a step (worker.ahead = run.slots), no checkpoints
   default  decant train, one worker, default settings, a checkpoint every 50 steps
   two      as default, two workers
-Prints images/s of each, then ratios of neighbours in a round: median, lowest and highest. Targets: default/whole and default/loop at
-least 0.95, two/default at least 1.85 on two idle cores. `others` is how many cores somebody else computed on meanwhile."""
+Prints images/s of each and the CPU time of an image in all processes, then ratios of images/s within a round and of CPU time: median,
+lowest and highest. Targets: default/whole and default/loop at least 0.95, two/default at least 1.85, on two idle cores: `others` is how many
+cores somebody else computed on meanwhile. CPU time says what remains true on a busy machine, but nothing about waiting."""
 import argparse
 import json
 import os
@@ -38,9 +39,16 @@ def machine_seconds():
     return busy, own.user + own.system + own.children_user + own.children_system
 
 
-def loop(o, _):
+def loop(o):
+    """Images/s, CPU seconds of an image."""
     out = subprocess.run([BUILD / "bench/bench_slots", str(o.seconds), *o.settings], stdout=subprocess.PIPE, check=True, text=True).stdout
-    return float(out.split("=")[-1])
+    values = dict(word.split("=") for word in out.split())
+    return float(values["images_per_s"]), float(values["cpu_us"]) * 1e-6
+
+
+def cpu_seconds(pids):
+    fields = [pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(f[11]) + int(f[12]) for f in fields) / TICKS
 
 
 def metrics_of(path):
@@ -51,7 +59,7 @@ def metrics_of(path):
 
 
 def train(o, kind):
-    """Images/s after the first WARM_STEPS steps."""
+    """Images/s after the first WARM_STEPS steps, CPU seconds of an image in servers and workers."""
     options = ["run.steps=1000000", "run.log_every=1"] + o.settings
     options += ["run.checkpoint_every=0", f"worker.ahead={o.slots}"] if kind == "whole" else ["run.checkpoint_every=50"]
     with tempfile.TemporaryDirectory(prefix="decant-cost-") as work:
@@ -59,23 +67,26 @@ def train(o, kind):
         path = run.out / "metrics-parameter.jsonl"
         while run.step() < WARM_STEPS and not run.over():
             time.sleep(0.1)
+        pids = run.pids().values()
+        first, before = len(metrics_of(path)), cpu_seconds(pids)
         time.sleep(o.seconds)
-        lines = metrics_of(path)[WARM_STEPS:]
+        lines, spent = metrics_of(path)[first:], cpu_seconds(pids) - before
         run.launcher.send_signal(signal.SIGINT)
         run.wait(60)
     if not lines:
         sys.exit(f"{kind}: no step in {o.seconds} s")
-    return o.slots * o.slot_size * len(lines) / sum(line["step_ms"] for line in lines) * 1e3
+    images = o.slots * o.slot_size * len(lines)
+    return images / sum(line["step_ms"] for line in lines) * 1e3, spent / images
 
 
 def measured(o, kind):
     busy, own = machine_seconds()
     begin = time.monotonic()
-    rate = (loop if kind == "loop" else train)(o, kind)
+    rate, cpu = loop(o) if kind == "loop" else train(o, kind)
     after_busy, after_own = machine_seconds()
     others = max(0, after_busy - busy - (after_own - own)) / (time.monotonic() - begin)
-    print(f"bench=cost kind={kind} images_per_s={rate:.0f} others={others:.2f}", flush=True)
-    return rate
+    print(f"bench=cost kind={kind} images_per_s={rate:.0f} cpu_us_per_image={cpu * 1e6:.1f} others={others:.2f}", flush=True)
+    return rate, cpu
 
 
 def configuration(o):
@@ -94,10 +105,10 @@ def main():
     configuration(o)
     rounds = [{kind: measured(o, kind) for kind in ("loop", "whole", "default", "two")} for _ in range(o.rounds)]
     load = pathlib.Path("/proc/loadavg").read_text().split()[0]
-    for a, b in RATIOS:
-        ratios = [r[a] / r[b] for r in rounds]
-        print(f"bench=cost ratio={a}/{b} n={len(ratios)} median={statistics.median(ratios):.3f} lowest={min(ratios):.3f} "
-              f"highest={max(ratios):.3f} load_average={load}")
+    for of, (a, b) in [(i, pair) for i in range(2) for pair in RATIOS]:
+        ratios = [r[a][of] / r[b][of] for r in rounds]
+        print(f"bench=cost {('ratio', 'cpu_ratio')[of]}={a}/{b} n={len(ratios)} median={statistics.median(ratios):.3f} "
+              f"lowest={min(ratios):.3f} highest={max(ratios):.3f} load_average={load}")
 
 
 if __name__ == "__main__":
