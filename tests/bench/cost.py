@@ -12,7 +12,6 @@ Prints images/s of each and the CPU time of an image in all processes, then rati
 lowest and highest. Targets: default/whole and default/loop at least 0.95, two/default at least 1.85, on two idle cores: `others` is how many
 cores somebody else computed on meanwhile. CPU time says what remains true on a busy machine, but nothing about waiting."""
 import argparse
-import json
 import os
 import pathlib
 import statistics
@@ -51,32 +50,32 @@ def cpu_seconds(pids):
     return sum(int(f[11]) + int(f[12]) for f in fields) / TICKS
 
 
-def metrics_of(path):
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+def next_line(run, pids):
+    """Waits for a line of metrics: (time, step, CPU seconds of the processes)."""
+    before = run.step()
+    while run.step() == before:
+        if run.over():
+            sys.exit(f"the run ended at step {before}: see {run.out}.log")
+        time.sleep(0.02)
+    return time.monotonic(), run.step(), cpu_seconds(pids)
 
 
 def train(o, kind):
     """Images/s after the first WARM_STEPS steps, CPU seconds of an image in servers and workers."""
-    options = ["run.steps=1000000", "run.log_every=1"] + o.settings
+    options = ["run.steps=1000000"] + o.settings
     options += ["run.checkpoint_every=0", f"worker.ahead={o.slots}"] if kind == "whole" else ["run.checkpoint_every=50"]
     with tempfile.TemporaryDirectory(prefix="decant-cost-") as work:
         run = Run(f"{work}/run", options, 2 if kind == "two" else 1, free_ports(4))
-        path = run.out / "metrics-parameter.jsonl"
         while run.step() < WARM_STEPS and not run.over():
             time.sleep(0.1)
         pids = run.pids().values()
-        first, before = len(metrics_of(path)), cpu_seconds(pids)
+        begin, first, before = next_line(run, pids)
         time.sleep(o.seconds)
-        lines, spent = metrics_of(path)[first:], cpu_seconds(pids) - before
+        end, last, after = next_line(run, pids)
         run.launcher.send_signal(signal.SIGINT)
         run.wait(60)
-    if not lines:
-        sys.exit(f"{kind}: no step in {o.seconds} s")
-    images = o.slots * o.slot_size * len(lines)
-    return images / sum(line["step_ms"] for line in lines) * 1e3, spent / images
+    images = o.slots * o.slot_size * (last - first)
+    return images / (end - begin), (after - before) / images
 
 
 def measured(o, kind):
