@@ -16,9 +16,8 @@ enum {
     STUCK_MS = 60000, /* without a step */
     PUBLISH_HWM = 4,  /* both as in worker/service.c */
     NOTES_MAX = 64,   /* contributions of a worker under way */
-    NETS = 2,         /* ZeroMQ contexts, each with an I/O thread, over which workers are spread */
     METRICS_BYTES_MAX = 65536,
-    LAST_STATS_AT = 40 /* per cent of a slot's time until its statistics leave: augmentation, teacher, E-step */
+    STATS_AT = 40 /* per cent of a slot's time until its statistics leave: augmentation, teacher, E-step */
 };
 #define MESSAGE_BYTES_MAX (INT64_C(1) << 31)
 
@@ -58,7 +57,7 @@ struct fleet {
     struct fleet_result *result;
     uv_loop_t loop;
     uv_timer_t limit;
-    struct net *nets[NETS];
+    struct net *net;
     struct net_socket *metrics;
     struct player *players;
     uint32_t open; /* players that go on */
@@ -384,7 +383,7 @@ static void begin_job(struct player *p, struct slot_job *job)
     p->part_a_done = false;
     uint64_t due = due_us(p, job->step, p->jobs_in_step), earliest = now + p->fleet->o->compute_us;
     p->part_b_us = due > earliest ? due : earliest;
-    wait_until(p, now + (p->part_b_us - now) * LAST_STATS_AT / 100);
+    wait_until(p, now + (p->part_b_us - now) * STATS_AT / 100);
 }
 
 /* ---- in ---- */
@@ -459,7 +458,7 @@ static int open_link(struct player *p, struct player_link *l, enum out_kind kind
     struct net_options dealer = {.role = NET_DEALER,
                                  .endpoint = parameter ? c->net.parameter : c->net.prototype,
                                  .message_bytes_max = MESSAGE_BYTES_MAX};
-    struct net *net = p->fleet->nets[(size_t)(p - p->fleet->players) % NETS];
+    struct net *net = p->fleet->net;
     *l = (struct player_link){.player = p, .kind = kind};
     int rc = net_open(net, &p->fleet->loop, &sub, on_publication, l, &l->publications, e);
     if (rc == 0)
@@ -512,14 +511,12 @@ static int open_fleet(struct fleet *f, struct error *e)
 {
     struct net_options metrics = {
         .role = NET_SUB, .endpoint = f->o->config->net.parameter_publish, .message_bytes_max = METRICS_BYTES_MAX};
-    int rc = 0;
     uv_timer_init(&f->loop, &f->limit);
     f->limit.data = f;
     uv_timer_start(&f->limit, on_limit, STUCK_MS, 0);
-    for (int i = 0; rc == 0 && i < NETS; i++)
-        rc = net_new(&f->nets[i], e);
+    int rc = net_new(&f->net, e);
     if (rc == 0)
-        rc = net_open(f->nets[0], &f->loop, &metrics, on_metrics, f, &f->metrics, e);
+        rc = net_open(f->net, &f->loop, &metrics, on_metrics, f, &f->metrics, e);
     if (rc == 0)
         rc = net_subscribe(f->metrics, "metrics", e);
     for (uint32_t i = 0; rc == 0 && i < f->o->workers; i++)
@@ -542,8 +539,7 @@ int fleet_run(const struct fleet_options *o, struct fleet_result *out, struct er
     uv_run(&f.loop, UV_RUN_DEFAULT);
     for (uint32_t i = 0; i < o->workers; i++)
         session_free(&f.players[i].session);
-    for (int i = 0; i < NETS; i++)
-        net_free(&f.nets[i]);
+    net_free(&f.net);
     uv_loop_close(&f.loop);
     free(f.players);
     return f.error.code != 0 ? error_set(e, f.error.code, "%s", f.error.text) : 0;
