@@ -311,11 +311,11 @@ static void log_events(struct player *p)
 static void flush(struct player *p, int rc)
 {
     struct outbox *out = session_outbox(p->session);
-    for (size_t i = 0; i < out->count; i++)
+    for (size_t i = 0; i < out->count && !p->fleet->closing; i++) /* the span may have ended in this turn */
         send_item(p, &out->items[i]);
     outbox_clear(out);
     log_events(p);
-    if (rc != 0 || session_status(p->session) != SESSION_RUNNING)
+    if (!p->fleet->closing && (rc != 0 || session_status(p->session) != SESSION_RUNNING))
         end_player(p);
 }
 
@@ -326,7 +326,7 @@ static void finish_turn(struct player *p, int rc)
 {
     struct slot_job *job;
     flush(p, rc);
-    if (!p->over && p->job == NULL && (job = session_next_job(p->session)) != NULL)
+    if (!p->over && !p->fleet->closing && p->job == NULL && (job = session_next_job(p->session)) != NULL)
         begin_job(p, job);
 }
 
@@ -342,7 +342,7 @@ static void on_executor(uv_timer_t *timer)
         p->part_a_done = true;
         material_part_a(p->fleet->o->material, job);
         flush(p, session_on_part_a(p->session, job, now_us()));
-        if (p->over)
+        if (p->over || p->fleet->closing)
             return;
         if ((job->parts & SLOT_PART_B) != 0) {
             wait_until(p, p->part_b_us);
