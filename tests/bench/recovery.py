@@ -7,7 +7,7 @@ after the other.
 A step is a line of metrics-parameter.jsonl (run.log_every = 1). `before` is the rate of the five seconds before the kill, `after` that of
 the last seconds of the LOOK_S that follow it, `stall` the longest time without a step in between. `recovered` is the time from the kill to
 the first moment after the stall from which a second of steps holds 90 % of the smaller of both: of `after` too, because a busy machine drifts
-within seconds. Where `after` is under 70 % of `before`, nothing has recovered. Prints one line per kill, then for each kind of victim the
+within seconds. Where `after` is under 60 % of `before`, nothing has recovered. Prints one line per kill, then for each kind of victim the
 median and the worst, then the load average, without which no figure means much. Target: under 3 s."""
 import argparse
 import pathlib
@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "e2e"))
 from chaos import Run, free_ports, send  # noqa: E402
 
 BEFORE_S, LOOK_S, AFTER_S, WINDOW_S = 5, 10, 4, 1.0
-KEPT, LOST = 0.9, 0.7
+KEPT, LOST = 0.9, 0.6
 INTERRUPTED = 130  # exit code
 # Small steps, so that a second holds many; all the images, so that a worker's start takes what it takes.
 OPTIONS = ["mixture.components=256", "mixture.dimensions=32", "head.hidden=64", "run.slots=4", "run.slot_size=16",
@@ -80,7 +80,8 @@ def kill_one(run, steps, victim):
     send(pid, signal.SIGKILL)
     time.sleep(LOOK_S)
     after = len(steps.between(killed + LOOK_S - AFTER_S, killed + LOOK_S)) / AFTER_S
-    stall, recovered = recovery(steps, killed, min(before, after)) if after > LOST * before else (LOOK_S, None)
+    stall, recovered = recovery(steps, killed, max(1, min(before, after)))
+    recovered = recovered if after > LOST * before else None
     text = "-" if recovered is None else f"{recovered:.2f}"
     print(f"bench=recovery victim={victim} before_steps_per_s={before:.1f} after_steps_per_s={after:.1f} stall_s={stall:.2f} "
           f"recovered_s={text}", flush=True)
