@@ -98,6 +98,11 @@ $(BUILD)/tests/f64/%: $(BUILD)/obj64/tests/unit/f64/%.o $(F64_OBJECTS) $(PROTO) 
 	@$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS_PROTO)
 
 BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+LOAD = $(patsubst %.c,$(BUILD)/obj/%.o,tests/bench/bench_load.c $(wildcard tests/bench/load/*.c))
+$(BUILD)/bench/bench_load: $(LOAD) $(WORKER) $(PROTO) $(COMMON)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_PROTO)
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
@@ -132,7 +137,7 @@ PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit chaos fuzz sim asan tsan bench format lint man install clean
+.PHONY: deps run test unit chaos fuzz sim asan tsan bench cost capacity recovery format lint man install clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
@@ -142,7 +147,7 @@ run: deps ## the main job: build, train on Fashion-MNIST with two workers, evalu
 
 test: ## every test: units, finite differences, fuzzing, simulation, wire, Redis, processes end to end, sanitizers
 	deploy/install-deps --test
-	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED)
+	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED) $(BUILD)/bench/bench_load
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(SIM) tests/sim/test_planted $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
@@ -178,6 +183,16 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	$(BUILD)/bench/bench_parameter
 	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mirror.py
 	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
+	$(MAKE) cost capacity recovery
+
+cost: all $(BUILD)/bench/bench_slots ## what leases, checkpoints and lock-step cost, and how two workers scale
+	BUILD=$(BUILD) $(PYTHON) tests/bench/cost.py
+
+capacity: all $(BUILD)/bench/bench_load ## load the servers with 8, 32 and 128 synthetic workers until they fall behind
+	$(BUILD)/bench/bench_load --programs $(BUILD)/bin
+
+recovery: all ## kill processes of a run and measure until it is back at its rate
+	BUILD=$(BUILD) $(PYTHON) tests/bench/recovery.py
 
 lint: ## formatting and cppcheck
 	clang-format --dry-run --Werror $(shell git ls-files '*.c' '*.h')

@@ -23,6 +23,7 @@
 
 enum {
     HWM_DEFAULT = 64,
+    IO_THREADS = 2,  /* they copy to and from the kernel: one filled a core long before the loop of a server did */
     TURN_MAX = 64,   /* messages of one socket before other handles of the loop get their turn */
     HANDLES = 4,     /* poll, prepare, check, idle */
     LINGER_MS = 1000 /* for the last answers of a closing process; bounds net_free */
@@ -59,8 +60,11 @@ int net_new(struct net **out, struct error *e)
     if (!n)
         return error_set(e, ERR_MEMORY, "net: out of memory");
     n->context = zmq_ctx_new();
-    if (n->context)
+    if (n->context) {
+        int rc = zmq_ctx_set(n->context, ZMQ_IO_THREADS, IO_THREADS);
+        ASSERT(rc == 0);
         return 0;
+    }
     free(n);
     *out = NULL;
     return error_set(e, ERR_IO, "net: no ZeroMQ context: %s", zmq_strerror(errno));
