@@ -61,7 +61,7 @@ printf 'not a checkpoint' >"$work/short/checkpoints/step-000008/encoder.safetens
 check "a damaged checkpoint is refused" exits 1 "$decant" eval --checkpoint "$work/short"
 
 documented() { # every key with its default, as in the table of docs/OPERATIONS.md
-    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {printf "| `%s.%s` | `%s` |\n", section, $1, $2}' "$work/default.ini" >"$work/keys"
+    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {printf "| `%s.%s` | %s|\n", section, $1, $2 == "" ? "" : "`" $2 "` "}' "$work/default.ini" >"$work/keys"
     test "$(wc -l <"$work/keys")" -gt 60 || return 1
     while IFS= read -r row; do
         grep -qF -- "$row" docs/OPERATIONS.md || { echo "docs/OPERATIONS.md lacks: $row"; return 1; }
