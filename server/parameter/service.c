@@ -37,6 +37,8 @@ struct service {
     FILE *metrics;       /* NULL after a failed write: metrics are an observer */
     unsigned signals;    /* SIGTERM and SIGINT so far */
     uint64_t stopped_ms; /* when the core stopped; 0 before */
+    bool was_complete;   /* resumed at step T: workers may come that do not know that it is over */
+    uint64_t visited_ms; /* then: when a worker was last here; 0 = none yet */
     uint64_t waiting_ms; /* for the other file of step T: since when, or when that was last said; 0 = not */
     bool directory_ours; /* its checkpoints are of this run: it was resumed, or has gone back, from them */
     bool end_unsound;    /* step T is there, but could not be read */
@@ -111,12 +113,24 @@ static void close_all(struct service *s)
     signal(SIGINT, SIG_IGN);
 }
 
-/* Everybody has heard that it is over, or has had the time to. */
-static bool heard(const struct service *s)
+/* A run that was over before this process began: whoever comes is told, and leaves. Some may still be starting. */
+static bool visitors_left(struct service *s, uint64_t now)
 {
-    uint64_t waited = now_ms() - s->stopped_ms;
-    if (s->signals >= 2)
+    if (parameter_core_workers(s->core) > 0)
+        s->visited_ms = now;
+    if (s->visited_ms == 0)
+        return now - s->stopped_ms >= PARAMETER_VISIT_MS;
+    return now - s->visited_ms >= PARAMETER_FAREWELL_MS;
+}
+
+/* Everybody has heard that it is over, or has had the time to. */
+static bool heard(struct service *s)
+{
+    uint64_t now = now_ms(), waited = now - s->stopped_ms;
+    if (s->signals >= 2 || (s->signals == 1 && s->was_complete))
         return true;
+    if (parameter_core_finished(s->core) && s->was_complete)
+        return visitors_left(s, now);
     if (parameter_core_finished(s->core))
         return parameter_core_workers(s->core) == 0 || waited >= PARAMETER_FAREWELL_MS;
     return waited >= PARAMETER_LINGER_MS;
@@ -348,6 +362,7 @@ static int resume_core(struct service *s, struct error *e)
     if (rc != 0)
         return rc;
     log_info("event=resumed step=%" PRIu64 " total_steps=%" PRIu64, state.step, state.total_steps);
+    s->was_complete = state.step == state.total_steps;
     rc = parameter_core_resume(s->core, &state);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
 }
