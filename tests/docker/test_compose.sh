@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# The compose file from outside: a run in containers is scaled, stopped, started again, loses a process of every kind, and ends by
+# itself with the bytes of a run on this machine. Needs root and an engine; starts one if none runs.
+cd "$(dirname "$0")/../.."
+source tests/e2e/lib.sh
+source tests/docker/engine.sh
+both=(encoder.safetensors mixture.safetensors)
+steps=6000
+last=$work/volume/compose/checkpoints/step-$(printf %06d $steps)
+
+cat >"$work/run.ini" <<INI
+[run]
+steps = $steps
+slots = 4
+slot_size = 16
+checkpoint_every = 200
+log_every = 1
+[data]
+limit = 4096
+[encoder]
+widths = 8,16,32,64
+[head]
+hidden = 64
+[mixture]
+components = 256
+dimensions = 32
+[redis]
+interval = 0.2
+INI
+chmod 755 "$work"
+chmod 644 "$work/run.ini"
+
+project=decant-test-$$
+compose() {
+    env DECANT_CONFIG="$work/run.ini" DECANT_RUN=compose DECANT_IMAGE=decant:test DECANT_REDIS_IMAGE=decant-redis:test \
+        DECANT_WORKERS=1 docker-compose --project-name "$project" "$@" </dev/null
+}
+
+teardown() {
+    if [ -e "$work/up" ]; then compose down --volumes --timeout 5 >/dev/null 2>&1; fi
+    [ -z "${events:-}" ] || kill "$events" 2>/dev/null
+    engine_stop
+    cleanup
+}
+trap teardown EXIT
+
+# ---- asking ----
+
+container() { compose ps -q "$1" | head -n 1; }
+inspect() { docker inspect -f "$2" "$(container "$1")"; }
+mirror() { compose exec -T redis redis-cli "$@"; }
+metrics=$work/volume/compose/metrics-parameter.jsonl
+lines() { wc -l <"$metrics" 2>/dev/null || echo 0; }
+
+# until SECONDS COMMAND...: once it succeeds; fails when the time is over.
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >"$work/until.log" 2>&1; do
+        [ $SECONDS -lt $end ] || {
+            echo "not within the time: $*"
+            cat "$work/until.log"
+            compose ps
+            compose logs --tail 5
+            return 1
+        }
+        sleep 0.1
+    done
+}
+now_ms() { date +%s%3N; }
+beyond() { [ "$(lines)" -gt "$1" ]; }
+mirrored() { [ "$(mirror hget decant:compose "$1")" = "$2" ]; }
+mirrored_step() { [ "$(mirror hget decant:compose step)" -ge "$1" ]; }
+restarted() { [ "$(inspect "$1" '{{.RestartCount}} {{.State.Running}}')" = "$2 true" ]; }
+healthy() { [ "$(inspect "$1" '{{.State.Health.Status}}')" = healthy ]; }
+# Every container but Redis has ended, all with 0.
+states() { compose ps -q prototype parameter worker | xargs docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' | sort -u; }
+all_done() { [ "$(states)" = "exited 0" ]; }
+ended_with() { grep -qx "$1 $2" "$work/events"; }
+
+# Kills the process from outside: `docker kill` would count as a wish of the user's, and nothing would start it again.
+kill_process() { kill -KILL "$(inspect "$1" '{{.State.Pid}}')"; }
+
+# ---- an engine and the images ----
+
+command -v dockerd >/dev/null && command -v docker-compose >/dev/null && command -v debootstrap >/dev/null || check "the engine installs" deploy/install-deps --docker
+check "an engine runs" engine_start
+[ $failed -eq 0 ] || finish
+check "the base image is there" base_image debian:bookworm-slim
+check "the image of Redis builds" docker build --network host --file deploy/Dockerfile --target redis --tag decant-redis:test .
+check "the image of the programs builds" docker build --network host --file deploy/Dockerfile --tag decant:test .
+[ $failed -eq 0 ] || finish
+echo "      decant:test has $(($(docker image inspect -f '{{.Size}}' decant:test) / 1000000)) MB, decant-redis:test $(($(docker image inspect -f '{{.Size}}' decant-redis:test) / 1000000)) MB"
+check "the compose file is valid" compose config --quiet
+check "a run on this machine, to compare with" exits 0 timeout 300 "$decant" train --config "$work/run.ini" --run compose --out "$work/local" --no-eval --no-redis
+
+# ---- a run in containers ----
+
+touch "$work/up"
+began=$(now_ms)
+check "up" compose up --no-build --detach
+ln -s "$(docker volume inspect -f '{{.Mountpoint}}' "${project}_runs")" "$work/volume"
+docker events --filter event=die --filter "label=com.docker.compose.project=$project" \
+    --format '{{index .Actor.Attributes "com.docker.compose.service"}} {{.Actor.Attributes.exitCode}}' >"$work/events" &
+events=$!
+check "it trains" until_true 60 beyond 0
+echo "      from up to the first step: $(($(now_ms) - began)) ms"
+check "Redis shows it" until_true 30 mirrored_step 1
+
+for service in prototype parameter worker; do
+    check "$service: an ordinary user" test "$(inspect $service '{{.Config.User}}')" = 10001:10001
+    check "$service: nothing to write but volumes and /tmp" test "$(inspect $service '{{.HostConfig.ReadonlyRootfs}}')" = true
+    check "$service: no capabilities" test "$(inspect $service '{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}')" = "[ALL] [no-new-privileges:true]"
+done
+check "no port is open to the outside" test -z "$(compose ps -q | xargs docker inspect -f '{{range $p, $b := .NetworkSettings.Ports}}{{if $b}}{{$p}}{{end}}{{end}}' | tr -d '\n')"
+check "the network leads nowhere" test "$(docker network inspect -f '{{.Internal}}' "${project}_wall")" = true
+
+check "scale to three workers" compose up --no-build --detach --no-recreate --scale worker=3
+check "three at work" until_true 60 mirrored workers 3
+check "scale down to two" compose up --no-build --detach --no-recreate --scale worker=2
+check "two at work" until_true 60 mirrored workers 2
+check "the one that left did so by itself" ended_with worker 0
+
+# ---- losing processes ----
+
+restarts=0
+for victim in parameter prototype worker; do
+    before=$(lines)
+    began=$(now_ms)
+    kill_process $victim
+    check "killed $victim: it comes back" until_true 60 restarted $victim 1
+    after=$(lines)
+    check "killed $victim: the run goes on" until_true 60 beyond "$after"
+    echo "      $before steps, killed $victim, next step after $(($(now_ms) - began)) ms"
+done
+kill_process redis
+check "killed Redis: it comes back" until_true 60 restarted redis 1
+check "killed Redis: the mirror is whole again" until_true 60 mirrored_step 1
+
+# ---- stop and start ----
+
+: >"$work/events"
+check "stop" compose stop
+check "everybody ended by itself" test "$(states)" = "exited 0"
+check "both servers wrote the same step" test -s "$work/volume/compose/checkpoints/$(cat "$work/volume/compose/checkpoints/latest")/mixture.safetensors"
+stopped=$(tail -n 1 "$metrics" | grep -oE '"step":[0-9]+' | cut -d: -f2)
+check "it was the newest: $stopped" grep -q "step-0*$stopped\$" "$work/volume/compose/checkpoints/latest"
+check "it stopped in between" test "$stopped" -lt $steps
+before=$(lines)
+check "start again" compose up --no-build --detach --no-recreate --scale worker=2
+check "it goes on" until_true 60 beyond "$before"
+for service in prototype parameter worker redis; do check "$service is healthy" until_true 60 healthy $service; done
+
+# ---- the end ----
+
+check "everything ends by itself" until_true 300 all_done
+for file in "${both[@]}"; do check "the bytes of the run on this machine: $file" cmp "$work/local/checkpoints/step-$(printf %06d $steps)/$file" "$last/$file"; done
+check "Redis still shows the end" mirrored step $steps
+check "up again: it is over, and says so" compose up --no-build --detach
+check "up again: everything ends by itself" until_true 60 all_done
+check "down" compose down --volumes
+check "nothing is left" test -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")$(docker volume ls -q --filter "label=com.docker.compose.project=$project")"
+rm "$work/up"
+finish
