@@ -95,6 +95,7 @@ check "the image of the programs builds" docker build --network host --file depl
 [ $failed -eq 0 ] || finish
 echo "      decant:test has $(($(docker image inspect -f '{{.Size}}' decant:test) / 1000000)) MB, decant-redis:test $(($(docker image inspect -f '{{.Size}}' decant-redis:test) / 1000000)) MB"
 check "the compose file is valid" compose config --quiet
+check "with all profiles too" compose --profile tools --profile observability config --quiet
 check "a run on this machine, to compare with" exits 0 timeout 300 "$decant" train --config "$work/run.ini" --run compose --out "$work/local" --no-eval --no-redis
 
 # ---- a run in containers ----
