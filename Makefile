@@ -158,6 +158,11 @@ unit: $(UNIT) $(UNIT64) ## units and finite differences only
 chaos: all ## kills real processes fifty times during one training and compares the bytes
 	BUILD=$(BUILD) $(PYTHON) tests/e2e/chaos.py --faults 50 --steps 5000
 
+.PHONY: test-docker
+test-docker: $(BINS) ## the containers: builds the image, then scales, kills, stops and finishes a run with docker-compose (as root)
+	deploy/install-deps --docker
+	BUILD=$(BUILD) tests/run $(BUILD)/logs tests/docker/test_compose.sh
+
 fuzz: $(FUZZ) ## the mutation fuzzers only
 	tests/run $(BUILD)/logs $(FUZZ)
 

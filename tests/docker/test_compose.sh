@@ -12,7 +12,7 @@ cat >"$work/run.ini" <<INI
 [run]
 steps = $steps
 slots = 4
-slot_size = 64
+slot_size = 32
 checkpoint_every = 200
 log_every = 1
 [data]
