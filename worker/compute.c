@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/float_pool.h"
 #include "common/vecmath.h"
 
 struct part {
@@ -28,6 +29,7 @@ struct compute {
     struct slot_worker **workers; /* (threads) */
     uv_thread_t *threads;
     uint32_t started;
+    struct float_pool *gradients, *contributions; /* (P), (Q); the latter NULL when Q = 0 */
 };
 
 static int ring_init(struct ring *r, size_t room)
@@ -96,8 +98,8 @@ static int compute_b(struct compute *c, struct slot_worker *w, struct slot_job *
 {
     const struct manifest *m = slot_manifest(c->options.shared);
     struct slot_weights weights = weights_of(job);
-    job->gradient = buf_new(m->parameter_floats * sizeof(float));
-    job->contribution = buf_new(m->buffer_floats * sizeof(float));
+    job->gradient = float_pool_take(c->gradients);
+    job->contribution = m->buffer_floats > 0 ? float_pool_take(c->contributions) : buf_new(0);
     job->metrics = buf_new(SLOT_METRICS * sizeof(double));
     if (job->gradient == NULL || job->contribution == NULL || job->metrics == NULL)
         return ERR_MEMORY;
@@ -171,6 +173,8 @@ static void release(struct compute *c)
     free(c->workers);
     free(c->states);
     free(c->threads);
+    float_pool_free(&c->gradients);
+    float_pool_free(&c->contributions);
     free(c->jobs.items);
     free(c->done.items);
     uv_cond_destroy(&c->wake);
@@ -225,7 +229,11 @@ static int allocate(struct compute *c, struct error *e)
     if (ring_init(&c->jobs, o->jobs_max) != 0 || ring_init(&c->done, 2 * (size_t)o->jobs_max) != 0 ||
         c->states == NULL || c->workers == NULL || c->threads == NULL)
         return error_set(e, ERR_MEMORY, "no memory");
-    return 0;
+    const struct manifest *m = slot_manifest(o->shared);
+    int rc = float_pool_new(m->parameter_floats, &c->gradients);
+    if (rc == 0 && m->buffer_floats > 0)
+        rc = float_pool_new(m->buffer_floats, &c->contributions);
+    return rc == 0 ? 0 : error_set(e, rc, "no memory");
 }
 
 int compute_new(uv_loop_t *loop, const struct compute_options *o, struct compute **out, struct error *e)

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 #include "common/buf.h"
-#include "server/parameter/float_pool.h"
+#include "common/float_pool.h"
 
 enum { GRADIENT_METRICS_MAX = 16 };
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include "common/buf.h"
 #include "proto/manifest.h"
-#include "server/parameter/float_pool.h"
+#include "common/float_pool.h"
 #include "server/parameter/optimiser.h"
 
 struct weight_vectors {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
-#include "server/parameter/float_pool.h"
+#include "common/float_pool.h"
 
 enum { FLOATS = 33 };
 

@@ -1,9 +1,9 @@
 /* A pool of equally long float vectors behind reference-counted buffers. The parameter server builds every version of
- * the weights in a buffer from here, while older versions may still be on their way to workers: once the first versions
- * have gone out, nothing proportional to the model is allocated or page-faulted any more. Thread-safe, because ZeroMQ's
- * I/O thread and the checkpoint thread drop last references. */
-#ifndef DECANT_SERVER_PARAMETER_FLOAT_POOL_H
-#define DECANT_SERVER_PARAMETER_FLOAT_POOL_H
+ * the weights in a buffer from here, and a worker every gradient, while older ones may still be on their way: once the
+ * first have gone out, nothing proportional to the model is allocated or page-faulted any more. Thread-safe, because
+ * ZeroMQ's I/O thread and the checkpoint thread drop last references. */
+#ifndef DECANT_COMMON_FLOAT_POOL_H
+#define DECANT_COMMON_FLOAT_POOL_H
 
 #include <stddef.h>
 #include "common/buf.h"

@@ -1,5 +1,5 @@
 /* Idle vectors wait on a stack under a mutex: the newest, whose pages are the warmest, goes out first. */
-#include "server/parameter/float_pool.h"
+#include "common/float_pool.h"
 
 #include <pthread.h>
 #include <stdbool.h>
