@@ -3,6 +3,7 @@
 #   BUILD=build-asan tests/e2e/sanitized.sh        (or build-tsan)
 source "$(dirname "$0")/lib.sh"
 export ASAN_OPTIONS=detect_leaks=1:exitcode=99 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
 export TSAN_OPTIONS=exitcode=99:suppressions=$PWD/tests/tsan.supp
 small+=(--set run.slot_size=4 --set mixture.components=64 --set loss.block=32 --set data.limit=512) # sanitizers are slow
 train_command=("$decant" train --run e2e --no-eval "${small[@]}")
