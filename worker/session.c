@@ -137,6 +137,7 @@ int contribution_send(struct session *s, struct link *to, struct contribution *c
     for (uint32_t i = 0; i < copy.tensor_count; i++)
         buf_ref(copy.tensors[i].data);
     copy.generation = to->generation;
+    c->sent = true;
     c->sent_at = now;
     return session_send(s, to->kind, &copy);
 }

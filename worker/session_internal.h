@@ -1,6 +1,7 @@
-/* Inside the session only: its state, and what its three files call of each other.
+/* Inside the session only: its state, and what its files call of each other.
  *   session.c        messages, weights, mixture, timers, the public interface
  *   session_slots.c  slots in hand: from lease to acknowledgement
+ *   session_sums.c   gradients of one lease become one
  *   session_links.c  the two servers: hello, heartbeat, deadlines */
 #ifndef DECANT_WORKER_SESSION_INTERNAL_H
 #define DECANT_WORKER_SESSION_INTERNAL_H
@@ -10,12 +11,12 @@
 
 #define MILLISECOND UINT64_C(1000)
 #define SECOND UINT64_C(1000000)
-#define RESEND_US (2 * SECOND)         /* contributions, HELLO, LEASE_REQUEST */
-#define PING_US SECOND                 /* the servers forget a worker after ten of them */
+#define RESEND_US (2 * SECOND)            /* contributions, HELLO, LEASE_REQUEST */
+#define PING_US SECOND                    /* the servers forget a worker after ten of them */
 #define PING_HURRY_US (250 * MILLISECOND) /* while something is missing or a server does not answer */
-#define REWIND_US SECOND               /* before the same server is told to go back again */
-#define MISSING_US (200 * MILLISECOND) /* a publication may take so long before it is asked for */
-#define MISSING_MAX_US (2 * SECOND)    /* back-off's end */
+#define REWIND_US SECOND                  /* before the same server is told to go back again */
+#define MISSING_US (200 * MILLISECOND)    /* a publication may take so long before it is asked for */
+#define MISSING_MAX_US (2 * SECOND)       /* back-off's end */
 #define QUIET_US (3 * SECOND) /* a server that missed three heartbeats gets no contributions until it answers */
 #define SILENCE_WARN_US (30 * SECOND)
 #define SILENCE_FAIL_US (300 * SECOND)
@@ -50,6 +51,7 @@ struct missing {
 struct contribution {
     struct msg msg;
     bool held;        /* not acknowledged yet */
+    bool sent;        /* at least once: the tensors are shared from then on */
     uint64_t sent_at; /* 0: not sent yet, or to be sent again at once */
 };
 
@@ -62,7 +64,8 @@ enum slot_phase {
 };
 
 struct slot_in_hand {
-    struct slot_job job; /* first: a job is its entry */
+    struct slot_job job;              /* first: a job is its entry */
+    uint32_t lease_slot, lease_slots; /* the lease that it came with: a node of the reduction tree */
     enum slot_phase phase;
     bool abandoned; /* its step is over: computed to the end, nothing more is sent */
     bool again;     /* its statistics are lost: computed to the end, then once more */
@@ -129,6 +132,13 @@ bool slots_idle(const struct session *s);               /* nothing in hand */
 bool slots_missing_mixture(const struct session *s, uint64_t *version);
 bool slots_missing_weights(const struct session *s);
 void slots_free(struct session *s);
+struct slot_in_hand *slots_find(struct session *s, uint64_t step, uint32_t slot); /* NULL when not in hand */
+void slots_settle(struct session *s, struct slot_in_hand *e); /* frees the entry when nothing of it is to be done */
+
+/* ---- session_sums.c ---- */
+/* e's gradient may leave: adds to it those of its lease as far as they are there. The entry that now holds the sum, e
+ * or another; NULL when more of the lease is on its way and worth waiting for. */
+struct slot_in_hand *sums_take(struct session *s, struct slot_in_hand *e);
 
 /* ---- session_links.c ---- */
 void link_init(struct link *l, enum out_kind kind, const char *name, bool used);

@@ -13,7 +13,7 @@ uint32_t session_jobs_max(const struct session *s)
     return s->slots_max;
 }
 
-static struct slot_in_hand *find_slot(struct session *s, uint64_t step, uint32_t slot)
+struct slot_in_hand *slots_find(struct session *s, uint64_t step, uint32_t slot)
 {
     for (uint32_t i = 0; i < s->slots_max; i++) {
         struct slot_in_hand *e = &s->slots[i];
@@ -46,17 +46,6 @@ static void free_entry(struct session *s, struct slot_in_hand *e)
     e->job.index = index;
 }
 
-/* Back to the state that the lease began. */
-static void requeue(struct session *s, struct slot_in_hand *e)
-{
-    uint64_t step = e->job.step;
-    uint32_t slot = e->job.slot;
-    free_entry(s, e);
-    e->phase = SLOT_QUEUED;
-    e->job.step = step;
-    e->job.slot = slot;
-}
-
 void slots_free(struct session *s)
 {
     for (uint32_t i = 0; i < s->slots_max; i++)
@@ -65,9 +54,15 @@ void slots_free(struct session *s)
 
 /* ---- leases ---- */
 
-static void queue_slot(struct session *s, uint64_t step, uint32_t slot)
+struct lease {
+    uint64_t step;
+    uint32_t slot, slots;
+};
+
+static void queue_slot(struct session *s, const struct lease *lease, uint32_t slot)
 {
-    struct slot_in_hand *e = find_slot(s, step, slot);
+    uint64_t step = lease->step;
+    struct slot_in_hand *e = slots_find(s, step, slot);
     if (e && e->phase == SLOT_DONE) /* leased again: our contribution seems to be lost */
         e->stats.sent_at = e->gradient.sent_at = 0;
     if (e)
@@ -77,9 +72,21 @@ static void queue_slot(struct session *s, uint64_t step, uint32_t slot)
             s->slots[i].phase = SLOT_QUEUED;
             s->slots[i].job.step = step;
             s->slots[i].job.slot = slot;
+            s->slots[i].lease_slot = lease->slot;
+            s->slots[i].lease_slots = lease->slots;
             return;
         }
     session_event(s, LOG_WARN, "event=lease_ignored reason=full");
+}
+
+/* Back to the state that the lease began: the slot, and those whose gradients were added to its own. */
+static void requeue(struct session *s, struct slot_in_hand *e)
+{
+    struct lease lease = {e->job.step, e->lease_slot, e->lease_slots};
+    uint32_t slot = e->job.slot, slots = e->gradient.held ? e->gradient.msg.slots : 1;
+    free_entry(s, e);
+    for (uint32_t i = 0; i < slots; i++)
+        queue_slot(s, &lease, slot + i);
 }
 
 void slots_on_lease(struct session *s, const struct msg *m)
@@ -92,8 +99,9 @@ void slots_on_lease(struct session *s, const struct msg *m)
     s->wish -= s->wish < m->slots ? s->wish : m->slots;
     if (s->stopping || (s->weights_held && m->step < s->weights_step))
         return;
+    struct lease lease = {m->step, m->slot, m->slots};
     for (uint32_t i = 0; i < m->slots; i++)
-        queue_slot(s, m->step, m->slot + i);
+        queue_slot(s, &lease, m->slot + i);
 }
 
 /* ---- inputs ---- */
@@ -313,7 +321,7 @@ static void end_of_step(struct session *s, struct slot_in_hand *e)
     contribution_drop(&e->gradient);
 }
 
-static void free_if_settled(struct session *s, struct slot_in_hand *e)
+void slots_settle(struct session *s, struct slot_in_hand *e)
 {
     if (e->phase == SLOT_DONE && !e->stats.held && !e->gradient.held)
         free_entry(s, e);
@@ -329,7 +337,7 @@ void slots_purge(struct session *s)
             contribution_drop(&e->stats);
         if (s->weights_held && e->job.step < s->weights_step)
             end_of_step(s, e);
-        free_if_settled(s, e);
+        slots_settle(s, e);
     }
 }
 
@@ -338,7 +346,7 @@ void slots_end(struct session *s)
     for (uint32_t i = 0; i < s->slots_max; i++) {
         if (s->slots[i].phase != SLOT_FREE)
             end_of_step(s, &s->slots[i]);
-        free_if_settled(s, &s->slots[i]);
+        slots_settle(s, &s->slots[i]);
     }
 }
 
@@ -367,7 +375,7 @@ void slots_redo(struct session *s)
         else if (e->phase == SLOT_WAITING || (e->phase == SLOT_DONE && e->gradient.held))
             requeue(s, e);
         else
-            free_if_settled(s, e);
+            slots_settle(s, e);
     }
 }
 
@@ -379,21 +387,21 @@ void slots_resend(struct session *s, enum out_kind to)
 
 void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m)
 {
-    struct slot_in_hand *e = m->slots == 1 ? find_slot(s, m->step, m->slot) : NULL;
+    struct slot_in_hand *e = slots_find(s, m->step, m->slot);
     if (e == NULL)
         return;
-    if (from == OUT_PROTOTYPE) {
+    if (from == OUT_PROTOTYPE && m->slots == 1) {
         contribution_drop(&e->stats);
-    } else if (e->gradient.held) {
-        s->slots_done += m->code == ACK_APPLIED;
+    } else if (from == OUT_PARAMETER && e->gradient.held && e->gradient.msg.slots == m->slots) {
+        s->slots_done += m->code == ACK_APPLIED ? m->slots : 0;
         contribution_drop(&e->gradient);
     }
-    free_if_settled(s, e);
+    slots_settle(s, e);
 }
 
 void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m)
 {
-    struct slot_in_hand *e = find_slot(s, m->step, m->slot);
+    struct slot_in_hand *e = slots_find(s, m->step, m->slot);
     if (e == NULL || !(from == OUT_PROTOTYPE ? e->stats.held : e->gradient.held))
         return;
     session_event(s, LOG_WARN, "event=refused server=%s reason=%s step=%llu slot=%u text=\"%s\"",
@@ -401,7 +409,7 @@ void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m
     if (from == OUT_PROTOTYPE)
         contribution_drop(&e->stats); /* and its gradient must not count either */
     end_of_step(s, e);
-    free_if_settled(s, e);
+    slots_settle(s, e);
 }
 
 bool slots_idle(const struct session *s)
@@ -440,6 +448,19 @@ static int send_wish(struct session *s, uint32_t want, uint64_t now)
     return session_send(s, OUT_PARAMETER, &m);
 }
 
+/* It carries the wish. */
+static int send_gradient(struct session *s, struct slot_in_hand *e, uint32_t want, uint64_t now)
+{
+    uint64_t before_at = e->gradient.sent_at;
+    e->gradient.msg.want = want;
+    int rc = contribution_send(s, &s->parameter, &e->gradient, now);
+    if (e->gradient.sent_at != before_at) {
+        s->wish = want;
+        s->wish_sent_at = now;
+    }
+    return rc;
+}
+
 int slots_send(struct session *s, uint64_t now)
 {
     uint32_t want = wanted(s);
@@ -447,15 +468,8 @@ int slots_send(struct session *s, uint64_t now)
     for (uint32_t i = 0; rc == 0 && i < s->slots_max; i++) {
         struct slot_in_hand *e = &s->slots[i];
         rc = contribution_send(s, &s->prototype, &e->stats, now);
-        if (rc != 0 || !e->gradient.held || e->stats.held)
-            continue;
-        uint64_t before_at = e->gradient.sent_at;
-        e->gradient.msg.want = want;
-        rc = contribution_send(s, &s->parameter, &e->gradient, now);
-        if (e->gradient.sent_at != before_at) {
-            s->wish = want;
-            s->wish_sent_at = now;
-        }
+        if (rc == 0 && e->gradient.held && !e->stats.held && (e = sums_take(s, e)) != NULL)
+            rc = send_gradient(s, e, want, now);
     }
     return rc == 0 ? send_wish(s, want, now) : rc;
 }

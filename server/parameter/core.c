@@ -148,7 +148,8 @@ int parameter_core_on_undecodable(struct parameter_core *c, const struct peer *f
 void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox_item *item)
 {
     if (item->kind == OUT_PEER && item->msg.type == MSG_LEASE && item->msg.step == c->step)
-        leases_release(c->leases, item->msg.worker, item->msg.slot);
+        for (uint32_t i = 0; i < item->msg.slots; i++)
+            leases_release(c->leases, item->msg.worker, item->msg.slot + i);
 }
 
 /* A run without workers waits for as long as it takes, but not in silence. */

@@ -23,9 +23,9 @@
  * - REWIND names our generation and the step at which the sender saw the prototype server stand. In a healthy pair that
  * step is never below ours (a gradient is sent only after its statistics were applied), so if it is, statistics are
  * lost and the run goes back to a checkpoint that both servers have.
- * - GRADIENT and a worker's PING may carry the scalar lineage: a number that grows whenever something that contributions
- * rest upon has started anew (the prototype server's generation). When a larger one is heard, what the current step has
- * so far is dropped and leased again; a GRADIENT of a smaller one is refused as wrong_generation.
+ * - GRADIENT and a worker's PING may carry the scalar lineage: a number that grows whenever something that
+ * contributions rest upon has started anew (the prototype server's generation). When a larger one is heard, what the
+ * current step has so far is dropped and leased again; a GRADIENT of a smaller one is refused as wrong_generation.
  * - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost and run
  * out at once. */
 #ifndef DECANT_SERVER_PARAMETER_CORE_H

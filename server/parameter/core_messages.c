@@ -204,7 +204,9 @@ static enum reason place_gradient(struct turn *t)
     switch (gradients_place(t->core->gradients, t->m->slot, t->m->slots)) {
     case GRADIENTS_OUT_OF_RANGE:
         return REASON_OUT_OF_RANGE;
-    case GRADIENTS_OVERLAP:
+    case GRADIENTS_OVERLAP: /* its sender drops the sum, so the slots that are still missing go to somebody at once */
+        for (uint32_t i = 0; i < t->m->slots; i++)
+            leases_release(t->core->leases, t->m->worker, t->m->slot + i);
         return REASON_OVERLAP;
     case GRADIENTS_HELD:
         t->core->counters.duplicates++;

@@ -103,24 +103,24 @@ void core_stop(struct turn *t, enum stop_code code)
 
 /* ---- leases ---- */
 
-static void send_lease(struct turn *t, const struct worker *w, uint32_t slot, uint64_t lease_ms)
+static void send_lease(struct turn *t, const struct worker *w, uint32_t slot, uint32_t slots, uint64_t lease_ms)
 {
     struct msg lease = core_begin(t->core, MSG_LEASE);
     lease.worker = w->id;
     lease.slot = slot;
-    lease.slots = 1;
+    lease.slots = slots;
     core_note(t->core, msg_add_scalar(&lease, "timeout_ms", (double)lease_ms));
     core_note(t->core, outbox_to_peer(t->out, &w->peer, &lease));
 }
 
 /* Soon after the worker should be done: its own pace, or that of all when it is new. */
-static void grant(struct turn *t, const struct worker *w, uint32_t slot)
+static void grant(struct turn *t, const struct worker *w, uint32_t slot, uint32_t slots)
 {
     struct parameter_core *c = t->core;
     const struct slot_time *pace = w->slot_time.known ? &w->slot_time : &c->slot_time;
     uint64_t lease_ms = slot_time_lease_ms(pace, (uint64_t)c->config.net.lease_ms);
-    leases_limit(c->leases, slot, t->now + lease_ms);
-    send_lease(t, w, slot, lease_ms);
+    leases_limit(c->leases, slot, slots, t->now + lease_ms);
+    send_lease(t, w, slot, slots, lease_ms);
 }
 
 static void send_stop(struct turn *t, const struct worker *w)
@@ -160,7 +160,7 @@ static void share_late_slots(struct turn *t)
         uint64_t late = slot_time_late_ms(&w->slot_time);
         uint32_t slot;
         if (late < t->now && leases_share(c->leases, w->id, t->now - late, &slot))
-            send_lease(t, w, slot, (uint64_t)c->config.net.lease_ms);
+            send_lease(t, w, slot, 1, (uint64_t)c->config.net.lease_ms);
         else
             i++;
     }
@@ -170,7 +170,7 @@ void core_answer_wishes(struct turn *t)
 {
     struct parameter_core *c = t->core;
     uint64_t id;
-    uint32_t slot;
+    uint32_t slot, slots;
     expire_leases(c, t->now);
     if (c->phase == PHASE_STOPPED) {
         while (leases_withdraw_any(c->leases, &id))
@@ -179,10 +179,10 @@ void core_answer_wishes(struct turn *t)
     }
     if (!c->ready || c->schedule.steps == 0 || c->phase == PHASE_COMPLETE)
         return;
-    while (leases_grant(c->leases, t->now, &id, &slot)) {
+    while (leases_grant(c->leases, t->now, &id, &slot, &slots)) {
         if (c->window_ms == 0)
             c->window_ms = t->now;
-        grant(t, wisher(c, id), slot);
+        grant(t, wisher(c, id), slot, slots);
     }
     share_late_slots(t);
 }

@@ -109,26 +109,49 @@ bool leases_withdraw_any(struct leases *l, uint64_t *worker)
 }
 
 /* The turn is over: to the end of the queue with what is left of the wish. */
-static void end_turn(struct leases *l, size_t at)
+static void end_turn(struct leases *l, size_t at, uint32_t granted)
 {
-    ASSERT(at < l->wish_count);
+    ASSERT(at < l->wish_count && granted <= l->wishes[at].want);
     struct wish wish = l->wishes[at];
     remove_wish(l, at);
-    if (--wish.want > 0)
+    wish.want -= granted;
+    if (wish.want > 0)
         l->wishes[l->wish_count++] = wish;
 }
 
-bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot)
+static uint32_t count_free(const struct leases *l, uint32_t from, uint32_t to)
+{
+    uint32_t free_slots = 0;
+    for (uint32_t i = from; i < to; i++)
+        free_slots += l->table[i].state == SLOT_FREE;
+    return free_slots;
+}
+
+/* Slots of the largest free node that begins at `slot` and has at most `most`: a power of two, aligned. */
+static uint32_t free_node(const struct leases *l, uint32_t slot, uint32_t most)
+{
+    uint32_t count = 1;
+    while (2 * count <= most && slot % (2 * count) == 0 && 2 * count <= l->slots - slot &&
+           count_free(l, slot + count, slot + 2 * count) == count)
+        count *= 2;
+    return count;
+}
+
+bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot, uint32_t *count)
 {
     uint32_t i = 0;
     while (i < l->slots && l->table[i].state != SLOT_FREE)
         i++;
     if (i == l->slots || l->wish_count == 0)
         return false;
-    *worker = l->wishes[0].worker;
+    const struct wish *wish = &l->wishes[0];
+    uint32_t wishes = (uint32_t)l->wish_count, share = (count_free(l, i, l->slots) + wishes - 1) / wishes;
+    *worker = wish->worker;
     *slot = i;
-    l->table[i] = (struct lease){.state = SLOT_LEASED, .worker = *worker, .since = now, .until = UINT64_MAX};
-    end_turn(l, 0);
+    *count = free_node(l, i, share < wish->want ? share : wish->want);
+    for (uint32_t j = i; j < i + *count; j++)
+        l->table[j] = (struct lease){.state = SLOT_LEASED, .worker = *worker, .since = now, .until = UINT64_MAX};
+    end_turn(l, 0, *count);
     return true;
 }
 
@@ -150,14 +173,17 @@ bool leases_share(struct leases *l, uint64_t worker, uint64_t since_max, uint32_
         return false;
     oldest->shared = true;
     *slot = (uint32_t)(oldest - l->table);
-    end_turn(l, find_wish(l, worker));
+    end_turn(l, find_wish(l, worker), 1);
     return true;
 }
 
-void leases_limit(struct leases *l, uint32_t slot, uint64_t until)
+void leases_limit(struct leases *l, uint32_t slot, uint32_t count, uint64_t until)
 {
-    ASSERT(slot < l->slots && l->table[slot].state == SLOT_LEASED);
-    l->table[slot].until = until;
+    ASSERT(slot < l->slots && count <= l->slots - slot);
+    for (uint32_t i = slot; i < slot + count; i++) {
+        ASSERT(l->table[i].state == SLOT_LEASED);
+        l->table[i].until = until;
+    }
 }
 
 bool leases_holds(const struct leases *l, uint64_t worker, uint32_t slot, uint64_t *since)

@@ -27,13 +27,15 @@ size_t leases_wishes(const struct leases *l);
 uint64_t leases_wisher(const struct leases *l, size_t i);     /* the worker whose turn is the i-th, i < leases_wishes */
 bool leases_withdraw_any(struct leases *l, uint64_t *worker); /* drops the oldest wish; false when there is none */
 
-/* Leases the lowest free slot to the worker whose turn it is: wishes take turns, one slot each, so that none takes a
- * step for itself. False when there is no free slot or no wish. The lease has no end until leases_limit. */
-bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot);
+/* Leases the lowest free slots to the worker whose turn it is: [*slot, *slot + *count), the largest node of the
+ * reduction tree (common/reduce.h) that is free there, is wished for, and leaves every other wish its share, so that
+ * none takes a step for itself; a worker sends such a node's sum as one gradient. False when there is no free slot or
+ * no wish. The leases have no end until leases_limit. */
+bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot, uint32_t *count);
 /* For an idle worker, one with a wish: leases to it as well a slot that another one holds since before `since_max`, the
  * oldest first, each slot once. The first lease goes on; whoever contributes first counts. False when there is none. */
 bool leases_share(struct leases *l, uint64_t worker, uint64_t since_max, uint32_t *slot);
-void leases_limit(struct leases *l, uint32_t slot, uint64_t until);
+void leases_limit(struct leases *l, uint32_t slot, uint32_t count, uint64_t until);
 /* The worker holds the slot; *since: when it was granted. */
 bool leases_holds(const struct leases *l, uint64_t worker, uint32_t slot, uint64_t *since);
 

@@ -14,7 +14,8 @@ enum {
     PARAMETER_WAITING_MS = 10000, /* between two warnings that the prototype server has not written step T */
     PARAMETER_LINGER_MS = 300,    /* after a drain, so that workers hear STOP */
     PARAMETER_FAREWELL_MS = 2000, /* after step T, for workers to leave first */
-    PARAMETER_VISIT_MS = 45000,   /* resumed at step T: for the first worker to come and hear that it is over, slow names included */
+    PARAMETER_VISIT_MS =
+        45000, /* resumed at step T: for the first worker to come and hear that it is over, slow names included */
 };
 
 /* Runs until step T, a drain or an error. resume: continue from the newest complete checkpoint, if there is one.

@@ -77,10 +77,11 @@ static enum msg_type answer_to(enum msg_type t)
     return answers[t];
 }
 
-/* Waiting, or a server that started anew, explains these. */
+/* Waiting, a sum of which somebody else was quicker with a part, or a server that started anew explains these. */
 static bool is_expected(const struct cluster *c, enum reason why)
 {
-    if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING)
+    if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING ||
+        why == REASON_OVERLAP)
         return true;
     return c->checker.crashes > 0 && (why == REASON_WRONG_GENERATION || why == REASON_FUTURE_STEP);
 }
@@ -118,10 +119,10 @@ static void note_ack(struct cluster *c, enum server server, const struct msg *m,
         note_lineage(c, m, m->step);
     if (ack->code != ACK_APPLIED || m->step >= DISK_STEPS)
         return;
-    uint64_t bit = UINT64_C(1) << m->slot, *applied = &c->checker.applied[server][m->step];
-    if (*applied & bit)
+    uint64_t slots = ((UINT64_C(1) << m->slots) - 1) << m->slot, *applied = &c->checker.applied[server][m->step];
+    if (*applied & slots)
         sim_fail(c, "%s of step %" PRIu64 " slot %u applied twice", msg_type_name(m->type), m->step, m->slot);
-    *applied |= bit;
+    *applied |= slots;
     if (server_step(c, server) > m->step && *applied != all_slots(c))
         sim_fail(c, "%s server went beyond step %" PRIu64 " with slots %#" PRIx64 " of %#" PRIx64, server_name(server),
                  m->step, *applied, all_slots(c));

@@ -101,6 +101,15 @@ static inline size_t rig_count(const struct rig *r, enum msg_type type)
     return n;
 }
 
+/* Slots leased by what is in the outbox. */
+static inline size_t rig_leased(const struct rig *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->out.count; i++)
+        n += r->out.items[i].msg.type == MSG_LEASE ? r->out.items[i].msg.slots : 0;
+    return n;
+}
+
 /* Index in the outbox of the first message of that type; fails when there is none. */
 static inline size_t rig_index(const struct rig *r, enum msg_type type)
 {

@@ -16,14 +16,20 @@ static struct leases *fresh(uint32_t slots)
     return l;
 }
 
-static void expect_grant(struct leases *l, uint64_t now, uint64_t worker, uint32_t slot)
+static void expect_grants(struct leases *l, uint64_t now, uint64_t worker, uint32_t slot, uint32_t count)
 {
     uint64_t got_worker = 0;
-    uint32_t got_slot = UINT32_MAX;
-    assert_true(leases_grant(l, now, &got_worker, &got_slot));
-    leases_limit(l, got_slot, now + DURATION);
+    uint32_t got_slot = UINT32_MAX, got_count = 0;
+    assert_true(leases_grant(l, now, &got_worker, &got_slot, &got_count));
+    leases_limit(l, got_slot, got_count, now + DURATION);
+    assert_int_equal(got_count, count);
     assert_int_equal(got_worker, worker);
     assert_int_equal(got_slot, slot);
+}
+
+static void expect_grant(struct leases *l, uint64_t now, uint64_t worker, uint32_t slot)
+{
+    expect_grants(l, now, worker, slot, 1);
 }
 
 static uint32_t expire(struct leases *l, uint64_t now)
@@ -37,8 +43,8 @@ static uint32_t expire(struct leases *l, uint64_t now)
 static void expect_none(struct leases *l, uint64_t now)
 {
     uint64_t worker;
-    uint32_t slot;
-    assert_false(leases_grant(l, now, &worker, &slot));
+    uint32_t slot, count;
+    assert_false(leases_grant(l, now, &worker, &slot, &count));
 }
 
 static void nothing_is_granted_without_a_wish(void **state)
@@ -58,11 +64,24 @@ static void one_worker_gets_what_it_wants_in_ascending_order(void **state)
     (void)state;
     struct leases *l = fresh(SLOTS);
     leases_wish(l, A, 3);
-    expect_grant(l, 0, A, 0);
-    expect_grant(l, 0, A, 1);
+    expect_grants(l, 0, A, 0, 2);
     expect_grant(l, 0, A, 2);
     expect_none(l, 0);
     assert_int_equal(leases_wishes(l), 0);
+    leases_free(&l);
+}
+
+/* Aligned powers of two that are free throughout, at the ragged end too. */
+static void what_is_leased_at_once_is_a_node_of_the_tree(void **state)
+{
+    (void)state;
+    struct leases *l = fresh(7);
+    leases_done(l, 1, 1);
+    leases_wish(l, A, 7);
+    expect_grant(l, 0, A, 0);
+    expect_grants(l, 0, A, 2, 2);
+    expect_grants(l, 0, A, 4, 2);
+    expect_grant(l, 0, A, 6);
     leases_free(&l);
 }
 
@@ -73,14 +92,13 @@ static void wishes_take_turns_in_order_of_arrival(void **state)
     leases_wish(l, B, 4);
     leases_wish(l, A, 1);
     leases_wish(l, C, 4);
-    expect_grant(l, 0, B, 0);
-    expect_grant(l, 0, A, 1);
-    expect_grant(l, 0, C, 2);
-    expect_grant(l, 0, B, 3);
+    expect_grants(l, 0, B, 0, 2); /* a third of four, rounded up */
+    expect_grant(l, 0, A, 2);
+    expect_grant(l, 0, C, 3);
     expect_none(l, 0);
     leases_restart(l);
-    expect_grant(l, 0, C, 0);
-    expect_grant(l, 0, B, 1);
+    expect_grants(l, 0, B, 0, 2);
+    expect_grants(l, 0, C, 2, 2);
     leases_free(&l);
 }
 
@@ -148,13 +166,11 @@ static void a_done_slot_neither_expires_nor_comes_back(void **state)
     (void)state;
     struct leases *l = fresh(SLOTS);
     leases_wish(l, A, 4);
-    for (uint32_t i = 0; i < SLOTS; i++)
-        expect_grant(l, 0, A, i);
+    expect_grants(l, 0, A, 0, 4);
     leases_done(l, 0, 2);
     assert_int_equal(expire(l, DURATION), 2);
     leases_wish(l, B, 4);
-    expect_grant(l, DURATION, B, 2);
-    expect_grant(l, DURATION, B, 3);
+    expect_grants(l, DURATION, B, 2, 2);
     expect_none(l, DURATION);
     leases_free(&l);
 }
@@ -225,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_granted_without_a_wish),
         cmocka_unit_test(one_worker_gets_what_it_wants_in_ascending_order),
+        cmocka_unit_test(what_is_leased_at_once_is_a_node_of_the_tree),
         cmocka_unit_test(wishes_take_turns_in_order_of_arrival),
         cmocka_unit_test(the_rest_of_a_wish_waits_for_the_next_step),
         cmocka_unit_test(a_newer_wish_replaces_the_older_in_its_place),

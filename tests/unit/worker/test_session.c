@@ -805,6 +805,116 @@ static void test_failed_slot_ends_the_worker(void **state)
     close_world(&w);
 }
 
+/* ---- leases of more than one slot ---- */
+
+static void lease_of(struct world *w, uint64_t step, uint32_t slot, uint32_t slots)
+{
+    struct msg m = message(MSG_LEASE, 1, step, slot);
+    m.slots = slots;
+    tell(w, OUT_PARAMETER, &m);
+}
+
+static void finish(struct world *w, struct slot_job *job, float value)
+{
+    uint32_t slot = job->slot;
+    finish_a(w, job);
+    tell_simple(w, OUT_PROTOTYPE, MSG_ACK, 0, slot, ACK_APPLIED);
+    job->gradient = buf_new(P * sizeof(float));
+    job->contribution = buf_new(Q * sizeof(float));
+    job->metrics = buf_new(sizeof(double));
+    for (int i = 0; i < P; i++)
+        ((float *)job->gradient->data)[i] = value;
+    for (int i = 0; i < Q; i++)
+        ((float *)job->contribution->data)[i] = 10 * value;
+    *(double *)job->metrics->data = 100 * value;
+    job->metric_count = 1;
+    assert_int_equal(session_on_part_b(w->session, job, w->now), 0);
+}
+
+static void expect_sum(struct world *w, uint32_t slot, uint32_t slots, float value)
+{
+    expect(w, OUT_PARAMETER, MSG_GRADIENT);
+    assert_true(w->said.slot == slot && w->said.slots == slots);
+    assert_true(*(const float *)msg_tensor(&w->said, "grad", DTYPE_F32, NULL)->data->data == value);
+    assert_true(*(const float *)msg_tensor(&w->said, "buffers", DTYPE_F32, NULL)->data->data == 10 * value);
+    assert_true(*(const double *)msg_tensor(&w->said, "metrics", DTYPE_F64, NULL)->data->data == 100 * value);
+}
+
+static void test_a_lease_of_four_slots_leaves_as_one_sum(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 4, 1, false);
+    settle_in(&w, false);
+    lease_of(&w, 0, 0, 4);
+    struct slot_job *jobs[4];
+    for (uint32_t i = 0; i < 4; i++)
+        jobs[i] = expect_job(&w, 0, i, SLOT_PART_A | SLOT_PART_B);
+    const uint32_t order[] = {3, 0, 2, 1};
+    for (uint32_t i = 0; i < 3; i++) {
+        finish(&w, jobs[order[i]], (float)(1 << order[i]));
+        assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT)); /* more is on its way */
+    }
+    finish(&w, jobs[1], 2);
+    expect_sum(&w, 0, 4, 15);
+    assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT));
+    struct msg ack = message(MSG_ACK, 1, 0, 0);
+    ack.slots = 4;
+    tell(&w, OUT_PARAMETER, &ack);
+    assert_int_equal(session_slots_done(w.session), 4);
+    close_world(&w);
+}
+
+/* What cannot come any more is not waited for. */
+static void test_a_part_whose_sibling_is_refused_leaves_alone(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 2, 1, false);
+    settle_in(&w, false);
+    lease_of(&w, 0, 2, 2);
+    struct slot_job *left = expect_job(&w, 0, 2, SLOT_PART_A | SLOT_PART_B),
+                    *right = expect_job(&w, 0, 3, SLOT_PART_A | SLOT_PART_B);
+    finish(&w, right, 1);
+    assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT));
+    finish_a(&w, left);
+    struct msg refusal = message(MSG_ERROR, 1, 0, 2);
+    refusal.code = REASON_BAD_VALUE;
+    tell(&w, OUT_PROTOTYPE, &refusal);
+    tick(&w, 0);
+    expect_sum(&w, 3, 1, 1);
+    finish_b(&w, left);
+    assert_false(says(&w, OUT_PARAMETER, MSG_GRADIENT));
+    close_world(&w);
+}
+
+/* The sum holds both slots: both are computed again. */
+static void test_a_sum_is_taken_apart_when_the_prototype_server_starts_anew(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 2, 1, false);
+    settle_in(&w, false);
+    lease_of(&w, 0, 0, 2);
+    struct slot_job *left = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B),
+                    *right = expect_job(&w, 0, 1, SLOT_PART_A | SLOT_PART_B);
+    finish(&w, left, 1);
+    finish(&w, right, 2);
+    expect_sum(&w, 0, 2, 3);
+    welcome(&w, OUT_PROTOTYPE, 2, 0);
+    struct msg m = message(MSG_MIXTURE, 2, 0, 0);
+    w.mixture->version = 0;
+    assert_int_equal(mixture_encode(w.mixture, NULL, 1, &m), 0);
+    tell(&w, OUT_PROTOTYPE, &m);
+    left = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
+    right = expect_job(&w, 0, 1, SLOT_PART_A | SLOT_PART_B);
+    finish_a(&w, left);
+    finish_a(&w, right);
+    finish_b(&w, left);
+    finish_b(&w, right);
+    close_world(&w);
+}
+
 /* ---- two servers that have parted ---- */
 
 static void pong(struct world *w, enum out_kind from, uint64_t step, uint64_t claim)
@@ -999,6 +1109,9 @@ int main(void)
         cmocka_unit_test(test_signal_finishes_what_is_in_hand),
         cmocka_unit_test(test_signal_does_not_wait_for_ever),
         cmocka_unit_test(test_failed_slot_ends_the_worker),
+        cmocka_unit_test(test_a_lease_of_four_slots_leaves_as_one_sum),
+        cmocka_unit_test(test_a_part_whose_sibling_is_refused_leaves_alone),
+        cmocka_unit_test(test_a_sum_is_taken_apart_when_the_prototype_server_starts_anew),
         cmocka_unit_test(test_the_server_ahead_is_told_to_go_back),
         cmocka_unit_test(test_a_version_that_is_gone_leads_back),
         cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
