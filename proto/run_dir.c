@@ -216,6 +216,16 @@ static int read_generation(const char *path, uint64_t *generation, struct error 
     return 0;
 }
 
+uint64_t run_dir_generation(const struct run_config *c, const char *server)
+{
+    char path[RUN_PATH_MAX];
+    uint64_t generation = 0;
+    int rc = path_format(path, sizeof path, "%s/generation-%s", c->run.out, server);
+    if (rc == 0)
+        rc = read_generation(path, &generation, NULL);
+    return rc == 0 || rc == ERR_NOT_FOUND ? generation : UINT64_MAX;
+}
+
 int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e)
 {
     char path[RUN_PATH_MAX], text[32];

@@ -56,4 +56,8 @@ int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct
  * anything is said to the network. ERR_FORMAT when the file is not a number. */
 int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e);
 
+/* The newest generation of a server, its own or another's; 0 before its first start, UINT64_MAX when the file cannot be
+ * read. */
+uint64_t run_dir_generation(const struct run_config *c, const char *server);
+
 #endif

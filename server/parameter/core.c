@@ -28,6 +28,7 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
     c->config = *config;
     c->hash = run_config_hash(config);
     c->generation = generation;
+    c->lineage_max = UINT64_MAX;
     c->schedule = schedule_from_config(config);
     int rc = leases_new((uint32_t)config->run.slots, &c->leases);
     if (rc == 0)
@@ -111,6 +112,16 @@ int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t gener
     if (c->failed == 0)
         core_publish_weights(&t); /* tells every worker that there is a new generation */
     return c->failed;
+}
+
+void parameter_core_bound_lineage(struct parameter_core *c, uint64_t newest)
+{
+    c->lineage_max = newest;
+}
+
+bool parameter_core_doubts_lineage(const struct parameter_core *c, const struct msg *m)
+{
+    return core_lineage(m) > c->lineage_max;
 }
 
 bool parameter_core_awaits_durable(const struct parameter_core *c)

@@ -77,6 +77,11 @@ bool parameter_core_take_rewind(struct parameter_core *c, uint64_t *step_max);
  * found no checkpoint. Workers stay known. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_rewind(struct parameter_core *c, uint64_t now, uint64_t generation, struct encoder_state *state,
                           struct outbox *out);
+/* Lineages that workers name are believed up to `newest`, which the caller knows from the run's directory; without this
+ * call all are. A PING that names a larger one is answered, a GRADIENT refused as bad_value. */
+void parameter_core_bound_lineage(struct parameter_core *c, uint64_t newest);
+/* m names one above the bound: time to look whether it has risen. */
+bool parameter_core_doubts_lineage(const struct parameter_core *c, const struct msg *m);
 /* Step T is reached and its checkpoint is wanted, but not known to be on disk whole: the run may still have to go back.
  * Workers stay until parameter_core_on_durable, which the caller calls when every file of step T is there. */
 bool parameter_core_awaits_durable(const struct parameter_core *c);

@@ -31,7 +31,7 @@ static enum reason on_hello(struct turn *t)
 static void on_lineage(struct turn *t, uint64_t lineage)
 {
     struct parameter_core *c = t->core;
-    if (lineage <= c->lineage)
+    if (lineage <= c->lineage || lineage > c->lineage_max)
         return;
     c->lineage = lineage;
     if (!c->ready || c->phase >= PHASE_COMPLETE || gradients_missing(c->gradients) == (uint32_t)c->config.run.slots)
@@ -41,7 +41,7 @@ static void on_lineage(struct turn *t, uint64_t lineage)
     core_redo_step(c);
 }
 
-static uint64_t read_lineage(const struct msg *m)
+uint64_t core_lineage(const struct msg *m)
 {
     double lineage = msg_scalar(m, "lineage", 0);
     return lineage > 0 && lineage <= LINEAGE_MAX ? (uint64_t)lineage : 0;
@@ -55,7 +55,7 @@ static enum reason on_ping(struct turn *t)
     core_reply(t, &pong);
     struct worker *w = workers_find(c->workers, t->m->worker);
     if (w != NULL)
-        on_lineage(t, read_lineage(t->m));
+        on_lineage(t, core_lineage(t->m));
     if (t->m->code == 1 && w != NULL) {
         core_drop_worker(c, w, "goodbye");
         workers_forget(c->workers, w->id);
@@ -194,7 +194,12 @@ static enum reason accept_gradient(struct turn *t)
 /* A contribution to the current step. */
 static enum reason place_gradient(struct turn *t)
 {
-    uint64_t lineage = read_lineage(t->m);
+    uint64_t lineage = core_lineage(t->m);
+    if (lineage > t->core->lineage_max) {
+        error_set(&t->detail, ERR_RANGE, "lineage %" PRIu64 " does not exist, the newest is %" PRIu64, lineage,
+                  t->core->lineage_max);
+        return REASON_BAD_VALUE;
+    }
     on_lineage(t, lineage);
     if (lineage != 0 && lineage < t->core->lineage) {
         error_set(&t->detail, ERR_STATE, "lineage %" PRIu64 " is over, the newest is %" PRIu64, lineage,

@@ -34,6 +34,7 @@ struct parameter_core {
     enum stop_code stop_code; /* of PHASE_STOPPED */
     uint64_t drain_until;     /* of PHASE_DRAINING */
     uint64_t lineage;         /* the newest that a worker has named; 0 = none */
+    uint64_t lineage_max;     /* none is newer than this */
     struct step_report_counters counters;
     struct step_report report; /* the newest */
     bool report_due, checkpoint_due;
@@ -61,6 +62,8 @@ int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, stru
 
 /* Admits and handles t->m; 0, or why it is refused. */
 enum reason core_handle(struct turn *t);
+/* What m names, 0 when it names none. */
+uint64_t core_lineage(const struct msg *m);
 
 /* ---- core_step.c ---- */
 

@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "proto/door.h"
+#include "proto/pairing.h"
 #include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
 #include "server/parameter/checkpoints.h"
@@ -43,6 +44,8 @@ struct service {
     bool directory_ours; /* its checkpoints are of this run: it was resumed, or has gone back, from them */
     bool end_unsound;    /* step T is there, but could not be read */
     int lock;            /* of the run's directory; -1 before it is held */
+    struct pairing pairing;
+    uint64_t rewinds_refused;
     bool closing;
     struct error error; /* why the run ends early */
 };
@@ -170,9 +173,21 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     if (rc != 0 && !none)
         return rc;
     s->directory_ours = true;
+    uint64_t prototype = run_dir_generation(s->config, "prototype");
     rc = parameter_core_rewind(s->core, now_ms(), s->generation, none ? NULL : &state, &s->outbox);
+    pairing_begin(&s->pairing, prototype, parameter_core_step(s->core));
     log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64, parameter_core_step(s->core), s->generation);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
+}
+
+static bool may_go_back(struct service *s)
+{
+    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, "prototype")))
+        return true;
+    uint64_t count = ++s->rewinds_refused;
+    if ((count & (count - 1)) == 0)
+        log_warn("event=rewind_refused count=%" PRIu64 " cause=\"the prototype server has not started anew\"", count);
+    return false;
 }
 
 /* Step T can be whole on disk while this server stands before it: files that were still being written when it went
@@ -215,7 +230,9 @@ static void finish_turn(struct service *s, int rc)
     struct step_report report;
     struct error e = {0};
     uint64_t step_max;
-    if (parameter_core_take_rewind(s->core, &step_max) && rewind_to(s, step_max, &e) != 0)
+    if (pairing_due(&s->pairing, parameter_core_step(s->core)))
+        pairing_note(&s->pairing, run_dir_generation(s->config, "prototype"), parameter_core_step(s->core));
+    if (parameter_core_take_rewind(s->core, &step_max) && may_go_back(s) && rewind_to(s, step_max, &e) != 0)
         fail(s, e.code, e.text);
     step_clock_note(&s->clock, parameter_core_step(s->core), now_ms());
     send_all(s);
@@ -249,6 +266,8 @@ static void on_request(void *arg, struct buf **frames, size_t n)
         rc = error_set(&detail, ERR_STATE, "%s", "the role of this key does not include that");
         why = REASON_FORBIDDEN;
     }
+    if (rc == 0 && parameter_core_doubts_lineage(s->core, &m))
+        parameter_core_bound_lineage(s->core, run_dir_generation(s->config, "prototype"));
     if (rc == 0)
         rc = parameter_core_on_message(s->core, now_ms(), &from, &m, &s->outbox);
     else
@@ -385,8 +404,13 @@ static int open_state(struct service *s, bool resume, struct error *e)
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
         error_set(e, rc, "out of memory");
     s->directory_ours = resume;
+    uint64_t prototype = run_dir_generation(s->config, "prototype");
     if (rc == 0 && resume)
         rc = resume_core(s, e);
+    if (rc == 0) {
+        parameter_core_bound_lineage(s->core, prototype);
+        pairing_begin(&s->pairing, prototype, parameter_core_step(s->core));
+    }
     if (rc == 0) {
         step_clock_start(&s->clock, parameter_core_step(s->core), now_ms());
         checkpoint_record_start(&s->writer.record, parameter_core_step(s->core), now_ms());

@@ -12,6 +12,7 @@
 #include "common/net.h"
 #include "common/vecmath.h"
 #include "proto/door.h"
+#include "proto/pairing.h"
 #include "proto/run_dir.h"
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
@@ -48,6 +49,8 @@ struct service {
     uint64_t version_seen;           /* version after the message before */
     uint64_t version_offered;        /* newest version that was handed to the writer, or was read from disk */
     int lock;                        /* of the run's directory; -1 before it is held */
+    struct pairing pairing;
+    uint64_t rewinds_refused;
     bool stopping;
     int rc; /* what the process will say about itself */
 };
@@ -174,11 +177,13 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
     bool found = rc == 0;
+    uint64_t parameter = run_dir_generation(s->config, "parameter");
     rc = prototype_core_rewind(s->core, generation, resumed, &s->outbox);
     if (rc != 0) {
         mixture_free(&resumed);
         return error_set(e, rc, "out of memory for the checkpoint");
     }
+    pairing_begin(&s->pairing, parameter, version_of(s));
     s->version_seen = version_of(s);
     s->version_offered = found ? version_of(s) : UINT64_MAX;
     step_clock_note(&s->clock, version_of(s), uv_now(&s->loop));
@@ -190,6 +195,16 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     mirror_event(s->mirror, "{\"event\":\"rewind\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
                  generation);
     return 0;
+}
+
+static bool may_go_back(struct service *s)
+{
+    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, "parameter")))
+        return true;
+    uint64_t count = ++s->rewinds_refused;
+    if ((count & (count - 1)) == 0)
+        log_warn("event=rewind_refused count=%" PRIu64 " cause=\"the parameter server has not started anew\"", count);
+    return false;
 }
 
 /* Nothing is left to do once step T is on disk whole: nobody can ask to go back any more. */
@@ -219,7 +234,9 @@ static void dispatch(struct service *s, const struct peer *from, struct buf **fr
         rc = prototype_core_refuse(s->core, from, &m, why, e.text, &s->outbox);
     msg_fini(&m);
     uint64_t step_max;
-    if (prototype_core_take_rewind(s->core, &step_max) && (rc = rewind_to(s, step_max, &e)) != 0)
+    if (pairing_due(&s->pairing, version_of(s)))
+        pairing_note(&s->pairing, run_dir_generation(s->config, "parameter"), version_of(s));
+    if (prototype_core_take_rewind(s->core, &step_max) && may_go_back(s) && (rc = rewind_to(s, step_max, &e)) != 0)
         log_error("event=rewind_failed cause=\"%s\"", e.text);
     flush(s);
     if (rc != 0) {
@@ -358,6 +375,7 @@ static int open_core(struct service *s, bool resume, struct error *e)
     int rc = run_dir_lock(s->config, "prototype", &s->lock, e);
     if (rc == 0)
         rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
+    uint64_t parameter = run_dir_generation(s->config, "parameter");
     if (rc == 0 && resume) {
         rc = find_checkpoint(s, UINT64_MAX, &o.resumed, &o.total_steps, e);
         if (rc == ERR_NOT_FOUND) {
@@ -368,6 +386,8 @@ static int open_core(struct service *s, bool resume, struct error *e)
     bool resumed = o.resumed != NULL;
     if (rc == 0)
         rc = prototype_core_new(&o, &s->core, e);
+    if (rc == 0)
+        pairing_begin(&s->pairing, parameter, version_of(s));
     if (rc != 0) {
         mixture_free(&o.resumed);
         return rc;

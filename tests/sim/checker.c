@@ -80,8 +80,7 @@ static enum msg_type answer_to(enum msg_type t)
 /* Waiting, a sum of which somebody else was quicker with a part, or a server that started anew explains these. */
 static bool is_expected(const struct cluster *c, enum reason why)
 {
-    if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING ||
-        why == REASON_OVERLAP)
+    if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING || why == REASON_OVERLAP)
         return true;
     return c->checker.crashes > 0 && (why == REASON_WRONG_GENERATION || why == REASON_FUTURE_STEP);
 }

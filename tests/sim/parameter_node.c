@@ -40,6 +40,7 @@ static void rewind_to(struct cluster *c, uint64_t step_max)
     sim_trace(c, "parameter goes back from %" PRIu64 " to %" PRIu64 " (at most %" PRIu64 "), generation %" PRIu64,
               parameter_core_step(n->parameter), step, step_max, generation);
     checker_resumed(c, PARAMETER, found, step);
+    pairing_begin(&n->pairing, c->disk.generation[PROTOTYPE], step);
     check(c, parameter_core_rewind(n->parameter, server_clock_ms(c, PARAMETER), generation, found ? &state : NULL,
                                    &n->out));
     send_all(c);
@@ -56,7 +57,10 @@ static void end_turn(struct cluster *c, int rc)
     if (parameter_core_take_checkpoint(n->parameter, &state))
         submit(c, &state);
     parameter_core_take_report(n->parameter, &report);
-    if (parameter_core_take_rewind(n->parameter, &step_max)) {
+    if (pairing_due(&n->pairing, parameter_core_step(n->parameter)))
+        pairing_note(&n->pairing, c->disk.generation[PROTOTYPE], parameter_core_step(n->parameter));
+    if (parameter_core_take_rewind(n->parameter, &step_max) &&
+        pairing_may_go_back(&n->pairing, c->disk.generation[PROTOTYPE])) {
         checker_rewind(c, PARAMETER);
         rewind_to(c, step_max);
     }
@@ -82,6 +86,7 @@ void parameter_node_start(struct cluster *c)
     }
     sim_trace(c, "parameter starts at step %" PRIu64 ", generation %" PRIu64, step, generation);
     checker_resumed(c, PARAMETER, found, step);
+    pairing_begin(&n->pairing, c->disk.generation[PROTOTYPE], step);
     check(c, rc);
 }
 

@@ -60,6 +60,7 @@ static void rewind_to(struct cluster *c, uint64_t step_max)
     uint64_t total_steps, from = version_of(n), generation = disk_raise_generation(&c->disk, PROTOTYPE);
     struct mixture *m = load(c, step_max, &total_steps);
     check(c, prototype_core_rewind(n->prototype, generation, m, &n->out));
+    pairing_begin(&n->pairing, c->disk.generation[PARAMETER], version_of(n));
     n->version_seen = version_of(n);
     sim_trace(c, "prototype goes back from %" PRIu64 " to %" PRIu64 " (at most %" PRIu64 "), generation %" PRIu64, from,
               n->version_seen, step_max, generation);
@@ -75,7 +76,10 @@ static void end_turn(struct cluster *c, int rc)
     send_all(c);
     if (version_of(n) != n->version_seen)
         on_version(c);
-    if (prototype_core_take_rewind(n->prototype, &step_max)) {
+    if (pairing_due(&n->pairing, version_of(n)))
+        pairing_note(&n->pairing, c->disk.generation[PARAMETER], version_of(n));
+    if (prototype_core_take_rewind(n->prototype, &step_max) &&
+        pairing_may_go_back(&n->pairing, c->disk.generation[PARAMETER])) {
         checker_rewind(c, PROTOTYPE);
         rewind_to(c, step_max);
     }
@@ -92,6 +96,7 @@ void prototype_node_start(struct cluster *c)
                                        .generation = disk_raise_generation(&c->disk, PROTOTYPE)};
     o.resumed = load(c, UINT64_MAX, &o.total_steps);
     check(c, prototype_core_new(&o, &n->prototype, &e));
+    pairing_begin(&n->pairing, c->disk.generation[PARAMETER], version_of(n));
     n->version_seen = version_of(n);
     sim_trace(c, "prototype starts at version %" PRIu64 ", generation %" PRIu64, n->version_seen, o.generation);
     checker_mixture(c, prototype_core_mixture(n->prototype));

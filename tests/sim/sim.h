@@ -12,6 +12,7 @@
 #ifndef DECANT_TESTS_SIM_SIM_H
 #define DECANT_TESTS_SIM_SIM_H
 
+#include "proto/pairing.h"
 #include "server/parameter/core.h"
 #include "server/prototype/core.h"
 #include "tests/sim/checker.h"
@@ -29,7 +30,8 @@ struct server_node {
     uint64_t clock_us;        /* what its clock showed at virtual time 0 */
     struct parameter_core *parameter;
     struct prototype_core *prototype;
-    uint64_t version_seen; /* prototype server: after the message before */
+    struct pairing pairing; /* with the other server */
+    uint64_t version_seen;  /* prototype server: after the message before */
     struct outbox out;
 };
 

@@ -869,6 +869,26 @@ static void a_new_lineage_voids_the_partial_step(void **state)
     rig_free(&r);
 }
 
+/* A lineage that the prototype server never had stops nobody. */
+static void a_made_up_lineage_changes_nothing(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    parameter_core_bound_lineage(r.core, 2);
+    tell_lineage(&r, 9e15);
+    assert_int_equal(rig_count(&r, MSG_PONG), 1);
+    struct msg m = gradient_of(0, 9e15);
+    assert_true(parameter_core_doubts_lineage(r.core, &m));
+    rig_send(&r, &m);
+    rig_expect_refused(&r, REASON_BAD_VALUE);
+    m = gradient_of(0, 2);
+    assert_false(parameter_core_doubts_lineage(r.core, &m));
+    rig_send(&r, &m);
+    rig_expect_ack(&r, ACK_APPLIED);
+    rig_free(&r);
+}
+
 static void a_lineage_that_is_no_number_is_none(void **state)
 {
     (void)state;
@@ -920,6 +940,7 @@ int main(void)
         cmocka_unit_test(rewind_leads_to_the_same_bytes),
         cmocka_unit_test(a_dead_workers_lease_ends_soon),
         cmocka_unit_test(a_new_lineage_voids_the_partial_step),
+        cmocka_unit_test(a_made_up_lineage_changes_nothing),
         cmocka_unit_test(a_lineage_that_is_no_number_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,54 @@
+/* When a server may be told to go back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "proto/pairing.h"
+
+enum { PROOF = PAIRING_PROOF_STEPS };
+
+static void before_enough_steps_together_always(void **state)
+{
+    (void)state;
+    struct pairing p;
+    pairing_begin(&p, 3, 40);
+    assert_true(pairing_may_go_back(&p, 3));
+    assert_false(pairing_due(&p, 40 + PROOF - 1));
+    assert_true(pairing_due(&p, 40 + PROOF));
+}
+
+static void afterwards_only_when_the_other_started_anew(void **state)
+{
+    (void)state;
+    struct pairing p;
+    pairing_begin(&p, 3, 40);
+    pairing_note(&p, 3, 40 + PROOF);
+    assert_false(pairing_due(&p, 40 + PROOF));
+    assert_false(pairing_may_go_back(&p, 3));
+    assert_true(pairing_may_go_back(&p, 4));
+    pairing_begin(&p, 4, 30); /* went back */
+    assert_true(pairing_may_go_back(&p, 4));
+}
+
+/* Started together: the other's first generation is seen late. Or it was restarted without a loss. */
+static void a_newer_generation_has_to_prove_itself(void **state)
+{
+    (void)state;
+    struct pairing p;
+    pairing_begin(&p, 0, 0);
+    pairing_note(&p, 1, PROOF);
+    assert_true(pairing_may_go_back(&p, 1)); /* read just now: who knows what it stands behind */
+    pairing_note(&p, 1, 2 * PROOF);
+    assert_false(pairing_may_go_back(&p, 1));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(before_enough_steps_together_always),
+        cmocka_unit_test(afterwards_only_when_the_other_started_anew),
+        cmocka_unit_test(a_newer_generation_has_to_prove_itself),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
