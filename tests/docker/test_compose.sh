@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The compose file from outside: a run in containers is scaled, stopped, started again, loses a process of every kind, and ends by
-# itself with the bytes of a run on this machine. Needs root and an engine; starts one if none runs.
+# The compose file from outside: a run in containers, with keys, is scaled, stopped, started again, loses a process of every kind, and
+# ends by itself with the bytes of a run on this machine; a second one has no keys, and a password for Redis. Needs root and an engine;
+# starts one if none runs.
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
 source tests/docker/engine.sh
@@ -8,9 +9,14 @@ both=(encoder.safetensors mixture.safetensors)
 steps=6000
 last=$work/volume/compose/checkpoints/step-$(printf %06d $steps)
 
-cat >"$work/run.ini" <<INI
+short=200
+last_short=$work/volume/compose/checkpoints/step-$(printf %06d $short)
+
+# configuration STEPS
+configuration() {
+    cat <<INI
 [run]
-steps = $steps
+steps = $1
 slots = 4
 slot_size = 32
 checkpoint_every = 200
@@ -27,14 +33,15 @@ dimensions = 32
 [redis]
 interval = 0.2
 INI
+}
+configuration $steps >"$work/run.ini"
+configuration $short >"$work/short.ini"
 chmod 755 "$work"
-chmod 644 "$work/run.ini"
+chmod 644 "$work"/*.ini
 
 project=decant-test-$$
-compose() {
-    env DECANT_CONFIG="$work/run.ini" DECANT_RUN=compose DECANT_IMAGE=decant:test DECANT_REDIS_IMAGE=decant-redis:test \
-        DECANT_WORKERS=1 docker-compose --project-name "$project" "$@" </dev/null
-}
+variables=(DECANT_CONFIG="$work/run.ini" DECANT_RUN=compose DECANT_IMAGE=decant:test DECANT_REDIS_IMAGE=decant-redis:test DECANT_WORKERS=1)
+compose() { env "${variables[@]}" docker-compose --project-name "$project" "$@" </dev/null; }
 
 teardown() {
     if [ -e "$work/up" ]; then compose down --volumes --timeout 5 >/dev/null 2>&1; fi
@@ -79,6 +86,11 @@ healthy() { [ "$(inspect "$1" '{{.State.Health.Status}}')" = healthy ]; }
 # Every container but Redis has ended, all with 0.
 states() { { containers prototype && containers parameter && containers worker; } | xargs docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' | sort -u; }
 all_done() { [ "$(states)" = "exited 0" ]; }
+logged() { [ "$(compose logs --no-color "$1" | grep -c "$2")" -ge 1 ]; }
+not_logged() { ! logged "$@"; }
+keys_of() { docker exec "$(container "$1")" sh -c 'cd /keys && echo *'; }
+# Both servers take up a list of that many keys.
+servers_list() { logged parameter "event=allow_list_read keys=$1 " && logged prototype "event=allow_list_read keys=$1 "; }
 ended_with() { grep -qx "$1 $2" "$work/events"; }
 
 # Kills the process from outside: `docker kill` would count as a wish of the user's, and nothing would start it again.
@@ -96,7 +108,9 @@ check "the image of the programs builds" docker build --network host --file depl
 echo "      decant:test has $(($(docker image inspect -f '{{.Size}}' decant:test) / 1000000)) MB, decant-redis:test $(($(docker image inspect -f '{{.Size}}' decant-redis:test) / 1000000)) MB"
 check "the compose file is valid" compose config --quiet
 check "with all profiles too" compose --profile tools --profile observability config --quiet
-check "a run on this machine, to compare with" exits 0 timeout 300 "$decant" train --config "$work/run.ini" --run compose --out "$work/local" --no-eval --no-redis
+for name in run short; do
+    check "a run on this machine, to compare with: $name" exits 0 timeout 300 "$decant" train --config "$work/$name.ini" --run compose --out "$work/local-$name" --no-eval --no-redis
+done
 
 # ---- a run in containers ----
 
@@ -118,6 +132,29 @@ for service in prototype parameter worker; do
 done
 check "no port is open to the outside" test -z "$(docker ps -q --filter "label=com.docker.compose.project=$project" | xargs docker inspect -f '{{range $p, $b := .NetworkSettings.Ports}}{{if $b}}{{$p}}{{end}}{{end}}' | tr -d '\n')"
 check "the network leads nowhere" test "$(docker network inspect -f '{{.Internal}}' "${project}_wall")" = true
+
+# ---- keys ----
+
+for server in prototype parameter; do
+    check "$server: its own secret and the list, no more" test "$(keys_of $server)" = "allowed $server.key"
+    check "$server: it uses them" logged $server 'event=keys public_key='
+    check "$server: it does not listen without" not_logged $server 'event=insecure'
+    check "$server: no warning about secrets" not_logged $server 'event=secret_readable'
+done
+check "worker: its own secret and whom it talks to, no more" test "$(keys_of worker)" = "parameter.pub prototype.pub worker.key"
+check "keygen tells who may connect" exits 0 compose run --rm keygen --list
+check "the worker, and who looks" test "$(tr -d '\r' <"$work/out" | awk '{print $1, $3}' | sort | xargs)" = "viewer viewer worker worker"
+check "decant in a container has a key to look with" exits 0 compose run --rm decant health tcp://parameter:5701 --server parameter
+check "one more is listed" compose run --rm keygen worker:late
+check "both servers follow the list" until_true 30 servers_list 3
+
+# A worker with a key that nobody listed, and the servers' right public keys.
+check "a stranger makes keys" exits 0 "$decant" keygen --out "$work/stranger"
+for server in prototype parameter; do docker exec "$(container worker)" cat /keys/$server.pub >"$work/stranger/$server.pub"; done
+chown -R 10001:10001 "$work/stranger"
+check "the stranger is turned away" exits 1 timeout 60 env "${variables[@]}" docker-compose --project-name "$project" run --rm --no-deps -T -v "$work/stranger:/keys:ro" worker
+check "the stranger is told" bash -c "cat '$work/out' '$work/err' | grep -q 'event=failed .*the server refused our key'"
+check "docker-compose logs has its key" logged parameter "event=key_refused .*$(sed 's/[][\\.*^$]/\\&/g' "$work/stranger/worker.pub")"
 
 check "scale to three workers" compose up --no-build --detach --no-recreate --scale worker=3
 check "three at work" until_true 60 mirrored workers 3
@@ -158,11 +195,27 @@ for service in prototype parameter worker redis; do check "$service is healthy" 
 # ---- the end ----
 
 check "everything ends by itself" until_true 300 all_done
-for file in "${both[@]}"; do check "the bytes of the run on this machine: $file" cmp "$work/local/checkpoints/step-$(printf %06d $steps)/$file" "$last/$file"; done
+for file in "${both[@]}"; do check "the bytes of the run on this machine: $file" cmp "$work/local-run/checkpoints/step-$(printf %06d $steps)/$file" "$last/$file"; done
 check "Redis still shows the end" mirrored step $steps
 check "up again: it is over, and says so" compose up --no-build --detach
 check "up again: everything ends by itself" until_true 60 all_done
 check "down" compose down --volumes
+
+# ---- no keys, and a password for Redis ----
+
+sed -n '/^user /s|PASSWORD|a+b/c=|p; /^user default/p' docs/REDIS.md >"$work/redis-acl"
+echo 'a+b/c=' >"$work/redis-password"
+variables+=(DECANT_CONFIG="$work/short.ini" DECANT_KEYS= DECANT_REDIS_ACL_FILE="$work/redis-acl" DECANT_REDIS_PASSWORD_FILE="$work/redis-password"
+    COMPOSE_FILE=docker-compose.yml:docker-compose.override.yml:deploy/compose.redis-password.yml)
+rm "$work/volume"
+check "up without keys" compose up --no-build --detach
+ln -s "$(docker volume inspect -f '{{.Mountpoint}}' "${project}_runs")" "$work/volume"
+check "it runs to its end" until_true 120 all_done
+for server in prototype parameter; do check "$server: it says that there are no keys" logged $server 'event=insecure'; done
+for file in "${both[@]}"; do check "the same bytes again: $file" cmp "$work/local-short/checkpoints/step-$(printf %06d $short)/$file" "$last_short/$file"; done
+check "the mirror logged in, whoever looks need not" mirrored step $short
+check "whoever looks cannot write" bash -c "docker exec '$(container redis)' redis-cli del decant:compose | grep -q NOPERM"
+check "down again" compose down --volumes
 check "nothing is left" test -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")$(docker volume ls -q --filter "label=com.docker.compose.project=$project")"
 rm "$work/up"
 finish
