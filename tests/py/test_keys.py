@@ -426,6 +426,20 @@ def test_health_uses_the_keys():
 
 # ---- where a server listens ----
 
+def test_a_secret_that_others_can_read_is_said():
+    with site() as (s,):
+        secret = os.path.join(s.keys, "parameter.key")
+        modes = [(0o600, None, False), (0o640, None, True), (0o604, None, True)]
+        if os.geteuid() == 0:  # files of somebody else, handed over through their group
+            modes += [(0o440, 65534, False), (0o460, 65534, True), (0o444, 65534, True)]
+        for mode, owner, said in modes:
+            os.chown(secret, os.geteuid() if owner is None else owner, -1)
+            os.chmod(secret, mode)
+            server = s.server("parameter")
+            assert bool(server.find("event=secret_readable .*chmod 600")) == said, (oct(mode), owner, server.log())
+            assert server.stop() == 0
+
+
 def test_beyond_this_machine_keys_are_needed_or_said_not_to_be():
     with site() as (s,):
         for kind in ("prototype", "parameter"):
