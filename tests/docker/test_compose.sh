@@ -1,16 +1,14 @@
 #!/usr/bin/env bash
-# The compose file from outside: a run in containers, with keys, is scaled, stopped, started again, loses a process of every kind, and
-# ends by itself with the bytes of a run on this machine; a second one has no keys, and a password for Redis. Needs root and an engine;
-# starts one if none runs.
+# The compose file from outside. A run in containers, with keys, is scaled, loses a process of every kind, is stopped and started
+# again; it is too long to end on any machine, so its checkpoint after all that is compared with one of a run on this machine. A
+# second run, short, without keys but with a password for Redis, ends by itself. Needs root and an engine; starts one if none runs.
 cd "$(dirname "$0")/../.."
 source tests/e2e/lib.sh
 source tests/docker/engine.sh
 both=(encoder.safetensors mixture.safetensors)
-steps=6000
-last=$work/volume/compose/checkpoints/step-$(printf %06d $steps)
-
+long=1000000
 short=200
-last_short=$work/volume/compose/checkpoints/step-$(printf %06d $short)
+every=200
 
 # configuration STEPS
 configuration() {
@@ -19,7 +17,8 @@ configuration() {
 steps = $1
 slots = 4
 slot_size = 32
-checkpoint_every = 200
+checkpoint_every = $every
+checkpoint_keep = 0
 log_every = 1
 [data]
 limit = 4096
@@ -34,13 +33,13 @@ dimensions = 32
 interval = 0.2
 INI
 }
-configuration $steps >"$work/run.ini"
+configuration $long >"$work/long.ini"
 configuration $short >"$work/short.ini"
 chmod 755 "$work"
 chmod 644 "$work"/*.ini
 
 project=decant-test-$$
-variables=(DECANT_CONFIG="$work/run.ini" DECANT_RUN=compose DECANT_IMAGE=decant:test DECANT_REDIS_IMAGE=decant-redis:test DECANT_WORKERS=1)
+variables=(DECANT_CONFIG="$work/long.ini" DECANT_RUN=compose DECANT_IMAGE=decant:test DECANT_REDIS_IMAGE=decant-redis:test DECANT_WORKERS=1)
 compose() { env "${variables[@]}" docker-compose --project-name "$project" "$@" </dev/null; }
 
 teardown() {
@@ -58,6 +57,7 @@ containers() { docker ps -aq --no-trunc --filter "label=com.docker.compose.proje
 container() { containers "$1" | head -n 1; }
 inspect() { docker inspect -f "$2" "$(container "$1")"; }
 mirror() { docker exec "$(container redis)" redis-cli "$@"; }
+here=("$decant" train --run compose --no-eval --no-redis)
 metrics=$work/volume/compose/metrics-parameter.jsonl
 lines() { wc -l <"$metrics" 2>/dev/null || echo 0; }
 
@@ -76,6 +76,9 @@ until_true() {
         sleep 0.1
     done
 }
+# step DIR STEP: the directory of that checkpoint.
+step() { echo "$1/checkpoints/step-$(printf %06d "$2")"; }
+has_step() { [ -s "$(step "$1" "$2")/encoder.safetensors" ] && [ -s "$(step "$1" "$2")/mixture.safetensors" ]; }
 now_ms() { date +%s%3N; }
 beyond() { [ "$(lines)" -gt "$1" ]; }
 mirrored() { [ "$(mirror hget decant:compose "$1")" = "$2" ]; }
@@ -93,8 +96,13 @@ keys_of() { docker exec "$(container "$1")" sh -c 'cd /keys && echo *'; }
 servers_list() { logged parameter "event=allow_list_read keys=$1 " && logged prototype "event=allow_list_read keys=$1 "; }
 ended_with() { grep -qx "$1 $2" "$work/events"; }
 
-# Kills the process from outside: `docker kill` would count as a wish of the user's, and nothing would start it again.
-kill_process() { kill -KILL "$(inspect "$1" '{{.State.Pid}}')"; }
+# Kills the process from outside: `docker kill` would count as a wish of the user's, and nothing would start it again. Docker says 0
+# when there is none, which kill would take for our own process group.
+kill_process() {
+    local pid
+    pid=$(inspect "$1" '{{.State.Pid}}')
+    [ "$pid" -gt 1 ] && kill -KILL "$pid"
+}
 
 # ---- an engine and the images ----
 
@@ -108,9 +116,7 @@ check "the image of the programs builds" docker build --network host --file depl
 echo "      decant:test has $(($(docker image inspect -f '{{.Size}}' decant:test) / 1000000)) MB, decant-redis:test $(($(docker image inspect -f '{{.Size}}' decant-redis:test) / 1000000)) MB"
 check "the compose file is valid" compose config --quiet
 check "with all profiles too" compose --profile tools --profile observability config --quiet
-for name in run short; do
-    check "a run on this machine, to compare with: $name" exits 0 timeout 300 "$decant" train --config "$work/$name.ini" --run compose --out "$work/local-$name" --no-eval --no-redis
-done
+check "a short run on this machine, to compare with" exits 0 timeout 300 "${here[@]}" --config "$work/short.ini" --out "$work/short"
 
 # ---- a run in containers ----
 
@@ -164,17 +170,16 @@ check "the one that left did so by itself" ended_with worker 0
 
 # ---- losing processes ----
 
-restarts=0
 for victim in parameter prototype worker; do
     before=$(lines)
     began=$(now_ms)
-    kill_process $victim
+    check "killed $victim" kill_process $victim
     check "killed $victim: it comes back" until_true 60 restarted $victim 1
     after=$(lines)
     check "killed $victim: the run goes on" until_true 60 beyond "$after"
     echo "      $before steps, killed $victim, next step after $(($(now_ms) - began)) ms"
 done
-kill_process redis
+check "killed Redis" kill_process redis
 check "killed Redis: it comes back" until_true 60 restarted redis 1
 check "killed Redis: the mirror is whole again" until_true 60 mirrored_step 1
 
@@ -186,20 +191,23 @@ check "everybody ended by itself" test "$(states)" = "exited 0"
 check "both servers wrote the same step" test -s "$work/volume/compose/checkpoints/$(cat "$work/volume/compose/checkpoints/latest")/mixture.safetensors"
 stopped=$(tail -n 1 "$metrics" | grep -oE '"step":[0-9]+' | cut -d: -f2)
 check "it was the newest: $stopped" grep -q "step-0*$stopped\$" "$work/volume/compose/checkpoints/latest"
-check "it stopped in between" test "$stopped" -lt $steps
 before=$(lines)
 check "start again" compose up --no-build --detach --no-recreate --scale worker=2
 check "it goes on" until_true 60 beyond "$before"
 for service in prototype parameter worker redis; do check "$service is healthy" until_true 60 healthy $service; done
 
-# ---- the end ----
+# ---- the same bytes ----
 
-check "everything ends by itself" until_true 300 all_done
-for file in "${both[@]}"; do check "the bytes of the run on this machine: $file" cmp "$work/local-run/checkpoints/step-$(printf %06d $steps)/$file" "$last/$file"; done
-check "Redis still shows the end" mirrored step $steps
-check "up again: it is over, and says so" compose up --no-build --detach
-check "up again: everything ends by itself" until_true 60 all_done
-check "down" compose down --volumes
+compared=$(((stopped / every + 1) * every))
+check "it writes its next checkpoint: $compared" until_true 120 has_step "$work/volume/compose" $compared
+check "down" compose down
+"${here[@]}" --config "$work/long.ini" --out "$work/long" >"$work/long.log" 2>&1 &
+launcher=$!
+check "a run on this machine gets there too" until_true 300 has_step "$work/long" $compared
+kill -INT $launcher
+wait $launcher
+for file in "${both[@]}"; do check "same bytes: $file" cmp "$(step "$work/long" $compared)/$file" "$(step "$work/volume/compose" $compared)/$file"; done
+check "down, volumes too" compose down --volumes
 
 # ---- no keys, and a password for Redis ----
 
@@ -210,11 +218,13 @@ variables+=(DECANT_CONFIG="$work/short.ini" DECANT_KEYS= DECANT_REDIS_ACL_FILE="
 rm "$work/volume"
 check "up without keys" compose up --no-build --detach
 ln -s "$(docker volume inspect -f '{{.Mountpoint}}' "${project}_runs")" "$work/volume"
-check "it runs to its end" until_true 120 all_done
+check "everything ends by itself" until_true 120 all_done
 for server in prototype parameter; do check "$server: it says that there are no keys" logged $server 'event=insecure'; done
-for file in "${both[@]}"; do check "the same bytes again: $file" cmp "$work/local-short/checkpoints/step-$(printf %06d $short)/$file" "$last_short/$file"; done
+for file in "${both[@]}"; do check "same bytes: $file" cmp "$(step "$work/short" $short)/$file" "$(step "$work/volume/compose" $short)/$file"; done
 check "the mirror logged in, whoever looks need not" mirrored step $short
 check "whoever looks cannot write" bash -c "docker exec '$(container redis)' redis-cli del decant:compose | grep -q NOPERM"
+check "up again: it is over, and says so" compose up --no-build --detach
+check "up again: everything ends by itself" until_true 60 all_done
 check "down again" compose down --volumes
 check "nothing is left" test -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")$(docker volume ls -q --filter "label=com.docker.compose.project=$project")"
 rm "$work/up"
