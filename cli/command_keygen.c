@@ -3,19 +3,25 @@
 #include <stdio.h>
 #include <string.h>
 #include "cli/command.h"
+#include "cli/key_deploy.h"
 #include "cli/key_ring.h"
 
 enum { OWNERS_MAX = 256 };
 
 static const char help[] =
     "example: decant keygen --out keys; decant keygen --out keys worker:gpu7\n\n"
-    "usage: decant keygen [--out DIR] [ROLE[:NAME]]...\n"
-    "       decant keygen [--out DIR] --add FILE.pub ROLE[:NAME]\n"
+    "usage: decant keygen [--out DIR] [--deploy TARGET] [ROLE[:NAME]]...\n"
+    "       decant keygen [--out DIR] [--deploy TARGET] --add FILE.pub ROLE[:NAME]\n"
     "       decant keygen [--out DIR] --list\n"
-    "       decant keygen [--out DIR] --revoke NAME\n\n"
+    "       decant keygen [--out DIR] [--deploy TARGET] --revoke NAME\n\n"
     "Makes key pairs NAME.key (secret) and NAME.pub below DIR, and lists those of workers, clients and viewers in\n"
     "DIR/allowed, which both servers follow while they run. Existing files are never overwritten.\n\n"
     "  --out DIR        directory of keys (keys)\n"
+    "  --deploy TARGET  afterwards bring TARGET/parameter, TARGET/prototype, TARGET/worker ... up to date: one "
+    "directory\n"
+    "                   a key, with what the process that has it needs and no more, to be mounted into its container "
+    "or\n"
+    "                   copied to its machine. Without any ROLE, keys that exist already are fine then\n"
     "  ROLE             parameter or prototype (the servers), worker, client (sends statistics only), viewer\n"
     "                   (looks only). Without any: parameter, prototype, worker and viewer\n"
     "  NAME             tells several of a role apart; the pair is then ROLE-NAME\n"
@@ -24,7 +30,7 @@ static const char help[] =
     "  --revoke NAME    take that name (worker-gpu7) off the list: refused within seconds\n";
 
 struct keygen_line {
-    const char *directory, *add, *revoke; /* add, revoke: NULL when not asked for */
+    const char *directory, *deploy, *add, *revoke; /* NULL when not asked for, but for directory */
     bool list;
     struct key_owner owners[OWNERS_MAX];
     size_t count;
@@ -45,13 +51,18 @@ static int parse_owners(struct keygen_line *line, int argc, char **argv)
 /* -1 to go on, else the exit code. */
 static int parse(struct keygen_line *line, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"out", required_argument, NULL, 'o'}, {"add", required_argument, NULL, 'a'},
-        {"list", no_argument, NULL, 'l'},      {"revoke", required_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"out", required_argument, NULL, 'o'},
+                                            {"add", required_argument, NULL, 'a'},
+                                            {"list", no_argument, NULL, 'l'},
+                                            {"revoke", required_argument, NULL, 'r'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"deploy", required_argument, NULL, 'd'},
+                                            {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (option == 'o')
             line->directory = optarg;
+        else if (option == 'd')
+            line->deploy = optarg;
         else if (option == 'a')
             line->add = optarg;
         else if (option == 'l')
@@ -97,35 +108,52 @@ static void print_made(const struct keygen_line *line)
         if (o->role != ROLE_NONE && strcmp(o->name, o->role == ROLE_WORKER ? "worker" : "viewer") != 0)
             printf("    and keys.name = %s\n", o->name);
     }
-    printf("Processes find them with keys.directory = %s, or wherever the copies are.\n", d);
+    if (line->deploy)
+        printf("Each has what it needs below %s, under its name: mount or copy that, and set keys.directory.\n",
+               line->deploy);
+    else
+        printf("Processes find them with keys.directory = %s, or wherever the copies are.\n", d);
 }
 
+/* A deployment asks each time that it starts, and goes on with the keys that it has. */
 static void take_default_owners(struct keygen_line *line)
 {
     static const char *const names[] = {"parameter", "prototype", "worker", "viewer"};
-    for (; line->count < sizeof names / sizeof names[0]; line->count++)
-        (void)key_owner_parse(names[line->count], &line->owners[line->count], NULL);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct key_owner *owner = &line->owners[line->count];
+        (void)key_owner_parse(names[i], owner, NULL);
+        if (!line->deploy || !key_ring_has(line->directory, owner))
+            line->count++;
+    }
 }
 
 static int generate(struct keygen_line *line, struct error *e)
 {
     if (line->count == 0)
         take_default_owners(line);
+    if (line->count == 0)
+        return 0;
     int rc = key_ring_generate(line->directory, line->owners, line->count, e);
     if (rc == 0)
         print_made(line);
     return rc;
 }
 
-static int run(struct keygen_line *line, struct error *e)
+static int change(struct keygen_line *line, struct error *e)
 {
-    if (line->list)
-        return list(line->directory, e);
     if (line->revoke)
         return key_ring_revoke(line->directory, line->revoke, e);
     if (line->add)
         return key_ring_add(line->directory, line->add, &line->owners[0], e);
     return generate(line, e);
+}
+
+static int run(struct keygen_line *line, struct error *e)
+{
+    if (line->list)
+        return list(line->directory, e);
+    int rc = change(line, e);
+    return rc == 0 && line->deploy ? key_deploy(line->directory, line->deploy, e) : rc;
 }
 
 int command_keygen(int argc, char **argv)

@@ -131,7 +131,7 @@ static int check_absent(const char *directory, const struct key_owner *owner, st
     return rc;
 }
 
-static int make_directory(const char *directory, struct error *e)
+int key_directory_make(const char *directory, struct error *e)
 {
     if (access(directory, F_OK) == 0)
         return 0; /* somebody else's choice of mode */
@@ -157,10 +157,16 @@ int key_ring_generate(const char *directory, const struct key_owner *owners, siz
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = check_absent(directory, &owners[i], e);
     if (rc == 0)
-        rc = make_directory(directory, e);
+        rc = key_directory_make(directory, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = generate_one(directory, &owners[i], e);
     return rc;
+}
+
+bool key_ring_has(const char *directory, const struct key_owner *owner)
+{
+    char path[KEY_PATH_MAX];
+    return path_format(path, sizeof path, "%s/%s.key", directory, owner->name) == 0 && access(path, F_OK) == 0;
 }
 
 int key_ring_add(const char *directory, const char *public_path, const struct key_owner *owner, struct error *e)

@@ -104,7 +104,7 @@ static int set_common(void *zmq, const struct net_options *o)
         {ZMQ_RCVHWM, hwm},
         {ZMQ_IMMEDIATE, 0}, /* requests made before the server is up wait for it, up to the high-water mark */
         {ZMQ_RECONNECT_IVL, 100},
-        {ZMQ_RECONNECT_IVL_MAX, 5000},
+        {ZMQ_RECONNECT_IVL_MAX, 1000}, /* a server that was restarted is found within about a second */
         {ZMQ_CONNECT_TIMEOUT, 5000},
         {ZMQ_HANDSHAKE_IVL, 10000},
         {ZMQ_HEARTBEAT_IVL, 2000}, /* finds half-open links that TCP reports after minutes */

@@ -59,10 +59,14 @@ int keys_read_public(const char *path, char out[NET_KEY_TEXT], struct error *e)
     return read_key(path, out, e);
 }
 
+/* A group may read what belongs to somebody else: that is how Kubernetes hands out secrets. */
 static void warn_if_open(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    if (stat(path, &st) != 0)
+        return;
+    mode_t closed = S_IRWXO | S_IWGRP | (st.st_uid == geteuid() ? S_IRWXG : 0);
+    if ((st.st_mode & closed) != 0)
         log_warn("event=secret_readable path=%s mode=%04o hint=\"others on this machine can read it: chmod 600\"", path,
                  (unsigned)(st.st_mode & 07777));
 }

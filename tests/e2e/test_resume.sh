@@ -29,6 +29,20 @@ check "and the key named" grep -q run.seed "$work/err"
 check "resumed with its own configuration" exits 0 "$decant" train --out "$work/halves" --resume --no-eval --no-redis
 check "same bytes as uninterrupted" same whole halves 000400 "${both[@]}"
 
+# The parameter server of a run that is over stays until a worker that does not know yet has come and heard it.
+endpoints=(--set "net.parameter=ipc://$work/p" --set "net.parameter_publish=ipc://$work/pp" --set "net.prototype=ipc://$work/q" --set "net.prototype_publish=ipc://$work/qp")
+"$BUILD/bin/decant-parameter" --config "$work/whole/config.ini" --resume "${endpoints[@]}" >"$work/over.log" 2>&1 &
+over=$!
+sleep 4 # longer than it waits for workers after the last step of a run (PARAMETER_FAREWELL_MS)
+check "over: the server waits for somebody to tell" kill -0 $over
+check "over: a late worker is told, and leaves" exits 0 timeout 30 "$BUILD/bin/decant-worker" --config "$work/whole/config.ini" "${endpoints[@]}"
+check "over: it computed nothing" grep -q 'event=end slots_done=0' "$work/err"
+gone() { for _ in $(seq 200); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done; return 1; }
+check "over: then the server leaves too" gone $over
+wait $over
+check "over: with success" test $? -eq 0
+check "over: decant train --resume does not wait that long" exits 0 timeout 25 "$decant" train --out "$work/whole" --resume --no-eval --no-redis
+
 for victim in parameter prototype; do
     "${train_command[@]}" --out "$work/$victim" "${steps[@]}" --set run.checkpoint_every=10 >"$work/$victim.log" 2>&1 &
     launcher=$!

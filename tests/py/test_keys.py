@@ -426,6 +426,20 @@ def test_health_uses_the_keys():
 
 # ---- where a server listens ----
 
+def test_a_secret_that_others_can_read_is_said():
+    with site() as (s,):
+        secret = os.path.join(s.keys, "parameter.key")
+        modes = [(0o600, None, False), (0o640, None, True), (0o604, None, True)]
+        if os.geteuid() == 0:  # files of somebody else, handed over through their group
+            modes += [(0o440, 65534, False), (0o460, 65534, True), (0o444, 65534, True)]
+        for mode, owner, said in modes:
+            os.chown(secret, os.geteuid() if owner is None else owner, -1)
+            os.chmod(secret, mode)
+            server = s.server("parameter")
+            assert bool(server.find("event=secret_readable .*chmod 600")) == said, (oct(mode), owner, server.log())
+            assert server.stop() == 0
+
+
 def test_beyond_this_machine_keys_are_needed_or_said_not_to_be():
     with site() as (s,):
         for kind in ("prototype", "parameter"):
@@ -468,6 +482,38 @@ def test_keygen():
         assert "viewer-torch" in keygen("--out", keys, "--list")
         assert "already" in keygen("--out", keys, "--add", os.path.join(keys, "client-torch.pub"), "client:torch", code=1)
         keygen("--out", keys, "--add", os.path.join(keys, "allowed"), "client:other", code=2)
+
+
+def test_keygen_gives_every_process_its_own():
+    servers_need, others_need = {"allowed"}, {"parameter.pub", "prototype.pub"}
+    with tempfile.TemporaryDirectory(prefix="decant-keygen-") as directory:
+        ring, target = pathlib.Path(directory, "ring"), pathlib.Path(directory, "target")
+        both = ("--out", str(ring), "--deploy", str(target))
+        state = lambda: {p: (p.read_bytes(), p.stat().st_ino) for top in (ring, target) for p in top.rglob("*") if p.is_file()}
+        keygen(*both)
+        for name in ("parameter", "prototype", "worker", "viewer"):
+            files = list((target / name).iterdir())
+            assert {p.name for p in files} == {name + ".key"} | (servers_need if name.startswith("p") else others_need)
+            assert stat.S_IMODE((target / name).stat().st_mode) == 0o700
+            assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 and p.read_bytes() == (ring / p.name).read_bytes() for p in files)
+        before = state()
+        keygen(*both)
+        assert state() == before, "with all keys there, nothing is to be done"
+        keygen(*both, "worker:two")
+        assert {p.name for p in (target / "worker-two").iterdir()} == {"worker-two.key"} | others_need
+        keygen(*both, "worker:two", code=1)
+        for server in ("parameter", "prototype"):
+            assert "worker-two" in (target / server / "allowed").read_text()
+        keygen(*both, "--revoke", "worker-two")
+        keygen(*both, "--revoke", "worker")
+        keygen(*both)
+        for server in ("parameter", "prototype"):
+            assert "worker" not in (target / server / "allowed").read_text().split("\n", 1)[1], "revoked, but listed again"
+        (ring / "viewer.key").unlink()
+        (ring / "viewer.pub").unlink()
+        assert "viewer is listed already" in keygen(*both, code=1)
+        (ring / "parameter.pub").unlink()
+        assert "parameter.pub" in keygen("--out", str(ring), "--deploy", str(target), "client", code=1)
 
 
 def main():

@@ -130,6 +130,18 @@ class Manifests:
             found = [re.fullmatch(r"tcp://(\w+):(\d+)", e["value"]) for e in c["env"] if "_NET_" in e["name"]]
             assert len(found) == 4 and {(f[1], int(f[2])) for f in found} <= ports
 
+    def test_keys_are_optional_and_everybody_gets_their_own(self):
+        """Pods start without keys; with them each reads, through its group, one secret that is named after it."""
+        for who in ("parameter", "prototype", "worker"):
+            spec = self.pods[f"decant-{who}"]["spec"]
+            secrets = [v["secret"] for v in spec["volumes"] if "secret" in v]
+            assert secrets == [{"secretName": f"decant-keys-{who}", "defaultMode": 0o440, "optional": True}], secrets
+            assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+            (container,) = spec["containers"]
+            assert {"name": "keys", "mountPath": "/keys", "readOnly": True} in container["volumeMounts"]
+            (directory,) = [e for e in container["env"] if e["name"] == "DECANT_KEYS_DIRECTORY"]
+            assert directory["valueFrom"]["configMapKeyRef"] == {"name": "decant-keys", "key": "directory", "optional": True}
+
     def test_probes_ask_the_program_itself(self):
         for name, pod in self.pods.items():
             for c in pod["spec"]["containers"]:
