@@ -295,6 +295,8 @@ class Case:
         listener = self.redis.client.pubsub()
         listener.subscribe(self.key(":events"))
         wait_for("the subscription", lambda: listener.get_message(timeout=0.1))
+        with open(f"{self.server.out}/generation-parameter", "w", encoding="ascii") as f:
+            f.write("1\n")  # the parameter server has started, which is what makes the next message believable
         reply, _ = self.client.request(type=REWIND, generation=1, step=1)  # "the parameter server stands at 1"
         assert reply["type"] == ACK and reply.get("code", 0) == 0, reply
         event = wait_for("the event", lambda: (lambda m: m and m["type"] == "message" and json.loads(m["data"]))(
