@@ -15,9 +15,11 @@
 #include "cli/launch_watch.h"
 #include "cli/pid_file.h"
 #include "cli/restarts.h"
+#include "proto/run_dir.h"
 
 enum {
     TICK_MS = 100,
+    DIRECTORY_MS = 1000, /* between two looks at whether OUT is still ours */
     LOG_LINE_BYTES = 2100, /* the loggers cut at 2048 */
     WARNINGS_PER_LOOK = 16,
     STOP_GRACE_MS = 5000,      /* workers that hear STOP leave by themselves within this */
@@ -55,6 +57,7 @@ struct launcher {
     unsigned terms;                    /* SIGTERMs sent in this phase */
     uint64_t signal_at_ms, kill_at_ms; /* of this phase, loop time */
     uint64_t worker_seen_ms;           /* when a worker was last alive */
+    uint64_t directory_seen_ms;        /* when OUT was last known to be ours */
     bool interrupted, failed;
     struct error failure; /* the first one */
     FILE *log;
@@ -160,6 +163,15 @@ static void phase_press(struct launcher *l)
     l->kill_at_ms = now + STOP_DEADLINE_MS;
 }
 
+/* OUT deleted under the run takes the locks with it: another run may begin there, and this one must not write there. */
+static void mind_directory(struct launcher *l)
+{
+    struct error e = {0};
+    if (run_dir_lock_held(&l->plan->config, "launcher", l->plan->lock, &e) != 0)
+        fail(l, "the run ends: %s", e.text);
+    l->directory_seen_ms = uv_now(&l->loop);
+}
+
 /* ---- children's exits ---- */
 
 static bool ended_well(const struct child *c)
@@ -188,6 +200,7 @@ static void on_server_death(struct launcher *l, struct supervised *s)
     struct child *c = &s->child;
     char how[64];
     child_describe_exit(c, how, sizeof how);
+    mind_directory(l); /* or the server started next would make OUT again */
     if (l->phase != RUNNING)
         fail(l, "decant-%s ended (%s) while stopping: see %s; decant train --resume goes on from the newest checkpoint",
              c->name, how, c->log_path);
@@ -386,6 +399,8 @@ static void launcher_advance(uv_timer_t *timer)
     struct launcher *l = timer->data;
     show_all_warnings(l);
     launch_watch_tick(&l->watch);
+    if (l->phase == RUNNING && uv_now(&l->loop) - l->directory_seen_ms >= DIRECTORY_MS)
+        mind_directory(l);
     if (l->phase == RUNNING) {
         restart_children(l);
         mind_workers(l);
@@ -473,7 +488,8 @@ int launcher_run(const struct launch_plan *plan, char **environment, FILE *log, 
     else
         end(l);
     uv_run(&l->loop, UV_RUN_DEFAULT);
-    pid_file_remove(plan->config.run.out);
+    if (run_dir_lock_held(&plan->config, "launcher", plan->lock, NULL) == 0)
+        pid_file_remove(plan->config.run.out);
     result->interrupted = l->interrupted;
     result->seconds = (double)(uv_hrtime() - started) / 1e9;
     result->reported = l->failed;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "common/files.h"
 #include "common/log.h"
@@ -195,6 +196,24 @@ int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct
         return rc;
     return error_set(e, rc, "%s%s", why.text,
                      rc == ERR_STATE ? "; only one may work in a directory, stop it first" : "");
+}
+
+/* Other errors than "not there" may pass, and the write that follows will tell. */
+int run_dir_lock_held(const struct run_config *c, const char *server, int fd, struct error *e)
+{
+    char path[RUN_PATH_MAX];
+    struct stat held, there;
+    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, server) != 0)
+        return too_long(c, e);
+    bool gone = stat(path, &there) != 0;
+    if (gone ? errno != ENOENT && errno != ENOTDIR : fstat(fd, &held) != 0)
+        return 0;
+    if (!gone && held.st_dev == there.st_dev && held.st_ino == there.st_ino)
+        return 0;
+    return error_set(e, ERR_STATE,
+                     "%s was removed or replaced while this process was at work in the directory; it writes nothing "
+                     "more there, because another process may",
+                     path);
 }
 
 /* ---- generation ---- */

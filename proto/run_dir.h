@@ -52,6 +52,10 @@ int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_m
  * closed or this process ends. ERR_STATE names the process that is in. */
 int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct error *e);
 
+/* Whether the lock that fd holds is still the one in run.out: ERR_STATE when the directory, or the file, was removed or
+ * replaced, so that another process may be in. To be asked before anything is written there. */
+int run_dir_lock_held(const struct run_config *c, const char *server, int fd, struct error *e);
+
 /* To be called with the lock held. Raises the start counter of `server` ("parameter", "prototype") durably, before
  * anything is said to the network. ERR_FORMAT when the file is not a number. */
 int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e);

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include "common/log.h"
+#include "proto/run_dir.h"
 #include "server/parameter/checkpoints.h"
 
 void checkpoint_writer_init(struct checkpoint_writer *w, uv_loop_t *loop, const struct run_config *config,
@@ -16,7 +17,9 @@ static void write_current(uv_work_t *work)
 {
     struct checkpoint_writer *w = work->data;
     w->error = (struct error){0};
-    w->error.code = encoder_checkpoint_write(w->config, &w->current, &w->error);
+    w->error.code = run_dir_lock_held(w->config, "parameter", w->lock, &w->error);
+    if (w->error.code == 0)
+        w->error.code = encoder_checkpoint_write(w->config, &w->current, &w->error);
 }
 
 static void start(struct checkpoint_writer *w);

@@ -13,6 +13,7 @@
 struct checkpoint_writer {
     uv_loop_t *loop;
     const struct run_config *config;
+    int lock; /* of the run's directory; without it nothing is written: ERR_STATE */
     void (*on_idle)(void *arg); /* after each write that leaves nothing to do */
     void *arg;
     uv_work_t work;

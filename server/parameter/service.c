@@ -165,7 +165,9 @@ static void fail(struct service *s, int rc, const char *what)
 static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 {
     struct encoder_state state;
-    int rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
+    int rc = run_dir_lock_held(s->config, "parameter", s->lock, e);
+    if (rc == 0)
+        rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
     if (rc != 0)
         return rc;
     rc = encoder_checkpoint_resume(s->config, step_max, &state, e);
@@ -308,9 +310,11 @@ static void on_signal(uv_signal_t *handle, int number)
 static void on_checkpoint_idle(void *arg)
 {
     struct service *s = arg;
-    bool lost = parameter_core_awaits_durable(s->core) && checkpoint_writer_result(&s->writer) != 0;
-    if (lost)
-        fail(s, s->writer.error.code, s->writer.error.text); /* without it the run is not over */
+    int result = checkpoint_writer_result(&s->writer);
+    bool outside = result == ERR_STATE; /* run.out is another's by now */
+    bool lost = parameter_core_awaits_durable(s->core) && result != 0;
+    if (outside || lost)
+        fail(s, result, s->writer.error.text); /* without the last one the run is not over */
     else if (!s->closing)
         finish_turn(s, settle_end(s));
 }
@@ -399,6 +403,7 @@ static int open_metrics(struct service *s, bool resume, struct error *e)
 static int open_state(struct service *s, bool resume, struct error *e)
 {
     int rc = run_dir_lock(s->config, "parameter", &s->lock, e);
+    s->writer.lock = s->lock;
     if (rc == 0)
         rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)

@@ -3,11 +3,14 @@
 
 #include <inttypes.h>
 #include "common/log.h"
+#include "proto/run_dir.h"
 
 static void write_snapshot(uv_work_t *work)
 {
     struct checkpoint_writer *w = work->data;
-    w->rc = mixture_checkpoint_write(w->config, w->writing, w->total_steps, &w->error);
+    w->rc = run_dir_lock_held(w->config, "prototype", w->lock, &w->error);
+    if (w->rc == 0)
+        w->rc = mixture_checkpoint_write(w->config, w->writing, w->total_steps, &w->error);
 }
 
 static void start(struct checkpoint_writer *w, struct mixture *snapshot);

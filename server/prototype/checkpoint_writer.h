@@ -10,6 +10,7 @@
 struct checkpoint_writer {
     uv_loop_t *loop;
     const struct run_config *config;
+    int lock; /* of the run's directory; without it nothing is written: ERR_STATE */
     struct mixture *writing, *waiting; /* snapshots */
     uint64_t total_steps;              /* of the run: known before the first version that is worth a checkpoint */
     uv_work_t work;

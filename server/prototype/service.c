@@ -171,7 +171,9 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 {
     struct mixture *resumed;
     uint64_t generation, total_steps;
-    int rc = run_dir_raise_generation(s->config, "prototype", &generation, e);
+    int rc = run_dir_lock_held(s->config, "prototype", s->lock, e);
+    if (rc == 0)
+        rc = run_dir_raise_generation(s->config, "prototype", &generation, e);
     if (rc == 0)
         rc = find_checkpoint(s, step_max, &resumed, &total_steps, e);
     if (rc != 0 && rc != ERR_NOT_FOUND)
@@ -329,6 +331,8 @@ static void on_written(void *arg, uint64_t step, int rc)
     struct service *s = arg;
     const struct error *result = rc != 0 ? &s->writer.error : &(struct error){0};
     checkpoint_record_note(&s->checkpoints, step, result, uv_now(&s->loop));
+    if (rc == ERR_STATE)
+        fail(s, rc, "run_directory"); /* it is another's by now */
     if (rc != 0 && s->stopping)
         s->rc = rc;
     if (s->mirror != NULL)
@@ -373,6 +377,7 @@ static int open_core(struct service *s, bool resume, struct error *e)
 {
     struct prototype_core_options o = {.config = s->config};
     int rc = run_dir_lock(s->config, "prototype", &s->lock, e);
+    s->writer.lock = s->lock;
     if (rc == 0)
         rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
     uint64_t parameter = run_dir_generation(s->config, "parameter");

@@ -76,6 +76,26 @@ check "resume without a directory" exits 2 "$decant" resume
 check "resume --help" exits 0 "$decant" resume --help
 check "resume passes options on" exits 2 "$decant" resume "$work/half" --workers none
 
+# The lock of one server goes: it ends, and is started anew. The whole directory goes: the run ends and leaves nothing.
+until_says() { # until_says FILE TEXT
+    for _ in $(seq 300); do grep -qsF -- "$2" "$1" && return || sleep 0.1; done
+    return 1
+}
+evicted() {
+    "${train_command[@]}" --out "$work/evicted" --set run.steps=1000000 --set run.checkpoint_every=20 --no-redis \
+        --workers 1 >"$work/out" 2>"$work/err" &
+    local pid=$!
+    for server in parameter prototype; do
+        until_says "$work/evicted/checkpoints/latest" step- && rm "$work/evicted/lock-$server" &&
+            until_says "$work/evicted/logs/$server.log" "lock-$server was removed or replaced" || return 1
+        for _ in $(seq 100); do [ -e "$work/evicted/lock-$server" ] && break || sleep 0.1; done
+    done
+    mv "$work/evicted" "$work/moved"
+    wait $pid
+    [ $? -eq 1 ] && err_says "lock-launcher was removed or replaced" && [ ! -e "$work/evicted" ]
+}
+check "a run without its directory ends" evicted
+
 # A prototype server on its own, on sockets in the scratch directory.
 ends=(--set "net.prototype=ipc://$work/prototype" --set "net.prototype_publish=ipc://$work/prototype-publish"
     --set "net.parameter=ipc://$work/parameter" --set "net.parameter_publish=ipc://$work/parameter-publish")

@@ -227,6 +227,27 @@ static void test_one_process_at_a_time(void **state)
     close(other);
 }
 
+/* A directory that is deleted and made again belongs to whoever locked it then. */
+static void test_a_lock_goes_with_its_directory(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    int first = -1, second = -1;
+    snprintf(path, sizeof path, "%s/lock-parameter", config.run.out);
+    assert_int_equal(run_dir_lock(&config, "parameter", &first, &e), 0);
+    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(config.run.out), 0);
+    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), ERR_STATE);
+    assert_non_null(strstr(e.text, path));
+    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), 0);
+    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), ERR_STATE);
+    assert_int_equal(run_dir_lock_held(&config, "parameter", second, &e), 0);
+    close(first);
+    close(second);
+}
+
 /* A step of another configuration ends the search; damage found by the loader does not. */
 static void test_what_the_loader_says_counts(void **state)
 {
@@ -280,6 +301,7 @@ int main(void)
         CASE(test_old_steps_go),
         CASE(test_zero_keeps_all),
         CASE(test_one_process_at_a_time),
+        CASE(test_a_lock_goes_with_its_directory),
         CASE(test_what_the_loader_says_counts),
         CASE(test_generation_rises_with_each_start),
         CASE(test_damaged_generation_is_refused),
