@@ -2,8 +2,8 @@
  * 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor wakes the
  * loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
  *
- * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, each closed after
- * HTTP_TIMEOUT_S without a byte, each with HTTP_CONNECTION_BYTES of memory: more is refused. There is no
+ * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, of which
+ * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with HTTP_CONNECTION_BYTES of memory: more is refused. There is no
  * authentication: bind it to an address that only your monitoring reaches. */
 #ifndef DECANT_COMMON_HTTP_METRICS_H
 #define DECANT_COMMON_HTTP_METRICS_H
@@ -15,8 +15,9 @@
 #include "common/exposition.h"
 
 enum {
-    HTTP_CONNECTIONS_MAX = 16, /* a scraper or two, a probe, a person */
-    HTTP_TIMEOUT_S = 10,
+    HTTP_CONNECTIONS_MAX = 64,
+    HTTP_PER_ADDRESS_MAX = 48, /* the rest is for others: a scraper gets in while one machine holds what it can */
+    HTTP_TIMEOUT_S = 3,
     HTTP_CONNECTION_BYTES = 8192 /* request line and headers of any scraper fit many times */
 };
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a monitoring system sees of a live run: /metrics and /healthz of both servers, the health subcommands, and that every
 metric that the documentation, the alerts and the dashboard name is there. Ends with "N passed, M failed"."""
+import contextlib
 import glob
 import json
 import os
@@ -121,6 +122,28 @@ class Case:
         for s in idle:
             s.close()
         wait_for("an answer again", lambda: self.health("parameter")[0] == 200)
+
+    def served_beside_half_sent_requests(self):
+        """One address sends what it can and never ends a request; another is served while those are still held."""
+        held = [socket.create_connection(("127.0.0.1", self.live.port("parameter")), source_address=("127.0.0.2", 0)) for _ in range(80)]
+        for s in held:
+            with contextlib.suppress(OSError):  # closed: over the limit of its address
+                s.send(b"GET /metrics HTTP/1.1\r\nX: ")
+        answered = self.health("parameter")[0] == 200
+        waiting = 0
+        for s in held:
+            s.setblocking(False)
+            try:
+                s.recv(1)
+            except BlockingIOError:
+                waiting += 1
+            except OSError:
+                pass
+            s.close()
+        return answered and waiting >= 40
+
+    def test_half_sent_requests_leave_room(self):
+        wait_for("an answer beside them", self.served_beside_half_sent_requests)
 
     def test_well(self):
         for server in ("parameter", "prototype"):

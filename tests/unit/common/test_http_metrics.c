@@ -39,14 +39,18 @@ static json_t *health(void *arg, bool *ok)
     return json_pack("{s:s}", "status", d->ok ? "ok" : "failing");
 }
 
-static int client_connect(const struct door *d)
+/* From 127.0.0.HOST. */
+static int client_connect(const struct door *d, uint32_t host)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)d->port)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)d->port)},
+                       from = {.sin_family = AF_INET};
     const struct timeval patience = {.tv_sec = 20};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) {
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
+    if (bind(fd, (const struct sockaddr *)&from, sizeof from) != 0 ||
+        connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) {
         close(fd);
         return -1;
     }
@@ -58,7 +62,7 @@ static void ask(struct door *d, const char *request)
 {
     size_t got = 0;
     ssize_t n = 1;
-    int fd = client_connect(d);
+    int fd = client_connect(d, 1);
     d->answer[0] = '\0';
     if (fd >= 0 && send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request))
         while (n > 0 && got < sizeof d->answer - 1) {
@@ -161,12 +165,13 @@ static void nothing_else_is_served(void **state)
     assert_string_equal(strstr(d.answer, "\r\n\r\n"), "\r\n\r\n"); /* HEAD: no body */
 }
 
-/* More connections than are taken, all of them silent; when they are gone the door is open again. */
+/* More connections than are taken, from two addresses, all of them silent; when they are gone the door is open again.
+ */
 static void crowd(struct door *d)
 {
     int fds[2 * HTTP_CONNECTIONS_MAX];
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
-        fds[i] = client_connect(d);
+    for (uint32_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        fds[i] = client_connect(d, 2 + i % 2);
     if (send(fds[0], "GET /metrics HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL) == 26)
         usleep(100000); /* for the loop to take as many as it will */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
