@@ -48,9 +48,10 @@ static size_t name_distance(const char *wanted, const char *known)
     return smaller(edit_distance(wanted, known), 1 + edit_distance(key_part(wanted), key_part(known)));
 }
 
+/* NULL when no name is near enough to be what was meant. */
 static const char *nearest_name(const struct config_key *keys, size_t n, const char *wanted)
 {
-    size_t best = 0, distance = SIZE_MAX;
+    size_t best = n, length = strlen(wanted), distance = 1 + (length / 3 > 2 ? length / 3 : 2);
     for (size_t i = 0; i < n; i++) {
         size_t d = name_distance(wanted, keys[i].name);
         if (d < distance) {
@@ -58,7 +59,7 @@ static const char *nearest_name(const struct config_key *keys, size_t n, const c
             distance = d;
         }
     }
-    return keys[best].name;
+    return best < n ? keys[best].name : NULL;
 }
 
 int config_find(const struct config_key *keys, size_t n, const char *name, const char *origin, size_t *out,
@@ -69,8 +70,11 @@ int config_find(const struct config_key *keys, size_t n, const char *name, const
             *out = i;
             return 0;
         }
-    return error_set(e, ERR_CONFIG, "%s: unknown key '%.100s'; did you mean %s?", origin, name,
-                     nearest_name(keys, n, name));
+    const char *near = nearest_name(keys, n, name);
+    if (near == NULL)
+        return error_set(e, ERR_CONFIG, "%s: unknown key '%.100s'; keys are SECTION.KEY, see decant config", origin,
+                         name);
+    return error_set(e, ERR_CONFIG, "%s: unknown key '%.100s'; did you mean %s?", origin, name, near);
 }
 
 static void *field_of(const struct config_key *key, void *target)

@@ -141,6 +141,8 @@ static void unknown_keys_suggest_the_nearest(void **state)
     struct error e;
     assert_int_equal(assign(&t, "run.slot=5", &e), ERR_CONFIG);
     assert_string_equal(e.text, "--set: unknown key 'run.slot'; did you mean run.slots?");
+    assert_int_equal(assign(&t, "foo=1", &e), ERR_CONFIG);
+    assert_null(strstr(e.text, "did you mean"));
     assert_int_equal(assign(&t, "run.lr=5", &e), ERR_CONFIG);
     assert_mentions(&e, "did you mean optimiser.lr?");
     assert_int_equal(assign(&t, "optimizer.lr=5", &e), ERR_CONFIG);
