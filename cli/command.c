@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/printable.h"
 #include "cli/suggest.h"
 
 enum { OPTIONS_MAX = 32 }; /* of one subcommand */
@@ -53,7 +54,9 @@ int command_bad_option(const char *name, const struct option *options, int refus
 
 int command_failed(const char *name, const struct error *e)
 {
-    fprintf(stderr, "decant %s: %s\n", name, e->text);
+    char text[sizeof e->text];
+    snprintf(text, sizeof text, "%s", e->text);
+    fprintf(stderr, "decant %s: %s\n", name, printable(text));
     return e->code == ERR_CONFIG ? COMMAND_USAGE : COMMAND_FAILED;
 }
 

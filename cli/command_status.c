@@ -8,6 +8,7 @@
 #include <string.h>
 #include "cli/command.h"
 #include "cli/json_print.h"
+#include "cli/printable.h"
 #include "cli/run_figures.h"
 #include "cli/run_source.h"
 #include "cli/source_options.h"
@@ -41,8 +42,12 @@ static const char *or_dash(const char *text)
     return text ? text : "-";
 }
 
-static void print_screen(const struct run_source *s, const struct run_figures *f)
+static void print_screen(struct run_source *s, struct run_figures *f)
 {
+    printable(s->run);
+    printable(s->where);
+    for (size_t i = 0; i < f->count; i++)
+        printable(f->items[i].value);
     const char *total = run_figures_find(f, "total_steps");
     printf("run '%s' (%s)\n", s->run, s->where);
     printf("  %-22s %s", "step", or_dash(run_figures_find(f, "step")));

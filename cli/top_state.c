@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "cli/metrics_tail.h"
+#include "cli/printable.h"
 #include "common/files.h"
 
 static double seconds_now(void)
@@ -32,9 +33,7 @@ static double age_of_time(const char *text)
 static void copy_text(char *out, size_t size, const char *text)
 {
     snprintf(out, size, "%s", text);
-    for (char *p = out; *p; p++) /* from Redis: nothing in it may steer the terminal */
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    printable(out);
 }
 
 static void take_worker(const redisReply *fields, struct top_worker *w)

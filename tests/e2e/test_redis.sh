@@ -15,6 +15,9 @@ start_redis() {
 
 check "without Redis" train off --no-redis "${steps[@]}"
 start_redis
+redis-cli -p "$port" hset decant:odd step $'1\033[2J' K $'\302\23331m' >/dev/null
+check "status of whatever Redis holds" exits 0 "$decant" status --run odd --redis "127.0.0.1:$port"
+check "nothing in it steers the terminal" bash -c "grep -qF '1?[2J' '$work/out' && grep -qF '??31m' '$work/out'"
 "${train_command[@]}" --out "$work/on" "${steps[@]}" --redis "127.0.0.1:$port" >"$work/on.log" 2>&1 &
 launcher=$!
 check "it trains" wait_step on 20
