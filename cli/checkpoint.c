@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/printable.h"
+#include "cli/step_list.h"
 #include "common/files.h"
+#include "common/log.h"
+#include "proto/run_dir.h"
 
 enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
 
@@ -30,16 +34,32 @@ static int follow_latest(const char *checkpoints, const char *path, char directo
     if (strncmp(name, "step-", 5) != 0 || strchr(name, '/') != NULL)
         return error_set(e, ERR_FORMAT, "%s: expected 'step-NNNNNN', found '%s'", path, name);
     rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/%s", checkpoints, name);
-    return rc != 0 ? error_set(e, rc, "path too long: %s/%s", checkpoints, name) : 0;
+    if (rc != 0)
+        return error_set(e, rc, "path too long: %s/%s", checkpoints, name);
+    char encoder[CHECKPOINT_PATH_MAX];
+    return holds(directory, ENCODER_FILE, encoder)
+               ? 0
+               : error_set(e, ERR_NOT_FOUND, "%s names %s, which has no " ENCODER_FILE, path, name);
 }
 
-int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
+static int newest_complete(const char *path, char directory[CHECKPOINT_PATH_MAX])
+{
+    struct step_list l;
+    int rc = step_list_read(path, &l, NULL);
+    if (rc != 0)
+        return rc;
+    size_t n = l.count;
+    while (n > 0 && !step_entry_complete(&l.items[n - 1]))
+        n--;
+    rc = n > 0 ? path_format(directory, CHECKPOINT_PATH_MAX, "%s", l.items[n - 1].directory) : ERR_NOT_FOUND;
+    step_list_fini(&l);
+    return rc;
+}
+
+/* By the pointer `latest`, wherever it is. */
+static int find_latest(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     char found[CHECKPOINT_PATH_MAX], checkpoints[CHECKPOINT_PATH_MAX];
-    if (holds(path, "encoder.safetensors", found)) {
-        int rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
-        return rc != 0 ? error_set(e, rc, "path too long: %s", path) : 0;
-    }
     if (holds(path, "latest", found))
         return follow_latest(path, found, directory, e);
     if (holds(path, "checkpoints/latest", found) && holds(path, "checkpoints", checkpoints))
@@ -48,6 +68,25 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
                      "%s: no checkpoint here; name a run's directory (with checkpoints/latest), its checkpoints "
                      "directory, or a step-NNNNNN directory",
                      path);
+}
+
+int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
+{
+    char found[CHECKPOINT_PATH_MAX];
+    struct error why = {0};
+    if (holds(path, ENCODER_FILE, found)) {
+        int rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
+        return rc != 0 ? error_set(e, rc, "path too long: %s", path) : 0;
+    }
+    int rc = find_latest(path, directory, &why);
+    if (rc == 0)
+        return 0;
+    if (newest_complete(path, found) != 0)
+        return error_set(e, rc, "%s", why.text);
+    memcpy(directory, found, sizeof found);
+    log_warn("event=latest_unusable taken=%s cause=\"%s\" hint=\"decant resume repairs it\"", directory,
+             printable(why.text));
+    return 0;
 }
 
 int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e)

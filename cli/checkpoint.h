@@ -31,7 +31,8 @@ void checkpoint_close(struct checkpoint *c);
 int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e);
 int checkpoint_step(const struct safetensors *file, uint64_t *step, struct error *e);
 
-/* The step's directory only, without opening anything: ERR_NOT_FOUND when there is none. */
+/* The step's directory only: the one that `latest` names or, with a warning in the log, the newest complete one when
+ * `latest` is missing, damaged, or names none. ERR_NOT_FOUND, or what is wrong with `latest`, when there is none. */
 int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e);
 
 #endif

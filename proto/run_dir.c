@@ -92,6 +92,28 @@ static int point_latest(const struct run_config *c, uint64_t step, struct error 
     return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
 }
 
+static bool latest_is_sound(const struct run_config *c)
+{
+    char path[RUN_PATH_MAX], name[32] = "";
+    struct buf *text = NULL;
+    uint64_t step;
+    if (path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) != 0 ||
+        file_read(path, sizeof name - 1, &text, NULL) != 0)
+        return false;
+    memcpy(name, text->data, text->size);
+    buf_unref(&text);
+    name[strcspn(name, "\n")] = '\0';
+    return run_dir_parse_step(name, &step) && run_dir_step_complete(c, step);
+}
+
+/* `latest` is for readers: resuming does not need it, but leaves it right. */
+static void repair_latest(const struct run_config *c, uint64_t step)
+{
+    struct error why = {0};
+    if (!latest_is_sound(c) && point_latest(c, step, &why) != 0)
+        log_warn("event=latest_not_repaired cause=\"%s\"", why.text);
+}
+
 static bool is_kept_for_good(const struct run_config *c, uint64_t step)
 {
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
@@ -169,8 +191,10 @@ int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_m
             rc = check_step(c, step, &why);
         if (rc == 0)
             rc = load(arg, path, step, &why);
-        if (rc == 0)
+        if (rc == 0) {
+            repair_latest(c, step);
             return 0;
+        }
         if (!worth_an_older_step(rc))
             return error_set(e, rc, "%s", why.text);
         damaged = damaged || run_dir_step_complete(c, step);

@@ -44,7 +44,8 @@ typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct erro
 /* Calls load with the path of `file` for the newest step, at or below step_max, whose files are all sound; goes back a
  * step, with a warning, when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when there is
  * no complete step: a run that has only begun. ERR_FORMAT when there are complete ones, but all are damaged: starting
- * over would quietly lose them. Other errors of load end the search for the same reason. */
+ * over would quietly lose them. Other errors of load end the search for the same reason. When `latest` names no complete
+ * step it is pointed at the step that was loaded. */
 int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,
                    struct error *e);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "cli/prototype_set.h"
 #include "cli/prototype_table.h"
@@ -105,12 +106,20 @@ static void test_latest_is_not_trusted(void **state)
 {
     struct fixture *f = *state;
     char found[CHECKPOINT_PATH_MAX];
+    const char *const texts[] = {"../../etc", "step-1/../x", "", "step-000099\n", "\x1b[2Jstep-000012"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        assert_int_equal(write_latest(f, texts[i]), 0);
+        assert_int_equal(checkpoint_find(f->root, found, &f->e), 0); /* the newest complete step instead */
+        assert_string_equal(found, f->step);
+    }
+    char half[160];
+    snprintf(half, sizeof half, "%s/mixture.safetensors", f->step);
+    assert_int_equal(unlink(half), 0);
     assert_int_equal(write_latest(f, "../../etc"), 0);
     assert_int_equal(checkpoint_find(f->root, found, &f->e), ERR_FORMAT);
-    assert_int_equal(write_latest(f, "step-1/../x"), 0);
-    assert_int_equal(checkpoint_find(f->root, found, &f->e), ERR_FORMAT);
-    assert_int_equal(write_latest(f, ""), 0);
-    assert_int_equal(checkpoint_find(f->root, found, &f->e), ERR_FORMAT);
+    assert_int_equal(write_latest(f, "step-000099"), 0);
+    assert_int_equal(checkpoint_find(f->root, found, &f->e), ERR_NOT_FOUND);
+    assert_non_null(strstr(f->e.text, "step-000099"));
 }
 
 static void test_open(void **state)

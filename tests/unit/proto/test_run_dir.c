@@ -248,6 +248,26 @@ static void test_a_lock_goes_with_its_directory(void **state)
     close(second);
 }
 
+static void test_resuming_repairs_latest(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "step-000099\n", "nonsense that is longer than any name of a step\n"};
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    write_step(5);
+    snprintf(path, sizeof path, "%s/checkpoints/latest", config.run.out);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct loader l = {.loaded = 0};
+        struct buf *text = NULL;
+        assert_int_equal(file_write_atomic(path, &(struct file_part){texts[i], strlen(texts[i])}, 1, &e), 0);
+        assert_int_equal(resume(&l), 0);
+        assert_int_equal(file_read(path, 64, &text, &e), 0);
+        assert_int_equal(text->size, strlen("step-000005\n"));
+        assert_memory_equal(text->data, "step-000005\n", text->size);
+        buf_unref(&text);
+    }
+}
+
 /* A step of another configuration ends the search; damage found by the loader does not. */
 static void test_what_the_loader_says_counts(void **state)
 {
@@ -301,6 +321,7 @@ int main(void)
         CASE(test_old_steps_go),
         CASE(test_zero_keeps_all),
         CASE(test_one_process_at_a_time),
+        CASE(test_resuming_repairs_latest),
         CASE(test_a_lock_goes_with_its_directory),
         CASE(test_what_the_loader_says_counts),
         CASE(test_generation_rises_with_each_start),
