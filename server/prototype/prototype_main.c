@@ -27,5 +27,6 @@ int main(int argc, char **argv)
     if (prototype_service_run(&o.config, o.resume, &e) == 0)
         return EXIT_DONE;
     log_error("event=failed error=%s cause=\"%s\"", error_name(e.code), e.text);
-    return e.code == ERR_CONFIG ? EXIT_USAGE : EXIT_FAILED;
+    bool lasting = e.code == ERR_CONFIG || e.code == ERR_FORMAT; /* a new start would end the same way */
+    return lasting ? EXIT_USAGE : EXIT_FAILED;
 }
