@@ -1,8 +1,9 @@
 /* decant export: the arrays of a checkpoint for a program of one's own. */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 #include "cli/command.h"
 #include "cli/export_set.h"
 #include "cli/npz_write.h"
@@ -19,7 +20,7 @@ static const char help[] =
     "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
     "                     prototypes: one array (K, D), rows of unit length\n"
     "                     mixture: mean, variance, weight, mass and usage of the components\n"
-    "  --force            overwrite FILE\n";
+    "  --force            overwrite FILE if it is a regular file\n";
 
 static const struct option options[] = {
     {"checkpoint", required_argument, NULL, 'c'},
@@ -102,7 +103,11 @@ static int check_line(struct export_line *line)
         line->format = format_named(ending + 1);
     if (line->format == FORMAT_UNKNOWN)
         return command_usage("export", "--out %s ends neither in .safetensors nor in .npz: give --format", line->out);
-    if (!line->force && access(line->out, F_OK) == 0)
+    struct stat st;
+    bool exists = lstat(line->out, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode))
+        return command_usage("export", "%s is not a regular file and is not replaced; choose another name", line->out);
+    if (exists && !line->force)
         return command_usage("export", "%s exists; choose another name, or add --force", line->out);
     return -1;
 }

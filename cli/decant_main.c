@@ -1,4 +1,6 @@
 /* decant: the command line. Finds the subcommand and hands over. */
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/command.h"
@@ -102,9 +104,8 @@ static int unknown(const char *name)
     return COMMAND_USAGE;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    log_init("decant", LOG_WARN);
     if (argc < 2) {
         write_help(stderr);
         return COMMAND_USAGE;
@@ -118,4 +119,21 @@ int main(int argc, char **argv)
         if (strcmp(name, subcommands[i].name) == 0)
             return subcommands[i].run(argc - 1, argv + 1);
     return unknown(name);
+}
+
+/* What stdout still holds must be out before success is claimed. A reader that has enough is not worth a word. */
+static int finish_output(int code)
+{
+    bool earlier = ferror(stdout) != 0;
+    if (fflush(stdout) == 0 && !earlier)
+        return code;
+    if (earlier || errno != EPIPE)
+        fprintf(stderr, "decant: the output is not complete: %s\n", earlier ? "a write failed" : strerror(errno));
+    return code == COMMAND_DONE ? COMMAND_FAILED : code;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("decant", LOG_WARN);
+    return finish_output(run(argc, argv));
 }

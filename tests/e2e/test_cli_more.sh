@@ -12,6 +12,10 @@ for command in verify top export health doctor; do
     check "$command suggests the nearest" err_says "did you mean --help?"
 done
 
+full() { "$decant" "$@" >/dev/full 2>"$work/err"; [ $? -eq 1 ] && err_says "the output is not complete"; }
+check "a full disk under a long output" full config
+check "a full disk under a short output" full version
+check "a reader that has enough" bash -c "'$decant' config 2>'$work/err' | head -n 1; [ ! -s '$work/err' ]"
 check "a run" train a --set run.steps=8 --set run.checkpoint_every=4 --no-redis
 check "the same with one worker" train b --set run.steps=8 --set run.checkpoint_every=4 --no-redis --workers 1
 check "another seed" train c --set run.steps=8 --set run.seed=2 --no-redis
@@ -60,6 +64,9 @@ check "its arrays" numpy mixture "set(o) == {'mean', 'variance', 'weight', 'mass
 check "export: safetensors" exits 0 "$decant" export --checkpoint "$work/a" --what student --out "$work/student.safetensors"
 check "export does not overwrite" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz"
 check "unless told to" exits 0 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz" --force
+mkfifo "$work/fifo.npz"
+check "export replaces regular files only" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/fifo.npz" --force
+check "the pipe is still there" test -p "$work/fifo.npz"
 check "export: no format" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/teacher"
 check "export: nothing of the kind" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/x.npz" --what optimiser
 
@@ -75,6 +82,20 @@ check "no directory was made" test ! -e "$work/absent"
 check "resume without a directory" exits 2 "$decant" resume
 check "resume --help" exits 0 "$decant" resume --help
 check "resume passes options on" exits 2 "$decant" resume "$work/half" --workers none
+
+for text in step-000099 $'\033[2Jstep-0'; do
+    echo "$text" >"$work/whole/checkpoints/latest"
+    check "latest names no step: status" exits 0 "$decant" status --out "$work/whole"
+    check "of the newest complete one" out_says "40 of 40"
+    check "with a warning" err_says "latest_unusable"
+    check "and nothing that steers the terminal" bash -c "! grep -q $'\033' '$work/err'"
+    check "resume of a run that is over" exits 0 timeout 120 "$decant" resume "$work/whole" --no-redis --no-eval --workers 1
+    check "repairs it" grep -qx step-000040 "$work/whole/checkpoints/latest"
+done
+: >"$work/whole/generation-parameter"
+check "an empty generation ends the run" exits 1 timeout 120 "$decant" resume "$work/whole" --no-redis --no-eval --workers 1
+check "at once: no second start heals it" bash -c "! grep -q 'starting it again' '$work/err'"
+check "the file is named" grep -q "generation-parameter: .* is not a generation" "$work/err"
 
 # The lock of one server goes: it ends, and is started anew. The whole directory goes: the run ends and leaves nothing.
 until_says() { # until_says FILE TEXT
