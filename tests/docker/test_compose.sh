@@ -154,11 +154,12 @@ check "decant in a container has a key to look with" exits 0 compose run --rm de
 check "one more is listed" compose run --rm keygen worker:late
 check "both servers follow the list" until_true 30 servers_list 3
 
-# A worker with a key that nobody listed, and the servers' right public keys.
+# A worker with a key that nobody listed, and the servers' right public keys. In a place of its own: of two volumes for one place either
+# may win.
 check "a stranger makes keys" exits 0 "$decant" keygen --out "$work/stranger"
 for server in prototype parameter; do docker exec "$(container worker)" cat /keys/$server.pub >"$work/stranger/$server.pub"; done
 chown -R 10001:10001 "$work/stranger"
-check "the stranger is turned away" exits 1 timeout 60 env "${variables[@]}" docker-compose --project-name "$project" run --rm --no-deps -T -v "$work/stranger:/keys:ro" worker
+check "the stranger is turned away" exits 1 timeout 60 env "${variables[@]}" docker-compose --project-name "$project" run --rm --no-deps -T -v "$work/stranger:/stranger:ro" -e DECANT_KEYS_DIRECTORY=/stranger worker
 check "the stranger is told" bash -c "cat '$work/out' '$work/err' | grep -q 'event=failed .*the server refused our key'"
 check "docker-compose logs has its key" logged parameter "event=key_refused .*$(sed 's/[][\\.*^$]/\\&/g' "$work/stranger/worker.pub")"
 
