@@ -16,7 +16,7 @@ CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 
-ROOMS = common proto server/prototype server/parameter worker worker/data worker/nn worker/loss cli
+ROOMS = common proto server/shell server/prototype server/parameter worker worker/data worker/nn worker/loss cli
 MAINS = server/prototype/prototype_main.c server/parameter/parameter_main.c worker/worker_main.c cli/decant_main.c
 sources = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(call sources,$(1)))
@@ -25,8 +25,9 @@ lib = $(BUILD)/lib/lib$(subst /,_,$(1)).a
 
 COMMON = $(call lib,common)
 PROTO = $(call lib,proto)
-PROTOTYPE = $(call lib,server/prototype)
-PARAMETER = $(call lib,server/parameter)
+SERVER_SHELL = $(call lib,server/shell)
+PROTOTYPE = $(call lib,server/prototype) $(SERVER_SHELL)
+PARAMETER = $(call lib,server/parameter) $(SERVER_SHELL)
 WORKER = $(call lib,worker) $(call lib,worker/loss) $(call lib,worker/nn) $(call lib,worker/data)
 CLI = $(call lib,cli)
 BINS = $(addprefix $(BUILD)/bin/,decant decant-prototype decant-parameter decant-worker)
@@ -71,18 +72,19 @@ $(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(
 # include against the arrows does not even link.
 UNIT_LIBS_common = $(COMMON)
 UNIT_LIBS_proto = $(PROTO) $(COMMON)
+UNIT_LIBS_shell = $(SERVER_SHELL) $(PROTO) $(COMMON)
 UNIT_LIBS_prototype = $(PROTOTYPE) $(PROTO) $(COMMON)
 UNIT_LIBS_parameter = $(PARAMETER) $(PROTO) $(COMMON)
 UNIT_LIBS_worker = $(WORKER) $(PROTO) $(COMMON)
 UNIT_LIBS_cli = $(CLI) $(WORKER) $(PROTO) $(COMMON)
-UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(foreach r,common proto prototype parameter worker cli,$(wildcard tests/unit/$(r)/test_*.c)))
+UNIT = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(foreach r,common proto shell prototype parameter worker cli,$(wildcard tests/unit/$(r)/test_*.c)))
 define unit_room
 $(BUILD)/tests/$(1)/%: $(BUILD)/obj/tests/unit/$(1)/%.o $(UNIT_LIBS_$(1))
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
 	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
 endef
-$(foreach r,common proto prototype parameter worker cli,$(eval $(call unit_room,$(r))))
+$(foreach r,common proto shell prototype parameter worker cli,$(eval $(call unit_room,$(r))))
 
 # The network and the losses once more in double, for finite differences: tests/unit/f64/test_*.c.
 F64_SOURCES = $(call sources,worker/nn) $(call sources,worker/loss)

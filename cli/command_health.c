@@ -29,7 +29,7 @@ static const struct option options[] = {
 enum { TARGETS_MAX = 2 };
 
 struct health_line {
-    enum probe_server server; /* PROBE_UNKNOWN: not given */
+    enum server server; /* SERVER_UNKNOWN: not given */
     uint64_t timeout_ms;
     struct config_options config;
     bool json;
@@ -37,14 +37,14 @@ struct health_line {
 
 struct target {
     const char *endpoint;
-    enum probe_server expected; /* PROBE_UNKNOWN: whatever it is */
+    enum server expected; /* SERVER_UNKNOWN: whatever it is */
 };
 
 static int take_server(struct health_line *line)
 {
-    for (int s = PROBE_PARAMETER; s <= PROBE_PROTOTYPE; s++)
-        if (strcmp(optarg, probe_server_name((enum probe_server)s)) == 0) {
-            line->server = (enum probe_server)s;
+    for (int s = SERVER_PARAMETER; s <= SERVER_PROTOTYPE; s++)
+        if (strcmp(optarg, server_name((enum server)s)) == 0) {
+            line->server = (enum server)s;
             return -1;
         }
     return command_usage("health", "--server %s: expected parameter or prototype", optarg);
@@ -78,13 +78,13 @@ static int take_option(int option, char *const *argv, struct health_line *line)
     return code != 0 ? code : command_bad_option("health", options, option, argv);
 }
 
-static size_t targets_of(const struct run_config *c, enum probe_server only, struct target out[TARGETS_MAX])
+static size_t targets_of(const struct run_config *c, enum server only, struct target out[TARGETS_MAX])
 {
     size_t n = 0;
-    if (only != PROBE_PROTOTYPE)
-        out[n++] = (struct target){c->net.parameter, PROBE_PARAMETER};
-    if (only == PROBE_PROTOTYPE || (only == PROBE_UNKNOWN && c->loss.prototypes != PROTOTYPES_JOINT))
-        out[n++] = (struct target){c->net.prototype, PROBE_PROTOTYPE};
+    if (only != SERVER_PROTOTYPE)
+        out[n++] = (struct target){c->net.parameter, SERVER_PARAMETER};
+    if (only == SERVER_PROTOTYPE || (only == SERVER_UNKNOWN && c->loss.prototypes != PROTOTYPES_JOINT))
+        out[n++] = (struct target){c->net.prototype, SERVER_PROTOTYPE};
     return n;
 }
 
@@ -93,9 +93,8 @@ static int ask_with_keys(const struct target *t, enum msg_type question, uint64_
 {
     struct net_curve keys = {0};
     int rc = 0;
-    if (t->expected != PROBE_UNKNOWN)
-        rc =
-            keys_of_client(c, "viewer", t->expected == PROBE_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &keys, e);
+    if (t->expected != SERVER_UNKNOWN)
+        rc = keys_of_client(c, "viewer", t->expected, &keys, e);
     else if (c->keys.directory[0] != '\0')
         rc = error_set(e, ERR_CONFIG, "%s: whose key is expected there? give --server parameter or prototype",
                        t->endpoint);
@@ -108,11 +107,11 @@ static int ask_with_keys(const struct target *t, enum msg_type question, uint64_
 static int ask(const struct target *t, uint64_t timeout_ms, const struct run_config *c, struct probe_answer *out,
                struct error *e)
 {
-    bool matters = t->expected != PROBE_UNKNOWN;
+    bool matters = t->expected != SERVER_UNKNOWN;
     int rc = ask_with_keys(t, matters ? MSG_HELLO : MSG_PING, timeout_ms, c, out, e);
     if (rc == 0 && matters && out->server != t->expected)
-        rc = error_set(e, ERR_STATE, "%s: a %s server answers, not a %s server", t->endpoint,
-                       probe_server_name(out->server), probe_server_name(t->expected));
+        rc = error_set(e, ERR_STATE, "%s: a %s server answers, not a %s server", t->endpoint, server_name(out->server),
+                       server_name(t->expected));
     return rc;
 }
 
@@ -121,7 +120,7 @@ static json_t *answer_json(const struct target *t, const struct probe_answer *a,
     if (e->code != 0)
         return json_pack("{s:s, s:b, s:s}", "endpoint", t->endpoint, "ok", 0, "error", e->text);
     return json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:f}", "endpoint", t->endpoint, "ok", 1, "server",
-                     probe_server_name(a->server), "run", a->run, "generation", (json_int_t)a->generation, "step",
+                     server_name(a->server), "run", a->run, "generation", (json_int_t)a->generation, "step",
                      (json_int_t)a->step, "seconds", a->seconds);
 }
 
@@ -163,7 +162,7 @@ static int check(const struct health_line *line, const char *endpoint)
 
 int command_health(int argc, char **argv)
 {
-    struct health_line line = {.timeout_ms = PROBE_TIMEOUT_MS};
+    struct health_line line = {.server = SERVER_UNKNOWN, .timeout_ms = PROBE_TIMEOUT_MS};
     int option, code = -1;
     while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
         code = take_option(option, argv, &line);

@@ -139,7 +139,7 @@ static enum presence presence_of(const char *endpoint, const char **why)
 
 struct endpoint {
     const char *key, *value;
-    enum probe_server server; /* who answers requests there; PROBE_UNKNOWN: it publishes */
+    enum server server; /* who answers requests there; SERVER_UNKNOWN: it publishes */
 };
 
 /* Somebody listens on a request endpoint: who is it. */
@@ -149,8 +149,7 @@ static void check_answer(struct doctor_report *r, const struct endpoint *end, co
     struct error e = {0};
     char line[PROBE_LINE_MAX];
     struct net_curve keys;
-    int rc =
-        keys_of_client(c, "viewer", end->server == PROBE_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &keys, &e);
+    int rc = keys_of_client(c, "viewer", end->server, &keys, &e);
     if (rc == 0)
         rc = probe_ask(end->value, &keys, MSG_HELLO, PROBE_TIMEOUT_MS, &a, &e);
     keys_wipe(&keys);
@@ -168,7 +167,7 @@ static void check_answer(struct doctor_report *r, const struct endpoint *end, co
                                      : FINDING_OK,
                 end->key, "%s: %s%s", end->value, probe_line(&a, line), differs ? ", with another configuration" : "");
     if (swapped)
-        doctor_advise(r, "a %s server answers there: correct net.*", probe_server_name(a.server));
+        doctor_advise(r, "a %s server answers there: correct net.*", server_name(a.server));
     else if (foreign)
         doctor_advise(r, "it is not run '%s': choose other endpoints for a second run", c->run.name);
     else if (differs)
@@ -180,7 +179,7 @@ static void check_endpoint(struct doctor_report *r, const struct endpoint *end, 
     const char *why;
     switch (presence_of(end->value, &why)) {
     case LISTENING:
-        if (end->server == PROBE_UNKNOWN)
+        if (end->server == SERVER_UNKNOWN)
             doctor_find(r, FINDING_OK, end->key, "%s: somebody publishes there", end->value);
         else
             check_answer(r, end, c);
@@ -216,10 +215,10 @@ static void check_distinct(struct doctor_report *r, const struct endpoint *ends,
 void doctor_check_endpoints(struct doctor_report *r, const struct run_config *c)
 {
     const struct endpoint ends[] = {
-        {"net.parameter", c->net.parameter, PROBE_PARAMETER},
-        {"net.parameter_publish", c->net.parameter_publish, PROBE_UNKNOWN},
-        {"net.prototype", c->net.prototype, PROBE_PROTOTYPE},
-        {"net.prototype_publish", c->net.prototype_publish, PROBE_UNKNOWN},
+        {"net.parameter", c->net.parameter, SERVER_PARAMETER},
+        {"net.parameter_publish", c->net.parameter_publish, SERVER_UNKNOWN},
+        {"net.prototype", c->net.prototype, SERVER_PROTOTYPE},
+        {"net.prototype_publish", c->net.prototype_publish, SERVER_UNKNOWN},
     };
     size_t n = c->loss.prototypes == PROTOTYPES_JOINT ? 2 : 4;
     for (size_t i = 0; i < n; i++)

@@ -19,7 +19,7 @@
 
 enum {
     TICK_MS = 100,
-    DIRECTORY_MS = 1000, /* between two looks at whether OUT is still ours */
+    DIRECTORY_MS = 1000,   /* between two looks at whether OUT is still ours */
     LOG_LINE_BYTES = 2100, /* the loggers cut at 2048 */
     WARNINGS_PER_LOOK = 16,
     STOP_GRACE_MS = 5000,      /* workers that hear STOP leave by themselves within this */

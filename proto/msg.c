@@ -50,8 +50,7 @@ const char *msg_type_name(enum msg_type t)
         [MSG_WEIGHTS] = "weights", [MSG_MIXTURE_GET] = "mixture_get",
         [MSG_MIXTURE] = "mixture", [MSG_PING] = "ping",
         [MSG_PONG] = "pong",       [MSG_METRICS] = "metrics",
-        [MSG_STOP] = "stop",
-        [MSG_REWIND] = "rewind",
+        [MSG_STOP] = "stop",       [MSG_REWIND] = "rewind",
     };
     return (unsigned)t < MSG_TYPE_END && names[t] ? names[t] : "unknown";
 }

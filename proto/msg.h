@@ -16,6 +16,7 @@
 #include "common/buf.h"
 #include "common/error.h"
 #include "common/safetensors.h"
+#include "proto/server.h"
 
 enum {
     PROTO_VERSION = 1,
@@ -146,11 +147,12 @@ struct peer { /* a routing id */
 };
 bool peer_equal(const struct peer *a, const struct peer *b);
 
-enum out_kind { OUT_PEER, OUT_PUBLISH, OUT_PARAMETER, OUT_PROTOTYPE };
+enum out_kind { OUT_PEER, OUT_PUBLISH, OUT_SERVER };
 struct outbox_item {
     enum out_kind kind;
-    struct peer peer; /* of OUT_PEER */
-    char topic[16];   /* of OUT_PUBLISH: "weights", "mixture", "metrics", "stop" */
+    struct peer peer;   /* of OUT_PEER */
+    enum server server; /* of OUT_SERVER */
+    char topic[16];     /* of OUT_PUBLISH: "weights", "mixture", "metrics", "stop" */
     struct msg msg;
 };
 struct outbox {
@@ -161,7 +163,7 @@ void outbox_fini(struct outbox *o);
 /* All take the message over (moved, not copied) and fail with ERR_MEMORY only. */
 int outbox_to_peer(struct outbox *o, const struct peer *p, struct msg *m);
 int outbox_publish(struct outbox *o, const char *topic, struct msg *m);
-int outbox_to_server(struct outbox *o, enum out_kind which, struct msg *m);
+int outbox_to_server(struct outbox *o, enum server to, struct msg *m);
 void outbox_clear(struct outbox *o); /* drops items, keeps room */
 
 #endif

@@ -57,10 +57,12 @@ int outbox_publish(struct outbox *o, const char *topic, struct msg *m)
     return move(item, m);
 }
 
-int outbox_to_server(struct outbox *o, enum out_kind which, struct msg *m)
+int outbox_to_server(struct outbox *o, enum server to, struct msg *m)
 {
-    ASSERT(which == OUT_PARAMETER || which == OUT_PROTOTYPE);
-    return move(append(o, which), m);
+    struct outbox_item *item = append(o, OUT_SERVER);
+    if (item)
+        item->server = to;
+    return move(item, m);
 }
 
 void outbox_clear(struct outbox *o)

@@ -21,18 +21,11 @@ struct probe {
     struct probe_answer *answer;
 };
 
-const char *probe_server_name(enum probe_server s)
-{
-    static const char *const names[] = {
-        [PROBE_UNKNOWN] = "unknown", [PROBE_PARAMETER] = "parameter", [PROBE_PROTOTYPE] = "prototype"};
-    return names[s];
-}
-
 const char *probe_line(const struct probe_answer *a, char out[PROBE_LINE_MAX])
 {
-    bool known = a->server != PROBE_UNKNOWN;
+    bool known = a->server != SERVER_UNKNOWN;
     snprintf(out, PROBE_LINE_MAX, "ok run=%s generation=%" PRIu64 " step=%" PRIu64 "%s%s", a->run, a->generation,
-             a->step, known ? " server=" : "", known ? probe_server_name(a->server) : "");
+             a->step, known ? " server=" : "", known ? server_name(a->server) : "");
     return out;
 }
 
@@ -54,7 +47,7 @@ int probe_endpoint(const char *endpoint, char out[PROBE_ENDPOINT_MAX])
 static void take_welcome(const struct msg *m, struct probe_answer *out)
 {
     double total = msg_scalar(m, "total_steps", 0);
-    out->server = isnan(msg_scalar(m, "components", NAN)) ? PROBE_PARAMETER : PROBE_PROTOTYPE;
+    out->server = isnan(msg_scalar(m, "components", NAN)) ? SERVER_PARAMETER : SERVER_PROTOTYPE;
     out->total_steps = total > 0 && total < 9e15 ? (uint64_t)total : 0;
 }
 
@@ -167,7 +160,7 @@ int probe_ask(const char *endpoint, const struct net_curve *keys, enum msg_type 
     struct probe p = {.wanted = question == MSG_PING ? MSG_PONG : MSG_WELCOME, .answer = out};
     char address[PROBE_ENDPOINT_MAX];
     struct net *net;
-    memset(out, 0, sizeof *out);
+    *out = (struct probe_answer){.server = SERVER_UNKNOWN};
     if (probe_endpoint(endpoint, address) != 0)
         return error_set(e, ERR_RANGE, "%.80s...: the endpoint is too long", endpoint);
     int rc = uv_loop_init(&p.loop);

@@ -18,14 +18,12 @@
 
 enum { PROBE_TIMEOUT_MS = 3000 /* the default of health checks */, PROBE_LINE_MAX = 160, PROBE_ENDPOINT_MAX = 256 };
 
-enum probe_server { PROBE_UNKNOWN, PROBE_PARAMETER, PROBE_PROTOTYPE };
-
 struct probe_answer {
     char run[MSG_RUN_MAX];
     uint64_t generation, step, config;
-    enum probe_server server; /* who it is, which only the answer to HELLO tells */
-    uint64_t total_steps;     /* likewise; 0 while the server does not know */
-    double seconds;           /* until the answer */
+    enum server server;   /* who it is, which only the answer to HELLO tells; else SERVER_UNKNOWN */
+    uint64_t total_steps; /* likewise; 0 while the server does not know */
+    double seconds;       /* until the answer */
 };
 
 /* keys: proto/keys.h has them; NULL for none. question: MSG_PING, or MSG_HELLO to learn more. endpoint as a client or
@@ -38,6 +36,5 @@ int probe_ask(const char *endpoint, const struct net_curve *keys, enum msg_type 
 int probe_endpoint(const char *endpoint, char out[PROBE_ENDPOINT_MAX]);
 /* "ok run=NAME generation=N step=N", and " server=KIND" when that is known. Returns out. */
 const char *probe_line(const struct probe_answer *a, char out[PROBE_LINE_MAX]);
-const char *probe_server_name(enum probe_server s); /* "parameter", "prototype", "unknown" */
 
 #endif

@@ -11,7 +11,7 @@ enum {
     STREAMS = LOOKS | BIT(MSG_STATS),
 };
 
-static const uint32_t may_send[ROLE_END][2] = {
+static const uint32_t may_send[ROLE_END][SERVERS] = {
     [ROLE_VIEWER] = {[SERVER_PARAMETER] = LOOKS, [SERVER_PROTOTYPE] = LOOKS},
     [ROLE_CLIENT] = {[SERVER_PARAMETER] = LOOKS, [SERVER_PROTOTYPE] = STREAMS},
     [ROLE_WORKER] = {[SERVER_PARAMETER] = UINT32_MAX, [SERVER_PROTOTYPE] = UINT32_MAX},
@@ -19,11 +19,6 @@ static const uint32_t may_send[ROLE_END][2] = {
 
 static const char *const names[ROLE_END] = {
     [ROLE_NONE] = "none", [ROLE_VIEWER] = "viewer", [ROLE_CLIENT] = "client", [ROLE_WORKER] = "worker"};
-
-const char *server_name(enum server s)
-{
-    return s == SERVER_PARAMETER ? "parameter" : "prototype";
-}
 
 const char *role_name(enum role r)
 {

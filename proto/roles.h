@@ -5,8 +5,7 @@
 
 #include <stdbool.h>
 #include "proto/msg.h"
-
-enum server { SERVER_PARAMETER, SERVER_PROTOTYPE };
+#include "proto/server.h"
 
 enum role {
     ROLE_NONE,   /* a key that is not listed (any more): nothing */
@@ -16,8 +15,7 @@ enum role {
     ROLE_END
 };
 
-const char *server_name(enum server s); /* "parameter", "prototype": also the names of their key files */
-const char *role_name(enum role r);     /* "worker" ... */
+const char *role_name(enum role r); /* "worker" ... */
 /* The role of that name; ROLE_NONE when there is none. */
 enum role role_parse(const char *name);
 /* What a viewer sends says nothing that a server acts upon: no worker and no scalars. */

@@ -209,11 +209,11 @@ int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_m
 
 /* ---- one process at a time ---- */
 
-int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct error *e)
+int run_dir_lock(const struct run_config *c, const char *holder, int *fd, struct error *e)
 {
     char path[RUN_PATH_MAX];
     struct error why = {0};
-    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, server) != 0)
+    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, holder) != 0)
         return too_long(c, e);
     int rc = dir_make(c->run.out, e);
     if (rc != 0 || (rc = file_lock(path, fd, &why)) == 0)
@@ -223,11 +223,11 @@ int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct
 }
 
 /* Other errors than "not there" may pass, and the write that follows will tell. */
-int run_dir_lock_held(const struct run_config *c, const char *server, int fd, struct error *e)
+int run_dir_lock_held(const struct run_config *c, const char *holder, int fd, struct error *e)
 {
     char path[RUN_PATH_MAX];
     struct stat held, there;
-    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, server) != 0)
+    if (path_format(path, sizeof path, "%s/lock-%s", c->run.out, holder) != 0)
         return too_long(c, e);
     bool gone = stat(path, &there) != 0;
     if (gone ? errno != ENOENT && errno != ENOTDIR : fstat(fd, &held) != 0)
@@ -259,20 +259,20 @@ static int read_generation(const char *path, uint64_t *generation, struct error 
     return 0;
 }
 
-uint64_t run_dir_generation(const struct run_config *c, const char *server)
+uint64_t run_dir_generation(const struct run_config *c, enum server server)
 {
     char path[RUN_PATH_MAX];
     uint64_t generation = 0;
-    int rc = path_format(path, sizeof path, "%s/generation-%s", c->run.out, server);
+    int rc = path_format(path, sizeof path, "%s/generation-%s", c->run.out, server_name(server));
     if (rc == 0)
         rc = read_generation(path, &generation, NULL);
     return rc == 0 || rc == ERR_NOT_FOUND ? generation : UINT64_MAX;
 }
 
-int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e)
+int run_dir_raise_generation(const struct run_config *c, enum server server, uint64_t *generation, struct error *e)
 {
     char path[RUN_PATH_MAX], text[32];
-    if (path_format(path, sizeof path, "%s/generation-%s", c->run.out, server) != 0)
+    if (path_format(path, sizeof path, "%s/generation-%s", c->run.out, server_name(server)) != 0)
         return too_long(c, e);
     *generation = 0;
     int rc = read_generation(path, generation, e);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "common/error.h"
 #include "proto/run_config.h"
+#include "proto/server.h"
 
 enum { RUN_PATH_MAX = 1280 }; /* run.out plus the names below it */
 
@@ -49,20 +50,20 @@ typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct erro
 int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,
                    struct error *e);
 
-/* Makes run.out and keeps every other process of `server` ("parameter", "prototype") and host out of it until *fd is
+/* Makes run.out and keeps every other process of `holder` (a server_name, or "launcher") and host out of it until *fd is
  * closed or this process ends. ERR_STATE names the process that is in. */
-int run_dir_lock(const struct run_config *c, const char *server, int *fd, struct error *e);
+int run_dir_lock(const struct run_config *c, const char *holder, int *fd, struct error *e);
 
 /* Whether the lock that fd holds is still the one in run.out: ERR_STATE when the directory, or the file, was removed or
  * replaced, so that another process may be in. To be asked before anything is written there. */
-int run_dir_lock_held(const struct run_config *c, const char *server, int fd, struct error *e);
+int run_dir_lock_held(const struct run_config *c, const char *holder, int fd, struct error *e);
 
-/* To be called with the lock held. Raises the start counter of `server` ("parameter", "prototype") durably, before
+/* To be called with the lock held. Raises the start counter of `server` durably, before
  * anything is said to the network. ERR_FORMAT when the file is not a number. */
-int run_dir_raise_generation(const struct run_config *c, const char *server, uint64_t *generation, struct error *e);
+int run_dir_raise_generation(const struct run_config *c, enum server server, uint64_t *generation, struct error *e);
 
 /* The newest generation of a server, its own or another's; 0 before its first start, UINT64_MAX when the file cannot be
  * read. */
-uint64_t run_dir_generation(const struct run_config *c, const char *server);
+uint64_t run_dir_generation(const struct run_config *c, enum server server);
 
 #endif

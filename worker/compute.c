@@ -25,8 +25,8 @@ struct compute {
     uv_async_t async;
     bool closing;
     struct ring jobs, done;
-    struct slot_state **states;   /* (jobs_max) what part A left for part B; made when first needed */
-    struct slot_worker **workers; /* (threads) */
+    struct slot_state **states;      /* (jobs_max) what part A left for part B; made when first needed */
+    struct slot_workspace **workers; /* (threads) */
     uv_thread_t *threads;
     uint32_t started;
     struct float_pool *gradients, *contributions; /* (P), (Q); the latter NULL when Q = 0 */
@@ -85,7 +85,7 @@ static struct slot_weights weights_of(const struct slot_job *job)
     };
 }
 
-static int compute_a(struct compute *c, struct slot_worker *w, struct slot_job *job)
+static int compute_a(struct compute *c, struct slot_workspace *w, struct slot_job *job)
 {
     struct slot_state **state = &c->states[job->index];
     struct slot_weights weights = weights_of(job);
@@ -94,7 +94,7 @@ static int compute_a(struct compute *c, struct slot_worker *w, struct slot_job *
     return slot_part_a(w, job->step, job->slot, &weights, job->mixture_a, *state, job->stats);
 }
 
-static int compute_b(struct compute *c, struct slot_worker *w, struct slot_job *job)
+static int compute_b(struct compute *c, struct slot_workspace *w, struct slot_job *job)
 {
     const struct manifest *m = slot_manifest(c->options.shared);
     struct slot_weights weights = weights_of(job);
@@ -110,7 +110,7 @@ static int compute_b(struct compute *c, struct slot_worker *w, struct slot_job *
 }
 
 /* After the report of part A the loop reads what A wrote, after that of B the rest: nothing is shared. */
-static void run_job(struct compute *c, struct slot_worker *w, struct slot_job *job)
+static void run_job(struct compute *c, struct slot_workspace *w, struct slot_job *job)
 {
     unsigned parts = job->parts;
     int rc = 0;
@@ -126,7 +126,7 @@ static void run_job(struct compute *c, struct slot_worker *w, struct slot_job *j
 
 struct thread_start {
     struct compute *c;
-    struct slot_worker *worker;
+    struct slot_workspace *worker;
 };
 
 static void thread_main(void *arg)
@@ -167,7 +167,7 @@ void compute_submit(struct compute *c, struct slot_job *job)
 static void release(struct compute *c)
 {
     for (uint32_t i = 0; c->workers && i < c->options.threads; i++)
-        slot_worker_free(&c->workers[i]);
+        slot_workspace_free(&c->workers[i]);
     for (uint32_t i = 0; c->states && i < c->options.jobs_max; i++)
         slot_state_free(&c->states[i]);
     free(c->workers);
@@ -204,7 +204,7 @@ void compute_close(struct compute **compute)
 
 static int start_thread(struct compute *c, uint32_t i, struct error *e)
 {
-    int rc = slot_worker_new(c->options.shared, &c->workers[i], e);
+    int rc = slot_workspace_new(c->options.shared, &c->workers[i], e);
     if (rc != 0)
         return rc;
     struct thread_start *start = malloc(sizeof *start);
@@ -224,7 +224,7 @@ static int allocate(struct compute *c, struct error *e)
 {
     const struct compute_options *o = &c->options;
     c->states = calloc(o->jobs_max, sizeof(struct slot_state *));
-    c->workers = calloc(o->threads, sizeof(struct slot_worker *));
+    c->workers = calloc(o->threads, sizeof(struct slot_workspace *));
     c->threads = calloc(o->threads, sizeof *c->threads);
     if (ring_init(&c->jobs, o->jobs_max) != 0 || ring_init(&c->done, 2 * (size_t)o->jobs_max) != 0 ||
         c->states == NULL || c->workers == NULL || c->threads == NULL)

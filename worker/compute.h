@@ -1,4 +1,4 @@
-/* The threads that compute: each has a slot_worker and takes jobs from one queue. Finished parts come back on the
+/* The threads that compute: each has a slot_workspace and takes jobs from one queue. Finished parts come back on the
  * loop's thread. Part A of a job is reported while part B goes on; the thread then no longer touches what part A
  * produced. */
 #ifndef DECANT_WORKER_COMPUTE_H

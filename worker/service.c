@@ -30,7 +30,7 @@ struct service;
 
 struct server_link { /* the two sockets of one server */
     struct service *service;
-    enum out_kind kind;
+    enum server server;
     struct net_socket *requests, *publications;
     struct log_pace pace;
 };
@@ -65,7 +65,7 @@ static uint64_t now_us(void)
 
 static void send_item(struct service *s, const struct outbox_item *item)
 {
-    struct net_socket *socket = item->kind == OUT_PROTOTYPE ? s->prototype.requests : s->parameter.requests;
+    struct net_socket *socket = item->server == SERVER_PROTOTYPE ? s->prototype.requests : s->parameter.requests;
     struct buf *frames[NET_FRAMES_MAX];
     size_t n = 0;
     int rc = msg_encode(&item->msg, frames, &n);
@@ -135,7 +135,7 @@ static void take_message(const struct server_link *from, struct buf *const *fram
     if (s->closing)
         return;
     if (msg_decode(frames, n, &m, &why, &detail) == 0)
-        rc = session_on_message(s->session, from->kind, &m, now_us());
+        rc = session_on_message(s->session, from->server, &m, now_us());
     else
         log_warn("event=undecodable reason=%s cause=\"%s\"", reason_name(why), detail.text);
     msg_fini(&m);
@@ -313,7 +313,7 @@ static int open_compute(struct service *s, struct error *e)
 }
 
 /* Subscribes first: what is published from now on is not missed, what was before is asked for. */
-static int open_server(struct service *s, struct server_link *l, enum out_kind kind, const char *requests,
+static int open_server(struct service *s, struct server_link *l, enum server server, const char *requests,
                        const char *publications, struct error *e)
 {
     struct net_options sub = {
@@ -322,17 +322,16 @@ static int open_server(struct service *s, struct server_link *l, enum out_kind k
         .role = NET_DEALER, .endpoint = requests, .message_bytes_max = WORKER_MESSAGE_BYTES_MAX};
     struct net_curve curve;
     l->service = s;
-    l->kind = kind;
+    l->server = server;
     sub.curve = dealer.curve = &curve;
     sub.on_event = dealer.on_event = on_event;
     sub.event_arg = dealer.event_arg = l;
-    int rc =
-        keys_of_client(s->config, "worker", kind == OUT_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE, &curve, e);
+    int rc = keys_of_client(s->config, "worker", server, &curve, e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &sub, on_publication, l, &l->publications, e);
     if (rc == 0)
-        rc = net_subscribe(l->publications, kind == OUT_PARAMETER ? "weights" : "mixture", e);
-    if (rc == 0 && kind == OUT_PARAMETER)
+        rc = net_subscribe(l->publications, server == SERVER_PARAMETER ? "weights" : "mixture", e);
+    if (rc == 0 && server == SERVER_PARAMETER)
         rc = net_subscribe(l->publications, "stop", e);
     if (rc == 0)
         rc = net_open(s->net, &s->loop, &dealer, on_reply, l, &l->requests, e);
@@ -345,9 +344,9 @@ static int open_servers(struct service *s, struct error *e)
     const struct run_config *c = s->config;
     int rc = net_new(&s->net, e);
     if (rc == 0)
-        rc = open_server(s, &s->parameter, OUT_PARAMETER, c->net.parameter, c->net.parameter_publish, e);
+        rc = open_server(s, &s->parameter, SERVER_PARAMETER, c->net.parameter, c->net.parameter_publish, e);
     if (rc == 0 && c->loss.prototypes == PROTOTYPES_DECOUPLED)
-        rc = open_server(s, &s->prototype, OUT_PROTOTYPE, c->net.prototype, c->net.prototype_publish, e);
+        rc = open_server(s, &s->prototype, SERVER_PROTOTYPE, c->net.prototype, c->net.prototype_publish, e);
     return rc;
 }
 

@@ -23,8 +23,8 @@ int session_new(const struct session_options *o, struct session **out)
     }
     for (uint32_t i = 0; i < s->slots_max; i++)
         s->slots[i].job.index = i;
-    link_init(&s->parameter, OUT_PARAMETER, "parameter", true);
-    link_init(&s->prototype, OUT_PROTOTYPE, "prototype", !o->joint);
+    link_init(&s->parameter, SERVER_PARAMETER, true);
+    link_init(&s->prototype, SERVER_PROTOTYPE, !o->joint);
     mixture_cache_init(&s->mixtures, o->K, o->D, o->covariance);
     *out = s;
     return 0;
@@ -105,9 +105,9 @@ bool session_next_event(struct session *s, struct session_event *out)
 
 /* ---- sending ---- */
 
-struct link *session_link(struct session *s, enum out_kind kind)
+struct link *session_link(struct session *s, enum server server)
 {
-    return kind == OUT_PROTOTYPE ? &s->prototype : &s->parameter;
+    return server == SERVER_PROTOTYPE ? &s->prototype : &s->parameter;
 }
 
 void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to)
@@ -124,7 +124,7 @@ int session_add_lineage(const struct session *s, struct msg *m)
     return lineage == 0 ? 0 : msg_add_scalar(m, "lineage", (double)lineage);
 }
 
-int session_send(struct session *s, enum out_kind to, struct msg *m)
+int session_send(struct session *s, enum server to, struct msg *m)
 {
     return outbox_to_server(&s->outbox, to, m);
 }
@@ -139,7 +139,7 @@ int contribution_send(struct session *s, struct link *to, struct contribution *c
     copy.generation = to->generation;
     c->sent = true;
     c->sent_at = now;
-    return session_send(s, to->kind, &copy);
+    return session_send(s, to->server, &copy);
 }
 
 void contribution_drop(struct contribution *c)
@@ -229,7 +229,7 @@ static int ask_for_weights(struct session *s, uint64_t now)
     if (!time_to_ask(&s->weights_missing, up && (none || slots_missing_weights(s)), none, now))
         return 0;
     session_msg(s, &m, MSG_WEIGHTS_GET, &s->parameter);
-    return session_send(s, OUT_PARAMETER, &m);
+    return session_send(s, SERVER_PARAMETER, &m);
 }
 
 static int ask_for_mixture(struct session *s, uint64_t now)
@@ -243,7 +243,7 @@ static int ask_for_mixture(struct session *s, uint64_t now)
     session_msg(s, &m, MSG_MIXTURE_GET, &s->prototype);
     m.step = awaited ? version : 0;
     m.seq = awaited ? 0 : 1;
-    return session_send(s, OUT_PROTOTYPE, &m);
+    return session_send(s, SERVER_PROTOTYPE, &m);
 }
 
 /* After anything happened: asks for what is missing, sends what is due, ends when nothing is left. */
@@ -300,15 +300,15 @@ static void on_error(struct session *s, struct link *l, const struct msg *m)
             link_down(l);
     } else if (m->code == REASON_NOT_READY || m->code == REASON_UNKNOWN_VERSION || m->code == REASON_STOPPING)
         return; /* asked again in its time */
-    else if (l->kind == OUT_PARAMETER && s->init.held)
+    else if (l->server == SERVER_PARAMETER && s->init.held)
         session_fail(s, "event=init_refused reason=%s text=\"%s\"", reason_name(m->code), m->text);
     else
-        slots_on_refusal(s, l->kind, m);
+        slots_on_refusal(s, l->server, m);
 }
 
-static void on_ack(struct session *s, enum out_kind from, const struct msg *m)
+static void on_ack(struct session *s, enum server from, const struct msg *m)
 {
-    if (from == OUT_PARAMETER && s->init.held)
+    if (from == SERVER_PARAMETER && s->init.held)
         contribution_drop(&s->init);
     else
         slots_on_ack(s, from, m);
@@ -316,7 +316,7 @@ static void on_ack(struct session *s, enum out_kind from, const struct msg *m)
 
 static int dispatch(struct session *s, struct link *l, const struct msg *m, uint64_t now)
 {
-    bool parameter = l->kind == OUT_PARAMETER;
+    bool parameter = l->server == SERVER_PARAMETER;
     switch ((int)m->type) {
     case MSG_WELCOME:
         return link_on_welcome(s, l, m);
@@ -324,7 +324,7 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
         on_error(s, l, m);
         break;
     case MSG_ACK:
-        on_ack(s, l->kind, m);
+        on_ack(s, l->server, m);
         break;
     case MSG_STOP:
         if (parameter)
@@ -348,7 +348,7 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
     return 0;
 }
 
-int session_on_message(struct session *s, enum out_kind from, const struct msg *m, uint64_t now)
+int session_on_message(struct session *s, enum server from, const struct msg *m, uint64_t now)
 {
     struct link *l = session_link(s, from);
     if (!l->used || strcmp(m->run, s->options.run) != 0)

@@ -2,7 +2,7 @@
  * clock or thread; time is in microseconds of any monotonic clock.
  *
  *   session_on_timer(s, now);                             // every 50 ms or so; the first call says hello
- *   session_on_message(s, OUT_PARAMETER, &msg, now);      // whatever arrives, checked by msg_decode only
+ *   session_on_message(s, SERVER_PARAMETER, &msg, now);      // whatever arrives, checked by msg_decode only
  *   while ((job = session_next_job(s)) != NULL)           // at most `threads` are out at a time
  *       hand it to an executor;
  *   session_on_part_a(s, job, now);                       // as soon as its statistics are there
@@ -79,7 +79,7 @@ void session_free(struct session **s); /* no job may be with an executor */
 uint32_t session_jobs_max(const struct session *s);
 
 /* from: which server's socket it came in by. Takes nothing over. 0 or ERR_MEMORY. */
-int session_on_message(struct session *s, enum out_kind from, const struct msg *m, uint64_t now);
+int session_on_message(struct session *s, enum server from, const struct msg *m, uint64_t now);
 int session_on_timer(struct session *s, uint64_t now);
 struct slot_job *session_next_job(struct session *s); /* NULL when none is ready or all threads are busy */
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now);
@@ -87,7 +87,7 @@ int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now);
 /* Takes no more leases; finishes what is in hand within 10 s, then SESSION_DONE. */
 int session_stop(struct session *s, uint64_t now);
 
-struct outbox *session_outbox(struct session *s); /* OUT_PARAMETER and OUT_PROTOTYPE items */
+struct outbox *session_outbox(struct session *s); /* SERVER_PARAMETER and SERVER_PROTOTYPE items */
 
 struct session_event {
     enum log_level level;

@@ -28,7 +28,7 @@ enum { SESSION_EVENTS_MAX = 32 };
 
 /* A server as the worker sees it. */
 struct link {
-    enum out_kind kind;
+    enum server server;
     const char *name;
     bool used;                  /* joint: no prototype server */
     bool up;                    /* WELCOME has come, for `generation` */
@@ -93,8 +93,8 @@ struct session {
 
     uint32_t slots_max; /* entries: two steps of slots and what the threads still compute of older ones */
     struct slot_in_hand *slots;
-    uint32_t wish; /* slots that the parameter server believes we want */
-    uint64_t wish_sent_at;
+    uint32_t requested; /* slots that the parameter server believes we want */
+    uint64_t requested_at;
     struct contribution init;
 
     bool stopping;
@@ -107,27 +107,28 @@ struct session {
 void session_event(struct session *s, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void session_fail(struct session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-struct link *session_link(struct session *s, enum out_kind kind);
+struct link *session_link(struct session *s, enum server server);
 void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to);
 /* Under which start of the prototype server this worker works, if any: see the parameter server's core.h. */
 int session_add_lineage(const struct session *s, struct msg *m);
-int session_send(struct session *s, enum out_kind to, struct msg *m);
+int session_send(struct session *s, enum server to, struct msg *m);
 /* Sends c now if it is due and its server is up; the held message stays. */
 int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now);
 void contribution_drop(struct contribution *c);
 
 /* ---- session_slots.c ---- */
 void slots_on_lease(struct session *s, const struct msg *m);
-void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m);
-void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m);
+void slots_on_ack(struct session *s, enum server from, const struct msg *m);
+void slots_on_refusal(struct session *s, enum server from, const struct msg *m);
 /* The newest weights or mixture changed: what is superfluous goes. */
 void slots_purge(struct session *s);
-void slots_forget_leases(struct session *s);            /* the parameter server started anew: nothing in hand counts */
-void slots_redo(struct session *s);                     /* the prototype server did: statistics are needed again */
-void slots_end(struct session *s);                      /* the run is over: no gradient is needed any more */
-void slots_resend(struct session *s, enum out_kind to); /* what that server has not acknowledged is due now */
-int slots_send(struct session *s, uint64_t now);        /* contributions that are due, then the wish when it changed */
-bool slots_idle(const struct session *s);               /* nothing in hand */
+void slots_forget_leases(struct session *s);          /* the parameter server started anew: nothing in hand counts */
+void slots_redo(struct session *s);                   /* the prototype server did: statistics are needed again */
+void slots_end(struct session *s);                    /* the run is over: no gradient is needed any more */
+void slots_resend(struct session *s, enum server to); /* what that server has not acknowledged is due now */
+int slots_send(struct session *s,
+               uint64_t now);             /* contributions that are due, then the lease request when it changed */
+bool slots_idle(const struct session *s); /* nothing in hand */
 /* The oldest mixture version that a slot waits for and that is not held. */
 bool slots_missing_mixture(const struct session *s, uint64_t *version);
 bool slots_missing_weights(const struct session *s);
@@ -141,7 +142,7 @@ void slots_settle(struct session *s, struct slot_in_hand *e); /* frees the entry
 struct slot_in_hand *sums_take(struct session *s, struct slot_in_hand *e);
 
 /* ---- session_links.c ---- */
-void link_init(struct link *l, enum out_kind kind, const char *name, bool used);
+void link_init(struct link *l, enum server server, bool used);
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m);
 int link_on_pong(struct session *s, struct link *l, const struct msg *m, uint64_t now);
 /* Any message: notes that the server lives. True when the message may be used: from the generation that welcomed us. */

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-void link_init(struct link *l, enum out_kind kind, const char *name, bool used)
+void link_init(struct link *l, enum server server, bool used)
 {
-    *l = (struct link){.kind = kind, .name = name, .used = used};
+    *l = (struct link){.server = server, .name = server_name(server), .used = used};
 }
 
 void link_down(struct link *l)
@@ -22,7 +22,7 @@ static void forget_incarnation(struct session *s, struct link *l)
 {
     session_event(s, LOG_WARN, "event=server_restarted server=%s generation=%" PRIu64, l->name, l->generation);
     l->step = 0;
-    if (l->kind == OUT_PROTOTYPE) {
+    if (l->server == SERVER_PROTOTYPE) {
         mixture_cache_clear(&s->mixtures);
         s->mixture_gap = false;
         slots_redo(s);
@@ -90,10 +90,10 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
         session_event(s, LOG_INFO, "event=welcome server=%s step=%" PRIu64, l->name, m->step);
     l->up = true;
     l->generation = m->generation;
-    slots_resend(s, l->kind);
-    if (l->kind == OUT_PROTOTYPE)
+    slots_resend(s, l->server);
+    if (l->server == SERVER_PROTOTYPE)
         return 0;
-    s->wish = 0;
+    s->requested = 0;
     s->init.sent_at = 0;
     return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
 }
@@ -148,8 +148,8 @@ static bool lacks_mixture(const struct session *s, uint64_t step)
 static int judge_pair(struct session *s, const struct link *l, struct link *other, const struct msg *pong, uint64_t now)
 {
     bool same = pong->seq != 0 && other->up && pong->seq >> 32 == (other->generation & 0xfffff);
-    uint64_t claimed_step = pong->seq & UINT32_MAX, allowed = pong->step + (l->kind == OUT_PARAMETER ? 1 : 0);
-    bool unheld = l->kind == OUT_PARAMETER && claimed_step == allowed && lacks_mixture(s, pong->step);
+    uint64_t claimed_step = pong->seq & UINT32_MAX, allowed = pong->step + (l->server == SERVER_PARAMETER ? 1 : 0);
+    bool unheld = l->server == SERVER_PARAMETER && claimed_step == allowed && lacks_mixture(s, pong->step);
     if (!same || (claimed_step <= allowed && !unheld) || (other->rewind_at != 0 && now - other->rewind_at < REWIND_US))
         return 0;
     session_event(s, unheld ? LOG_INFO : LOG_WARN,
@@ -160,12 +160,12 @@ static int judge_pair(struct session *s, const struct link *l, struct link *othe
     m.step = pong->step;
     m.code = unheld ? REWIND_UNHELD : REWIND_APART;
     other->rewind_at = now;
-    return session_send(s, other->kind, &m);
+    return session_send(s, other->server, &m);
 }
 
 static struct link *other_link(struct session *s, const struct link *l)
 {
-    return session_link(s, l->kind == OUT_PARAMETER ? OUT_PROTOTYPE : OUT_PARAMETER);
+    return session_link(s, server_other(l->server));
 }
 
 int link_on_pong(struct session *s, struct link *l, const struct msg *m, uint64_t now)
@@ -181,9 +181,9 @@ static int say_hello(struct session *s, struct link *l)
     session_msg(s, &m, MSG_HELLO, l);
     snprintf(m.text, sizeof m.text, "%s", s->options.host);
     int rc = msg_add_scalar(&m, "total_steps", (double)s->options.total_steps);
-    if (rc == 0 && l->kind == OUT_PARAMETER && s->options.data != 0)
+    if (rc == 0 && l->server == SERVER_PARAMETER && s->options.data != 0)
         rc = msg_add_scalar(&m, "data", (double)(s->options.data & DATA_MASK));
-    return rc == 0 ? session_send(s, l->kind, &m) : rc;
+    return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 
 /* Since the window was moved on. */
@@ -203,13 +203,13 @@ static int say_ping(struct session *s, struct link *l, uint64_t now)
     int rc = msg_add_scalar(&m, "images_per_s", images_per_second(s, now));
     if (rc == 0)
         rc = msg_add_scalar(&m, "slots_done", (double)s->slots_done);
-    if (rc == 0 && l->kind == OUT_PARAMETER)
+    if (rc == 0 && l->server == SERVER_PARAMETER)
         rc = session_add_lineage(s, &m);
     if (now - s->rate_at >= 5 * SECOND) {
         s->rate_at = now;
         s->rate_slots = s->slots_done;
     }
-    return rc == 0 ? session_send(s, l->kind, &m) : rc;
+    return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 
 int link_goodbye(struct session *s, struct link *l)
@@ -219,7 +219,7 @@ int link_goodbye(struct session *s, struct link *l)
         return 0;
     session_msg(s, &m, MSG_PING, l);
     m.code = 1;
-    return session_send(s, l->kind, &m);
+    return session_send(s, l->server, &m);
 }
 
 bool link_answers(const struct link *l, uint64_t now)

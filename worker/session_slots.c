@@ -96,7 +96,7 @@ void slots_on_lease(struct session *s, const struct msg *m)
         session_event(s, LOG_WARN, "event=lease_ignored reason=out_of_range slot=%u slots=%u", m->slot, m->slots);
         return;
     }
-    s->wish -= s->wish < m->slots ? s->wish : m->slots;
+    s->requested -= s->requested < m->slots ? s->requested : m->slots;
     if (s->stopping || (s->weights_held && m->step < s->weights_step))
         return;
     struct lease lease = {m->step, m->slot, m->slots};
@@ -379,34 +379,34 @@ void slots_redo(struct session *s)
     }
 }
 
-void slots_resend(struct session *s, enum out_kind to)
+void slots_resend(struct session *s, enum server to)
 {
     for (uint32_t i = 0; i < s->slots_max; i++)
-        *(to == OUT_PROTOTYPE ? &s->slots[i].stats.sent_at : &s->slots[i].gradient.sent_at) = 0;
+        *(to == SERVER_PROTOTYPE ? &s->slots[i].stats.sent_at : &s->slots[i].gradient.sent_at) = 0;
 }
 
-void slots_on_ack(struct session *s, enum out_kind from, const struct msg *m)
+void slots_on_ack(struct session *s, enum server from, const struct msg *m)
 {
     struct slot_in_hand *e = slots_find(s, m->step, m->slot);
     if (e == NULL)
         return;
-    if (from == OUT_PROTOTYPE && m->slots == 1) {
+    if (from == SERVER_PROTOTYPE && m->slots == 1) {
         contribution_drop(&e->stats);
-    } else if (from == OUT_PARAMETER && e->gradient.held && e->gradient.msg.slots == m->slots) {
+    } else if (from == SERVER_PARAMETER && e->gradient.held && e->gradient.msg.slots == m->slots) {
         s->slots_done += m->code == ACK_APPLIED ? m->slots : 0;
         contribution_drop(&e->gradient);
     }
     slots_settle(s, e);
 }
 
-void slots_on_refusal(struct session *s, enum out_kind from, const struct msg *m)
+void slots_on_refusal(struct session *s, enum server from, const struct msg *m)
 {
     struct slot_in_hand *e = slots_find(s, m->step, m->slot);
-    if (e == NULL || !(from == OUT_PROTOTYPE ? e->stats.held : e->gradient.held))
+    if (e == NULL || !(from == SERVER_PROTOTYPE ? e->stats.held : e->gradient.held))
         return;
     session_event(s, LOG_WARN, "event=refused server=%s reason=%s step=%llu slot=%u text=\"%s\"",
                   session_link(s, from)->name, reason_name(m->code), (unsigned long long)m->step, m->slot, m->text);
-    if (from == OUT_PROTOTYPE)
+    if (from == SERVER_PROTOTYPE)
         contribution_drop(&e->stats); /* and its gradient must not count either */
     end_of_step(s, e);
     slots_settle(s, e);
@@ -434,29 +434,29 @@ static uint32_t wanted(const struct session *s)
     return s->stopping || in_hand >= capacity ? 0 : capacity - in_hand;
 }
 
-static int send_wish(struct session *s, uint32_t want, uint64_t now)
+static int send_request(struct session *s, uint32_t want, uint64_t now)
 {
     struct msg m;
-    bool due =
-        want > s->wish || (want == 0 && s->wish > 0 && s->stopping) || (want > 0 && now - s->wish_sent_at >= RESEND_US);
+    bool due = want > s->requested || (want == 0 && s->requested > 0 && s->stopping) ||
+               (want > 0 && now - s->requested_at >= RESEND_US);
     if (!due || !s->parameter.up || s->init.held)
         return 0;
     session_msg(s, &m, MSG_LEASE_REQUEST, &s->parameter);
     m.want = want;
-    s->wish = want;
-    s->wish_sent_at = now;
-    return session_send(s, OUT_PARAMETER, &m);
+    s->requested = want;
+    s->requested_at = now;
+    return session_send(s, SERVER_PARAMETER, &m);
 }
 
-/* It carries the wish. */
+/* It carries the request. */
 static int send_gradient(struct session *s, struct slot_in_hand *e, uint32_t want, uint64_t now)
 {
     uint64_t before_at = e->gradient.sent_at;
     e->gradient.msg.want = want;
     int rc = contribution_send(s, &s->parameter, &e->gradient, now);
     if (e->gradient.sent_at != before_at) {
-        s->wish = want;
-        s->wish_sent_at = now;
+        s->requested = want;
+        s->requested_at = now;
     }
     return rc;
 }
@@ -471,5 +471,5 @@ int slots_send(struct session *s, uint64_t now)
         if (rc == 0 && e->gradient.held && !e->stats.held && (e = sums_take(s, e)) != NULL)
             rc = send_gradient(s, e, want, now);
     }
-    return rc == 0 ? send_wish(s, want, now) : rc;
+    return rc == 0 ? send_request(s, want, now) : rc;
 }

@@ -1,4 +1,4 @@
-/* Nothing in a slot_worker but the copied statics of slot_shared, scratch, and three caches that are keyed by what they
+/* Nothing in a slot_workspace but the copied statics of slot_shared, scratch, and three caches that are keyed by what they
  * hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a mixture version. So a slot's
  * bytes cannot depend on what was computed before. */
 #include "worker/slot.h"
@@ -37,7 +37,7 @@ struct slot_shared {
     size_t center_at;     /* offset into the buffers, when dino */
 };
 
-struct slot_worker {
+struct slot_workspace {
     const struct slot_shared *shared;
     struct model_workspace *workspace;
     struct loss_workspace *loss;
@@ -259,7 +259,7 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
     return estep_new(2 * s->b, s->K, s->D, o, out);
 }
 
-static bool allocate_worker(struct slot_worker *w)
+static bool allocate_worker(struct slot_workspace *w)
 {
     const struct slot_shared *s = w->shared;
     size_t rows = 2 * (size_t)s->b, projections = rows * s->D, prototypes = (size_t)s->K * s->D;
@@ -275,14 +275,14 @@ static bool allocate_worker(struct slot_worker *w)
            model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0;
 }
 
-int slot_worker_new(const struct slot_shared *s, struct slot_worker **out, struct error *e)
+int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e)
 {
-    struct slot_worker *w = calloc(1, sizeof *w);
+    struct slot_workspace *w = calloc(1, sizeof *w);
     *out = NULL;
     if (w)
         w->shared = s;
     if (w == NULL || !allocate_worker(w)) {
-        slot_worker_free(&w);
+        slot_workspace_free(&w);
         return error_set(e, ERR_MEMORY,
                          "no memory for a slot of %u images and %u prototypes: make run.slot_size smaller", s->b, s->K);
     }
@@ -290,7 +290,7 @@ int slot_worker_new(const struct slot_shared *s, struct slot_worker **out, struc
     return 0;
 }
 
-void slot_worker_free(struct slot_worker **w)
+void slot_workspace_free(struct slot_workspace **w)
 {
     if (*w == NULL)
         return;
@@ -318,7 +318,7 @@ static double seconds_since(double *mark)
 }
 
 /* Both views of the slot's images: rows 0..b-1 are view 0. */
-static void draw_views(struct slot_worker *w, uint64_t step, uint32_t slot)
+static void draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
     const struct dataset *d = s->train;
@@ -338,7 +338,7 @@ static void draw_views(struct slot_worker *w, uint64_t step, uint32_t slot)
     w->views_slot = slot;
 }
 
-int slot_part_a(struct slot_worker *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
+int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
                 const struct mixture_view *mixture, struct slot_state *st, struct msg *stats)
 {
     const struct slot_shared *s = w->shared;
@@ -367,7 +367,7 @@ int slot_part_a(struct slot_worker *w, uint64_t step, uint32_t slot, const struc
 }
 
 /* CARP's permutation of the step's blocks; NULL for the other objectives. */
-static const uint32_t *blocks_of(struct slot_worker *w, uint64_t step)
+static const uint32_t *blocks_of(struct slot_workspace *w, uint64_t step)
 {
     const struct slot_shared *s = w->shared;
     if (s->loss.objective != LOSS_CARP)
@@ -398,7 +398,7 @@ static void project_to_tangent(const float *c, size_t K, size_t D, float *d)
 }
 
 /* The objective; joint: also the prototypes' part of grad. dz is left in w. */
-static struct loss_result objective(struct slot_worker *w, const struct slot_state *st,
+static struct loss_result objective(struct slot_workspace *w, const struct slot_state *st,
                                     const struct slot_weights *weights, const struct mixture_view *mixture, float *grad)
 {
     const struct slot_shared *s = w->shared;
@@ -420,7 +420,7 @@ static struct loss_result objective(struct slot_worker *w, const struct slot_sta
     return result;
 }
 
-void slot_part_b(struct slot_worker *w, const struct slot_state *st, const struct slot_weights *weights,
+void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
                  const struct mixture_view *mixture, float *grad, float *buffers, double *metrics)
 {
     const struct slot_shared *s = w->shared;

@@ -1,8 +1,8 @@
 /* The arithmetic of a slot, the pure function of DESIGN: (seed, t, slot, weights_t, mixture_t) -> gradient, buffers,
  * statistics. In two parts, so that statistics leave before the student's work begins: A  augment both views, teacher
  * forward, E-step -> STATS message         (joint: no E-step, no message) B  student forward, loss, backward ->
- * gradient, buffers, metrics One slot_worker per compute thread. What A leaves for B is a slot_state, which any
- * slot_worker can take up: the teacher's projections are kept, the views are drawn again if other slots came in
+ * gradient, buffers, metrics One slot_workspace per compute thread. What A leaves for B is a slot_state, which any
+ * slot_workspace can take up: the teacher's projections are kept, the views are drawn again if other slots came in
  * between. Knows messages' tensors but no socket, no lease; clocks are read for the timing metrics only. */
 #ifndef DECANT_WORKER_SLOT_H
 #define DECANT_WORKER_SLOT_H
@@ -14,7 +14,7 @@
 #include "proto/run_config.h"
 #include "worker/data/dataset.h"
 
-/* What every slot_worker of a process shares, read-only: configuration, images, model, the run's manifest. */
+/* What every slot_workspace of a process shares, read-only: configuration, images, model, the run's manifest. */
 struct slot_shared;
 /* Keeps pointers to c and train. ERR_CONFIG names the key when the configuration does not fit the images. */
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e);
@@ -43,17 +43,17 @@ struct slot_state {
 int slot_state_new(const struct slot_shared *s, struct slot_state **out);
 void slot_state_free(struct slot_state **st);
 
-struct slot_worker;
-int slot_worker_new(const struct slot_shared *s, struct slot_worker **out, struct error *e);
-void slot_worker_free(struct slot_worker **w);
+struct slot_workspace;
+int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e);
+void slot_workspace_free(struct slot_workspace **w);
 
 /* Part A; fills *st. mixture and stats: both NULL, or a message to which encoding, tensors and scalars are added (NULL
  * in joint mode, and when the statistics are already known to be applied). 0 or ERR_MEMORY. */
-int slot_part_a(struct slot_worker *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
+int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
                 const struct mixture_view *mixture, struct slot_state *st, struct msg *stats);
 /* Part B, with the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint: NULL).
  * grad (parameter_floats), buffers (buffer_floats) and metrics (SLOT_METRICS) are overwritten. */
-void slot_part_b(struct slot_worker *w, const struct slot_state *st, const struct slot_weights *weights,
+void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
                  const struct mixture_view *mixture, float *grad, float *buffers, double *metrics);
 
 #endif

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include "common/log.h"
 #include "proto/run_dir.h"
-#include "server/parameter/checkpoints.h"
+#include "server/parameter/encoder_checkpoint.h"
 
 void checkpoint_writer_init(struct checkpoint_writer *w, uv_loop_t *loop, const struct run_config *config,
                             void (*on_idle)(void *arg), void *arg)
@@ -17,7 +17,7 @@ static void write_current(uv_work_t *work)
 {
     struct checkpoint_writer *w = work->data;
     w->error = (struct error){0};
-    w->error.code = run_dir_lock_held(w->config, "parameter", w->lock, &w->error);
+    w->error.code = run_dir_lock_held(w->config, server_name(SERVER_PARAMETER), w->lock, &w->error);
     if (w->error.code == 0)
         w->error.code = encoder_checkpoint_write(w->config, &w->current, &w->error);
 }

@@ -7,13 +7,13 @@
 #include <uv.h>
 #include "common/error.h"
 #include "proto/run_config.h"
-#include "proto/server_metrics.h"
+#include "server/shell/server_metrics.h"
 #include "server/parameter/weights_file.h"
 
 struct checkpoint_writer {
     uv_loop_t *loop;
     const struct run_config *config;
-    int lock; /* of the run's directory; without it nothing is written: ERR_STATE */
+    int lock;                   /* of the run's directory; without it nothing is written: ERR_STATE */
     void (*on_idle)(void *arg); /* after each write that leaves nothing to do */
     void *arg;
     uv_work_t work;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include "common/log.h"
 
-_Static_assert((int)WORKERS_MAX <= (int)LEASES_PARKED_MAX, "every worker's wish finds room");
+_Static_assert((int)WORKERS_MAX <= (int)LEASES_REQUESTS_MAX, "every worker's request finds room");
 
 static struct schedule schedule_from_config(const struct run_config *c)
 {
@@ -134,7 +134,7 @@ int parameter_core_on_durable(struct parameter_core *c, uint64_t now, struct out
     ASSERT(c->phase == PHASE_COMPLETE);
     struct turn t = {.core = c, .now = now, .out = out};
     core_stop(&t, STOP_FINISHED);
-    core_answer_wishes(&t);
+    core_answer_requests(&t);
     return c->failed;
 }
 
@@ -145,7 +145,7 @@ int parameter_core_on_message(struct parameter_core *c, uint64_t now, const stru
     enum reason why = core_handle(&t);
     if (why != 0)
         core_refuse(c, from, m, why, t.detail.text, out);
-    core_answer_wishes(&t);
+    core_answer_requests(&t);
     return c->failed;
 }
 
@@ -188,7 +188,7 @@ int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbo
     mind_absence(c, now);
     if (c->phase == PHASE_DRAINING && (workers_count(c->workers) == 0 || now >= c->drain_until))
         core_stop(&t, STOP_DRAINED);
-    core_answer_wishes(&t);
+    core_answer_requests(&t);
     return c->failed;
 }
 
@@ -209,7 +209,7 @@ int parameter_core_stop(struct parameter_core *c, uint64_t now, struct outbox *o
     struct turn t = {.core = c, .now = now, .out = out};
     if (c->phase != PHASE_STOPPED) {
         core_stop(&t, STOP_DRAINED);
-        core_answer_wishes(&t);
+        core_answer_requests(&t);
     }
     return c->failed;
 }

@@ -18,7 +18,7 @@
  * a generation that is neither 0 nor ours is refused.
  * - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
  * - The tensors of a GRADIENT for a subtree of slots are sums over these slots, its metrics too.
- * - A LEASE_REQUEST with want = 0 withdraws the worker's wish.
+ * - A LEASE_REQUEST with want = 0 withdraws the worker's request.
  * - A PING with code = 1 is a worker's goodbye: its leases are free at once.
  * - REWIND names our generation and the step at which the sender saw the prototype server stand. In a healthy pair that
  * step is never below ours (a gradient is sent only after its statistics were applied), so if it is, statistics are

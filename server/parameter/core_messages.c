@@ -126,15 +126,15 @@ static enum reason on_init(struct turn *t)
     return why;
 }
 
-static void wish(struct turn *t, uint32_t want)
+static void request_lease(struct turn *t, uint32_t want)
 {
-    int rc = leases_wish(t->core->leases, t->m->worker, want);
+    int rc = leases_request(t->core->leases, t->m->worker, want);
     ASSERT(rc == 0);
 }
 
 static enum reason on_lease_request(struct turn *t)
 {
-    wish(t, t->m->want);
+    request_lease(t, t->m->want);
     return 0;
 }
 
@@ -166,7 +166,7 @@ static void note_pace(struct turn *t, struct worker *w)
 static enum reason accept_gradient(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    struct contribution contribution = {0};
+    struct gradient_sum contribution = {0};
     const struct msg_tensor *gradient, *buffers;
     enum reason why = check_vector(t->m, "grad", c->weights.manifest.parameter_floats, &gradient);
     if (why == 0)
@@ -242,7 +242,7 @@ static enum reason on_gradient(struct turn *t)
     if (c->phase < PHASE_COMPLETE && gradients_missing(c->gradients) == 0)
         core_complete_step(t);
     if (t->m->want > 0)
-        wish(t, t->m->want);
+        request_lease(t, t->m->want);
     return why;
 }
 
@@ -279,14 +279,14 @@ static enum reason on_rewind(struct turn *t)
 
 /* ---- admission and dispatch ---- */
 
-struct door {
+struct handler {
     enum reason (*handle)(struct turn *t);
     bool nameless; /* the run may be empty: the sender is about to learn it */
     bool worker;   /* only from a worker */
 };
 
-/* Whatever is not listed came to the wrong door. */
-static const struct door doors[MSG_TYPE_END] = {
+/* Whatever is not listed is refused as wrong_door. */
+static const struct handler handlers[MSG_TYPE_END] = {
     [MSG_HELLO] = {on_hello, .nameless = true},
     [MSG_PING] = {on_ping, .nameless = true},
     [MSG_INIT] = {on_init},
@@ -336,10 +336,10 @@ static enum reason admit(struct turn *t)
 {
     const struct msg *m = t->m;
     const struct parameter_core *c = t->core;
-    const struct door *door = (unsigned)m->type < MSG_TYPE_END ? &doors[m->type] : NULL;
-    if (door == NULL || door->handle == NULL)
+    const struct handler *handler = (unsigned)m->type < MSG_TYPE_END ? &handlers[m->type] : NULL;
+    if (handler == NULL || handler->handle == NULL)
         return REASON_WRONG_DOOR;
-    if (strcmp(m->run, c->config.run.name) != 0 && !(door->nameless && m->run[0] == '\0'))
+    if (strcmp(m->run, c->config.run.name) != 0 && !(handler->nameless && m->run[0] == '\0'))
         return REASON_WRONG_RUN;
     if (m->config != 0 && m->config != c->hash)
         return REASON_WRONG_CONFIG;
@@ -347,7 +347,7 @@ static enum reason admit(struct turn *t)
         return REASON_WRONG_SHARD;
     if (m->generation != 0 && m->generation != c->generation && m->type != MSG_HELLO)
         return REASON_WRONG_GENERATION;
-    if (door->worker && m->worker == 0) {
+    if (handler->worker && m->worker == 0) {
         error_set(&t->detail, ERR_RANGE, "worker is 0");
         return REASON_BAD_FIELD;
     }
@@ -376,5 +376,5 @@ enum reason core_handle(struct turn *t)
     enum reason why = admit(t);
     if (why == 0)
         why = note_worker(t);
-    return why == 0 ? doors[t->m->type].handle(t) : why;
+    return why == 0 ? handlers[t->m->type].handle(t) : why;
 }

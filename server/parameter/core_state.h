@@ -79,9 +79,9 @@ void core_refuse(struct parameter_core *c, const struct peer *from, const struct
                  const char *detail, struct outbox *out);
 struct msg core_weights_message(struct parameter_core *c); /* the newest weights; shares the vectors */
 void core_publish_weights(struct turn *t);
-/* Expires leases, then grants what can be granted; once stopped every wish is answered with STOP. */
-void core_answer_wishes(struct turn *t);
-/* The worker's wish and leases end. event: "silent" or "goodbye", for the log. */
+/* Expires leases, then grants what can be granted; once stopped every request is answered with STOP. */
+void core_answer_requests(struct turn *t);
+/* The worker's request and leases end. event: "silent" or "goodbye", for the log. */
 void core_drop_worker(struct parameter_core *c, const struct worker *w, const char *event);
 void core_complete_step(struct turn *t);             /* every slot is in */
 void core_stop(struct turn *t, enum stop_code code); /* drops a partial step; a checkpoint is due */

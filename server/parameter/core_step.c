@@ -131,8 +131,8 @@ static void send_stop(struct turn *t, const struct worker *w)
     core_note(t->core, outbox_to_peer(t->out, &w->peer, &m));
 }
 
-/* Whoever holds a wish is in the table: wishes are dropped with their worker. */
-static const struct worker *wisher(struct parameter_core *c, uint64_t id)
+/* Whoever holds a request is in the table: requests are dropped with their worker. */
+static const struct worker *requester(struct parameter_core *c, uint64_t id)
 {
     const struct worker *w = workers_find(c->workers, id);
     ASSERT(w != NULL);
@@ -155,18 +155,18 @@ static void expire_leases(struct parameter_core *c, uint64_t now)
 static void share_late_slots(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    for (size_t i = 0; i < leases_wishes(c->leases);) {
-        const struct worker *w = wisher(c, leases_wisher(c->leases, i));
+    for (size_t i = 0; i < leases_requests(c->leases);) {
+        const struct worker *w = requester(c, leases_requester(c->leases, i));
         uint64_t late = slot_time_late_ms(&w->slot_time);
         uint32_t slot;
-        if (late < t->now && leases_share(c->leases, w->id, t->now - late, &slot))
+        if (late < t->now && leases_grant_backup(c->leases, w->id, t->now - late, &slot))
             send_lease(t, w, slot, 1, (uint64_t)c->config.net.lease_ms);
         else
             i++;
     }
 }
 
-void core_answer_wishes(struct turn *t)
+void core_answer_requests(struct turn *t)
 {
     struct parameter_core *c = t->core;
     uint64_t id;
@@ -174,7 +174,7 @@ void core_answer_wishes(struct turn *t)
     expire_leases(c, t->now);
     if (c->phase == PHASE_STOPPED) {
         while (leases_withdraw_any(c->leases, &id))
-            send_stop(t, wisher(c, id));
+            send_stop(t, requester(c, id));
         return;
     }
     if (!c->ready || c->schedule.steps == 0 || c->phase == PHASE_COMPLETE)
@@ -182,7 +182,7 @@ void core_answer_wishes(struct turn *t)
     while (leases_grant(c->leases, t->now, &id, &slot, &slots)) {
         if (c->window_ms == 0)
             c->window_ms = t->now;
-        grant(t, wisher(c, id), slot, slots);
+        grant(t, requester(c, id), slot, slots);
     }
     share_late_slots(t);
 }
@@ -201,7 +201,7 @@ void core_redo_step(struct parameter_core *c)
     leases_restart(c->leases);
 }
 
-static void make_report(struct turn *t, const struct contribution *sum, double norm)
+static void make_report(struct turn *t, const struct gradient_sum *sum, double norm)
 {
     struct parameter_core *c = t->core;
     double seconds = (double)(t->now - c->window_ms) * 1e-3, steps = (double)(c->step - c->window_step);
@@ -229,7 +229,7 @@ static void make_report(struct turn *t, const struct contribution *sum, double n
 
 /* Weights t -> t+1. An overflowed sum is skipped rather than let into the weights; the step counts all the same, for
  * the rest of the cluster has gone on. */
-static void update(struct parameter_core *c, const struct contribution *sum, double *norm)
+static void update(struct parameter_core *c, const struct gradient_sum *sum, double *norm)
 {
     struct weights_step s = {
         .gradient = (const float *)(const void *)sum->gradient->data,
@@ -256,7 +256,7 @@ static bool is_multiple(uint64_t step, int64_t every)
 void core_complete_step(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    struct contribution sum;
+    struct gradient_sum sum;
     double norm = 0.0;
     gradients_take(c->gradients, &sum);
     update(c, &sum, &norm);
@@ -266,7 +266,7 @@ void core_complete_step(struct turn *t)
     core_publish_weights(t);
     if (last || is_multiple(c->step, c->config.run.log_every))
         make_report(t, &sum, norm);
-    contribution_fini(&sum);
+    gradient_sum_fini(&sum);
     c->checkpoint_due = c->checkpoint_due || is_multiple(c->step, c->config.run.checkpoint_every);
     if (last) {
         c->phase = PHASE_COMPLETE;

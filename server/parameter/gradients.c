@@ -11,10 +11,10 @@
 struct gradients {
     struct float_pool *parameter_pool, *buffer_pool;
     struct reduce *tree;
-    struct contribution nodes[]; /* (slots) */
+    struct gradient_sum nodes[]; /* (slots) */
 };
 
-void contribution_fini(struct contribution *c)
+void gradient_sum_fini(struct gradient_sum *c)
 {
     buf_unref(&c->gradient);
     buf_unref(&c->buffers);
@@ -28,20 +28,20 @@ static void buf_add(struct buf *to, const struct buf *from)
 static void *node_add(void *left, void *right, void *context)
 {
     (void)context;
-    struct contribution *l = left, *r = right;
+    struct gradient_sum *l = left, *r = right;
     buf_add(l->gradient, r->gradient);
     if (l->buffers != NULL)
         buf_add(l->buffers, r->buffers);
     for (unsigned i = 0; i < GRADIENT_METRICS_MAX; i++)
         l->metrics[i] += r->metrics[i];
-    contribution_fini(r);
+    gradient_sum_fini(r);
     return l;
 }
 
 static void node_drop(void *value, void *context)
 {
     (void)context;
-    contribution_fini(value);
+    gradient_sum_fini(value);
 }
 
 int gradients_new(uint32_t slots, struct float_pool *parameters, struct float_pool *buffers, struct gradients **out)
@@ -101,25 +101,25 @@ static int own(struct buf **b, struct float_pool *pool)
     return 0;
 }
 
-int gradients_put(struct gradients *g, uint32_t slot, uint32_t count, struct contribution *c)
+int gradients_put(struct gradients *g, uint32_t slot, uint32_t count, struct gradient_sum *c)
 {
     ASSERT(gradients_place(g, slot, count) == GRADIENTS_WANTED);
-    struct contribution *node = &g->nodes[slot];
+    struct gradient_sum *node = &g->nodes[slot];
     *node = *c;
     c->gradient = c->buffers = NULL;
     int rc = own(&node->gradient, g->parameter_pool);
     if (rc == 0)
         rc = own(&node->buffers, g->buffer_pool);
     if (rc != 0) {
-        contribution_fini(node);
+        gradient_sum_fini(node);
         return rc;
     }
     return reduce_put(g->tree, slot, count, node);
 }
 
-void gradients_take(struct gradients *g, struct contribution *sum)
+void gradients_take(struct gradients *g, struct gradient_sum *sum)
 {
-    struct contribution *root = reduce_take(g->tree);
+    struct gradient_sum *root = reduce_take(g->tree);
     ASSERT(root != NULL);
     *sum = *root;
     root->gradient = root->buffers = NULL;

@@ -10,13 +10,13 @@
 enum { GRADIENT_METRICS_MAX = 16 };
 
 /* Sums over the slots of a subtree. */
-struct contribution {
+struct gradient_sum {
     struct buf *gradient;                 /* (P) */
     struct buf *buffers;                  /* (Q), NULL when Q = 0 */
     double metrics[GRADIENT_METRICS_MAX]; /* those not sent are 0 */
 };
 
-void contribution_fini(struct contribution *c);
+void gradient_sum_fini(struct gradient_sum *c);
 
 struct gradients;
 
@@ -36,8 +36,8 @@ uint32_t gradients_missing(const struct gradients *g); /* slots */
 
 /* Takes over the contribution's buffers (also on failure) for slots that are WANTED, and adds upwards. A buffer that
  * nobody else holds becomes the accumulator in place; another is copied into a pooled one. 0 or ERR_MEMORY. */
-int gradients_put(struct gradients *g, uint32_t slot, uint32_t count, struct contribution *c);
+int gradients_put(struct gradients *g, uint32_t slot, uint32_t count, struct gradient_sum *c);
 /* The sum once no slot is missing; the tree is empty again. The caller finishes it. */
-void gradients_take(struct gradients *g, struct contribution *sum);
+void gradients_take(struct gradients *g, struct gradient_sum *sum);
 
 #endif

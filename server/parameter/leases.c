@@ -1,4 +1,4 @@
-/* Both tables are small (at most 1024 slots and as many wishes), so that scans and moves of the queue cost nothing next
+/* Both tables are small (at most 1024 slots and as many requests), so that scans and moves of the queue cost nothing next
  * to a gradient. */
 #include "server/parameter/leases.h"
 
@@ -16,14 +16,14 @@ struct lease {
     bool shared;     /* somebody else works on it too, of SLOT_LEASED */
 };
 
-struct wish {
+struct lease_request {
     uint64_t worker;
     uint32_t want; /* > 0 */
 };
 
 struct leases {
-    struct wish wishes[LEASES_PARKED_MAX]; /* [0] has the next turn */
-    size_t wish_count;
+    struct lease_request requests[LEASES_REQUESTS_MAX]; /* [0] has the next turn */
+    size_t request_count;
     uint32_t slots;
     struct lease table[]; /* (slots) */
 };
@@ -57,66 +57,66 @@ void leases_done(struct leases *l, uint32_t slot, uint32_t count)
         l->table[slot + i].state = SLOT_DONE;
 }
 
-/* Position of the worker's wish, or wish_count. */
-static size_t find_wish(const struct leases *l, uint64_t worker)
+/* Position of the worker's request, or request_count. */
+static size_t find_request(const struct leases *l, uint64_t worker)
 {
     size_t i = 0;
-    while (i < l->wish_count && l->wishes[i].worker != worker)
+    while (i < l->request_count && l->requests[i].worker != worker)
         i++;
     return i;
 }
 
-static void remove_wish(struct leases *l, size_t at)
+static void remove_request(struct leases *l, size_t at)
 {
-    l->wish_count--;
-    memmove(&l->wishes[at], &l->wishes[at + 1], (l->wish_count - at) * sizeof l->wishes[0]);
+    l->request_count--;
+    memmove(&l->requests[at], &l->requests[at + 1], (l->request_count - at) * sizeof l->requests[0]);
 }
 
-int leases_wish(struct leases *l, uint64_t worker, uint32_t want)
+int leases_request(struct leases *l, uint64_t worker, uint32_t want)
 {
-    size_t at = find_wish(l, worker);
+    size_t at = find_request(l, worker);
     if (want == 0) {
-        if (at < l->wish_count)
-            remove_wish(l, at);
+        if (at < l->request_count)
+            remove_request(l, at);
         return 0;
     }
-    if (at == LEASES_PARKED_MAX)
+    if (at == LEASES_REQUESTS_MAX)
         return ERR_RANGE;
-    if (at == l->wish_count)
-        l->wish_count++;
-    l->wishes[at] = (struct wish){worker, want < LEASES_WANT_MAX ? want : LEASES_WANT_MAX};
+    if (at == l->request_count)
+        l->request_count++;
+    l->requests[at] = (struct lease_request){worker, want < LEASES_WANT_MAX ? want : LEASES_WANT_MAX};
     return 0;
 }
 
-size_t leases_wishes(const struct leases *l)
+size_t leases_requests(const struct leases *l)
 {
-    return l->wish_count;
+    return l->request_count;
 }
 
-uint64_t leases_wisher(const struct leases *l, size_t i)
+uint64_t leases_requester(const struct leases *l, size_t i)
 {
-    ASSERT(i < l->wish_count);
-    return l->wishes[i].worker;
+    ASSERT(i < l->request_count);
+    return l->requests[i].worker;
 }
 
 bool leases_withdraw_any(struct leases *l, uint64_t *worker)
 {
-    if (l->wish_count == 0)
+    if (l->request_count == 0)
         return false;
-    *worker = l->wishes[0].worker;
-    remove_wish(l, 0);
+    *worker = l->requests[0].worker;
+    remove_request(l, 0);
     return true;
 }
 
-/* The turn is over: to the end of the queue with what is left of the wish. */
+/* The turn is over: to the end of the queue with what is left of the request. */
 static void end_turn(struct leases *l, size_t at, uint32_t granted)
 {
-    ASSERT(at < l->wish_count && granted <= l->wishes[at].want);
-    struct wish wish = l->wishes[at];
-    remove_wish(l, at);
-    wish.want -= granted;
-    if (wish.want > 0)
-        l->wishes[l->wish_count++] = wish;
+    ASSERT(at < l->request_count && granted <= l->requests[at].want);
+    struct lease_request request = l->requests[at];
+    remove_request(l, at);
+    request.want -= granted;
+    if (request.want > 0)
+        l->requests[l->request_count++] = request;
 }
 
 static uint32_t count_free(const struct leases *l, uint32_t from, uint32_t to)
@@ -142,13 +142,13 @@ bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *sl
     uint32_t i = 0;
     while (i < l->slots && l->table[i].state != SLOT_FREE)
         i++;
-    if (i == l->slots || l->wish_count == 0)
+    if (i == l->slots || l->request_count == 0)
         return false;
-    const struct wish *wish = &l->wishes[0];
-    uint32_t wishes = (uint32_t)l->wish_count, share = (count_free(l, i, l->slots) + wishes - 1) / wishes;
-    *worker = wish->worker;
+    const struct lease_request *request = &l->requests[0];
+    uint32_t requests = (uint32_t)l->request_count, share = (count_free(l, i, l->slots) + requests - 1) / requests;
+    *worker = request->worker;
     *slot = i;
-    *count = free_node(l, i, share < wish->want ? share : wish->want);
+    *count = free_node(l, i, share < request->want ? share : request->want);
     for (uint32_t j = i; j < i + *count; j++)
         l->table[j] = (struct lease){.state = SLOT_LEASED, .worker = *worker, .since = now, .until = UINT64_MAX};
     end_turn(l, 0, *count);
@@ -160,7 +160,7 @@ static bool is_leased_to(const struct leases *l, uint32_t slot, uint64_t worker)
     return l->table[slot].state == SLOT_LEASED && l->table[slot].worker == worker;
 }
 
-bool leases_share(struct leases *l, uint64_t worker, uint64_t since_max, uint32_t *slot)
+bool leases_grant_backup(struct leases *l, uint64_t worker, uint64_t since_max, uint32_t *slot)
 {
     struct lease *oldest = NULL;
     for (uint32_t i = 0; i < l->slots; i++) {
@@ -173,7 +173,7 @@ bool leases_share(struct leases *l, uint64_t worker, uint64_t since_max, uint32_
         return false;
     oldest->shared = true;
     *slot = (uint32_t)(oldest - l->table);
-    end_turn(l, find_wish(l, worker), 1);
+    end_turn(l, find_request(l, worker), 1);
     return true;
 }
 
@@ -217,7 +217,7 @@ uint32_t leases_revoke(struct leases *l, uint64_t worker)
 
 uint32_t leases_drop_worker(struct leases *l, uint64_t worker)
 {
-    leases_wish(l, worker, 0);
+    leases_request(l, worker, 0);
     return leases_revoke(l, worker);
 }
 

@@ -1,7 +1,7 @@
 /* decant-parameter: the command line of the parameter server. */
 #include "common/vecmath.h"
 #include "proto/process_options.h"
-#include "proto/server_health.h"
+#include "server/shell/server_health.h"
 #include "server/parameter/service.h"
 
 int main(int argc, char **argv)

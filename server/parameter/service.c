@@ -13,13 +13,13 @@
 #include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
-#include "proto/door.h"
-#include "proto/pairing.h"
+#include "server/shell/door.h"
+#include "server/shell/pairing.h"
 #include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
-#include "server/parameter/checkpoints.h"
+#include "server/parameter/encoder_checkpoint.h"
 #include "server/parameter/core.h"
-#include "server/parameter/exposed.h"
+#include "server/parameter/prometheus.h"
 
 struct service {
     const struct run_config *config;
@@ -165,9 +165,9 @@ static void fail(struct service *s, int rc, const char *what)
 static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 {
     struct encoder_state state;
-    int rc = run_dir_lock_held(s->config, "parameter", s->lock, e);
+    int rc = run_dir_lock_held(s->config, server_name(SERVER_PARAMETER), s->lock, e);
     if (rc == 0)
-        rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
+        rc = run_dir_raise_generation(s->config, SERVER_PARAMETER, &s->generation, e);
     if (rc != 0)
         return rc;
     rc = encoder_checkpoint_resume(s->config, step_max, &state, e);
@@ -175,7 +175,7 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     if (rc != 0 && !none)
         return rc;
     s->directory_ours = true;
-    uint64_t prototype = run_dir_generation(s->config, "prototype");
+    uint64_t prototype = run_dir_generation(s->config, SERVER_PROTOTYPE);
     rc = parameter_core_rewind(s->core, now_ms(), s->generation, none ? NULL : &state, &s->outbox);
     pairing_begin(&s->pairing, prototype, parameter_core_step(s->core));
     log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64, parameter_core_step(s->core), s->generation);
@@ -184,7 +184,7 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 
 static bool may_go_back(struct service *s)
 {
-    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, "prototype")))
+    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, SERVER_PROTOTYPE)))
         return true;
     uint64_t count = ++s->rewinds_refused;
     if ((count & (count - 1)) == 0)
@@ -233,7 +233,7 @@ static void finish_turn(struct service *s, int rc)
     struct error e = {0};
     uint64_t step_max;
     if (pairing_due(&s->pairing, parameter_core_step(s->core)))
-        pairing_note(&s->pairing, run_dir_generation(s->config, "prototype"), parameter_core_step(s->core));
+        pairing_note(&s->pairing, run_dir_generation(s->config, SERVER_PROTOTYPE), parameter_core_step(s->core));
     if (parameter_core_take_rewind(s->core, &step_max) && may_go_back(s) && rewind_to(s, step_max, &e) != 0)
         fail(s, e.code, e.text);
     step_clock_note(&s->clock, parameter_core_step(s->core), now_ms());
@@ -269,7 +269,7 @@ static void on_request(void *arg, struct buf **frames, size_t n)
         why = REASON_FORBIDDEN;
     }
     if (rc == 0 && parameter_core_doubts_lineage(s->core, &m))
-        parameter_core_bound_lineage(s->core, run_dir_generation(s->config, "prototype"));
+        parameter_core_bound_lineage(s->core, run_dir_generation(s->config, SERVER_PROTOTYPE));
     if (rc == 0)
         rc = parameter_core_on_message(s->core, now_ms(), &from, &m, &s->outbox);
     else
@@ -325,7 +325,7 @@ static struct server_figures figures(const struct service *s)
 {
     const struct step_report_counters *c = parameter_core_counters(s->core);
     return (struct server_figures){
-        .server = "parameter",
+        .server = SERVER_PARAMETER,
         .config = s->config,
         .generation = s->generation,
         .total_steps = parameter_core_total_steps(s->core),
@@ -402,14 +402,14 @@ static int open_metrics(struct service *s, bool resume, struct error *e)
 
 static int open_state(struct service *s, bool resume, struct error *e)
 {
-    int rc = run_dir_lock(s->config, "parameter", &s->lock, e);
+    int rc = run_dir_lock(s->config, server_name(SERVER_PARAMETER), &s->lock, e);
     s->writer.lock = s->lock;
     if (rc == 0)
-        rc = run_dir_raise_generation(s->config, "parameter", &s->generation, e);
+        rc = run_dir_raise_generation(s->config, SERVER_PARAMETER, &s->generation, e);
     if (rc == 0 && (rc = parameter_core_new(s->config, s->generation, &s->core)) != 0)
         error_set(e, rc, "out of memory");
     s->directory_ours = resume;
-    uint64_t prototype = run_dir_generation(s->config, "prototype");
+    uint64_t prototype = run_dir_generation(s->config, SERVER_PROTOTYPE);
     if (rc == 0 && resume)
         rc = resume_core(s, e);
     if (rc == 0) {

@@ -8,7 +8,7 @@
 static void write_snapshot(uv_work_t *work)
 {
     struct checkpoint_writer *w = work->data;
-    w->rc = run_dir_lock_held(w->config, "prototype", w->lock, &w->error);
+    w->rc = run_dir_lock_held(w->config, server_name(SERVER_PROTOTYPE), w->lock, &w->error);
     if (w->rc == 0)
         w->rc = mixture_checkpoint_write(w->config, w->writing, w->total_steps, &w->error);
 }

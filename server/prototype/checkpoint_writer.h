@@ -1,16 +1,16 @@
 /* Writes checkpoints on libuv's thread pool from snapshots taken on the loop. One is written at a time and at most one
  * waits; when a disk is so slow that a second would have to wait, the older of the two is left out (logged): resuming
  * needs a common step, not every step. */
-#ifndef DECANT_PROTOTYPE_CHECKPOINT_WRITER_H
-#define DECANT_PROTOTYPE_CHECKPOINT_WRITER_H
+#ifndef DECANT_SERVER_PROTOTYPE_CHECKPOINT_WRITER_H
+#define DECANT_SERVER_PROTOTYPE_CHECKPOINT_WRITER_H
 
 #include <uv.h>
-#include "server/prototype/checkpoint.h"
+#include "server/prototype/mixture_checkpoint.h"
 
 struct checkpoint_writer {
     uv_loop_t *loop;
     const struct run_config *config;
-    int lock; /* of the run's directory; without it nothing is written: ERR_STATE */
+    int lock;                          /* of the run's directory; without it nothing is written: ERR_STATE */
     struct mixture *writing, *waiting; /* snapshots */
     uint64_t total_steps;              /* of the run: known before the first version that is worth a checkpoint */
     uv_work_t work;

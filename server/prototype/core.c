@@ -300,7 +300,7 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
 static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct outbox *out)
 {
     keep_previous(c);
-    int rc = mixture_fold(c->mixture, sum, mixture_beta(&c->config, version_of(c) + 1, c->total_steps));
+    int rc = mixture_em_step(c->mixture, sum, mixture_beta(&c->config, version_of(c) + 1, c->total_steps));
     c->stepped = true;
     c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
     drop_rows(sum, NULL);

@@ -7,8 +7,8 @@
  * Accepts HELLO, STATS, MIXTURE_GET, PING and REWIND; anything else is refused as wrong_door: this is the wall. A refused
  * message changes nothing but its counter. One message completes at most one step, so whoever drives the core sees
  * every version by looking at prototype_core_mixture() after each message. */
-#ifndef DECANT_PROTOTYPE_CORE_H
-#define DECANT_PROTOTYPE_CORE_H
+#ifndef DECANT_SERVER_PROTOTYPE_CORE_H
+#define DECANT_SERVER_PROTOTYPE_CORE_H
 
 #include <stdbool.h>
 #include "server/prototype/diagnostics.h"

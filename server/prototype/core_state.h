@@ -1,6 +1,6 @@
 /* The core's state and its checks, shared by core.c and core_check.c only. */
-#ifndef DECANT_PROTOTYPE_CORE_STATE_H
-#define DECANT_PROTOTYPE_CORE_STATE_H
+#ifndef DECANT_SERVER_PROTOTYPE_CORE_STATE_H
+#define DECANT_SERVER_PROTOTYPE_CORE_STATE_H
 
 #include "common/reduce.h"
 #include "server/prototype/core.h"

@@ -1,7 +1,7 @@
 /* Is the mixture collapsing? Figures about one version, computed from a snapshot as a pure function, so that any thread
  * may do it: O(K^2 D) time, and never in the way of an M-step. */
-#ifndef DECANT_PROTOTYPE_DIAGNOSTICS_H
-#define DECANT_PROTOTYPE_DIAGNOSTICS_H
+#ifndef DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_H
+#define DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_H
 
 #include <stdint.h>
 #include "server/prototype/mixture.h"

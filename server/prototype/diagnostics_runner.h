@@ -1,8 +1,8 @@
 /* Runs diagnostics on libuv's thread pool, one pass at a time. A pass costs O(K^2 D); so that it never takes more than
  * about a quarter of one core, the next starts no sooner than three times its duration after its end. What was wanted
  * in the meantime is done then, on the version that is newest then. */
-#ifndef DECANT_PROTOTYPE_DIAGNOSTICS_RUNNER_H
-#define DECANT_PROTOTYPE_DIAGNOSTICS_RUNNER_H
+#ifndef DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
+#define DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
 
 #include <stdbool.h>
 #include <uv.h>

@@ -1,8 +1,8 @@
 /* hiredis' asynchronous context on a libuv loop. hiredis 0.14 ships an adapter that ignores poll errors, so that after
  * a refused connection no callback ever comes; this one hands every error to hiredis as readiness, upon which its next
  * read or write fails and reports. */
-#ifndef DECANT_PROTOTYPE_HIREDIS_UV_H
-#define DECANT_PROTOTYPE_HIREDIS_UV_H
+#ifndef DECANT_SERVER_PROTOTYPE_HIREDIS_UV_H
+#define DECANT_SERVER_PROTOTYPE_HIREDIS_UV_H
 
 #include <hiredis/async.h>
 #include <uv.h>

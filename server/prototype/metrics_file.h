@@ -2,8 +2,8 @@
  * "step":..., scalars...}. Two kinds of lines: the figures of a step, every run.log_every steps, and the figures of a
  * diagnostics pass (those with unique_0025), whose step and version are those of the mixture it looked at. After a
  * resume, steps may occur again. */
-#ifndef DECANT_PROTOTYPE_METRICS_FILE_H
-#define DECANT_PROTOTYPE_METRICS_FILE_H
+#ifndef DECANT_SERVER_PROTOTYPE_METRICS_FILE_H
+#define DECANT_SERVER_PROTOTYPE_METRICS_FILE_H
 
 #include "common/error.h"
 #include "proto/msg.h"

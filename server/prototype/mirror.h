@@ -4,8 +4,8 @@
  * writes there stands back and looks again now and then. A Redis that is gone is tried again with growing, jittered
  * pauses and then gets everything afresh. Names are resolved on libuv's thread pool, because hiredis would do it on the
  * loop. */
-#ifndef DECANT_PROTOTYPE_MIRROR_H
-#define DECANT_PROTOTYPE_MIRROR_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIRROR_H
+#define DECANT_SERVER_PROTOTYPE_MIRROR_H
 
 #include <uv.h>
 #include "common/error.h"

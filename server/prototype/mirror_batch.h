@@ -9,8 +9,8 @@
  *   mirror_batch_begin(&batch, run, generation, started);
  *   while (room) mirror_batch_add(&batch, &command);
  *   if (redis_command_end(&batch) == 0) send(batch.wire, batch.wire_size); */
-#ifndef DECANT_PROTOTYPE_MIRROR_BATCH_H
-#define DECANT_PROTOTYPE_MIRROR_BATCH_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIRROR_BATCH_H
+#define DECANT_SERVER_PROTOTYPE_MIRROR_BATCH_H
 
 #include "server/prototype/redis_command.h"
 

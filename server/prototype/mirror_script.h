@@ -5,8 +5,8 @@
  * all other figures. A reader that finds version == writing before and after has seen one version. A transaction would
  * promise the same, but holding 65 536 prototypes in one stops Redis for everyone else: commands go in batches
  * (mirror_batch.h) that may end anywhere but where mirror_script_joined says. */
-#ifndef DECANT_PROTOTYPE_MIRROR_SCRIPT_H
-#define DECANT_PROTOTYPE_MIRROR_SCRIPT_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIRROR_SCRIPT_H
+#define DECANT_SERVER_PROTOTYPE_MIRROR_SCRIPT_H
 
 #include "proto/msg.h"
 #include "server/prototype/mirror_state.h"

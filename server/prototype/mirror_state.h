@@ -1,8 +1,8 @@
 /* What the mirror shows at one instant: a consistent copy of one mixture version's changed prototypes and of the run's
  * figures, taken in one turn of the loop and then written to Redis over as many turns as it takes. Buffers are kept and
  * used again. */
-#ifndef DECANT_PROTOTYPE_MIRROR_STATE_H
-#define DECANT_PROTOTYPE_MIRROR_STATE_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIRROR_STATE_H
+#define DECANT_SERVER_PROTOTYPE_MIRROR_STATE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* The online EM update in double. Kernels take pointers and dims; mixture_fold holds the order of the steps. */
+/* The online EM update in double. Kernels take pointers and dims; mixture_em_step holds the order of the steps. */
 #include "server/prototype/mixture.h"
 
 #include <math.h>
@@ -451,7 +451,7 @@ static void list_changed(struct mixture *m, uint32_t version)
             m->changed[m->changed_count++] = k;
 }
 
-int mixture_fold(struct mixture *m, const struct stats_rows *s, double beta)
+int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
 {
     ASSERT(s->K == m->options.K && s->D == m->options.D);
     float *distance = malloc((s->V + 1) * sizeof *distance);

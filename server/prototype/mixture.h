@@ -4,12 +4,12 @@
  *
  *   mixture_new(&options, &m);
  *   mixture_start(m, seed);                       // version 0
- *   mixture_fold(m, &sum_of_all_slots, beta);     // version 1: statistics of step 0 are in
+ *   mixture_em_step(m, &sum_of_all_slots, beta);     // version 1: statistics of step 0 are in
  *
  * The state is kept in double and is all that a checkpoint needs; mean, variance, weight and log_const of the view
  * are a pure function of it. One thread at a time. */
-#ifndef DECANT_PROTOTYPE_MIXTURE_H
-#define DECANT_PROTOTYPE_MIXTURE_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIXTURE_H
+#define DECANT_SERVER_PROTOTYPE_MIXTURE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -72,7 +72,7 @@ void mixture_restore(struct mixture *m, uint64_t version);
 
 /* Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
  * is beta. s->K and s->D equal the mixture's; every index is below K. 0, or ERR_MEMORY with the mixture unchanged. */
-int mixture_fold(struct mixture *m, const struct stats_rows *s, double beta);
+int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta);
 
 /* beta(v) = b0 (b1/b0)^min(1, v / (fraction T)) of version v in a run of T steps. */
 double mixture_beta(const struct run_config *c, uint64_t version, uint64_t total_steps);

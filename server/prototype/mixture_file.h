@@ -9,8 +9,8 @@
  *
  * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when its
  * checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
-#ifndef DECANT_PROTOTYPE_MIXTURE_FILE_H
-#define DECANT_PROTOTYPE_MIXTURE_FILE_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIXTURE_FILE_H
+#define DECANT_SERVER_PROTOTYPE_MIXTURE_FILE_H
 
 #include "common/error.h"
 #include "server/prototype/mixture.h"

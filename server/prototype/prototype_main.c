@@ -1,7 +1,7 @@
 /* decant-prototype: the command line of the prototype server. */
 #include "common/vecmath.h"
 #include "proto/process_options.h"
-#include "proto/server_health.h"
+#include "server/shell/server_health.h"
 #include "server/prototype/service.h"
 
 int main(int argc, char **argv)

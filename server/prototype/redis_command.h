@@ -5,8 +5,8 @@
  *   redis_command_text(&c, "decant:run");
  *   redis_command_format(&c, "%s", "step");  redis_command_format(&c, "%d", 7);
  *   if (redis_command_end(&c) == 0) send(c.wire, c.wire_size); */
-#ifndef DECANT_PROTOTYPE_REDIS_COMMAND_H
-#define DECANT_PROTOTYPE_REDIS_COMMAND_H
+#ifndef DECANT_SERVER_PROTOTYPE_REDIS_COMMAND_H
+#define DECANT_SERVER_PROTOTYPE_REDIS_COMMAND_H
 
 #include <stdbool.h>
 #include <stddef.h>

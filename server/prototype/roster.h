@@ -1,7 +1,7 @@
 /* Who has been heard lately: the workers that sent this server a message, for the people who watch. The mixture never
  * depends on it. Bounded: when full, the one silent for longest makes room. */
-#ifndef DECANT_PROTOTYPE_ROSTER_H
-#define DECANT_PROTOTYPE_ROSTER_H
+#ifndef DECANT_SERVER_PROTOTYPE_ROSTER_H
+#define DECANT_SERVER_PROTOTYPE_ROSTER_H
 
 #include <stddef.h>
 #include <stdint.h>

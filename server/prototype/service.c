@@ -11,13 +11,13 @@
 #include "common/log.h"
 #include "common/net.h"
 #include "common/vecmath.h"
-#include "proto/door.h"
-#include "proto/pairing.h"
+#include "server/shell/door.h"
+#include "server/shell/pairing.h"
 #include "proto/run_dir.h"
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
 #include "server/prototype/diagnostics_runner.h"
-#include "server/prototype/exposed.h"
+#include "server/prototype/prometheus.h"
 #include "server/prototype/metrics_file.h"
 #include "server/prototype/mirror.h"
 
@@ -171,15 +171,15 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 {
     struct mixture *resumed;
     uint64_t generation, total_steps;
-    int rc = run_dir_lock_held(s->config, "prototype", s->lock, e);
+    int rc = run_dir_lock_held(s->config, server_name(SERVER_PROTOTYPE), s->lock, e);
     if (rc == 0)
-        rc = run_dir_raise_generation(s->config, "prototype", &generation, e);
+        rc = run_dir_raise_generation(s->config, SERVER_PROTOTYPE, &generation, e);
     if (rc == 0)
         rc = find_checkpoint(s, step_max, &resumed, &total_steps, e);
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
     bool found = rc == 0;
-    uint64_t parameter = run_dir_generation(s->config, "parameter");
+    uint64_t parameter = run_dir_generation(s->config, SERVER_PARAMETER);
     rc = prototype_core_rewind(s->core, generation, resumed, &s->outbox);
     if (rc != 0) {
         mixture_free(&resumed);
@@ -201,7 +201,7 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
 
 static bool may_go_back(struct service *s)
 {
-    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, "parameter")))
+    if (pairing_may_go_back(&s->pairing, run_dir_generation(s->config, SERVER_PARAMETER)))
         return true;
     uint64_t count = ++s->rewinds_refused;
     if ((count & (count - 1)) == 0)
@@ -237,7 +237,7 @@ static void dispatch(struct service *s, const struct peer *from, struct buf **fr
     msg_fini(&m);
     uint64_t step_max;
     if (pairing_due(&s->pairing, version_of(s)))
-        pairing_note(&s->pairing, run_dir_generation(s->config, "parameter"), version_of(s));
+        pairing_note(&s->pairing, run_dir_generation(s->config, SERVER_PARAMETER), version_of(s));
     if (prototype_core_take_rewind(s->core, &step_max) && may_go_back(s) && (rc = rewind_to(s, step_max, &e)) != 0)
         log_error("event=rewind_failed cause=\"%s\"", e.text);
     flush(s);
@@ -376,11 +376,11 @@ static void on_signal(uv_signal_t *handle, int number)
 static int open_core(struct service *s, bool resume, struct error *e)
 {
     struct prototype_core_options o = {.config = s->config};
-    int rc = run_dir_lock(s->config, "prototype", &s->lock, e);
+    int rc = run_dir_lock(s->config, server_name(SERVER_PROTOTYPE), &s->lock, e);
     s->writer.lock = s->lock;
     if (rc == 0)
-        rc = run_dir_raise_generation(s->config, "prototype", &o.generation, e);
-    uint64_t parameter = run_dir_generation(s->config, "parameter");
+        rc = run_dir_raise_generation(s->config, SERVER_PROTOTYPE, &o.generation, e);
+    uint64_t parameter = run_dir_generation(s->config, SERVER_PARAMETER);
     if (rc == 0 && resume) {
         rc = find_checkpoint(s, UINT64_MAX, &o.resumed, &o.total_steps, e);
         if (rc == ERR_NOT_FOUND) {
@@ -470,7 +470,7 @@ static struct server_figures figures(const struct service *s)
 {
     const struct prototype_counters *c = prototype_core_counters(s->core);
     return (struct server_figures){
-        .server = "prototype",
+        .server = SERVER_PROTOTYPE,
         .config = s->config,
         .generation = prototype_core_generation(s->core),
         .total_steps = prototype_core_total_steps(s->core),

@@ -1,6 +1,6 @@
 /* The prototype server as a process: sockets, signals, files and Redis around the core, on one libuv loop. */
-#ifndef DECANT_PROTOTYPE_SERVICE_H
-#define DECANT_PROTOTYPE_SERVICE_H
+#ifndef DECANT_SERVER_PROTOTYPE_SERVICE_H
+#define DECANT_SERVER_PROTOTYPE_SERVICE_H
 
 #include <stdbool.h>
 #include "common/error.h"

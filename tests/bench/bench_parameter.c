@@ -71,7 +71,7 @@ static void bench_receive(size_t n)
     ASSERT(float_pool_new(n, &pool) == 0 && gradients_new(SLOTS, pool, NULL, &g) == 0);
     double best = 1e9;
     for (int round = 0; round < ROUNDS; round++) {
-        struct contribution in[SLOTS] = {0}, sum;
+        struct gradient_sum in[SLOTS] = {0}, sum;
         for (int i = 0; i < SLOTS; i++) {
             in[i].gradient = float_pool_take(pool);
             memset(in[i].gradient->data, 0, in[i].gradient->size);
@@ -84,7 +84,7 @@ static void bench_receive(size_t n)
         double took = (seconds() - start) / SLOTS;
         best = took < best ? took : best;
         gradients_take(g, &sum);
-        contribution_fini(&sum);
+        gradient_sum_fini(&sum);
     }
     double bytes = (1.0 + 3.0 * (SLOTS - 1) / SLOTS) * 4.0 * (double)n;
     printf("receive  %8zu parameters %7.3f ms %6.2f GB/s (per gradient)\n", n, best * 1e3, bytes / best * 1e-9);

@@ -17,7 +17,7 @@ struct bench {
     struct run_config config;
     struct dataset train;
     struct slot_shared *shared;
-    struct slot_worker *worker;
+    struct slot_workspace *worker;
     struct slot_state *state;
     struct mixture_view *mixture;
     float *params, *buffers, *gradient, *contribution;
@@ -58,7 +58,7 @@ static int bench_open(struct bench *b, const char *const *assignments, size_t n,
     if (rc == 0)
         rc = slot_shared_new(c, &b->train, &b->shared, e);
     if (rc == 0)
-        rc = slot_worker_new(b->shared, &b->worker, e);
+        rc = slot_workspace_new(b->shared, &b->worker, e);
     if (rc != 0)
         return rc;
     const struct manifest *m = slot_manifest(b->shared);
@@ -84,7 +84,7 @@ static void bench_close(struct bench *b)
     free(b->contribution);
     mixture_view_free(&b->mixture);
     slot_state_free(&b->state);
-    slot_worker_free(&b->worker);
+    slot_workspace_free(&b->worker);
     slot_shared_free(&b->shared);
     dataset_fini(&b->train);
 }

@@ -43,7 +43,7 @@ void checker_encoder(struct cluster *c, const struct encoder_state *s)
         h.vectors[3 + i] = hash_buf(s->vectors.moments[i]);
     if (s->total_steps != c->scenario->steps)
         sim_fail(c, "a checkpoint says %" PRIu64 " steps in total", s->total_steps);
-    compare(c, PARAMETER, s->step, &h);
+    compare(c, SERVER_PARAMETER, s->step, &h);
 }
 
 void checker_mixture(struct cluster *c, const struct mixture *m)
@@ -61,7 +61,7 @@ void checker_mixture(struct cluster *c, const struct mixture *m)
                     XXH3_64bits(v->weight, K * sizeof *v->weight), XXH3_64bits(v->log_const, K * sizeof *v->log_const),
                     XXH3_64bits(&v->beta, sizeof v->beta)}};
     c->checker.reseeded = m->reseeded;
-    compare(c, PROTOTYPE, v->version, &h);
+    compare(c, SERVER_PROTOTYPE, v->version, &h);
 }
 
 /* ---- answers ---- */
@@ -104,7 +104,7 @@ static void note_lineage(struct cluster *c, const struct msg *m, uint64_t step)
     if (lineage <= c->checker.lineage || step >= DISK_STEPS)
         return;
     c->checker.lineage = lineage;
-    c->checker.applied[PARAMETER][step] = 0;
+    c->checker.applied[SERVER_PARAMETER][step] = 0;
 }
 
 static void note_ack(struct cluster *c, enum server server, const struct msg *m, const struct msg *ack)
@@ -141,7 +141,7 @@ void checker_answer(struct cluster *c, enum server server, const struct msg *m, 
             note_refusal(c, server, m, &item->msg);
         else if (item->msg.type == MSG_ACK)
             note_ack(c, server, m, &item->msg);
-        else if (item->msg.type == MSG_PONG && server == PARAMETER)
+        else if (item->msg.type == MSG_PONG && server == SERVER_PARAMETER)
             note_lineage(c, m, item->msg.step);
     }
     if (type != 0 && answers != 1)
@@ -168,9 +168,10 @@ void checker_rewind(struct cluster *c, enum server server)
 
 void checker_pair(struct cluster *c)
 {
-    if (c->scenario->joint || c->checker.crashes > 0 || !c->servers[PARAMETER].alive || !c->servers[PROTOTYPE].alive)
+    if (c->scenario->joint || c->checker.crashes > 0 || !c->servers[SERVER_PARAMETER].alive ||
+        !c->servers[SERVER_PROTOTYPE].alive)
         return;
-    uint64_t t = server_step(c, PARAMETER), v = server_step(c, PROTOTYPE);
+    uint64_t t = server_step(c, SERVER_PARAMETER), v = server_step(c, SERVER_PROTOTYPE);
     if (t > v || v > t + 1)
         sim_fail(c, "the pair is apart without a crash: weights of step %" PRIu64 ", mixture version %" PRIu64, t, v);
 }

@@ -33,11 +33,6 @@ void sim_trace(struct cluster *c, const char *format, ...)
     putchar('\n');
 }
 
-const char *server_name(enum server server)
-{
-    return server == PARAMETER ? "parameter" : "prototype";
-}
-
 uint64_t sim_now(const struct cluster *c)
 {
     return c->events.now_us;
@@ -58,7 +53,7 @@ bool sim_chance(struct cluster *c, uint32_t percent)
 
 static bool is_used(const struct cluster *c, enum server server)
 {
-    return server == PARAMETER || !c->scenario->joint;
+    return server == SERVER_PARAMETER || !c->scenario->joint;
 }
 
 uint64_t server_clock_ms(const struct cluster *c, enum server server)
@@ -71,8 +66,8 @@ uint64_t server_step(const struct cluster *c, enum server server)
     const struct server_node *n = &c->servers[server];
     if (!n->alive)
         return 0;
-    return server == PARAMETER ? parameter_core_step(n->parameter)
-                               : prototype_core_mixture(n->prototype)->view->version;
+    return server == SERVER_PARAMETER ? parameter_core_step(n->parameter)
+                                      : prototype_core_mixture(n->prototype)->view->version;
 }
 
 static void schedule_server(struct cluster *c, enum server server, enum event_kind kind, uint64_t after_us)
@@ -90,7 +85,7 @@ static void start_server(struct cluster *c, enum server server)
     n->incarnation = ++c->incarnations;
     n->frozen_until_us = 0;
     n->clock_us = sim_between(c, 1, 100000 * SECONDS);
-    if (server == PARAMETER)
+    if (server == SERVER_PARAMETER)
         parameter_node_start(c);
     else
         prototype_node_start(c);
@@ -132,8 +127,8 @@ static void on_written(struct cluster *c, enum server server)
 static void on_server_timer(struct cluster *c, enum server server)
 {
     schedule_server(c, server, EVENT_SERVER_TIMER,
-                    (server == PARAMETER ? PARAMETER_TIMER_MS : PROTOTYPE_TIMER_MS) * MILLISECONDS);
-    if (server == PARAMETER)
+                    (server == SERVER_PARAMETER ? PARAMETER_TIMER_MS : PROTOTYPE_TIMER_MS) * MILLISECONDS);
+    if (server == SERVER_PARAMETER)
         parameter_node_on_timer(c);
     else
         prototype_node_on_timer(c);
@@ -181,8 +176,8 @@ void cluster_over(struct cluster *c)
     c->deadline_us = sim_now(c) + FAREWELL_S * SECONDS;
     if (!disk_complete(&c->disk, c->scenario->steps))
         sim_fail(c, "finished, but step %" PRIu64 " is not whole on disk", c->scenario->steps);
-    if (server_step(c, PARAMETER) != c->scenario->steps)
-        sim_fail(c, "finished at step %" PRIu64, server_step(c, PARAMETER));
+    if (server_step(c, SERVER_PARAMETER) != c->scenario->steps)
+        sim_fail(c, "finished at step %" PRIu64, server_step(c, SERVER_PARAMETER));
 }
 
 /* ---- events ---- */
@@ -247,7 +242,7 @@ static void handle_message(struct cluster *c, struct event *e)
     trace_message(c, e);
     if (e->kind == EVENT_TO_WORKER)
         worker_node_on_message(c, e);
-    else if (e->server == PARAMETER)
+    else if (e->server == SERVER_PARAMETER)
         parameter_node_on_message(c, e);
     else
         prototype_node_on_message(c, e);

@@ -57,7 +57,7 @@ void disk_crash(struct disk *d, enum server server)
 static bool all_present(const struct disk *d, uint64_t step)
 {
     const struct disk_file *f = d->files[step];
-    return f[PARAMETER].present && (d->joint || f[PROTOTYPE].present);
+    return f[SERVER_PARAMETER].present && (d->joint || f[SERVER_PROTOTYPE].present);
 }
 
 /* What is older than the newest `keep` complete steps goes. */
@@ -93,7 +93,7 @@ bool disk_written(struct disk *d, enum server server, uint64_t *step)
 bool disk_complete(const struct disk *d, uint64_t step)
 {
     const struct disk_file *f = d->files[step];
-    return all_present(d, step) && !f[PARAMETER].damaged && (d->joint || !f[PROTOTYPE].damaged);
+    return all_present(d, step) && !f[SERVER_PARAMETER].damaged && (d->joint || !f[SERVER_PROTOTYPE].damaged);
 }
 
 bool disk_newest(const struct disk *d, enum server server, uint64_t step_max, uint64_t *step)
@@ -115,7 +115,7 @@ static struct buf *copy_of(const struct buf *b)
 
 struct encoder_state disk_load_encoder(const struct disk *d, uint64_t step)
 {
-    const struct encoder_state *from = &d->files[step][PARAMETER].encoder;
+    const struct encoder_state *from = &d->files[step][SERVER_PARAMETER].encoder;
     struct encoder_state out = {.step = from->step, .total_steps = from->total_steps};
     int rc = manifest_copy(&out.manifest, &from->manifest);
     ASSERT(rc == 0);
@@ -129,7 +129,7 @@ struct encoder_state disk_load_encoder(const struct disk *d, uint64_t step)
 
 struct mixture *disk_load_mixture(const struct disk *d, uint64_t step)
 {
-    const struct mixture *from = d->files[step][PROTOTYPE].mixture;
+    const struct mixture *from = d->files[step][SERVER_PROTOTYPE].mixture;
     struct mixture *out = NULL;
     int rc = mixture_clone(from, &out);
     ASSERT(rc == 0);

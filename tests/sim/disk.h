@@ -4,11 +4,10 @@
 #ifndef DECANT_TESTS_SIM_DISK_H
 #define DECANT_TESTS_SIM_DISK_H
 
+#include "proto/server.h"
 #include "server/parameter/weights_file.h"
 #include "server/prototype/mixture.h"
 #include "tests/sim/scenario.h"
-
-enum server { PARAMETER, PROTOTYPE, SERVERS };
 
 enum { DISK_STEPS = 64 /* more than any scenario's T */ };
 

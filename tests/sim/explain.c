@@ -46,7 +46,7 @@ size_t session_explain(const struct session *s, char *text, size_t size)
         add(&t, " weights@%" PRIu64, s->weights_step);
     if (mixture_cache_newest(&s->mixtures, &newest))
         add(&t, " mixture@%" PRIu64, newest);
-    add(&t, " wish=%u%s", s->wish, s->init.held ? " init" : "");
+    add(&t, " requested=%u%s", s->requested, s->init.held ? " init" : "");
     for (uint32_t i = 0; i < s->slots_max; i++)
         add_slot(&t, &s->slots[i]);
     return t.used;

@@ -111,14 +111,14 @@ static void strike(struct cluster *c, enum fault kind)
     uint32_t seat = any_seat(c);
     switch (kind) {
     case FAULT_CRASH_PARAMETER:
-        crash_server(c, PARAMETER);
+        crash_server(c, SERVER_PARAMETER);
         break;
     case FAULT_CRASH_PROTOTYPE:
-        crash_server(c, PROTOTYPE);
+        crash_server(c, SERVER_PROTOTYPE);
         break;
     case FAULT_CRASH_BOTH:
-        crash_server(c, PARAMETER);
-        crash_server(c, PROTOTYPE);
+        crash_server(c, SERVER_PARAMETER);
+        crash_server(c, SERVER_PROTOTYPE);
         break;
     case FAULT_CRASH_WORKER:
         crash_worker(c, seat);

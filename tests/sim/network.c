@@ -88,7 +88,7 @@ void network_connect(struct cluster *c, uint32_t seat, enum server server)
 
 void network_from_worker(struct cluster *c, uint32_t seat, const struct outbox_item *item)
 {
-    enum server server = item->kind == OUT_PROTOTYPE ? PROTOTYPE : PARAMETER;
+    enum server server = item->server;
     struct event model = {
         .kind = EVENT_TO_SERVER, .server = server, .seat = seat, .peer = c->seats[seat].peers[server]};
     transmit(c, &c->links[seat][server][CHANNEL_UP], &model, &item->msg);

@@ -4,14 +4,14 @@
 
 static struct server_node *node(struct cluster *c)
 {
-    return &c->servers[PARAMETER];
+    return &c->servers[SERVER_PARAMETER];
 }
 
 static void send_all(struct cluster *c)
 {
     struct server_node *n = node(c);
     for (size_t i = 0; i < n->out.count; i++)
-        if (!network_from_server(c, PARAMETER, &n->out.items[i]))
+        if (!network_from_server(c, SERVER_PARAMETER, &n->out.items[i]))
             parameter_core_on_undelivered(n->parameter, &n->out.items[i]);
     outbox_clear(&n->out);
 }
@@ -20,7 +20,7 @@ static void submit(struct cluster *c, struct encoder_state *state)
 {
     checker_encoder(c, state);
     struct disk_file f = {.step = state->step, .total_steps = state->total_steps, .encoder = *state};
-    server_submit(c, PARAMETER, &f);
+    server_submit(c, SERVER_PARAMETER, &f);
 }
 
 static void check(struct cluster *c, int rc)
@@ -32,17 +32,17 @@ static void check(struct cluster *c, int rc)
 static void rewind_to(struct cluster *c, uint64_t step_max)
 {
     struct server_node *n = node(c);
-    uint64_t step = 0, generation = disk_raise_generation(&c->disk, PARAMETER);
-    bool found = disk_newest(&c->disk, PARAMETER, step_max, &step);
+    uint64_t step = 0, generation = disk_raise_generation(&c->disk, SERVER_PARAMETER);
+    bool found = disk_newest(&c->disk, SERVER_PARAMETER, step_max, &step);
     struct encoder_state state;
     if (found)
         state = disk_load_encoder(&c->disk, step);
     sim_trace(c, "parameter goes back from %" PRIu64 " to %" PRIu64 " (at most %" PRIu64 "), generation %" PRIu64,
               parameter_core_step(n->parameter), step, step_max, generation);
-    checker_resumed(c, PARAMETER, found, step);
-    pairing_begin(&n->pairing, c->disk.generation[PROTOTYPE], step);
-    check(c, parameter_core_rewind(n->parameter, server_clock_ms(c, PARAMETER), generation, found ? &state : NULL,
-                                   &n->out));
+    checker_resumed(c, SERVER_PARAMETER, found, step);
+    pairing_begin(&n->pairing, c->disk.generation[SERVER_PROTOTYPE], step);
+    check(c, parameter_core_rewind(n->parameter, server_clock_ms(c, SERVER_PARAMETER), generation,
+                                   found ? &state : NULL, &n->out));
     send_all(c);
 }
 
@@ -58,14 +58,14 @@ static void end_turn(struct cluster *c, int rc)
         submit(c, &state);
     parameter_core_take_report(n->parameter, &report);
     if (pairing_due(&n->pairing, parameter_core_step(n->parameter)))
-        pairing_note(&n->pairing, c->disk.generation[PROTOTYPE], parameter_core_step(n->parameter));
+        pairing_note(&n->pairing, c->disk.generation[SERVER_PROTOTYPE], parameter_core_step(n->parameter));
     if (parameter_core_take_rewind(n->parameter, &step_max) &&
-        pairing_may_go_back(&n->pairing, c->disk.generation[PROTOTYPE])) {
-        checker_rewind(c, PARAMETER);
+        pairing_may_go_back(&n->pairing, c->disk.generation[SERVER_PROTOTYPE])) {
+        checker_rewind(c, SERVER_PARAMETER);
         rewind_to(c, step_max);
     }
     if (parameter_core_awaits_durable(n->parameter) && disk_complete(&c->disk, c->scenario->steps)) {
-        check(c, parameter_core_on_durable(n->parameter, server_clock_ms(c, PARAMETER), &n->out));
+        check(c, parameter_core_on_durable(n->parameter, server_clock_ms(c, SERVER_PARAMETER), &n->out));
         send_all(c);
     }
     checker_pair(c);
@@ -76,17 +76,17 @@ static void end_turn(struct cluster *c, int rc)
 void parameter_node_start(struct cluster *c)
 {
     struct server_node *n = node(c);
-    uint64_t step = 0, generation = disk_raise_generation(&c->disk, PARAMETER);
+    uint64_t step = 0, generation = disk_raise_generation(&c->disk, SERVER_PARAMETER);
     c->checker.lineage = 0;
     int rc = parameter_core_new(&c->scenario->config, generation, &n->parameter);
-    bool found = disk_newest(&c->disk, PARAMETER, UINT64_MAX, &step);
+    bool found = disk_newest(&c->disk, SERVER_PARAMETER, UINT64_MAX, &step);
     if (rc == 0 && found) {
         struct encoder_state state = disk_load_encoder(&c->disk, step);
         rc = parameter_core_resume(n->parameter, &state);
     }
     sim_trace(c, "parameter starts at step %" PRIu64 ", generation %" PRIu64, step, generation);
-    checker_resumed(c, PARAMETER, found, step);
-    pairing_begin(&n->pairing, c->disk.generation[PROTOTYPE], step);
+    checker_resumed(c, SERVER_PARAMETER, found, step);
+    pairing_begin(&n->pairing, c->disk.generation[SERVER_PROTOTYPE], step);
     check(c, rc);
 }
 
@@ -94,8 +94,8 @@ void parameter_node_on_message(struct cluster *c, struct event *e)
 {
     struct server_node *n = node(c);
     struct msg seen = e->msg; /* its tensors may be taken */
-    int rc = parameter_core_on_message(n->parameter, server_clock_ms(c, PARAMETER), &e->peer, &e->msg, &n->out);
-    checker_answer(c, PARAMETER, &seen, &e->peer, &n->out);
+    int rc = parameter_core_on_message(n->parameter, server_clock_ms(c, SERVER_PARAMETER), &e->peer, &e->msg, &n->out);
+    checker_answer(c, SERVER_PARAMETER, &seen, &e->peer, &n->out);
     end_turn(c, rc);
 }
 
@@ -104,7 +104,8 @@ void parameter_node_on_message(struct cluster *c, struct event *e)
 static void jump_to_the_end(struct cluster *c)
 {
     uint64_t T = c->scenario->steps, step = 0;
-    if (parameter_core_step(node(c)->parameter) < T && disk_newest(&c->disk, PARAMETER, UINT64_MAX, &step) && step == T)
+    if (parameter_core_step(node(c)->parameter) < T && disk_newest(&c->disk, SERVER_PARAMETER, UINT64_MAX, &step) &&
+        step == T)
         rewind_to(c, T);
 }
 
@@ -112,5 +113,5 @@ void parameter_node_on_timer(struct cluster *c)
 {
     struct server_node *n = node(c);
     jump_to_the_end(c);
-    end_turn(c, parameter_core_on_timer(n->parameter, server_clock_ms(c, PARAMETER), &n->out));
+    end_turn(c, parameter_core_on_timer(n->parameter, server_clock_ms(c, SERVER_PARAMETER), &n->out));
 }

@@ -12,7 +12,8 @@
 #ifndef DECANT_TESTS_SIM_SIM_H
 #define DECANT_TESTS_SIM_SIM_H
 
-#include "proto/pairing.h"
+#include "proto/server.h"
+#include "server/shell/pairing.h"
 #include "server/parameter/core.h"
 #include "server/prototype/core.h"
 #include "tests/sim/checker.h"
@@ -82,7 +83,6 @@ void cluster_fini(struct cluster *c);
 
 void sim_fail(struct cluster *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_trace(struct cluster *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-const char *server_name(enum server server);
 /* Uniform in [low, high]. */
 uint64_t sim_between(struct cluster *c, uint64_t low, uint64_t high);
 bool sim_chance(struct cluster *c, uint32_t percent);

@@ -62,8 +62,8 @@ void worker_node_start(struct cluster *c, uint32_t seat)
     struct worker_node *w = &c->seats[seat];
     *w = (struct worker_node){.alive = true, .incarnation = ++c->incarnations};
     w->clock_us = sim_between(c, 1, 100000 * SECONDS);
-    network_connect(c, seat, PARAMETER);
-    network_connect(c, seat, PROTOTYPE);
+    network_connect(c, seat, SERVER_PARAMETER);
+    network_connect(c, seat, SERVER_PROTOTYPE);
     w->session = open_session(c, w->incarnation);
     w->carry = calloc(session_jobs_max(w->session), sizeof *w->carry);
     ASSERT(w->carry != NULL);
@@ -141,7 +141,7 @@ void worker_node_on_message(struct cluster *c, struct event *e)
     bool reply = e->peer.size > 0;
     if (reply && !peer_equal(&e->peer, &w->peers[e->server]))
         return; /* to a connection that is no more */
-    enum out_kind from = e->server == PARAMETER ? OUT_PARAMETER : OUT_PROTOTYPE;
+    enum server from = e->server == SERVER_PARAMETER ? SERVER_PARAMETER : SERVER_PROTOTYPE;
     end_turn(c, e->seat, session_on_message(w->session, from, &e->msg, clock_us(c, w)));
 }
 

@@ -26,7 +26,7 @@ struct player;
 
 struct player_link {
     struct player *player;
-    enum out_kind kind;
+    enum server server;
     struct net_socket *requests, *publications;
 };
 
@@ -249,7 +249,7 @@ static void note_weights(struct player *p, const struct msg *m, uint64_t now)
     }
 }
 
-static void note_ack(struct player *p, enum out_kind from, const struct msg *m, uint64_t now)
+static void note_ack(struct player *p, enum server from, const struct msg *m, uint64_t now)
 {
     struct fleet_result *r = p->fleet->result;
     struct note *n = m->slots == 1 ? find_note(p, m->step, m->slot) : NULL;
@@ -258,7 +258,7 @@ static void note_ack(struct player *p, enum out_kind from, const struct msg *m, 
     uint64_t *counts[] = {&r->applied, &r->duplicates, &r->stale};
     if (m->code <= ACK_STALE)
         ++*counts[m->code];
-    if (from == OUT_PROTOTYPE) {
+    if (from == SERVER_PROTOTYPE) {
         add_sample(p->fleet, &r->stats_ack, n->stats_us, now);
         return;
     }
@@ -267,7 +267,7 @@ static void note_ack(struct player *p, enum out_kind from, const struct msg *m, 
     settle_note(n);
 }
 
-static void note_message(struct player *p, enum out_kind from, const struct msg *m, uint64_t now)
+static void note_message(struct player *p, enum server from, const struct msg *m, uint64_t now)
 {
     if (m->type == MSG_LEASE)
         note_lease(p, m, now);
@@ -296,7 +296,7 @@ static void send_item(struct player *p, const struct outbox_item *item)
     size_t n = 0;
     note_sent(p, &item->msg);
     if (msg_encode(&item->msg, frames, &n) == 0)
-        net_send(item->kind == OUT_PROTOTYPE ? p->prototype.requests : p->parameter.requests, frames, n);
+        net_send(item->server == SERVER_PROTOTYPE ? p->prototype.requests : p->parameter.requests, frames, n);
     for (size_t i = 0; i < n; i++)
         buf_unref(&frames[i]);
 }
@@ -399,8 +399,8 @@ static void take_message(const struct player_link *from, struct buf *const *fram
     uint64_t now = now_us();
     int rc = msg_decode(frames, n, &m, &why, &detail);
     if (rc == 0) {
-        note_message(p, from->kind, &m, now);
-        rc = session_on_message(p->session, from->kind, &m, now);
+        note_message(p, from->server, &m, now);
+        rc = session_on_message(p->session, from->server, &m, now);
     }
     msg_fini(&m);
     finish_turn(p, rc);
@@ -447,10 +447,10 @@ static void on_limit(uv_timer_t *timer)
 
 /* ---- opening ---- */
 
-static int open_link(struct player *p, struct player_link *l, enum out_kind kind, struct error *e)
+static int open_link(struct player *p, struct player_link *l, enum server server, struct error *e)
 {
     const struct run_config *c = p->fleet->o->config;
-    bool parameter = kind == OUT_PARAMETER;
+    bool parameter = server == SERVER_PARAMETER;
     struct net_options sub = {.role = NET_SUB,
                               .endpoint = parameter ? c->net.parameter_publish : c->net.prototype_publish,
                               .message_bytes_max = MESSAGE_BYTES_MAX,
@@ -459,7 +459,7 @@ static int open_link(struct player *p, struct player_link *l, enum out_kind kind
                                  .endpoint = parameter ? c->net.parameter : c->net.prototype,
                                  .message_bytes_max = MESSAGE_BYTES_MAX};
     struct net *net = p->fleet->net;
-    *l = (struct player_link){.player = p, .kind = kind};
+    *l = (struct player_link){.player = p, .server = server};
     int rc = net_open(net, &p->fleet->loop, &sub, on_publication, l, &l->publications, e);
     if (rc == 0)
         rc = net_subscribe(l->publications, parameter ? "weights" : "mixture", e);
@@ -503,8 +503,8 @@ static int open_player(struct fleet *f, uint32_t number, struct error *e)
     uv_timer_start(&p->tick, on_tick, number % TIMER_MS, TIMER_MS);
     int rc = open_session(p, number, e);
     if (rc == 0)
-        rc = open_link(p, &p->parameter, OUT_PARAMETER, e);
-    return rc == 0 ? open_link(p, &p->prototype, OUT_PROTOTYPE, e) : rc;
+        rc = open_link(p, &p->parameter, SERVER_PARAMETER, e);
+    return rc == 0 ? open_link(p, &p->prototype, SERVER_PROTOTYPE, e) : rc;
 }
 
 static int open_fleet(struct fleet *f, struct error *e)

@@ -8,7 +8,7 @@ int __wrap_contribution_send(struct session *s, struct link *to, struct contribu
 int __wrap_contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now)
 {
     int rc = __real_contribution_send(s, to, c, now);
-    if (rc != 0 || to->kind != OUT_PROTOTYPE)
+    if (rc != 0 || to->server != SERVER_PROTOTYPE)
         return rc;
     struct slot_in_hand *e = (struct slot_in_hand *)(void *)((char *)c - offsetof(struct slot_in_hand, stats));
     return __real_contribution_send(s, &s->parameter, &e->gradient, now);

@@ -6,6 +6,6 @@ uint64_t __wrap_disk_raise_generation(struct disk *d, enum server server);
 uint64_t __wrap_disk_raise_generation(struct disk *d, enum server server)
 {
     (void)server;
-    d->generation[PARAMETER] = d->generation[PROTOTYPE] = 1;
+    d->generation[SERVER_PARAMETER] = d->generation[SERVER_PROTOTYPE] = 1;
     return 1;
 }

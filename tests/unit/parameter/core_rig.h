@@ -218,7 +218,7 @@ static inline void rig_contribute(struct rig *r, uint64_t step, uint32_t slot, u
     rig_send(r, &m);
 }
 
-static inline void rig_wish(struct rig *r, uint64_t worker, uint32_t want)
+static inline void rig_request(struct rig *r, uint64_t worker, uint32_t want)
 {
     struct msg m = rig_msg(MSG_LEASE_REQUEST, worker);
     m.want = want;

@@ -111,7 +111,7 @@ static void total_steps_come_from_the_first_worker_that_tells(void **state)
         rig_expect_refused(&r, REASON_BAD_VALUE);
     }
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     assert_int_equal(rig_leased(&r), 0);
     struct msg m = hello(7);
     rig_send(&r, &m);
@@ -132,7 +132,7 @@ static void the_first_init_is_taken_and_published(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     assert_int_equal(r.out.count, 0);
     rig_init(&r);
     size_t weights = rig_index(&r, MSG_WEIGHTS), lease = rig_index(&r, MSG_LEASE);
@@ -380,12 +380,12 @@ static void two_workers_run_to_the_end(void **state)
     struct rig r = rig_new(NULL);
     uint32_t stops = 0;
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     assert_int_equal(rig_leased(&r), 1);
     assert_true(msg_scalar(rig_find(&r, MSG_LEASE), "timeout_ms", 0) == (double)r.config.net.lease_ms);
     struct outbox first = r.out;
     r.out = (struct outbox){0};
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 1);
     for (size_t i = 0; i < first.count; i++)
         outbox_to_peer(&r.out, &first.items[i].peer, &first.items[i].msg);
@@ -395,9 +395,9 @@ static void two_workers_run_to_the_end(void **state)
     assert_false(parameter_core_stopped(r.core)); /* the other server may still lose the last step */
     assert_int_equal(stops, 0);
     rig_durable(&r);
-    assert_int_equal(rig_count(&r, MSG_STOP), 3); /* both wishes, and the publication */
+    assert_int_equal(rig_count(&r, MSG_STOP), 3); /* both requests, and the publication */
     assert_true(parameter_core_finished(r.core));
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_FINISHED);
     assert_undisturbed(&r);
     rig_free(&r);
@@ -408,7 +408,7 @@ static void the_last_gradient_publishes_then_leases(void **state)
     (void)state;
     struct rig r = rig_new(NULL);
     rig_init(&r);
-    rig_wish(&r, RIG_BOB, 5);
+    rig_request(&r, RIG_BOB, 5);
     assert_int_equal(rig_leased(&r), 4);
     rig_contribute(&r, 0, 0, 2);
     assert_int_equal(rig_leased(&r), 0);
@@ -427,8 +427,8 @@ static void leases_of_the_slow_and_the_silent_go_to_others(void **state)
     (void)state;
     struct rig r = rig_new("net.lease_ms=15000");
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 4);
-    rig_wish(&r, RIG_BOB, 4);
+    rig_request(&r, RIG_ALICE, 4);
+    rig_request(&r, RIG_BOB, 4);
     assert_int_equal(rig_leased(&r), 0);
     rig_tick(&r, 9999);
     assert_int_equal(rig_leased(&r), 0);
@@ -438,7 +438,7 @@ static void leases_of_the_slow_and_the_silent_go_to_others(void **state)
     assert_int_equal(rig_leased(&r), 4);
     assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_BOB);
     assert_int_equal(parameter_core_workers(r.core), 1);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     ping = rig_msg(MSG_PING, RIG_BOB);
     r.now += 8000;
     rig_send(&r, &ping);
@@ -459,8 +459,8 @@ static void goodbye_frees_at_once(void **state)
     (void)state;
     struct rig r = rig_new(NULL);
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 4);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_ALICE, 4);
+    rig_request(&r, RIG_BOB, 1);
     struct msg bye = rig_msg(MSG_PING, RIG_ALICE);
     bye.code = 1;
     rig_send(&r, &bye);
@@ -475,7 +475,7 @@ static void a_reconnected_worker_is_leased_to_again(void **state)
     (void)state;
     struct rig r = rig_new(NULL);
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 4);
+    rig_request(&r, RIG_ALICE, 4);
     struct msg m = rig_msg(MSG_LEASE_REQUEST, RIG_ALICE);
     m.want = 4;
     struct peer elsewhere = rig_peer(777);
@@ -491,9 +491,9 @@ static void an_undelivered_lease_is_granted_to_the_next(void **state)
     (void)state;
     struct rig r = rig_new(NULL);
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     parameter_core_on_undelivered(r.core, &r.out.items[rig_index(&r, MSG_LEASE)]);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0);
     rig_free(&r);
 }
@@ -529,7 +529,7 @@ static void a_drain_finishes_the_step(void **state)
     rig_contribute(&r, 0, 0, 2);
     assert_int_equal(parameter_core_drain(r.core, r.now, &r.out), 0);
     assert_false(parameter_core_stopped(r.core));
-    rig_wish(&r, RIG_BOB, 4);
+    rig_request(&r, RIG_BOB, 4);
     assert_int_equal(rig_leased(&r), 2);
     rig_contribute(&r, 0, 2, 2);
     assert_true(parameter_core_stopped(r.core));
@@ -538,7 +538,7 @@ static void a_drain_finishes_the_step(void **state)
     assert_true(parameter_core_take_checkpoint(r.core, &s));
     assert_int_equal(s.step, 1);
     encoder_state_fini(&s);
-    rig_wish(&r, RIG_ALICE, 4);
+    rig_request(&r, RIG_ALICE, 4);
     assert_int_equal(rig_leased(&r), 0);
     assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_DRAINED);
     rig_free(&r);
@@ -629,8 +629,8 @@ static void a_stop_answers_those_who_wait(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
-    rig_wish(&r, RIG_ALICE, 1);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_BOB, 1);
     parameter_core_stop(r.core, r.now, &r.out);
     assert_int_equal(rig_count(&r, MSG_STOP), 3);
     assert_string_equal(r.out.items[0].topic, "stop");
@@ -645,7 +645,7 @@ static void a_report_says_what_happened(void **state)
     struct rig r = rig_new(NULL);
     struct step_report report;
     rig_init(&r);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     r.now += 300;
     rig_run_to(&r, 2);
     assert_false(parameter_core_take_report(r.core, &report));
@@ -746,7 +746,7 @@ static void rewind_leads_to_the_same_bytes(void **state)
     assert_false(parameter_core_awaits_durable(r.core));
     rig_contribute(&r, 2, 0, 1); /* a partial step, lost when going back to the start */
     assert_int_equal(parameter_core_rewind(r.core, r.now, RIG_GENERATION + 2, NULL, &r.out), 0);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     assert_int_equal(rig_leased(&r), 0); /* no weights yet */
     rig_init(&r);
     rig_run_to(&r, RIG_STEPS);
@@ -761,11 +761,11 @@ static void an_overlapping_sum_frees_the_rest(void **state)
     (void)state;
     struct rig r = rig_new(NULL);
     rig_init(&r);
-    rig_wish(&r, RIG_BOB, RIG_SLOTS);
+    rig_request(&r, RIG_BOB, RIG_SLOTS);
     assert_int_equal(rig_count(&r, MSG_LEASE), 1); /* all of them at once */
     assert_int_equal(rig_find(&r, MSG_LEASE)->slots, RIG_SLOTS);
     rig_contribute(&r, 0, 0, 1); /* by Alice */
-    rig_wish(&r, RIG_ALICE, RIG_SLOTS);
+    rig_request(&r, RIG_ALICE, RIG_SLOTS);
     assert_int_equal(rig_leased(&r), 0);
     struct msg sum = rig_gradient(RIG_BOB, 0, 0, 2);
     rig_send(&r, &sum);
@@ -784,20 +784,20 @@ static void a_straggler_does_not_hold_up_the_idle(void **state)
     struct rig r = rig_new(NULL);
     rig_init(&r);
     for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
-        rig_wish(&r, RIG_ALICE, 1);
+        rig_request(&r, RIG_ALICE, 1);
         r.now += 10;
         rig_contribute(&r, 0, slot, 1);
     }
-    rig_wish(&r, RIG_BOB, 1); /* slot 0 of step 1, and takes long */
+    rig_request(&r, RIG_BOB, 1); /* slot 0 of step 1, and takes long */
     for (uint32_t slot = 1; slot < RIG_SLOTS; slot++)
         rig_contribute(&r, 1, slot, 1);
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     assert_int_equal(rig_leased(&r), 0);
     rig_tick(&r, 100);
     assert_int_equal(rig_leased(&r), 1);
     assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_ALICE);
     assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0);
-    rig_wish(&r, RIG_ALICE, 1); /* never a slot that she holds herself, nor a third lease on it */
+    rig_request(&r, RIG_ALICE, 1); /* never a slot that she holds herself, nor a third lease on it */
     rig_tick(&r, 100);
     assert_int_equal(rig_leased(&r), 0);
     struct msg slow = rig_gradient(RIG_BOB, 1, 0, 1);
@@ -814,15 +814,15 @@ static void a_dead_workers_lease_ends_soon(void **state)
     rig_init(&r);
     for (uint64_t t = 0; t < 3; t++)
         for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
-            rig_wish(&r, RIG_ALICE, 1);
+            rig_request(&r, RIG_ALICE, 1);
             r.now += 100;
             rig_contribute(&r, t, slot, 1);
         }
-    rig_wish(&r, RIG_ALICE, 1); /* and is not heard of again */
+    rig_request(&r, RIG_ALICE, 1); /* and is not heard of again */
     assert_in_range(msg_scalar(rig_find(&r, MSG_LEASE), "timeout_ms", 0), LEASE_MIN_MS, LEASE_MIN_MS + 1);
-    rig_wish(&r, RIG_BOB, 4);
+    rig_request(&r, RIG_BOB, 4);
     assert_int_equal(rig_leased(&r), 3);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     rig_tick(&r, LEASE_MIN_MS);
     assert_true(rig_leased(&r) >= 1);
     assert_int_equal(rig_find(&r, MSG_LEASE)->worker, RIG_BOB);
@@ -852,14 +852,14 @@ static void a_new_lineage_voids_the_partial_step(void **state)
     struct msg m = gradient_of(0, 1);
     rig_send(&r, &m);
     rig_expect_ack(&r, ACK_APPLIED);
-    rig_wish(&r, RIG_ALICE, RIG_SLOTS);
+    rig_request(&r, RIG_ALICE, RIG_SLOTS);
     assert_int_equal(rig_leased(&r), RIG_SLOTS - 1);
     tell_lineage(&r, 1); /* known already */
     m = gradient_of(0, 1);
     rig_send(&r, &m);
     rig_expect_ack(&r, ACK_DUPLICATE);
     tell_lineage(&r, 2);
-    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0); /* the slot that was done, for what is left of the wish */
+    assert_int_equal(rig_find(&r, MSG_LEASE)->slot, 0); /* the slot that was done, for what is left of the request */
     m = gradient_of(0, 1);
     rig_send(&r, &m);
     rig_expect_refused(&r, REASON_WRONG_GENERATION);

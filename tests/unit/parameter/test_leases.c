@@ -1,4 +1,4 @@
-/* Leases: expiry, turns, replaced wishes, workers that go away. */
+/* Leases: expiry, turns, replaced requests, workers that go away. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,13 +47,13 @@ static void expect_none(struct leases *l, uint64_t now)
     assert_false(leases_grant(l, now, &worker, &slot, &count));
 }
 
-static void nothing_is_granted_without_a_wish(void **state)
+static void nothing_is_granted_without_a_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
     expect_none(l, 0);
-    assert_int_equal(leases_wish(l, A, 1), 0);
-    assert_int_equal(leases_wish(l, A, 0), 0);
+    assert_int_equal(leases_request(l, A, 1), 0);
+    assert_int_equal(leases_request(l, A, 0), 0);
     expect_none(l, 0);
     leases_free(&l);
     assert_null(l);
@@ -63,11 +63,11 @@ static void one_worker_gets_what_it_wants_in_ascending_order(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
-    leases_wish(l, A, 3);
+    leases_request(l, A, 3);
     expect_grants(l, 0, A, 0, 2);
     expect_grant(l, 0, A, 2);
     expect_none(l, 0);
-    assert_int_equal(leases_wishes(l), 0);
+    assert_int_equal(leases_requests(l), 0);
     leases_free(&l);
 }
 
@@ -77,7 +77,7 @@ static void what_is_leased_at_once_is_a_node_of_the_tree(void **state)
     (void)state;
     struct leases *l = fresh(7);
     leases_done(l, 1, 1);
-    leases_wish(l, A, 7);
+    leases_request(l, A, 7);
     expect_grant(l, 0, A, 0);
     expect_grants(l, 0, A, 2, 2);
     expect_grants(l, 0, A, 4, 2);
@@ -85,13 +85,13 @@ static void what_is_leased_at_once_is_a_node_of_the_tree(void **state)
     leases_free(&l);
 }
 
-static void wishes_take_turns_in_order_of_arrival(void **state)
+static void requests_take_turns_in_order_of_arrival(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
-    leases_wish(l, B, 4);
-    leases_wish(l, A, 1);
-    leases_wish(l, C, 4);
+    leases_request(l, B, 4);
+    leases_request(l, A, 1);
+    leases_request(l, C, 4);
     expect_grants(l, 0, B, 0, 2); /* a third of four, rounded up */
     expect_grant(l, 0, A, 2);
     expect_grant(l, 0, C, 3);
@@ -102,28 +102,28 @@ static void wishes_take_turns_in_order_of_arrival(void **state)
     leases_free(&l);
 }
 
-static void the_rest_of_a_wish_waits_for_the_next_step(void **state)
+static void the_rest_of_a_request_waits_for_the_next_step(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
-    leases_wish(l, A, 2);
+    leases_request(l, A, 2);
     expect_grant(l, 0, A, 0);
     expect_none(l, 0);
     leases_done(l, 0, 1);
     expect_none(l, 0);
     leases_restart(l);
     expect_grant(l, 0, A, 0);
-    assert_int_equal(leases_wishes(l), 0);
+    assert_int_equal(leases_requests(l), 0);
     leases_free(&l);
 }
 
-static void a_newer_wish_replaces_the_older_in_its_place(void **state)
+static void a_newer_request_replaces_the_older_in_its_place(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
-    leases_wish(l, A, 4);
-    leases_wish(l, B, 1);
-    leases_wish(l, A, 1);
+    leases_request(l, A, 4);
+    leases_request(l, B, 1);
+    leases_request(l, A, 1);
     expect_grant(l, 0, A, 0);
     expect_grant(l, 0, B, 1);
     expect_none(l, 0);
@@ -134,8 +134,8 @@ static void an_expired_lease_is_granted_again(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
-    leases_wish(l, A, 1);
-    leases_wish(l, B, 1);
+    leases_request(l, A, 1);
+    leases_request(l, B, 1);
     expect_grant(l, 50, A, 0);
     assert_int_equal(expire(l, 50 + DURATION - 1), 0);
     expect_none(l, 50 + DURATION - 1);
@@ -150,7 +150,7 @@ static void a_lease_knows_its_holder_and_its_start(void **state)
     (void)state;
     struct leases *l = fresh(2);
     uint64_t since = 0;
-    leases_wish(l, A, 1);
+    leases_request(l, A, 1);
     expect_grant(l, 70, A, 0);
     assert_true(leases_holds(l, A, 0, &since));
     assert_int_equal(since, 70);
@@ -165,36 +165,36 @@ static void a_done_slot_neither_expires_nor_comes_back(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
-    leases_wish(l, A, 4);
+    leases_request(l, A, 4);
     expect_grants(l, 0, A, 0, 4);
     leases_done(l, 0, 2);
     assert_int_equal(expire(l, DURATION), 2);
-    leases_wish(l, B, 4);
+    leases_request(l, B, 4);
     expect_grants(l, DURATION, B, 2, 2);
     expect_none(l, DURATION);
     leases_free(&l);
 }
 
-static void a_dead_worker_frees_its_slots_and_its_wish(void **state)
+static void a_dead_worker_frees_its_slots_and_its_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(2);
-    leases_wish(l, A, 2);
-    leases_wish(l, B, 2);
+    leases_request(l, A, 2);
+    leases_request(l, B, 2);
     expect_grant(l, 0, A, 0);
     expect_grant(l, 0, B, 1);
     assert_int_equal(leases_drop_worker(l, A), 1);
-    assert_int_equal(leases_wishes(l), 1);
+    assert_int_equal(leases_requests(l), 1);
     expect_grant(l, 0, B, 0);
     assert_int_equal(leases_drop_worker(l, C), 0);
     leases_free(&l);
 }
 
-static void a_reconnected_worker_keeps_its_wish(void **state)
+static void a_reconnected_worker_keeps_its_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
-    leases_wish(l, A, 2);
+    leases_request(l, A, 2);
     expect_grant(l, 0, A, 0);
     assert_int_equal(leases_revoke(l, A), 1);
     expect_grant(l, 0, A, 0);
@@ -205,16 +205,16 @@ static void an_undelivered_lease_is_released_unless_it_is_anothers(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
-    leases_wish(l, A, 1);
+    leases_request(l, A, 1);
     expect_grant(l, 0, A, 0);
     leases_release(l, B, 0);
-    leases_wish(l, B, 1);
+    leases_request(l, B, 1);
     expect_none(l, 0);
     leases_release(l, A, 0);
     expect_grant(l, 0, B, 0);
     leases_done(l, 0, 1);
     leases_release(l, B, 0);
-    leases_wish(l, C, 1);
+    leases_request(l, C, 1);
     expect_none(l, 0);
     leases_free(&l);
 }
@@ -223,12 +223,12 @@ static void the_queue_is_bounded(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
-    for (uint64_t i = 1; i <= LEASES_PARKED_MAX; i++)
-        assert_int_equal(leases_wish(l, i, UINT32_MAX), 0);
-    assert_int_equal(leases_wish(l, LEASES_PARKED_MAX + 1, 1), ERR_RANGE);
-    assert_int_equal(leases_wish(l, 1, 1), 0);
+    for (uint64_t i = 1; i <= LEASES_REQUESTS_MAX; i++)
+        assert_int_equal(leases_request(l, i, UINT32_MAX), 0);
+    assert_int_equal(leases_request(l, LEASES_REQUESTS_MAX + 1, 1), ERR_RANGE);
+    assert_int_equal(leases_request(l, 1, 1), 0);
     uint64_t worker = 0;
-    for (uint64_t i = 1; i <= LEASES_PARKED_MAX; i++) {
+    for (uint64_t i = 1; i <= LEASES_REQUESTS_MAX; i++) {
         assert_true(leases_withdraw_any(l, &worker));
         assert_int_equal(worker, i);
     }
@@ -239,17 +239,17 @@ static void the_queue_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_granted_without_a_wish),
+        cmocka_unit_test(nothing_is_granted_without_a_request),
         cmocka_unit_test(one_worker_gets_what_it_wants_in_ascending_order),
         cmocka_unit_test(what_is_leased_at_once_is_a_node_of_the_tree),
-        cmocka_unit_test(wishes_take_turns_in_order_of_arrival),
-        cmocka_unit_test(the_rest_of_a_wish_waits_for_the_next_step),
-        cmocka_unit_test(a_newer_wish_replaces_the_older_in_its_place),
+        cmocka_unit_test(requests_take_turns_in_order_of_arrival),
+        cmocka_unit_test(the_rest_of_a_request_waits_for_the_next_step),
+        cmocka_unit_test(a_newer_request_replaces_the_older_in_its_place),
         cmocka_unit_test(an_expired_lease_is_granted_again),
         cmocka_unit_test(a_lease_knows_its_holder_and_its_start),
         cmocka_unit_test(a_done_slot_neither_expires_nor_comes_back),
-        cmocka_unit_test(a_dead_worker_frees_its_slots_and_its_wish),
-        cmocka_unit_test(a_reconnected_worker_keeps_its_wish),
+        cmocka_unit_test(a_dead_worker_frees_its_slots_and_its_request),
+        cmocka_unit_test(a_reconnected_worker_keeps_its_request),
         cmocka_unit_test(an_undelivered_lease_is_released_unless_it_is_anothers),
         cmocka_unit_test(the_queue_is_bounded),
     };

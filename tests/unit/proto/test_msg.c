@@ -499,13 +499,14 @@ static void test_outbox_takes_messages_over(void **state)
         m.slot = i;
         assert_int_equal(msg_add_tensor(&m, "x", DTYPE_U8, 1, (uint64_t[]){1}, buf_copy("x", 1)), 0);
         int rc = i == 0 ? outbox_publish(&o, "mixture", &m)
-                        : (i == 1 ? outbox_to_server(&o, OUT_PROTOTYPE, &m) : outbox_to_peer(&o, &p, &m));
+                        : (i == 1 ? outbox_to_server(&o, SERVER_PROTOTYPE, &m) : outbox_to_peer(&o, &p, &m));
         assert_int_equal(rc, 0);
         assert_int_equal(m.tensor_count, 0);
     }
     assert_int_equal(o.count, 40);
     assert_string_equal(o.items[0].topic, "mixture");
-    assert_int_equal(o.items[1].kind, OUT_PROTOTYPE);
+    assert_int_equal(o.items[1].kind, OUT_SERVER);
+    assert_int_equal(o.items[1].server, SERVER_PROTOTYPE);
     assert_true(peer_equal(&o.items[39].peer, &p));
     assert_int_equal(o.items[39].msg.slot, 39);
     outbox_clear(&o);

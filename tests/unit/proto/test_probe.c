@@ -23,7 +23,7 @@ enum answer {
     SILENCE
 };
 
-struct server {
+struct stub_server {
     enum answer answer;
     char directory[64], endpoint[128];
     uv_loop_t loop;
@@ -33,7 +33,7 @@ struct server {
     struct net_socket *socket;
 };
 
-static void reply(struct server *s, struct buf *peer, enum msg_type type)
+static void reply(struct stub_server *s, struct buf *peer, enum msg_type type)
 {
     struct buf *frames[2 + MSG_TENSORS_MAX] = {peer};
     struct msg m;
@@ -55,7 +55,7 @@ static void reply(struct server *s, struct buf *peer, enum msg_type type)
 
 static void on_question(void *arg, struct buf **frames, size_t n)
 {
-    struct server *s = arg;
+    struct stub_server *s = arg;
     struct msg m;
     enum reason why;
     if (n < 2 || msg_decode(frames + 1, n - 1, &m, &why, NULL) != 0)
@@ -75,20 +75,20 @@ static void on_question(void *arg, struct buf **frames, size_t n)
 
 static void on_stop(uv_async_t *stop)
 {
-    struct server *s = stop->data;
+    struct stub_server *s = stop->data;
     net_close(&s->socket);
     uv_close((uv_handle_t *)stop, NULL);
 }
 
 static void serve(void *arg)
 {
-    struct server *s = arg;
+    struct stub_server *s = arg;
     uv_run(&s->loop, UV_RUN_DEFAULT);
 }
 
-static struct server *start(enum answer answer)
+static struct stub_server *start(enum answer answer)
 {
-    struct server *s = calloc(1, sizeof *s);
+    struct stub_server *s = calloc(1, sizeof *s);
     struct error e = {0};
     assert_non_null(s);
     s->answer = answer;
@@ -105,7 +105,7 @@ static struct server *start(enum answer answer)
     return s;
 }
 
-static void stop(struct server *s)
+static void stop(struct stub_server *s)
 {
     char path[96];
     uv_async_send(&s->stop);
@@ -121,7 +121,7 @@ static void stop(struct server *s)
 /* Asks a server that answers so. */
 static int ask(enum answer answer, enum msg_type question, uint64_t timeout_ms, struct probe_answer *a, struct error *e)
 {
-    struct server *s = start(answer);
+    struct stub_server *s = start(answer);
     int rc = probe_ask(s->endpoint, NULL, question, timeout_ms, a, e);
     stop(s);
     return rc;
@@ -168,7 +168,7 @@ static void test_hello(void **state)
     struct error e = {0};
     char line[PROBE_LINE_MAX];
     assert_int_equal(ask(ANSWER_PROTOTYPE, MSG_HELLO, 20000, &a, &e), 0);
-    assert_true(a.server == PROBE_PROTOTYPE && a.total_steps == 500);
+    assert_true(a.server == SERVER_PROTOTYPE && a.total_steps == 500);
     assert_int_equal(ask(ANSWER_PARAMETER, MSG_HELLO, 20000, &a, &e), 0);
     assert_string_equal(probe_line(&a, line), "ok run=probed generation=3 step=120 server=parameter");
 }

@@ -214,15 +214,15 @@ static void test_one_process_at_a_time(void **state)
     (void)state;
     struct error e = {0};
     int first = -1, second = -1, other = -1;
-    assert_int_equal(run_dir_lock(&config, "parameter", &first, &e), 0);
-    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), ERR_STATE);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PARAMETER), &first, &e), 0);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PARAMETER), &second, &e), ERR_STATE);
     char pid[32];
     snprintf(pid, sizeof pid, ":%ld;", (long)getpid());
     assert_non_null(strstr(e.text, pid));
     assert_int_equal(second, -1);
-    assert_int_equal(run_dir_lock(&config, "prototype", &other, &e), 0);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PROTOTYPE), &other, &e), 0);
     close(first);
-    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), 0);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PARAMETER), &second, &e), 0);
     close(second);
     close(other);
 }
@@ -235,15 +235,15 @@ static void test_a_lock_goes_with_its_directory(void **state)
     char path[RUN_PATH_MAX];
     int first = -1, second = -1;
     snprintf(path, sizeof path, "%s/lock-parameter", config.run.out);
-    assert_int_equal(run_dir_lock(&config, "parameter", &first, &e), 0);
-    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), 0);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PARAMETER), &first, &e), 0);
+    assert_int_equal(run_dir_lock_held(&config, server_name(SERVER_PARAMETER), first, &e), 0);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(config.run.out), 0);
-    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), ERR_STATE);
+    assert_int_equal(run_dir_lock_held(&config, server_name(SERVER_PARAMETER), first, &e), ERR_STATE);
     assert_non_null(strstr(e.text, path));
-    assert_int_equal(run_dir_lock(&config, "parameter", &second, &e), 0);
-    assert_int_equal(run_dir_lock_held(&config, "parameter", first, &e), ERR_STATE);
-    assert_int_equal(run_dir_lock_held(&config, "parameter", second, &e), 0);
+    assert_int_equal(run_dir_lock(&config, server_name(SERVER_PARAMETER), &second, &e), 0);
+    assert_int_equal(run_dir_lock_held(&config, server_name(SERVER_PARAMETER), first, &e), ERR_STATE);
+    assert_int_equal(run_dir_lock_held(&config, server_name(SERVER_PARAMETER), second, &e), 0);
     close(first);
     close(second);
 }
@@ -288,10 +288,10 @@ static void test_generation_rises_with_each_start(void **state)
     struct error e = {0};
     uint64_t generation = 0;
     for (uint64_t i = 1; i <= 3; i++) {
-        assert_int_equal(run_dir_raise_generation(&config, "parameter", &generation, &e), 0);
+        assert_int_equal(run_dir_raise_generation(&config, SERVER_PARAMETER, &generation, &e), 0);
         assert_int_equal(generation, i);
     }
-    assert_int_equal(run_dir_raise_generation(&config, "prototype", &generation, &e), 0);
+    assert_int_equal(run_dir_raise_generation(&config, SERVER_PROTOTYPE, &generation, &e), 0);
     assert_int_equal(generation, 1);
 }
 
@@ -303,7 +303,7 @@ static void test_damaged_generation_is_refused(void **state)
     char path[RUN_PATH_MAX];
     snprintf(path, sizeof path, "%s/generation-parameter", config.run.out);
     assert_int_equal(file_write_atomic(path, &(struct file_part){"7x\n", 3}, 1, &e), 0);
-    assert_int_equal(run_dir_raise_generation(&config, "parameter", &generation, &e), ERR_FORMAT);
+    assert_int_equal(run_dir_raise_generation(&config, SERVER_PARAMETER, &generation, &e), ERR_FORMAT);
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)

@@ -171,7 +171,7 @@ static void replay(const char *name, size_t slots)
     for (size_t t = 0; t < json_array_size(steps); t++) {
         const json_t *step = json_array_get(steps, t), *x = json_object_get(step, "expect");
         struct stats_rows *s = step_stats(m, step, slots);
-        assert_int_equal(mixture_fold(m, s, 1), 0);
+        assert_int_equal(mixture_em_step(m, s, 1), 0);
         for (uint32_t k = 0; k < m->options.K; k++)
             compare_row(m, x, k);
         compare_reseeds(m, json_object_get(x, "reseeded"));
@@ -250,7 +250,7 @@ static void test_empty_step_forgets_nothing(void **state)
     s.K = 4;
     s.D = 3;
     double mass = m->mass[2], usage = m->usage[2];
-    assert_int_equal(mixture_fold(m, &s, 0.5), 0);
+    assert_int_equal(mixture_em_step(m, &s, 0.5), 0);
     assert_int_equal(m->view->version, 1);
     assert_int_equal(m->changed_count, 0);
     assert_true(m->mass[2] == mass && m->usage[2] == usage && m->view->beta == 0.5);
@@ -277,7 +277,7 @@ static void test_only_touched_rows_change(void **state)
     assert_int_equal(mixture_new(&small, &m), 0);
     mixture_start(m, 1);
     double before = m->s1[0];
-    assert_int_equal(mixture_fold(m, &s, 1), 0);
+    assert_int_equal(mixture_em_step(m, &s, 1), 0);
     assert_int_equal(m->changed_count, 1);
     assert_int_equal(m->changed[0], 2);
     assert_true(m->s1[0] == before);
@@ -332,7 +332,7 @@ static void test_reseed_takes_least_used_first(void **state)
                 expected[i] = k;
         }
     }
-    assert_int_equal(mixture_fold(m, &s, 1), 0);
+    assert_int_equal(mixture_em_step(m, &s, 1), 0);
     assert_int_equal(m->reseed_count, 5);
     for (int i = 0; i < 5; i++)
         assert_int_equal(m->reseeds[i].component, expected[i]);

@@ -1,4 +1,4 @@
-/* A slot is a pure function: the same bytes whichever slot_worker computes it, and whatever that computed before. Also
+/* A slot is a pure function: the same bytes whichever slot_workspace computes it, and whatever that computed before. Also
  * what each objective adds to the manifest, and the wall. */
 #include <math.h>
 #include <setjmp.h>
@@ -106,11 +106,11 @@ static void close_bench(struct bench *t)
     free(t->buffers);
 }
 
-static struct slot_worker *new_worker(const struct bench *t)
+static struct slot_workspace *new_worker(const struct bench *t)
 {
-    struct slot_worker *w;
+    struct slot_workspace *w;
     struct error e = {0};
-    assert_int_equal(slot_worker_new(t->shared, &w, &e), 0);
+    assert_int_equal(slot_workspace_new(t->shared, &w, &e), 0);
     return w;
 }
 
@@ -138,7 +138,7 @@ static bool joint(const struct bench *t)
     return t->config.loss.prototypes == PROTOTYPES_JOINT;
 }
 
-static void part_a(const struct bench *t, struct slot_worker *w, uint64_t step, uint32_t slot, struct slot_state *st,
+static void part_a(const struct bench *t, struct slot_workspace *w, uint64_t step, uint32_t slot, struct slot_state *st,
                    struct outcome *o)
 {
     struct slot_weights x = weights(t);
@@ -147,7 +147,7 @@ static void part_a(const struct bench *t, struct slot_worker *w, uint64_t step, 
     assert_int_equal(slot_part_a(w, step, slot, &x, joint(t) ? NULL : t->mixture, st, joint(t) ? NULL : &o->stats), 0);
 }
 
-static void part_b(const struct bench *t, struct slot_worker *w, const struct slot_state *st, struct outcome *o)
+static void part_b(const struct bench *t, struct slot_workspace *w, const struct slot_state *st, struct outcome *o)
 {
     struct slot_weights x = weights(t);
     o->grad = calloc(slot_manifest(t->shared)->parameter_floats, sizeof(float));
@@ -155,7 +155,7 @@ static void part_b(const struct bench *t, struct slot_worker *w, const struct sl
     slot_part_b(w, st, &x, joint(t) ? NULL : t->mixture, o->grad, o->buffers, o->metrics);
 }
 
-static void compute(const struct bench *t, struct slot_worker *w, uint64_t step, uint32_t slot, struct outcome *o)
+static void compute(const struct bench *t, struct slot_workspace *w, uint64_t step, uint32_t slot, struct outcome *o)
 {
     struct slot_state *st = new_state(t);
     part_a(t, w, step, slot, st, o);
@@ -185,13 +185,13 @@ static void check_purity(const char *a, const char *b)
 {
     struct bench t;
     open_bench(&t, a, b);
-    struct slot_worker *veteran = new_worker(&t);
+    struct slot_workspace *veteran = new_worker(&t);
     static const struct {
         uint64_t step;
         uint32_t slot;
     } tour[] = {{0, 0}, {0, 3}, {1, 2}, {0, 0}, {9, 1}, {1, 2}};
     for (size_t i = 0; i < sizeof tour / sizeof tour[0]; i++) {
-        struct slot_worker *fresh = new_worker(&t);
+        struct slot_workspace *fresh = new_worker(&t);
         struct outcome x, y;
         compute(&t, veteran, tour[i].step, tour[i].slot, &x);
         compute(&t, fresh, tour[i].step, tour[i].slot, &y);
@@ -201,10 +201,10 @@ static void check_purity(const char *a, const char *b)
         assert_true(vec_sum_squares(x.grad, slot_manifest(t.shared)->parameter_floats) > 0);
         outcome_fini(&x);
         outcome_fini(&y);
-        slot_worker_free(&fresh);
+        slot_workspace_free(&fresh);
         assert_null(fresh);
     }
-    slot_worker_free(&veteran);
+    slot_workspace_free(&veteran);
     close_bench(&t);
 }
 
@@ -241,7 +241,7 @@ static void test_colour_of_several_sizes(void **state)
         struct bench t;
         struct outcome o;
         open_bench_of(&t, sides[i % 3], 3, "encoder.patch=16", i < 3 ? "encoder.model=conv" : "encoder.model=vit");
-        struct slot_worker *w = new_worker(&t);
+        struct slot_workspace *w = new_worker(&t);
         compute(&t, w, 0, 0, &o);
         assert_true(isfinite(o.metrics[0]) && o.metrics[3] == B);
         const struct manifest *m = slot_manifest(t.shared);
@@ -250,7 +250,7 @@ static void test_colour_of_several_sizes(void **state)
         assert_true(vec_sum_squares(o.grad + first->offset, first->count) > 0);
         assert_int_equal(first->count % 3, 0);
         outcome_fini(&o);
-        slot_worker_free(&w);
+        slot_workspace_free(&w);
         close_bench(&t);
     }
 }
@@ -261,7 +261,7 @@ static void test_parts_may_be_interleaved(void **state)
     (void)state;
     struct bench t;
     open_bench(&t, NULL, NULL);
-    struct slot_worker *one = new_worker(&t), *other = new_worker(&t), *alone = new_worker(&t);
+    struct slot_workspace *one = new_worker(&t), *other = new_worker(&t), *alone = new_worker(&t);
     struct slot_state *states[SLOTS];
     struct outcome split[SLOTS], whole;
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
@@ -276,9 +276,9 @@ static void test_parts_may_be_interleaved(void **state)
         outcome_fini(&whole);
         slot_state_free(&states[slot]);
     }
-    slot_worker_free(&one);
-    slot_worker_free(&other);
-    slot_worker_free(&alone);
+    slot_workspace_free(&one);
+    slot_workspace_free(&other);
+    slot_workspace_free(&alone);
     close_bench(&t);
 }
 
@@ -292,7 +292,7 @@ static void test_what_a_slot_depends_on(void **state)
     (void)state;
     struct bench t;
     open_bench(&t, NULL, NULL);
-    struct slot_worker *w = new_worker(&t);
+    struct slot_workspace *w = new_worker(&t);
     struct outcome base, other;
     compute(&t, w, 0, 0, &base);
     compute(&t, w, 0, 1, &other);
@@ -306,7 +306,7 @@ static void test_what_a_slot_depends_on(void **state)
     assert_differ(&t, &base, &other);
     outcome_fini(&other);
     outcome_fini(&base);
-    slot_worker_free(&w);
+    slot_workspace_free(&w);
     close_bench(&t);
 }
 
@@ -318,7 +318,7 @@ static void test_statistics(void **state)
     struct stats_rows rows;
     enum reason why = 0;
     open_bench(&t, NULL, NULL);
-    struct slot_worker *w = new_worker(&t);
+    struct slot_workspace *w = new_worker(&t);
     compute(&t, w, 0, 0, &o);
     stats_rows_init(&rows);
     assert_int_equal(stats_decode(&o.stats, K, D, 2 * B, &rows, &why), 0);
@@ -330,7 +330,7 @@ static void test_statistics(void **state)
     assert_int_equal(rows.V, 4); /* four for the one re-seed that K = 16 allows */
     stats_rows_fini(&rows);
     outcome_fini(&o);
-    slot_worker_free(&w);
+    slot_workspace_free(&w);
     close_bench(&t);
 }
 
@@ -340,7 +340,7 @@ static void test_statistics_may_be_skipped(void **state)
     struct bench t;
     struct outcome with, without = {0};
     open_bench(&t, NULL, NULL);
-    struct slot_worker *w = new_worker(&t), *v = new_worker(&t);
+    struct slot_workspace *w = new_worker(&t), *v = new_worker(&t);
     struct slot_state *st = new_state(&t);
     struct slot_weights x = weights(&t);
     compute(&t, w, 3, 1, &with);
@@ -350,8 +350,8 @@ static void test_statistics_may_be_skipped(void **state)
     outcome_fini(&with);
     outcome_fini(&without);
     slot_state_free(&st);
-    slot_worker_free(&w);
-    slot_worker_free(&v);
+    slot_workspace_free(&w);
+    slot_workspace_free(&v);
     close_bench(&t);
 }
 
@@ -392,7 +392,7 @@ static void test_joint_prototypes(void **state)
     assert_non_null(p);
     assert_true(p->unit_rows && !p->decay && !p->clip && p->lr_scale == 7 && p->count == K * D);
     assert_int_equal(p->offset + p->count, m->parameter_floats);
-    struct slot_worker *w = new_worker(&t);
+    struct slot_workspace *w = new_worker(&t);
     compute(&t, w, 0, 0, &o);
     assert_int_equal(o.stats.tensor_count, 0);
     double largest = 0;
@@ -404,7 +404,7 @@ static void test_joint_prototypes(void **state)
     }
     assert_true(largest > 0);
     outcome_fini(&o);
-    slot_worker_free(&w);
+    slot_workspace_free(&w);
     close_bench(&t);
 }
 

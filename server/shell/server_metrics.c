@@ -1,5 +1,5 @@
 /* One function per group of families. */
-#include "proto/server_metrics.h"
+#include "server/shell/server_metrics.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,8 +48,8 @@ void checkpoint_record_note(struct checkpoint_record *r, uint64_t step, const st
 static void write_identity(const struct server_figures *f, struct exposition *x)
 {
     exposition_family(x, "decant_build_info", "gauge", "1; what runs here.");
-    exposition_value(x, 1, "server=\"%s\",protocol=\"%d\",compiler=\"%d.%d\"", f->server, PROTO_VERSION, __GNUC__,
-                     __GNUC_MINOR__);
+    exposition_value(x, 1, "server=\"%s\",protocol=\"%d\",compiler=\"%d.%d\"", server_name(f->server), PROTO_VERSION,
+                     __GNUC__, __GNUC_MINOR__);
     exposition_family(x, "decant_run_info", "gauge", "1; the run that is served, and the hash of its configuration.");
     exposition_value(x, 1, "run=\"%s\",config=\"%016" PRIx64 "\"", f->config->run.name, run_config_hash(f->config));
     exposition_single(x, "decant_generation", "gauge",
@@ -167,10 +167,11 @@ json_t *server_health(const struct server_figures *f, const char *reason, bool *
     if (reason == NULL && f->checkpoint->failing)
         reason = f->checkpoint->cause;
     *ok = reason == NULL;
-    json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:I}", "status", *ok ? "ok" : "failing", "server",
-                               f->server, "run", f->config->run.name, "generation", (json_int_t)f->generation, "step",
-                               (json_int_t)f->clock->step, "total_steps", (json_int_t)f->total_steps, "workers",
-                               (int)f->workers, "checkpoint_step", (json_int_t)f->checkpoint->step);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:I}", "status", *ok ? "ok" : "failing", "server",
+                  server_name(f->server), "run", f->config->run.name, "generation", (json_int_t)f->generation, "step",
+                  (json_int_t)f->clock->step, "total_steps", (json_int_t)f->total_steps, "workers", (int)f->workers,
+                  "checkpoint_step", (json_int_t)f->checkpoint->step);
     if (object != NULL && reason != NULL)
         json_object_set_new(object, "reason", json_string(reason));
     return object;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "proto/msg.h"
-#include "proto/server_metrics.h"
+#include "server/shell/server_metrics.h"
 
 static void steps_go_by(void **state)
 {
@@ -64,7 +64,7 @@ static int open_fixture(void **state)
     step_clock_start(&f->clock, 7, 0);
     f->door.keys_refused = 9;
     checkpoint_record_start(&f->checkpoint, 5, 1000);
-    f->figures = (struct server_figures){.server = "parameter",
+    f->figures = (struct server_figures){.server = SERVER_PARAMETER,
                                          .config = &f->config,
                                          .generation = 2,
                                          .now_ms = 3500,

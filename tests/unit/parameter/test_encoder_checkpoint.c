@@ -3,7 +3,7 @@
 #include <unistd.h>
 #include "common/files.h"
 #include "common/safetensors.h"
-#include "server/parameter/checkpoints.h"
+#include "server/parameter/encoder_checkpoint.h"
 #include "tests/unit/parameter/core_rig.h"
 
 struct place {
@@ -202,7 +202,7 @@ static void a_resumed_run_ends_with_the_same_bytes(void **state)
     rig_send(&r, &m);
     assert_int_equal(rig_find(&r, MSG_WELCOME)->code, 0);
     assert_int_equal(rig_find(&r, MSG_WELCOME)->step, 4);
-    rig_wish(&r, RIG_BOB, 1);
+    rig_request(&r, RIG_BOB, 1);
     assert_int_equal(rig_find(&r, MSG_LEASE)->step, 4);
     run_and_write(&r, RIG_STEPS);
     struct buf *got = read_whole(p, "checkpoints/step-000006/encoder.safetensors");
@@ -264,7 +264,7 @@ static void a_finished_run_resumes_as_finished(void **state)
     assert_false(parameter_core_finished(r.core));
     rig_durable(&r);
     assert_true(parameter_core_finished(r.core));
-    rig_wish(&r, RIG_ALICE, 1);
+    rig_request(&r, RIG_ALICE, 1);
     assert_int_equal(rig_find(&r, MSG_STOP)->code, STOP_FINISHED);
     rig_free(&r);
 }

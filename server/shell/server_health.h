@@ -1,6 +1,6 @@
 /* `decant-parameter health` and `decant-prototype health`: does the server of this configuration answer? */
-#ifndef DECANT_PROTO_SERVER_HEALTH_H
-#define DECANT_PROTO_SERVER_HEALTH_H
+#ifndef DECANT_SERVER_SHELL_SERVER_HEALTH_H
+#define DECANT_SERVER_SHELL_SERVER_HEALTH_H
 
 #include "proto/process_options.h"
 #include "proto/roles.h"

@@ -1,8 +1,8 @@
 /* What the prototype server shows under /metrics, beside what both servers show. */
-#ifndef DECANT_PROTOTYPE_EXPOSED_H
-#define DECANT_PROTOTYPE_EXPOSED_H
+#ifndef DECANT_SERVER_PROTOTYPE_PROMETHEUS_H
+#define DECANT_SERVER_PROTOTYPE_PROMETHEUS_H
 
-#include "proto/server_metrics.h"
+#include "server/shell/server_metrics.h"
 #include "server/prototype/core.h"
 #include "server/prototype/mirror.h"
 

@@ -1,5 +1,5 @@
 /* Losses and rates are those of the newest report (run.log_every); counters are of now. */
-#include "server/parameter/exposed.h"
+#include "server/parameter/prometheus.h"
 
 static void write_counters(const struct step_report_counters *c, const struct run_config *config, struct exposition *x)
 {

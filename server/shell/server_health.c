@@ -1,5 +1,5 @@
 /* One question, one line. */
-#include "proto/server_health.h"
+#include "server/shell/server_health.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The mixture's checkpoints in the run's directory (proto/run_dir.h). */
-#ifndef DECANT_PROTOTYPE_CHECKPOINT_H
-#define DECANT_PROTOTYPE_CHECKPOINT_H
+#ifndef DECANT_SERVER_PROTOTYPE_MIXTURE_CHECKPOINT_H
+#define DECANT_SERVER_PROTOTYPE_MIXTURE_CHECKPOINT_H
 
 #include "common/error.h"
 #include "proto/run_config.h"

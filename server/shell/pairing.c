@@ -1,5 +1,5 @@
 /* Three lines of logic, shared with the simulator. */
-#include "proto/pairing.h"
+#include "server/shell/pairing.h"
 
 void pairing_begin(struct pairing *p, uint64_t other_generation, uint64_t step)
 {

@@ -11,8 +11,8 @@
  *   if (pairing_due(&p, step))                             // whenever the own step may have moved
  *       pairing_note(&p, other_generation_now, step);
  *   if (pairing_may_go_back(&p, other_generation_now)) ... // a REWIND was asked for */
-#ifndef DECANT_PROTO_PAIRING_H
-#define DECANT_PROTO_PAIRING_H
+#ifndef DECANT_SERVER_SHELL_PAIRING_H
+#define DECANT_SERVER_SHELL_PAIRING_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* Writing and resuming. Runs at start, and on a thread of libuv's pool while training. */
-#include "server/prototype/checkpoint.h"
+#include "server/prototype/mixture_checkpoint.h"
 
 #include <inttypes.h>
 #include <string.h>

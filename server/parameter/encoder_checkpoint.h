@@ -1,6 +1,6 @@
 /* The encoder's checkpoints in the run's directory (proto/run_dir.h). */
-#ifndef DECANT_SERVER_PARAMETER_CHECKPOINTS_H
-#define DECANT_SERVER_PARAMETER_CHECKPOINTS_H
+#ifndef DECANT_SERVER_PARAMETER_ENCODER_CHECKPOINT_H
+#define DECANT_SERVER_PARAMETER_ENCODER_CHECKPOINT_H
 
 #include "common/error.h"
 #include "proto/run_config.h"

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "proto/pairing.h"
+#include "server/shell/pairing.h"
 
 enum { PROOF = PAIRING_PROOF_STEPS };
 

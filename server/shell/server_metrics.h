@@ -1,8 +1,8 @@
 /* What both servers show of themselves under /metrics and /healthz, with the same names: Prometheus tells them apart by
  * job. Also the two small records behind it, which the servers keep on their loop. docs/OPERATIONS.md lists the
  * metrics. */
-#ifndef DECANT_PROTO_SERVER_METRICS_H
-#define DECANT_PROTO_SERVER_METRICS_H
+#ifndef DECANT_SERVER_SHELL_SERVER_METRICS_H
+#define DECANT_SERVER_SHELL_SERVER_METRICS_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/exposition.h"
 #include "common/net.h"
-#include "proto/door.h"
+#include "server/shell/door.h"
 #include "proto/run_config.h"
 
 /* How steps went by in this process. */
@@ -38,7 +38,7 @@ void checkpoint_record_start(struct checkpoint_record *r, uint64_t step, uint64_
 void checkpoint_record_note(struct checkpoint_record *r, uint64_t step, const struct error *result, uint64_t now_ms);
 
 struct server_figures {
-    const char *server;              /* "parameter", "prototype" */
+    enum server server;
     const struct run_config *config; /* of the run's name, and which configuration it is */
     uint64_t generation;
     uint64_t total_steps; /* 0: not known yet */

@@ -3,7 +3,7 @@
  * A revoked subscriber. ZeroMQ cannot drop one peer of a bound socket, but it tells the descriptor that a subscription
  * came through. Shutting that down ends the connection, and the next handshake is refused. A descriptor may belong to
  * somebody else by then, so the address of its other end has to be the same. */
-#include "proto/door.h"
+#include "server/shell/door.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Writing and resuming. Runs at start, and on a thread of libuv's pool while training. */
-#include "server/parameter/checkpoints.h"
+#include "server/parameter/encoder_checkpoint.h"
 
 #include <inttypes.h>
 #include "proto/run_dir.h"

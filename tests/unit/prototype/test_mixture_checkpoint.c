@@ -12,7 +12,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/safetensors.h"
-#include "server/prototype/checkpoint.h"
+#include "server/prototype/mixture_checkpoint.h"
 
 static const struct mixture_options options = {.K = 6,
                                                .D = 5,
@@ -70,7 +70,7 @@ static struct mixture *after(uint32_t steps)
         float n = 0.5f, s1[5] = {0.1f, 0.2f, -0.3f, 0.1f, 0.05f}, s2[5] = {0.1f, 0.3f, 0.2f, 0.1f, 0.3f};
         struct stats_rows s = {
             .K = 6, .D = 5, .R = 1, .index = &k, .n = &n, .s1 = s1, .s2 = s2, .A = 1, .assigned = &k, .count = 1};
-        assert_int_equal(mixture_fold(m, &s, 0.7), 0);
+        assert_int_equal(mixture_em_step(m, &s, 0.7), 0);
     }
     return m;
 }

@@ -1,5 +1,5 @@
 /* Ratios are 0..1 here, as Prometheus has it; in Redis and in files the same figures are percentages. */
-#include "server/prototype/exposed.h"
+#include "server/prototype/prometheus.h"
 
 static void write_mixture(const struct prototype_core *core, struct exposition *x)
 {

@@ -15,8 +15,8 @@
  * Without keys everybody who reaches the socket may do everything. So a server that is bound to more than this machine
  * does not start without them, unless net.insecure says so. ipc:// is guarded by the file system alone, also with keys.
  */
-#ifndef DECANT_PROTO_DOOR_H
-#define DECANT_PROTO_DOOR_H
+#ifndef DECANT_SERVER_SHELL_DOOR_H
+#define DECANT_SERVER_SHELL_DOOR_H
 
 #include "common/log.h"
 #include "common/zap.h"
