@@ -1,10 +1,12 @@
 /* The core: state, dispatch, and the step. What is checked before a message counts stands in core_check.c. */
 #include "server/prototype/core.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "common/log.h"
 #include "server/prototype/core_state.h"
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
@@ -30,6 +32,11 @@ static void *add_rows(void *left, void *right, void *context)
 
 /* ---- life ---- */
 
+static uint64_t version_of(const struct prototype_core *c)
+{
+    return c->mixture->view->version;
+}
+
 static int start_mixture(struct prototype_core *c, struct mixture *resumed)
 {
     struct mixture_options options = mixture_options_of(&c->config);
@@ -40,6 +47,8 @@ static int start_mixture(struct prototype_core *c, struct mixture *resumed)
     if (resumed == NULL)
         mixture_start(c->mixture, (uint64_t)c->config.run.seed);
     c->mixture->view->beta = mixture_beta(&c->config, c->mixture->view->version, c->total_steps);
+    c->saved_version = resumed != NULL ? version_of(c) : UINT64_MAX;
+    c->checkpoint_due = false;
     return 0;
 }
 
@@ -88,14 +97,30 @@ void prototype_core_free(struct prototype_core **out)
 void prototype_core_stop(struct prototype_core *c)
 {
     c->stopping = true;
+    if (version_of(c) > 0 && c->saved_version != version_of(c))
+        c->checkpoint_due = true;
+}
+
+bool prototype_core_stopped(const struct prototype_core *c)
+{
+    return c->stopping;
+}
+
+bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot)
+{
+    if (!c->checkpoint_due)
+        return false;
+    if (mixture_clone(c->mixture, snapshot) != 0) {
+        mixture_free(snapshot);
+        log_error("event=checkpoint_failed step=%" PRIu64 " reason=memory", version_of(c));
+        return false;
+    }
+    c->checkpoint_due = false;
+    c->saved_version = version_of(c);
+    return true;
 }
 
 /* ---- replies ---- */
-
-static uint64_t version_of(const struct prototype_core *c)
-{
-    return c->mixture->view->version;
-}
 
 static void reply_init(const struct prototype_core *c, struct msg *m, enum msg_type type)
 {
@@ -297,11 +322,18 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
 
 /* ---- a step ---- */
 
+static bool is_checkpoint_due(const struct prototype_core *c)
+{
+    int64_t every = c->config.run.checkpoint_every;
+    return version_of(c) == c->total_steps || (every > 0 && version_of(c) % (uint64_t)every == 0);
+}
+
 static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct outbox *out)
 {
     keep_previous(c);
     int rc = mixture_em_step(c->mixture, sum, mixture_beta(&c->config, version_of(c) + 1, c->total_steps));
     c->stepped = true;
+    c->checkpoint_due = c->checkpoint_due || is_checkpoint_due(c);
     c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
     drop_rows(sum, NULL);
     if (rc == 0)

@@ -63,8 +63,13 @@ bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max);
 /* From now on the core is what a process with this generation, just resumed from `resumed`, would be; NULL: one that
  * starts version 0 from the seed. Takes the mixture over on success. 0 or ERR_MEMORY. */
 int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out);
-/* From now on statistics are refused (stopping); everything else is answered. */
+/* From now on statistics are refused (stopping); everything else is answered. The newest version is due for a checkpoint
+ * unless it was taken for one already; version 0 follows from the seed. */
 void prototype_core_stop(struct prototype_core *c);
+bool prototype_core_stopped(const struct prototype_core *c);
+/* A snapshot that should be written: every run.checkpoint_every versions, and the last one. The caller frees it. False
+ * when none is due; also, with a log line, when there is no memory for it: it stays due. */
+bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot);
 
 const struct mixture *prototype_core_mixture(const struct prototype_core *c);
 const struct prototype_counters *prototype_core_counters(const struct prototype_core *c);

@@ -175,3 +175,12 @@ void checker_pair(struct cluster *c)
     if (t > v || v > t + 1)
         sim_fail(c, "the pair is apart without a crash: weights of step %" PRIu64 ", mixture version %" PRIu64, t, v);
 }
+
+void checker_left(struct cluster *c, enum server server, bool settled)
+{
+    uint64_t step = server_step(c, server);
+    if (settled && (step != c->scenario->steps || !disk_present(&c->disk, step)))
+        sim_fail(c, "%s server leaves as if the run were over, at step %" PRIu64, server_name(server), step);
+    if (step > 0 && !c->disk.files[step][server].present)
+        sim_fail(c, "%s server leaves without a checkpoint of its step %" PRIu64, server_name(server), step);
+}

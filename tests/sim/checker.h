@@ -41,6 +41,8 @@ void checker_answer(struct cluster *c, enum server server, const struct msg *m, 
                     const struct outbox *out);
 /* The server stands at `step` again, from disk, or from nothing (step 0). */
 void checker_resumed(struct cluster *c, enum server server, bool from_disk, uint64_t step);
+/* It leaves of its own accord: after step T, or told to. What it had is on disk. */
+void checker_left(struct cluster *c, enum server server, bool settled);
 void checker_rewind(struct cluster *c, enum server server); /* it was told to go back */
 void checker_pair(struct cluster *c);
 

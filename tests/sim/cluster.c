@@ -6,7 +6,7 @@
 #include "tests/sim/explain.h"
 #include "tests/sim/sim.h"
 
-enum { PROTOTYPE_TIMER_MS = 1000, EVENTS_MAX = 20000000, FAREWELL_S = 120 };
+enum { EVENTS_MAX = 20000000, FAREWELL_S = 120 };
 
 /* ---- small things ---- */
 
@@ -66,15 +66,14 @@ uint64_t server_step(const struct cluster *c, enum server server)
     const struct server_node *n = &c->servers[server];
     if (!n->alive)
         return 0;
-    return server == SERVER_PARAMETER ? parameter_core_step(n->parameter)
-                                      : prototype_core_mixture(n->prototype)->view->version;
+    return server_node_step(n);
 }
 
-static void schedule_server(struct cluster *c, enum server server, enum event_kind kind, uint64_t after_us)
+void schedule_server(struct cluster *c, enum server server, enum event_kind kind, uint64_t after_us)
 {
     struct event *e = event_new(kind);
     e->server = server;
-    e->incarnation = c->servers[server].incarnation;
+    e->process = c->servers[server].process;
     events_add(&c->events, sim_now(c) + after_us, e);
 }
 
@@ -82,32 +81,32 @@ static void start_server(struct cluster *c, enum server server)
 {
     struct server_node *n = &c->servers[server];
     n->alive = true;
-    n->incarnation = ++c->incarnations;
+    n->process = ++c->processes;
     n->frozen_until_us = 0;
     n->clock_us = sim_between(c, 1, 100000 * SECONDS);
-    if (server == SERVER_PARAMETER)
-        parameter_node_start(c);
-    else
-        prototype_node_start(c);
+    server_node_start(n);
     schedule_server(c, server, EVENT_SERVER_TIMER, MILLISECONDS);
 }
 
 void server_kill(struct cluster *c, enum server server, uint64_t back_after_us)
 {
     struct server_node *n = &c->servers[server];
-    parameter_core_free(&n->parameter);
-    prototype_core_free(&n->prototype);
-    outbox_fini(&n->out);
+    server_node_free(n);
     disk_crash(&c->disk, server);
     n->alive = false;
-    n->incarnation = 0;
+    n->process = 0;
     if (back_after_us > 0)
         schedule_server(c, server, EVENT_RESTART, back_after_us);
 }
 
 static void schedule_write(struct cluster *c, enum server server)
 {
-    schedule_server(c, server, EVENT_WRITTEN, sim_between(c, c->scenario->write_us_min, c->scenario->write_us_max));
+    const struct scenario *s = c->scenario;
+    uint64_t after_us = sim_between(c, s->write_us_min, s->write_us_max);
+    bool last = c->disk.writers[server].current.step == s->steps;
+    if (s->fault_at_end && last && server == (s->seed % 2 ? SERVER_PARAMETER : SERVER_PROTOTYPE))
+        after_us += sim_between(c, 1, 10) * SECONDS;
+    schedule_server(c, server, EVENT_WRITTEN, after_us);
 }
 
 void server_submit(struct cluster *c, enum server server, struct disk_file *f)
@@ -122,16 +121,23 @@ static void on_written(struct cluster *c, enum server server)
     if (disk_written(&c->disk, server, &step))
         schedule_write(c, server);
     sim_trace(c, "%s file of step %" PRIu64 " is on disk", server_name(server), step);
+    if (step == c->scenario->steps)
+        faults_near_end(c, server);
+    if (c->servers[server].alive)
+        server_node_on_written(&c->servers[server]);
 }
 
 static void on_server_timer(struct cluster *c, enum server server)
 {
-    schedule_server(c, server, EVENT_SERVER_TIMER,
-                    (server == SERVER_PARAMETER ? PARAMETER_TIMER_MS : PROTOTYPE_TIMER_MS) * MILLISECONDS);
-    if (server == SERVER_PARAMETER)
-        parameter_node_on_timer(c);
-    else
-        prototype_node_on_timer(c);
+    struct server_node *n = &c->servers[server];
+    schedule_server(c, server, EVENT_SERVER_TIMER, server_node_timer_ms(n) * MILLISECONDS);
+    server_node_on_timer(n);
+}
+
+static void on_server_signal(struct cluster *c, enum server server)
+{
+    sim_trace(c, "%s is told to end", server_name(server));
+    server_node_on_signal(&c->servers[server]);
 }
 
 /* ---- the end of the faults, and of the run ---- */
@@ -174,7 +180,7 @@ void cluster_over(struct cluster *c)
     c->over = true;
     heal(c);
     c->deadline_us = sim_now(c) + FAREWELL_S * SECONDS;
-    if (!disk_complete(&c->disk, c->scenario->steps))
+    if (!disk_present(&c->disk, c->scenario->steps))
         sim_fail(c, "finished, but step %" PRIu64 " is not whole on disk", c->scenario->steps);
     if (server_step(c, SERVER_PARAMETER) != c->scenario->steps)
         sim_fail(c, "finished at step %" PRIu64, server_step(c, SERVER_PARAMETER));
@@ -186,7 +192,7 @@ static bool reaches_server(struct cluster *c, struct event **e)
 {
     const struct server_node *n = &c->servers[(*e)->server];
     bool message = (*e)->kind == EVENT_TO_SERVER;
-    if (n->alive && (message || n->incarnation == (*e)->incarnation)) {
+    if (n->alive && (message || n->process == (*e)->process)) {
         if (n->frozen_until_us <= sim_now(c) || (*e)->kind == EVENT_WRITTEN)
             return true;
         events_add(&c->events, n->frozen_until_us, *e);
@@ -201,7 +207,7 @@ static bool reaches_server(struct cluster *c, struct event **e)
 static bool reaches_worker(struct cluster *c, struct event **e)
 {
     const struct worker_node *w = &c->seats[(*e)->seat];
-    if (!w->alive || w->incarnation != (*e)->incarnation)
+    if (!w->alive || w->process != (*e)->process)
         return false;
     if (w->frozen_until_us <= sim_now(c))
         return true;
@@ -216,6 +222,7 @@ static bool arrives(struct cluster *c, struct event **e)
     switch ((*e)->kind) {
     case EVENT_TO_SERVER:
     case EVENT_SERVER_TIMER:
+    case EVENT_SERVER_SIGNAL:
     case EVENT_WRITTEN:
         return reaches_server(c, e);
     case EVENT_TO_WORKER:
@@ -242,10 +249,8 @@ static void handle_message(struct cluster *c, struct event *e)
     trace_message(c, e);
     if (e->kind == EVENT_TO_WORKER)
         worker_node_on_message(c, e);
-    else if (e->server == SERVER_PARAMETER)
-        parameter_node_on_message(c, e);
     else
-        prototype_node_on_message(c, e);
+        server_node_on_message(&c->servers[e->server], e);
 }
 
 static void handle(struct cluster *c, struct event *e)
@@ -263,6 +268,9 @@ static void handle(struct cluster *c, struct event *e)
         break;
     case EVENT_PART:
         worker_node_on_part(c, e);
+        break;
+    case EVENT_SERVER_SIGNAL:
+        on_server_signal(c, e->server);
         break;
     case EVENT_WRITTEN:
         on_written(c, e->server);
@@ -337,9 +345,12 @@ static void check_deadlines(struct cluster *c)
 
 static void start(struct cluster *c)
 {
-    for (enum server server = 0; server < SERVERS; server++)
+    for (enum server server = 0; server < SERVERS; server++) {
+        c->servers[server].cluster = c;
+        c->servers[server].server = server;
         if (is_used(c, server))
             start_server(c, server);
+    }
     for (uint32_t i = 0; i < c->scenario->workers; i++)
         worker_node_start(c, i);
     faults_start(c);

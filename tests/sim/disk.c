@@ -54,7 +54,7 @@ void disk_crash(struct disk *d, enum server server)
 }
 
 /* By what is there, sound or not: nobody reads files to find out. */
-static bool all_present(const struct disk *d, uint64_t step)
+bool disk_present(const struct disk *d, uint64_t step)
 {
     const struct disk_file *f = d->files[step];
     return f[SERVER_PARAMETER].present && (d->joint || f[SERVER_PROTOTYPE].present);
@@ -68,7 +68,7 @@ static void prune(struct disk *d)
         if (complete >= d->keep)
             for (enum server server = 0; server < SERVERS; server++)
                 drop_file(&d->files[step][server]);
-        complete += all_present(d, step);
+        complete += disk_present(d, step);
     }
 }
 
@@ -93,7 +93,7 @@ bool disk_written(struct disk *d, enum server server, uint64_t *step)
 bool disk_complete(const struct disk *d, uint64_t step)
 {
     const struct disk_file *f = d->files[step];
-    return all_present(d, step) && !f[SERVER_PARAMETER].damaged && (d->joint || !f[SERVER_PROTOTYPE].damaged);
+    return disk_present(d, step) && !f[SERVER_PARAMETER].damaged && (d->joint || !f[SERVER_PROTOTYPE].damaged);
 }
 
 bool disk_newest(const struct disk *d, enum server server, uint64_t step_max, uint64_t *step)

@@ -9,7 +9,7 @@
 #include "server/prototype/mixture.h"
 #include "tests/sim/scenario.h"
 
-enum { DISK_STEPS = 64 /* more than any scenario's T */ };
+enum { DISK_STEPS = 256 /* more than any scenario's T */ };
 
 struct disk_file {
     bool present, damaged; /* damaged: its checksum would not fit */
@@ -44,6 +44,7 @@ void disk_crash(struct disk *d, enum server server); /* what was being written i
 
 /* The newest step <= step_max whose files are all sound. False when there is none. */
 bool disk_newest(const struct disk *d, enum server server, uint64_t step_max, uint64_t *step);
+bool disk_present(const struct disk *d, uint64_t step);  /* all its files are there, sound or not */
 bool disk_complete(const struct disk *d, uint64_t step); /* all its files are there and sound */
 /* The server's own file of a complete step, as a private copy. */
 struct encoder_state disk_load_encoder(const struct disk *d, uint64_t step);

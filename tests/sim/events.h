@@ -8,9 +8,10 @@
 #include "proto/msg.h"
 
 enum event_kind {
-    EVENT_TO_SERVER,    /* msg from peer arrives at a server */
-    EVENT_TO_WORKER,    /* msg arrives at the worker of a seat */
-    EVENT_SERVER_TIMER, /* of one incarnation */
+    EVENT_TO_SERVER,     /* msg from peer arrives at a server */
+    EVENT_TO_WORKER,     /* msg arrives at the worker of a seat */
+    EVENT_SERVER_SIGNAL, /* SIGTERM */
+    EVENT_SERVER_TIMER,  /* of one process */
     EVENT_WORKER_TIMER,
     EVENT_PART,    /* an executor has finished a part of a job */
     EVENT_WRITTEN, /* a checkpoint is on disk */
@@ -25,7 +26,7 @@ struct event {
     uint64_t at_us, sequence;
     enum event_kind kind;
     uint32_t server, seat;
-    uint64_t incarnation; /* of the node that it is for; an event of an earlier one is dropped */
+    uint64_t process;     /* of the node that it is for; an event of an earlier one is dropped */
     struct peer peer;     /* messages: the worker's routing id */
     struct slot_job *job; /* of EVENT_PART */
     unsigned part;

@@ -28,6 +28,30 @@ static void crash_server(struct cluster *c, enum server server)
     server_kill(c, server, downtime(c));
 }
 
+/* Sometimes twice, as an impatient person does. */
+static void end_server(struct cluster *c)
+{
+    enum server server = sim_chance(c, 50) ? SERVER_PARAMETER : SERVER_PROTOTYPE;
+    if (!c->servers[server].alive)
+        return;
+    c->checker.crashes++; /* what is only explained by a restart is explained from now on */
+    schedule_server(c, server, EVENT_SERVER_SIGNAL, 1);
+    if (sim_chance(c, 20))
+        schedule_server(c, server, EVENT_SERVER_SIGNAL, sim_between(c, 1, 3000) * MILLISECONDS);
+}
+
+/* One server has written its file of step T and dies; the other one's is still on its way, slowly. The one that died
+ * comes back at an earlier step, and while the other goes back to it, step T becomes whole. */
+void faults_near_end(struct cluster *c, enum server server)
+{
+    if (!c->scenario->fault_at_end || c->end_struck || c->healed || disk_present(&c->disk, c->scenario->steps))
+        return;
+    c->end_struck = true;
+    c->checker.crashes++;
+    sim_trace(c, "%s crashes with its file of the last step on disk", server_name(server));
+    server_kill(c, server, sim_between(c, 1, 1000) * MILLISECONDS);
+}
+
 static uint32_t any_seat(struct cluster *c)
 {
     return (uint32_t)sim_between(c, 0, SEATS - 1);
@@ -119,6 +143,9 @@ static void strike(struct cluster *c, enum fault kind)
     case FAULT_CRASH_BOTH:
         crash_server(c, SERVER_PARAMETER);
         crash_server(c, SERVER_PROTOTYPE);
+        break;
+    case FAULT_END_SERVER:
+        end_server(c);
         break;
     case FAULT_CRASH_WORKER:
         crash_worker(c, seat);

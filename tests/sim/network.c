@@ -81,7 +81,7 @@ static void transmit(struct cluster *c, struct sim_link *l, const struct event *
 void network_connect(struct cluster *c, uint32_t seat, enum server server)
 {
     struct peer *p = &c->seats[seat].peers[server];
-    uint64_t id = ++c->incarnations;
+    uint64_t id = ++c->processes;
     *p = (struct peer){.size = 5};
     memcpy(p->id + 1, &id, 4);
 }
@@ -107,7 +107,7 @@ static void publish(struct cluster *c, enum server server, const struct outbox_i
 {
     for (uint32_t seat = 0; seat < SEATS && is_subscribed(item); seat++) {
         const struct worker_node *w = &c->seats[seat];
-        struct event model = {.kind = EVENT_TO_WORKER, .server = server, .seat = seat, .incarnation = w->incarnation};
+        struct event model = {.kind = EVENT_TO_WORKER, .server = server, .seat = seat, .process = w->process};
         if (w->alive)
             transmit(c, &c->links[seat][server][CHANNEL_PUBLISHED], &model, &item->msg);
     }
@@ -131,11 +131,8 @@ bool network_from_server(struct cluster *c, enum server server, const struct out
     uint32_t seat = find_seat(c, server, &item->peer);
     if (seat == SEATS) /* a ROUTER notices, or has not noticed yet */
         return sim_chance(c, 50);
-    struct event model = {.kind = EVENT_TO_WORKER,
-                          .server = server,
-                          .seat = seat,
-                          .incarnation = c->seats[seat].incarnation,
-                          .peer = item->peer};
+    struct event model = {
+        .kind = EVENT_TO_WORKER, .server = server, .seat = seat, .process = c->seats[seat].process, .peer = item->peer};
     transmit(c, &c->links[seat][server][CHANNEL_DOWN], &model, &item->msg);
     return true;
 }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "server/shell/pairing.h"
 
 enum { ASSIGNMENTS = 24, ASSIGNMENT_BYTES = 64 };
 
@@ -40,7 +41,7 @@ static void assign_text(struct assignments *a, const char *key, const char *valu
 static void draw_result(struct rng *r, struct scenario *s, struct assignments *a)
 {
     uint32_t K = 4 * between(r, 1, 4);
-    s->steps = between(r, 6, 30);
+    s->steps = chance(r, 4) ? between(r, PAIRING_PROOF_STEPS + 6, 2 * PAIRING_PROOF_STEPS + 20) : between(r, 6, 30);
     s->joint = chance(r, 12);
     assign(a, "run.seed", s->number);
     assign(a, "run.steps", chance(r, 50) ? s->steps : 0);
@@ -148,6 +149,7 @@ static void draw_faults(struct rng *r, struct scenario *s)
         s->faults |= (unsigned)chance(r, i == FAULT_DAMAGE ? 25 : 50) << i;
     s->fault_every_us = between(r, 2, 60) * 100 * MILLISECONDS;
     s->busy_faults = chance(r, 40);
+    s->fault_at_end = !calm && chance(r, 20);
     s->faults_max = between(r, 1, 40);
     s->faults_until_us = between(r, 5, 90) * SECONDS;
 }

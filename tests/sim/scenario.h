@@ -21,6 +21,7 @@ enum fault {
     FAULT_CRASH_PARAMETER,
     FAULT_CRASH_PROTOTYPE,
     FAULT_CRASH_BOTH,
+    FAULT_END_SERVER, /* SIGTERM: it drains, and comes back */
     FAULT_CRASH_WORKER,
     FAULT_FREEZE_WORKER,
     FAULT_FREEZE_SERVER,
@@ -60,6 +61,7 @@ struct scenario {
     unsigned faults;         /* 1 << enum fault */
     uint64_t fault_every_us; /* mean time between two */
     bool busy_faults;        /* they strike where much is going on: after so many events instead */
+    bool fault_at_end; /* a server crashes when its file of step T is on disk and the other one's is not */
     uint32_t faults_max;
     uint64_t faults_until_us; /* then, at the latest, the network heals and nothing breaks any more */
     uint64_t budget_us;       /* in which the run must be over after that */

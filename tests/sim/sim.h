@@ -4,7 +4,7 @@
  *   sim_main.c     the command line: one seed with a trace, or many on several processes
  *   scenario.c     what a seed stands for
  *   cluster.c      the run: events to nodes, until it is over
- *   parameter_node.c, prototype_node.c, worker_node.c   what service.c does in the real processes
+ *   server_node.c, worker_node.c   what shell.c and worker/service.c do in the real processes
  *   faults.c       what goes wrong
  *   network.c, disk.c, events.c, arithmetic.c           the world, as cheap as it can be
  *   checker.c, explain.c   what must be true; where everybody stands when it is not
@@ -13,9 +13,8 @@
 #define DECANT_TESTS_SIM_SIM_H
 
 #include "proto/server.h"
-#include "server/shell/pairing.h"
-#include "server/parameter/core.h"
-#include "server/prototype/core.h"
+#include "server/parameter/core_incarnation.h"
+#include "server/prototype/core_incarnation.h"
 #include "tests/sim/checker.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/events.h"
@@ -24,21 +23,26 @@
 
 enum { FAILURE_BYTES = 1024 };
 
+struct cluster;
+
 struct server_node {
+    struct cluster *cluster;
+    enum server server;
     bool alive;
-    uint64_t incarnation;     /* of the process; unique in the cluster */
+    uint64_t process;         /* its number; unique in the cluster */
     uint64_t frozen_until_us; /* it does nothing before */
     uint64_t clock_us;        /* what its clock showed at virtual time 0 */
-    struct parameter_core *parameter;
-    struct prototype_core *prototype;
-    struct pairing pairing; /* with the other server */
-    uint64_t version_seen;  /* prototype server: after the message before */
+    struct incarnation policy;
+    struct parameter_incarnation parameter; /* of the parameter server */
+    struct prototype_incarnation prototype; /* of the prototype server */
+    uint64_t version_seen;                  /* prototype server: after the turn before; UINT64_MAX: none yet */
+    uint64_t generation_seen;               /* likewise: another one means that it went back */
     struct outbox out;
 };
 
 struct worker_node {
     bool alive, leaving;
-    uint64_t incarnation, frozen_until_us, clock_us;
+    uint64_t process, frozen_until_us, clock_us;
     struct peer peers[SERVERS]; /* routing ids of its connections */
     struct session *session;
     uint64_t *carry; /* (jobs_max) of part A, by the job's index */
@@ -62,10 +66,11 @@ struct cluster {
     struct worker_node seats[SEATS];
     struct sim_link links[SEATS][SERVERS][CHANNELS];
     struct checker checker;
-    uint64_t incarnations;
+    uint64_t processes;   /* started so far */
     uint32_t faults;      /* so far */
     uint64_t fault_at;    /* of busy_faults: after so many events; 0 = none */
     uint64_t in_flight;   /* messages */
+    bool end_struck;      /* the scenario's fault_at_end has happened */
     bool healed;          /* nothing goes wrong any more */
     uint64_t deadline_us; /* of healed */
     bool over;            /* the run has finished: only the workers' leaving is left */
@@ -95,15 +100,19 @@ bool network_from_server(struct cluster *c, enum server server, const struct out
 void network_connect(struct cluster *c, uint32_t seat, enum server server); /* a new routing id */
 void network_heal(struct cluster *c);
 
-/* parameter_node.c, prototype_node.c */
-void parameter_node_start(struct cluster *c);
-void parameter_node_on_message(struct cluster *c, struct event *e);
-void parameter_node_on_timer(struct cluster *c);
-void prototype_node_start(struct cluster *c);
-void prototype_node_on_message(struct cluster *c, struct event *e);
-void prototype_node_on_timer(struct cluster *c);
+/* server_node.c */
+void server_node_start(struct server_node *n);
+void server_node_free(struct server_node *n);
+uint64_t server_node_timer_ms(const struct server_node *n);
+uint64_t server_node_step(const struct server_node *n); /* t, or the mixture's version */
+void server_node_on_message(struct server_node *n, struct event *e);
+void server_node_on_timer(struct server_node *n);
+void server_node_on_signal(struct server_node *n); /* SIGTERM */
+void server_node_on_written(struct server_node *n);
 
 /* cluster.c */
+/* An event of the process that is there now. */
+void schedule_server(struct cluster *c, enum server server, enum event_kind kind, uint64_t after_us);
 void cluster_over(struct cluster *c); /* every step is done and on disk */
 void server_kill(struct cluster *c, enum server server, uint64_t back_after_us);
 void server_submit(struct cluster *c, enum server server, struct disk_file *f);
@@ -122,5 +131,6 @@ uint32_t workers_alive(const struct cluster *c);
 /* faults.c */
 void faults_start(struct cluster *c);
 void faults_on_event(struct cluster *c);
+void faults_near_end(struct cluster *c, enum server server); /* its file of step T is on disk */
 
 #endif

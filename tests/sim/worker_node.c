@@ -53,21 +53,21 @@ static void schedule_timer(struct cluster *c, uint32_t seat, uint64_t after_us)
 {
     struct event *e = event_new(EVENT_WORKER_TIMER);
     e->seat = seat;
-    e->incarnation = c->seats[seat].incarnation;
+    e->process = c->seats[seat].process;
     events_add(&c->events, sim_now(c) + after_us, e);
 }
 
 void worker_node_start(struct cluster *c, uint32_t seat)
 {
     struct worker_node *w = &c->seats[seat];
-    *w = (struct worker_node){.alive = true, .incarnation = ++c->incarnations};
+    *w = (struct worker_node){.alive = true, .process = ++c->processes};
     w->clock_us = sim_between(c, 1, 100000 * SECONDS);
     network_connect(c, seat, SERVER_PARAMETER);
     network_connect(c, seat, SERVER_PROTOTYPE);
-    w->session = open_session(c, w->incarnation);
+    w->session = open_session(c, w->process);
     w->carry = calloc(session_jobs_max(w->session), sizeof *w->carry);
     ASSERT(w->carry != NULL);
-    sim_trace(c, "worker %" PRIu64 " starts in seat %u", w->incarnation, seat);
+    sim_trace(c, "worker %" PRIu64 " starts in seat %u", w->process, seat);
     schedule_timer(c, seat, sim_between(c, 0, TIMER_MS * MILLISECONDS));
 }
 
@@ -86,7 +86,7 @@ static void schedule_part(struct cluster *c, uint32_t seat, struct slot_job *job
 {
     struct event *e = event_new(EVENT_PART);
     e->seat = seat;
-    e->incarnation = c->seats[seat].incarnation;
+    e->process = c->seats[seat].process;
     e->job = job;
     e->part = part;
     events_add(&c->events, at_us, e);
@@ -116,6 +116,14 @@ static void read_events(struct cluster *c, uint32_t seat)
     }
 }
 
+/* The last one has left, because a server that was told to end told it so; that server is back or will be. */
+static void start_again(struct cluster *c, uint32_t seat)
+{
+    struct event *e = event_new(EVENT_SEAT);
+    e->seat = seat;
+    events_add(&c->events, sim_now(c) + SECONDS, e);
+}
+
 static void end_turn(struct cluster *c, uint32_t seat, int rc)
 {
     struct worker_node *w = &c->seats[seat];
@@ -133,6 +141,8 @@ static void end_turn(struct cluster *c, uint32_t seat, int rc)
         return;
     sim_trace(c, "the worker in seat %u leaves", seat);
     worker_node_kill(c, seat);
+    if (c->healed && !c->over && workers_alive(c) == 0)
+        start_again(c, seat);
 }
 
 void worker_node_on_message(struct cluster *c, struct event *e)
@@ -149,6 +159,10 @@ void worker_node_on_timer(struct cluster *c, uint32_t seat)
 {
     struct worker_node *w = &c->seats[seat];
     schedule_timer(c, seat, TIMER_MS * MILLISECONDS);
+    if (c->over && !c->servers[SERVER_PARAMETER].alive && !w->leaving) {
+        worker_node_leave(c, seat); /* the launcher ends those that have not heard */
+        return;
+    }
     end_turn(c, seat, session_on_timer(w->session, clock_us(c, w)));
 }
 

@@ -1,0 +1,108 @@
+/* One small function for each call of the policy. */
+#include "server/prototype/core_incarnation.h"
+
+#include <inttypes.h>
+#include "common/log.h"
+
+static uint64_t version_of(const struct prototype_incarnation *p)
+{
+    return prototype_core_mixture(p->core)->view->version;
+}
+
+static int create(void *arg, uint64_t generation, bool resume, struct error *e)
+{
+    struct prototype_incarnation *p = arg;
+    struct prototype_core_options o = {.config = p->config, .generation = generation};
+    int rc = resume ? p->find(p->arg, UINT64_MAX, &o.resumed, &o.total_steps, e) : 0;
+    if (rc == ERR_NOT_FOUND)
+        log_warn("event=resume_from_nothing cause=\"%s\"", e->text);
+    else if (rc != 0)
+        return rc;
+    bool resumed = o.resumed != NULL;
+    rc = prototype_core_new(&o, &p->core, e);
+    if (rc != 0) {
+        mixture_free(&o.resumed);
+        return rc;
+    }
+    const struct mixture_options *m = &prototype_core_mixture(p->core)->options;
+    log_info("event=%s step=%" PRIu64 " generation=%" PRIu64 " components=%u dimensions=%u",
+             resumed ? "resumed" : "started", version_of(p), generation, m->K, m->D);
+    return 0;
+}
+
+static uint64_t step(void *arg)
+{
+    return version_of(arg);
+}
+
+static uint64_t total_steps(void *arg)
+{
+    return prototype_core_total_steps(((struct prototype_incarnation *)arg)->core);
+}
+
+static size_t workers(void *arg)
+{
+    return prototype_core_roster(((struct prototype_incarnation *)arg)->core)->count;
+}
+
+static bool stopped(void *arg)
+{
+    return prototype_core_stopped(((struct prototype_incarnation *)arg)->core);
+}
+
+static bool at_end(void *arg)
+{
+    return version_of(arg) > 0 && version_of(arg) == total_steps(arg) && !stopped(arg);
+}
+
+static bool take_rewind(void *arg, uint64_t *step_max)
+{
+    return prototype_core_take_rewind(((struct prototype_incarnation *)arg)->core, step_max);
+}
+
+static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max, struct error *e)
+{
+    struct prototype_incarnation *p = arg;
+    struct mixture *resumed = NULL;
+    uint64_t total = 0;
+    (void)now;
+    int rc = p->find(p->arg, step_max, &resumed, &total, e);
+    if (rc != 0 && rc != ERR_NOT_FOUND)
+        return rc;
+    rc = prototype_core_rewind(p->core, generation, resumed, p->out);
+    if (rc == 0)
+        return 0;
+    mixture_free(&resumed);
+    return error_set(e, rc, "out of memory for the checkpoint");
+}
+
+static int stop(void *arg, uint64_t now)
+{
+    (void)now;
+    prototype_core_stop(((struct prototype_incarnation *)arg)->core);
+    return 0;
+}
+
+static void checkpoint(void *arg)
+{
+    struct prototype_incarnation *p = arg;
+    struct mixture *snapshot;
+    if (prototype_core_take_checkpoint(p->core, &snapshot))
+        p->submit(p->arg, snapshot, prototype_core_total_steps(p->core));
+}
+
+/* A partial step of the mixture is nobody's to finish here: draining is stopping. */
+const struct incarnation_core prototype_incarnation_core = {
+    .create = create,
+    .step = step,
+    .total_steps = total_steps,
+    .workers = workers,
+    .stopped = stopped,
+    .at_end = at_end,
+    .take_rewind = take_rewind,
+    .load = load,
+    .drain = stop,
+    .stop = stop,
+    .settle = stop,
+    .checkpoint = checkpoint,
+};

@@ -1,0 +1,143 @@
+/* The pool's thread touches `current` and `result` only, and only while busy. */
+#include "server/shell/checkpoint_writer.h"
+
+#include <inttypes.h>
+#include <sys/statvfs.h>
+#include "common/log.h"
+#include "proto/run_dir.h"
+
+static void on_retry(uv_timer_t *timer);
+
+void checkpoint_writer_init(struct checkpoint_writer *w, uv_loop_t *loop, const struct run_config *config,
+                            const struct checkpoint_kind *kind,
+                            void (*on_written)(void *arg, uint64_t step, const struct error *result), void *arg)
+{
+    *w = (struct checkpoint_writer){
+        .loop = loop, .config = config, .kind = kind, .lock = -1, .on_written = on_written, .arg = arg};
+    w->work.data = w;
+    uv_timer_init(loop, &w->retry);
+    w->retry.data = w;
+}
+
+static void drop(struct checkpoint_writer *w, struct checkpoint_job *job)
+{
+    if (job->snapshot)
+        w->kind->drop(job->snapshot);
+    *job = (struct checkpoint_job){0};
+}
+
+static void write_current(uv_work_t *work)
+{
+    struct checkpoint_writer *w = work->data;
+    w->result = (struct error){0};
+    w->result.code = run_dir_lock_held(w->config, server_name(w->kind->server), w->lock, &w->result);
+    if (w->result.code == 0)
+        w->result.code = w->kind->write(w->config, w->current.snapshot, &w->result);
+}
+
+static void log_failure(const struct checkpoint_writer *w)
+{
+    struct statvfs disk;
+    uint64_t needed = w->kind->bytes(w->current.snapshot), left = 0;
+    if (statvfs(w->config->run.out, &disk) == 0)
+        left = (uint64_t)disk.f_bavail * disk.f_frsize;
+    log_error("event=checkpoint_failed step=%" PRIu64 " error=%s cause=\"%s\" needed_bytes=%" PRIu64
+              " free_bytes=%" PRIu64 " retry_s=%" PRIu64 " hint=\"%s\"",
+              w->current.step, error_name(w->result.code), w->result.text, needed, left,
+              w->given_up ? 0 : w->pause_ms / 1000,
+              w->given_up || w->result.code == ERR_STATE
+                  ? "it is lost"
+                  : "it is kept in memory and tried again; free space or mend the directory");
+}
+
+static void after_write(uv_work_t *work, int status);
+
+static void start(struct checkpoint_writer *w)
+{
+    w->busy = true;
+    int rc = uv_queue_work(w->loop, &w->work, write_current, after_write);
+    ASSERT(rc == 0); /* fails for a missing callback only */
+}
+
+/* The next one if it waits. */
+static void go_on(struct checkpoint_writer *w)
+{
+    drop(w, &w->current);
+    w->pause_ms = 0;
+    w->current = w->next;
+    w->next = (struct checkpoint_job){0};
+    if (w->current.snapshot)
+        start(w);
+}
+
+static void prepare_retry(struct checkpoint_writer *w)
+{
+    w->pause_ms = w->pause_ms == 0 ? CHECKPOINT_PAUSE_MS : 2 * w->pause_ms;
+    if (w->pause_ms > CHECKPOINT_PAUSE_MAX_MS)
+        w->pause_ms = CHECKPOINT_PAUSE_MAX_MS;
+    uv_timer_start(&w->retry, on_retry, w->pause_ms, 0);
+}
+
+static void after_write(uv_work_t *work, int status)
+{
+    struct checkpoint_writer *w = work->data;
+    uint64_t step = w->current.step;
+    (void)status; /* never cancelled */
+    w->busy = false;
+    checkpoint_record_note(&w->record, step, &w->result, uv_hrtime() / 1000000);
+    bool again = w->result.code != 0 && w->result.code != ERR_STATE && !w->given_up && !w->next.snapshot;
+    if (again)
+        prepare_retry(w);
+    if (w->result.code == 0)
+        log_info("event=checkpoint step=%" PRIu64, step);
+    else
+        log_failure(w);
+    if (!again)
+        go_on(w);
+    w->on_written(w->arg, step, &w->result);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+    struct checkpoint_writer *w = timer->data;
+    if (w->next.snapshot) /* newer, and of more use */
+        go_on(w);
+    else
+        start(w);
+}
+
+void checkpoint_writer_submit(struct checkpoint_writer *w, uint64_t step, void *snapshot)
+{
+    if (w->next.snapshot)
+        log_warn("event=checkpoint_skipped step=%" PRIu64 " cause=\"the disk is slower than run.checkpoint_every\"",
+                 w->next.step);
+    drop(w, &w->next);
+    w->next = (struct checkpoint_job){snapshot, step};
+    if (!w->current.snapshot)
+        go_on(w);
+}
+
+bool checkpoint_writer_busy(const struct checkpoint_writer *w)
+{
+    return w->current.snapshot != NULL;
+}
+
+void checkpoint_writer_give_up(struct checkpoint_writer *w)
+{
+    w->given_up = true;
+    if (!w->busy && w->current.snapshot) { /* between two tries */
+        uv_timer_stop(&w->retry);
+        drop(w, &w->next);
+        go_on(w);
+    }
+}
+
+const struct error *checkpoint_writer_result(const struct checkpoint_writer *w)
+{
+    return &w->result;
+}
+
+void checkpoint_writer_close(struct checkpoint_writer *w)
+{
+    uv_close((uv_handle_t *)&w->retry, NULL);
+}
