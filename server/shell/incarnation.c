@@ -51,6 +51,7 @@ static const char *other_name(const struct incarnation *in)
 int incarnation_start(struct incarnation *in, const struct incarnation_options *o, bool resume, struct error *e)
 {
     *in = (struct incarnation){.o = *o, .directory_ours = resume};
+    pairing_init(&in->pairing);
     int rc = o->world->raise_generation(o->world_arg, &in->generation, e);
     if (rc != 0)
         return rc;
@@ -83,9 +84,10 @@ void incarnation_fail(struct incarnation *in, int code, const char *text)
 
 /* ---- going back ---- */
 
-void incarnation_note_pair(struct incarnation *in)
+void incarnation_note_pair(struct incarnation *in, uint64_t now)
 {
     uint64_t step = step_of(in);
+    pairing_moved(&in->pairing, step, now);
     if (pairing_due(&in->pairing, step))
         pairing_note(&in->pairing, other_generation(in), step);
 }
@@ -107,10 +109,22 @@ int incarnation_go_back(struct incarnation *in, uint64_t now, uint64_t step_max,
     return 0;
 }
 
-static bool may_go_back(struct incarnation *in)
+/* Whether the server goes back, and to what at most. */
+static bool may_go_back(struct incarnation *in, uint64_t now, uint64_t *step_max)
 {
-    if (pairing_may_go_back(&in->pairing, other_generation(in)))
+    switch (pairing_judge(&in->pairing, other_generation(in), now)) {
+    case PAIRING_GO_BACK:
         return true;
+    case PAIRING_GO_NEWEST:
+        log_warn("event=pair_stuck step=%" PRIu64 " other_step=%" PRIu64
+                 " cause=\"nothing moves, and the %s server has not restarted: a client sent one contribution without "
+                 "the other\"",
+                 step_of(in), *step_max, other_name(in));
+        *step_max = UINT64_MAX;
+        return true;
+    case PAIRING_REFUSE:
+        break;
+    }
     uint64_t count = ++in->rewinds_refused;
     if ((count & (count - 1)) == 0)
         log_warn("event=rewind_refused count=%" PRIu64 " cause=\"the %s server has not restarted\"", count,
@@ -122,7 +136,7 @@ void incarnation_mind_rewind(struct incarnation *in, uint64_t now)
 {
     struct error e = {0};
     uint64_t step_max;
-    if (!in->o.core->take_rewind(in->o.core_arg, &step_max) || !may_go_back(in))
+    if (!in->o.core->take_rewind(in->o.core_arg, &step_max) || !may_go_back(in, now, &step_max))
         return;
     int rc = incarnation_go_back(in, now, step_max, &e);
     if (rc != 0)
@@ -218,7 +232,7 @@ void incarnation_end_turn(struct incarnation *in, uint64_t now, int rc)
         incarnation_fail(in, rc, error_name(rc));
         return;
     }
-    incarnation_note_pair(in);
+    incarnation_note_pair(in, now);
     incarnation_mind_rewind(in, now);
     if (in->leaving)
         return;

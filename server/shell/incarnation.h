@@ -116,7 +116,7 @@ const char *incarnation_complaint(const struct incarnation *in);
 
 /* ---- the parts of a turn, in their order; apart so that a test can take one out ---- */
 
-void incarnation_note_pair(struct incarnation *in);
+void incarnation_note_pair(struct incarnation *in, uint64_t now);
 void incarnation_mind_rewind(struct incarnation *in, uint64_t now);
 void incarnation_jump_to_end(struct incarnation *in, uint64_t now);
 void incarnation_settle(struct incarnation *in, uint64_t now);

@@ -1,9 +1,30 @@
-/* Three lines of logic, shared with the simulator. */
+/* Believing and doubting, shared with the simulator. */
 #include "server/shell/pairing.h"
+
+void pairing_init(struct pairing *p)
+{
+    *p = (struct pairing){.trust = PAIRING_TRUST};
+}
 
 void pairing_begin(struct pairing *p, uint64_t other_generation, uint64_t step)
 {
-    *p = (struct pairing){.candidate = other_generation, .step = step};
+    p->known = false;
+    p->candidate = other_generation;
+    p->step = p->own_step = step;
+    p->moved_ms = p->asked_ms = 0;
+}
+
+void pairing_moved(struct pairing *p, uint64_t step, uint64_t now)
+{
+    if (step == p->own_step && p->moved_ms != 0)
+        return;
+    if (p->moved_ms != 0) {
+        uint64_t took = now - p->moved_ms, faded = p->step_ms - p->step_ms / 4;
+        p->step_ms = took > faded ? took : faded;
+    }
+    p->own_step = step;
+    p->moved_ms = now;
+    p->asked_ms = 0;
 }
 
 bool pairing_due(const struct pairing *p, uint64_t step)
@@ -17,9 +38,41 @@ void pairing_note(struct pairing *p, uint64_t other_generation, uint64_t step)
     p->generation = p->candidate;
     p->candidate = other_generation;
     p->step = step;
+    p->trust = PAIRING_TRUST;
+    p->impatience = 0;
 }
 
-bool pairing_may_go_back(const struct pairing *p, uint64_t other_generation)
+static uint64_t patience_ms(const struct pairing *p)
 {
-    return !p->known || other_generation > p->generation;
+    uint64_t base = PAIRING_PATIENCE_STEPS * p->step_ms;
+    base = base > PAIRING_PATIENCE_MS ? base : PAIRING_PATIENCE_MS;
+    uint64_t patience = base << (p->impatience < 16 ? p->impatience : 16);
+    uint64_t most = base > PAIRING_PATIENCE_MAX_MS ? base : PAIRING_PATIENCE_MAX_MS;
+    return patience < most ? patience : most;
+}
+
+/* Asked again and again, and nothing moves. */
+static bool is_stuck(struct pairing *p, uint64_t now)
+{
+    if (p->asked_ms == 0)
+        p->asked_ms = now;
+    if (now - p->asked_ms < patience_ms(p))
+        return false;
+    p->asked_ms = 0;
+    p->impatience++;
+    return true;
+}
+
+enum pairing_verdict pairing_judge(struct pairing *p, uint64_t other_generation, uint64_t now)
+{
+    uint64_t worked_with = p->known ? p->generation : p->candidate;
+    if (other_generation != worked_with)
+        return PAIRING_GO_BACK;
+    if (!p->known && p->trust > 0) {
+        p->trust--;
+        return PAIRING_GO_BACK;
+    }
+    if (!is_stuck(p, now))
+        return PAIRING_REFUSE;
+    return p->known ? PAIRING_GO_NEWEST : PAIRING_GO_BACK;
 }

@@ -1,11 +1,12 @@
 /* Planted: a server never goes back, although the other one has lost what it builds upon. */
 #include "server/shell/pairing.h"
 
-bool __wrap_pairing_may_go_back(const struct pairing *p, uint64_t other_generation);
+enum pairing_verdict __wrap_pairing_judge(struct pairing *p, uint64_t other_generation, uint64_t now);
 
-bool __wrap_pairing_may_go_back(const struct pairing *p, uint64_t other_generation)
+enum pairing_verdict __wrap_pairing_judge(struct pairing *p, uint64_t other_generation, uint64_t now)
 {
     (void)p;
     (void)other_generation;
-    return false;
+    (void)now;
+    return PAIRING_REFUSE;
 }
