@@ -144,6 +144,7 @@ int msg_decode(struct buf *const *frames, size_t n, struct msg *out, enum reason
 struct peer { /* a routing id */
     uint8_t size;
     uint8_t id[PEER_ID_MAX];
+    uint64_t owner; /* a hash of the sender's public key; 0 without keys. Not part of the address */
 };
 bool peer_equal(const struct peer *a, const struct peer *b);
 

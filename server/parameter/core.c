@@ -31,8 +31,6 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
     c->lineage_max = UINT64_MAX;
     c->schedule = schedule_from_config(config);
     int rc = leases_new((uint32_t)config->run.slots, &c->leases);
-    if (rc == 0)
-        rc = workers_new(&c->workers);
     if (rc != 0)
         parameter_core_free(&c);
     *out = c;
@@ -48,7 +46,6 @@ void parameter_core_free(struct parameter_core **c)
     gradients_free(&core->gradients);
     if (core->ready)
         weights_fini(&core->weights);
-    workers_free(&core->workers);
     leases_free(&core->leases);
     free(core);
 }
@@ -166,7 +163,7 @@ void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox
 /* A run without workers waits for as long as it takes, but not in silence. */
 static void mind_absence(struct parameter_core *c, uint64_t now)
 {
-    if (workers_count(c->workers) > 0 || c->phase == PHASE_STOPPED) {
+    if (c->workers.count > 0 || c->phase == PHASE_STOPPED) {
         c->workerless_ms = 0;
     } else if (c->workerless_ms == 0) {
         c->workerless_ms = now;
@@ -181,12 +178,12 @@ int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbo
 {
     struct turn t = {.core = c, .now = now, .out = out};
     struct worker gone;
-    while (workers_take_silent(c->workers, now, &gone)) {
+    while (worker_table_take_silent(&c->workers, now, &gone)) {
         core_drop_worker(c, &gone, "silent");
         c->counters.workers_lost++;
     }
     mind_absence(c, now);
-    if (c->phase == PHASE_DRAINING && (workers_count(c->workers) == 0 || now >= c->drain_until))
+    if (c->phase == PHASE_DRAINING && (c->workers.count == 0 || now >= c->drain_until))
         core_stop(&t, STOP_DRAINED);
     core_answer_requests(&t);
     return c->failed;
@@ -196,7 +193,7 @@ int parameter_core_drain(struct parameter_core *c, uint64_t now, struct outbox *
 {
     if (c->phase == PHASE_DRAINING || c->phase == PHASE_STOPPED)
         return c->failed;
-    if (c->phase == PHASE_COMPLETE || !c->ready || c->schedule.steps == 0 || workers_count(c->workers) == 0)
+    if (c->phase == PHASE_COMPLETE || !c->ready || c->schedule.steps == 0 || c->workers.count == 0)
         return parameter_core_stop(c, now, out);
     log_info("event=draining step=%" PRIu64 " missing=%u", c->step, gradients_missing(c->gradients));
     c->phase = PHASE_DRAINING;
@@ -254,7 +251,7 @@ uint64_t parameter_core_step(const struct parameter_core *c)
 
 size_t parameter_core_workers(const struct parameter_core *c)
 {
-    return workers_count(c->workers);
+    return c->workers.count;
 }
 
 uint64_t parameter_core_total_steps(const struct parameter_core *c)

@@ -12,11 +12,9 @@ static const double LINEAGE_MAX = 1LL << 53; /* whole numbers that a scalar carr
 static enum reason on_hello(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    struct worker *w = workers_find(c->workers, t->m->worker);
-    if (w != NULL) {
-        worker_set_host(w, t->m->text);
+    struct worker *w = worker_table_find(&c->workers, t->m->worker);
+    if (w != NULL)
         log_info("event=hello worker=%016" PRIx64 " host=%s step=%" PRIu64, w->id, w->host, c->step);
-    }
     struct msg welcome = core_begin(c, MSG_WELCOME);
     welcome.code = c->ready ? 0 : 1;
     core_note(c, msg_add_scalar(&welcome, "total_steps", (double)c->schedule.steps));
@@ -53,12 +51,12 @@ static enum reason on_ping(struct turn *t)
     struct msg pong = core_begin(c, MSG_PONG);
     pong.seq = t->m->seq;
     core_reply(t, &pong);
-    struct worker *w = workers_find(c->workers, t->m->worker);
+    struct worker *w = worker_table_find(&c->workers, t->m->worker);
     if (w != NULL)
         on_lineage(t, core_lineage(t->m));
     if (t->m->code == 1 && w != NULL) {
         core_drop_worker(c, w, "goodbye");
-        workers_forget(c->workers, w->id);
+        worker_table_forget(&c->workers, w->id);
     }
     return 0;
 }
@@ -181,7 +179,7 @@ static enum reason accept_gradient(struct turn *t)
     core_note(c, rc);
     if (rc != 0)
         return 0;
-    struct worker *w = workers_find(c->workers, t->m->worker);
+    struct worker *w = worker_table_find(&c->workers, t->m->worker);
     note_pace(t, w);
     leases_done(c->leases, t->m->slot, t->m->slots);
     w->slots_done += t->m->slots;
@@ -359,15 +357,22 @@ static enum reason admit(struct turn *t)
 static enum reason note_worker(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    bool moved;
+    struct worker *w;
     if (t->m->worker == 0)
         return 0;
-    if (workers_touch(c->workers, t->m->worker, t->from, t->now, &moved) == NULL) {
+    switch (worker_table_note(&c->workers, t->m, t->from, t->now, &w)) {
+    case WORKER_KNOWN:
+        return 0;
+    case WORKER_MOVED:
+        c->counters.leases_expired += leases_revoke(c->leases, t->m->worker);
+        return 0;
+    case WORKER_FULL:
         error_set(&t->detail, ERR_RANGE, "already %d workers", WORKERS_MAX);
         return REASON_NOT_READY;
+    case WORKER_ALIEN:
+        error_set(&t->detail, ERR_STATE, "worker %016" PRIx64 " has another key", t->m->worker);
+        return REASON_FORBIDDEN;
     }
-    if (moved)
-        c->counters.leases_expired += leases_revoke(c->leases, t->m->worker);
     return 0;
 }
 

@@ -8,7 +8,7 @@
 #include "server/parameter/gradients.h"
 #include "server/parameter/leases.h"
 #include "server/parameter/schedule.h"
-#include "server/parameter/workers.h"
+#include "server/shell/worker_table.h"
 
 enum phase {
     PHASE_RUNNING,
@@ -28,7 +28,7 @@ struct parameter_core {
     struct weights weights;
     struct gradients *gradients;
     struct leases *leases;
-    struct workers *workers;
+    struct worker_table workers;
     struct slot_time slot_time; /* over all workers, for one that is new */
     enum phase phase;
     enum stop_code stop_code; /* of PHASE_STOPPED */

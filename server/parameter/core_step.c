@@ -134,7 +134,7 @@ static void send_stop(struct turn *t, const struct worker *w)
 /* Whoever holds a request is in the table: requests are dropped with their worker. */
 static const struct worker *requester(struct parameter_core *c, uint64_t id)
 {
-    const struct worker *w = workers_find(c->workers, id);
+    const struct worker *w = worker_table_find(&c->workers, id);
     ASSERT(w != NULL);
     return w;
 }
@@ -143,7 +143,7 @@ static void expire_leases(struct parameter_core *c, uint64_t now)
 {
     uint64_t id;
     while (leases_take_expired(c->leases, now, &id)) {
-        struct worker *w = workers_find(c->workers, id);
+        struct worker *w = worker_table_find(&c->workers, id);
         if (w != NULL)
             slot_time_missed(&w->slot_time);
         c->counters.leases_expired++;
@@ -215,7 +215,7 @@ static void make_report(struct turn *t, const struct gradient_sum *sum, double n
         .grad_norm = norm,
         .images_per_s = seconds > 0.0 ? steps * step_images / seconds : 0.0,
         .step_ms = steps > 0.0 ? seconds * 1e3 / steps : 0.0,
-        .workers = (double)workers_count(c->workers),
+        .workers = (double)c->workers.count,
         .counters = c->counters,
     };
     step_report_set_metrics(&c->report, sum->metrics, (double)c->config.run.slots);

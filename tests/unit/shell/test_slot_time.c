@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "server/parameter/slot_time.h"
+#include "server/shell/slot_time.h"
 
 enum { MAX_MS = 30000 };
 

@@ -1,5 +1,5 @@
 /* Gains as in RFC 6298: 1/8 for the mean, 1/4 for the deviation. */
-#include "server/parameter/slot_time.h"
+#include "server/shell/slot_time.h"
 
 #include <math.h>
 

@@ -1,8 +1,8 @@
 /* How long a worker takes from a lease to the gradient, so that a lease may run out soon after its worker died and not
  * before a slow one is done. The estimator is that of TCP's retransmission timer (RFC 6298): a smoothed mean and mean
  * deviation, and a doubling each time that the estimate proved too short. */
-#ifndef DECANT_SERVER_PARAMETER_SLOT_TIME_H
-#define DECANT_SERVER_PARAMETER_SLOT_TIME_H
+#ifndef DECANT_SERVER_SHELL_SLOT_TIME_H
+#define DECANT_SERVER_SHELL_SLOT_TIME_H
 
 #include <stdbool.h>
 #include <stdint.h>
