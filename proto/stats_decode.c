@@ -3,6 +3,8 @@
 #include "proto/stats.h"
 
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include "proto/stats_wire.h"
 
@@ -12,12 +14,19 @@ struct decoder {
     uint32_t N;             /* embeddings: the scalar `count` */
     struct stats_rows *out; /* K and D are set */
     enum reason *why;
+    struct error *detail; /* for the sender: which tensor, which row */
 };
 
-static int refuse(const struct decoder *d, enum reason reason)
+static int __attribute__((format(printf, 3, 4)))
+refuse(const struct decoder *d, enum reason reason, const char *format, ...)
 {
+    char text[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     *d->why = reason;
-    return ERR_FORMAT;
+    return error_set(d->detail, ERR_FORMAT, "%s", text);
 }
 
 /* The elements of a tensor of exactly that shape; width 0 means rank 1. NULL with *why. */
@@ -25,6 +34,8 @@ static const void *elements(const struct decoder *d, const char *name, enum dtyp
 {
     uint64_t shape[2] = {rows, width};
     const struct msg_tensor *t = msg_tensor_checked(d->m, name, dtype, width ? 2 : 1, shape, d->why);
+    if (!t)
+        error_set(d->detail, ERR_FORMAT, "tensor %s", name);
     return t ? t->data->data : NULL;
 }
 
@@ -33,12 +44,33 @@ static int rows_of(const struct decoder *d, const char *name, enum dtype dtype, 
 {
     const struct msg_tensor *t = msg_tensor(d->m, name, dtype, d->why);
     if (!t)
-        return ERR_FORMAT;
+        return refuse(d, *d->why, "tensor %s", name);
     if (t->rank == 0)
-        return refuse(d, REASON_BAD_SHAPE);
+        return refuse(d, REASON_BAD_SHAPE, "%s is a scalar", name);
     if (t->shape[0] > max)
-        return refuse(d, REASON_TOO_LARGE);
+        return refuse(d, REASON_TOO_LARGE, "%s has %llu rows, at most %llu are possible", name,
+                      (unsigned long long)t->shape[0], (unsigned long long)max);
     *rows = (uint32_t)t->shape[0];
+    return 0;
+}
+
+static double squares(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sum;
+}
+
+/* Rows of unit length, up to rounding: embeddings are normalised. */
+static int check_unit_rows(const struct decoder *d, const char *name, const float *h, uint32_t rows)
+{
+    size_t D = d->out->D;
+    for (uint32_t i = 0; i < rows; i++) {
+        double length = squares(h + i * D, D);
+        if (!(fabs(length - 1) <= STATS_UNIT_TOLERANCE))
+            return refuse(d, REASON_BAD_VALUE, "%s row %u has squared length %.4g, not 1", name, i, length);
+    }
     return 0;
 }
 
@@ -82,12 +114,21 @@ static int read_sums(const struct decoder *d, uint32_t rows, struct sums *s)
     return s->s2 ? 0 : ERR_FORMAT;
 }
 
-/* A component without mass has nothing else either. */
+/* Whether a component's sums can be of embeddings of unit length: their squares add up to its mass, and no sum is larger
+ * than its squares allow (Cauchy and Schwarz: s1² <= n s2). The sums were rounded, hence the tolerances. A component
+ * without mass has nothing else either. */
 static bool row_possible(const struct sums *s, uint32_t r, size_t D)
 {
-    float bound = s->n[r] * STATS_VALUE_MAX * 1.001f; /* the sums were rounded */
-    return s->n[r] >= 0 && within(s->s1 + r * D, D, -bound, bound) &&
-           within(s->s2 + r * D, D, 0, bound * STATS_VALUE_MAX);
+    const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D;
+    double n = s->n[r], length = 0, slack = STATS_MASS_TOLERANCE * n * n;
+    if (!(n >= 0) || !within(s2, D, 0, s->n[r] * 1.001f))
+        return false;
+    for (size_t d = 0; d < D; d++) {
+        length += s2[d];
+        if (!((double)s1[d] * s1[d] <= n * s2[d] * (1 + STATS_MASS_TOLERANCE) + STATS_MASS_TOLERANCE * slack))
+            return false;
+    }
+    return fabs(length - n) <= STATS_UNIT_TOLERANCE * n;
 }
 
 static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *with_mass)
@@ -96,11 +137,13 @@ static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *w
     *with_mass = 0;
     for (uint32_t r = 0; r < s->rows; r++) {
         if (!row_possible(s, r, d->out->D))
-            return refuse(d, REASON_BAD_VALUE);
+            return refuse(d, REASON_BAD_VALUE, "row %u: n, s1 and s2 are not the sums of unit vectors", r);
         mass += s->n[r];
         *with_mass += s->n[r] > 0;
     }
-    return fabs(mass - d->N) <= STATS_MASS_TOLERANCE * d->N ? 0 : refuse(d, REASON_BAD_VALUE);
+    if (fabs(mass - d->N) <= STATS_MASS_TOLERANCE * d->N)
+        return 0;
+    return refuse(d, REASON_BAD_VALUE, "n adds up to %.6g, count is %u", mass, d->N);
 }
 
 /* Rows with mass into out; index NULL: row r is component r. */
@@ -141,14 +184,14 @@ static int decode_rows(const struct decoder *d)
     if (!index)
         return ERR_FORMAT;
     if (!indices_below(index, rows, d->out->K))
-        return refuse(d, REASON_OUT_OF_RANGE);
+        return refuse(d, REASON_OUT_OF_RANGE, "index reaches K = %u", d->out->K);
     if (!strictly_ascending(index, rows))
-        return refuse(d, REASON_BAD_VALUE);
+        return refuse(d, REASON_BAD_VALUE, "index is not strictly ascending");
     rc = read_sums(d, rows, &s);
     rc = rc ? rc : check_sums(d, &s, &with_mass);
     if (rc)
         return rc;
-    return with_mass == rows ? take_sums(d, &s, index, rows) : refuse(d, REASON_BAD_VALUE);
+    return with_mass == rows ? take_sums(d, &s, index, rows) : refuse(d, REASON_BAD_VALUE, "a row has n = 0");
 }
 
 /* ---- factored ---- */
@@ -164,18 +207,20 @@ static bool row_sums_to_one(const float *gamma, size_t n)
 static int check_responsibilities(const struct decoder *d, const struct responsibilities *g, uint32_t Z)
 {
     if (g->start[0] != 0 || g->start[g->N] != Z)
-        return refuse(d, REASON_BAD_VALUE);
+        return refuse(d, REASON_BAD_VALUE, "start goes from %u to %u, not from 0 to %u", g->start[0], g->start[g->N],
+                      Z);
     for (uint32_t i = 0; i < g->N; i++)
         if (g->start[i + 1] < g->start[i]) /* with the two ends: nothing points outside */
-            return refuse(d, REASON_BAD_VALUE);
+            return refuse(d, REASON_BAD_VALUE, "start falls at embedding %u", i);
     if (!indices_below(g->index, Z, d->out->K))
-        return refuse(d, REASON_OUT_OF_RANGE);
+        return refuse(d, REASON_OUT_OF_RANGE, "index reaches K = %u", d->out->K);
     if (!within(g->gamma, Z, 0, 1))
-        return refuse(d, REASON_BAD_VALUE);
+        return refuse(d, REASON_BAD_VALUE, "a gamma lies outside [0, 1]");
     for (uint32_t i = 0; i < g->N; i++) {
         uint32_t from = g->start[i], n = g->start[i + 1] - from;
         if (!strictly_ascending(g->index + from, n) || !row_sums_to_one(g->gamma + from, n))
-            return refuse(d, REASON_BAD_VALUE);
+            return refuse(d, REASON_BAD_VALUE, "embedding %u: components not ascending, or gammas that do not add to 1",
+                          i);
     }
     return 0;
 }
@@ -193,9 +238,8 @@ static int decode_factored(const struct decoder *d)
     g.gamma = g.index ? elements(d, "gamma", DTYPE_F32, Z, 0) : NULL;
     if (!g.gamma)
         return ERR_FORMAT;
-    if (!within(h, (size_t)d->N * d->out->D, -STATS_VALUE_MAX, STATS_VALUE_MAX))
-        return refuse(d, REASON_BAD_VALUE);
-    rc = check_responsibilities(d, &g, Z);
+    rc = check_unit_rows(d, "h", h, d->N);
+    rc = rc ? rc : check_responsibilities(d, &g, Z);
     return rc ? rc : stats_accumulate(h, &g, d->out->K, d->out->D, d->out);
 }
 
@@ -205,9 +249,9 @@ static int decode_count(struct decoder *d)
 {
     double count = msg_scalar(d->m, "count", 0);
     if (!(count >= 1) || count > d->rows_max)
-        return refuse(d, REASON_OUT_OF_RANGE);
+        return refuse(d, REASON_OUT_OF_RANGE, "count = %.6g, expected 1..%u", count, d->rows_max);
     if (count != floor(count))
-        return refuse(d, REASON_BAD_VALUE);
+        return refuse(d, REASON_BAD_VALUE, "count = %.6g is not whole", count);
     d->N = (uint32_t)count;
     return 0;
 }
@@ -230,16 +274,18 @@ static int read_novel(const struct decoder *d, struct extra *x)
 {
     if (!has(d, "novel") && !has(d, "novel_distance"))
         return 0;
-    int rc = rows_of(d, "novel", DTYPE_F32, STATS_NOVEL_MAX, &x->V);
+    /* No more than there are embeddings: a step of many slots would add up to gigabytes otherwise. */
+    int rc = rows_of(d, "novel", DTYPE_F32, d->N < STATS_NOVEL_MAX ? d->N : STATS_NOVEL_MAX, &x->V);
     if (rc)
         return rc;
     x->novel = elements(d, "novel", DTYPE_F32, x->V, d->out->D);
     x->distance = x->novel ? elements(d, "novel_distance", DTYPE_F32, x->V, 0) : NULL;
     if (!x->distance)
         return ERR_FORMAT;
-    bool valid = within(x->novel, (size_t)x->V * d->out->D, -STATS_VALUE_MAX, STATS_VALUE_MAX) &&
-                 within(x->distance, x->V, -0.001f, 2.001f); /* 1 - cosine, rounded */
-    return valid ? 0 : refuse(d, REASON_BAD_VALUE);
+    rc = check_unit_rows(d, "novel", x->novel, x->V);
+    if (rc == 0 && !within(x->distance, x->V, -0.001f, 2.001f)) /* 1 - cosine, rounded */
+        rc = refuse(d, REASON_BAD_VALUE, "a novel_distance lies outside [0, 2]");
+    return rc;
 }
 
 static int read_assigned(const struct decoder *d, struct extra *x)
@@ -250,7 +296,9 @@ static int read_assigned(const struct decoder *d, struct extra *x)
     x->assigned = elements(d, "assigned", DTYPE_U32, x->A, 0);
     if (!x->assigned)
         return ERR_FORMAT;
-    return indices_below(x->assigned, x->A, d->out->K) ? 0 : refuse(d, REASON_OUT_OF_RANGE);
+    return indices_below(x->assigned, x->A, d->out->K)
+               ? 0
+               : refuse(d, REASON_OUT_OF_RANGE, "assigned reaches K = %u", d->out->K);
 }
 
 static int decode_extra(const struct decoder *d)
@@ -258,7 +306,7 @@ static int decode_extra(const struct decoder *d)
     struct extra x = {0};
     struct stats_rows *out = d->out;
     double dropped = msg_scalar(d->m, "dropped", 0);
-    int rc = dropped >= 0 && dropped <= d->N ? 0 : refuse(d, REASON_BAD_VALUE);
+    int rc = dropped >= 0 && dropped <= d->N ? 0 : refuse(d, REASON_BAD_VALUE, "dropped = %.6g", dropped);
     rc = rc ? rc : read_novel(d, &x);
     rc = rc ? rc : read_assigned(d, &x);
     rc = rc ? rc : stats_reserve_extra(out, x.V, x.A);
@@ -286,14 +334,14 @@ static int decode_sums(const struct decoder *d)
     case STATS_FACTORED:
         return decode_factored(d);
     default:
-        return refuse(d, REASON_BAD_ENCODING);
+        return refuse(d, REASON_BAD_ENCODING, "encoding %u", d->m->encoding);
     }
 }
 
 int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
-                 enum reason *why)
+                 enum reason *why, struct error *detail)
 {
-    struct decoder d = {.m = m, .rows_max = rows_max, .out = out, .why = why};
+    struct decoder d = {.m = m, .rows_max = rows_max, .out = out, .why = why, .detail = detail};
     stats_rows_init(out);
     out->K = K;
     out->D = D;

@@ -7,7 +7,7 @@
 enum { STATS_NOVEL_MAX = 4096 }; /* candidates in a message: re-seeding takes at most a few dozen */
 
 /* Largest |h_id|. Embeddings have unit length; this only keeps every float32 sum of a step far from overflow. */
-#define STATS_VALUE_MAX 1e6f
+#define STATS_UNIT_TOLERANCE 0.01 /* of an embedding's squared length: bfloat16 rounds that much */
 /* Responsibilities of an embedding sum to 1, and n to the number of embeddings, within this (relative). */
 #define STATS_MASS_TOLERANCE 1e-3
 

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
@@ -142,7 +143,7 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
     reply.slot = m->slot;
     reply.slots = m->slots;
     reply.seq = m->seq;
-    strncpy(reply.text, text, sizeof reply.text - 1);
+    snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
     return outbox_to_peer(out, from, &reply);
 }
 
@@ -344,7 +345,8 @@ static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct 
 }
 
 /* Decodes into a node of the tree. 0, ERR_MEMORY, or ERR_FORMAT with *why. */
-static int decode_rows(const struct prototype_core *c, const struct msg *m, struct stats_rows **out, enum reason *why)
+static int decode_rows(const struct prototype_core *c, const struct msg *m, struct stats_rows **out, enum reason *why,
+                       struct error *detail)
 {
     const struct mixture_options *o = &c->mixture->options;
     uint32_t rows_max = m->slots * prototype_core_slot_rows(c);
@@ -352,10 +354,10 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
     if (s == NULL)
         return ERR_MEMORY;
     stats_rows_init(s);
-    int rc = stats_decode(m, o->K, o->D, rows_max, s, why);
+    int rc = stats_decode(m, o->K, o->D, rows_max, s, why, detail);
     if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
         *why = REASON_BAD_VALUE;
-        rc = ERR_FORMAT;
+        rc = error_set(detail, ERR_FORMAT, "loglik = %.6g", s->loglik);
     }
     if (rc != 0)
         drop_rows(s, NULL);
@@ -369,9 +371,10 @@ static int apply_stats(struct prototype_core *c, struct roster_entry *worker, co
 {
     struct stats_rows *rows = NULL;
     enum reason why = REASON_BAD_VALUE;
-    int rc = decode_rows(c, m, &rows, &why);
+    struct error detail = {0};
+    int rc = decode_rows(c, m, &rows, &why, &detail);
     if (rc == ERR_FORMAT)
-        return prototype_core_refuse(c, from, m, why, "statistics refused", out);
+        return prototype_core_refuse(c, from, m, why, detail.text, out);
     if (rc == 0)
         rc = reduce_put(c->reduce, m->slot, m->slots, rows);
     if (rc == 0 && c->out_of_memory)

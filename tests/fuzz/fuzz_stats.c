@@ -12,7 +12,7 @@ static void check_stats(const struct msg *m)
 {
     struct stats_rows s;
     enum reason why = (enum reason)0;
-    if (stats_decode(m, K, D, SLOT_ROWS, &s, &why)) {
+    if (stats_decode(m, K, D, SLOT_ROWS, &s, &why, NULL)) {
         ASSERT(why > 0 && why < REASON_END && s.index == NULL);
         return;
     }

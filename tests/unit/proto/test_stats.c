@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/rng.h"
+#include "common/vecmath.h"
 #include "proto/stats.h"
 
 /* ---- random responsibilities ---- */
@@ -34,7 +35,8 @@ static void add_embedding(struct batch *b, struct rng *r, uint32_t i, uint32_t p
     for (uint32_t j = 0; j < per_row; j++)
         gamma[j] /= sum;
     for (uint32_t d = 0; d < b->D; d++)
-        b->h[i * b->D + d] = (float)(rng_normal(r) / sqrt(b->D));
+        b->h[i * b->D + d] = (float)rng_normal(r);
+    vec_normalise_rows(b->h + i * b->D, 1, b->D, NULL);
     b->start[i + 1] = b->start[i] + per_row;
     b->assigned[i] = index[0];
 }
@@ -55,10 +57,11 @@ static void batch_init(struct batch *b, uint64_t seed, uint32_t N, uint32_t K, u
     b->distance = calloc(2, sizeof(float));
     for (uint32_t d = 0; d < 2 * D; d++)
         b->novel[d] = rng_uniform(&r);
+    vec_normalise_rows(b->novel, 2, D, NULL);
     b->distance[0] = 1.25f;
     b->distance[1] = 0.5f;
     b->g = (struct responsibilities){N, b->start, b->index, b->gamma};
-    b->extra = (struct stats_extra){2, b->novel, b->distance, b->assigned, -12.5 * N, 0.25};
+    b->extra = (struct stats_extra){N < 2 ? N : 2, b->novel, b->distance, b->assigned, -12.5 * N, 0.25};
 }
 
 static void batch_fini(struct batch *b)
@@ -169,7 +172,7 @@ static void encode(const struct batch *b, enum stats_encoding encoding, struct m
 static void decode(const struct batch *b, const struct msg *m, struct stats_rows *s)
 {
     enum reason why = 0;
-    if (stats_decode(m, b->K, b->D, b->N, s, &why))
+    if (stats_decode(m, b->K, b->D, b->N, s, &why, NULL))
         fail_msg("refused: %s", reason_name(why));
 }
 
@@ -366,7 +369,7 @@ static void expect_refused(enum stats_encoding encoding, damage *change, enum re
     batch_init(&b, 5, 6, 10, 4, 2);
     encode(&b, encoding, &m);
     change(&m);
-    assert_int_equal(stats_decode(&m, b.K, b.D, b.N, &s, &why), ERR_FORMAT);
+    assert_int_equal(stats_decode(&m, b.K, b.D, b.N, &s, &why, NULL), ERR_FORMAT);
     assert_string_equal(reason_name(why), reason_name(reason));
     assert_null(s.index);
     assert_int_equal(s.R, 0);
@@ -397,7 +400,10 @@ DAMAGE(index_over, set_u32(m, "index", 0, 10))
 DAMAGE(index_twice, set_u32(m, "index", 1, 0); set_u32(m, "index", 0, 0))
 DAMAGE(dtype_other, tensor(m, "index")->dtype = DTYPE_F32)
 DAMAGE(embedding_nan, set_float(m, "h", 3, NAN))
-DAMAGE(embedding_huge, set_float(m, "h", 3, 2e6f))
+DAMAGE(embedding_long, set_float(m, "h", 3, 1.5f))
+DAMAGE(novel_zero, for (size_t i = 0; i < 4; i++) set_float(m, "novel", i, 0))
+DAMAGE(square_too_small, set_float(m, "s2", 0, 0); set_float(m, "s1", 0, 0.5f))
+DAMAGE(sum_too_large, set_float(m, "s1", 0, 4))
 DAMAGE(start_late, set_u32(m, "start", 0, 1))
 DAMAGE(start_short, set_u32(m, "start", 6, 11))
 DAMAGE(start_backwards, set_u32(m, "start", 2, 100))
@@ -419,6 +425,7 @@ static void test_refusals_of_every_encoding(void **state)
         expect_refused(e, count_broken, REASON_BAD_VALUE);
         expect_refused(e, dropped_negative, REASON_BAD_VALUE);
         expect_refused(e, novel_nan, REASON_NON_FINITE);
+        expect_refused(e, novel_zero, REASON_BAD_VALUE);
         expect_refused(e, distance_over, REASON_BAD_VALUE);
         expect_refused(e, distance_absent, REASON_BAD_FIELD);
         expect_refused(e, assigned_over, REASON_OUT_OF_RANGE);
@@ -435,6 +442,8 @@ static void test_refusals_of_sums(void **state)
         expect_refused(e, square_negative, REASON_BAD_VALUE);
         expect_refused(e, sum_infinite, REASON_NON_FINITE);
         expect_refused(e, sum_huge, REASON_BAD_VALUE);
+        expect_refused(e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused(e, square_too_small, REASON_BAD_VALUE);
     }
     expect_refused(STATS_ROWS, index_over, REASON_OUT_OF_RANGE);
     expect_refused(STATS_ROWS, index_twice, REASON_BAD_VALUE);
@@ -447,7 +456,7 @@ static void test_refusals_of_factors(void **state)
     expect_refused(STATS_FACTORED, count_other, REASON_BAD_SHAPE);
     expect_refused(STATS_FACTORED, embedding_absent, REASON_BAD_FIELD);
     expect_refused(STATS_FACTORED, embedding_nan, REASON_NON_FINITE);
-    expect_refused(STATS_FACTORED, embedding_huge, REASON_BAD_VALUE);
+    expect_refused(STATS_FACTORED, embedding_long, REASON_BAD_VALUE);
     expect_refused(STATS_FACTORED, start_late, REASON_BAD_VALUE);
     expect_refused(STATS_FACTORED, start_short, REASON_BAD_VALUE);
     expect_refused(STATS_FACTORED, start_backwards, REASON_BAD_VALUE);
@@ -457,6 +466,25 @@ static void test_refusals_of_factors(void **state)
     expect_refused(STATS_FACTORED, gamma_over, REASON_BAD_VALUE);
     expect_refused(STATS_FACTORED, gamma_negative, REASON_BAD_VALUE);
     expect_refused(STATS_FACTORED, gamma_not_one, REASON_BAD_VALUE);
+}
+
+/* More candidates than embeddings would let one message claim any amount of memory, slot after slot. */
+static void test_no_more_candidates_than_embeddings(void **state)
+{
+    (void)state;
+    struct batch b;
+    struct msg m;
+    struct stats_rows s;
+    struct error detail = {0};
+    enum reason why = 0;
+    batch_init(&b, 5, 1, 10, 4, 2);
+    b.extra.V = 2;
+    encode(&b, STATS_FACTORED, &m);
+    assert_int_equal(stats_decode(&m, b.K, b.D, 64, &s, &why, &detail), ERR_FORMAT);
+    assert_int_equal(why, REASON_TOO_LARGE);
+    assert_string_equal(detail.text, "novel has 2 rows, at most 1 are possible");
+    msg_fini(&m);
+    batch_fini(&b);
 }
 
 /* The mixture's own K and D decide, not the message's. */
@@ -470,12 +498,12 @@ static void test_shapes_of_another_mixture(void **state)
     batch_init(&b, 5, 6, 10, 4, 2);
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
         encode(&b, e, &m);
-        assert_int_equal(stats_decode(&m, b.K, b.D + 1, b.N, &s, &why), ERR_FORMAT);
+        assert_int_equal(stats_decode(&m, b.K, b.D + 1, b.N, &s, &why, NULL), ERR_FORMAT);
         assert_int_equal(why, REASON_BAD_SHAPE);
         msg_fini(&m);
     }
     encode(&b, STATS_DENSE, &m);
-    assert_int_equal(stats_decode(&m, b.K + 1, b.D, b.N, &s, &why), ERR_FORMAT);
+    assert_int_equal(stats_decode(&m, b.K + 1, b.D, b.N, &s, &why, NULL), ERR_FORMAT);
     assert_int_equal(why, REASON_BAD_SHAPE);
     msg_fini(&m);
     batch_fini(&b);
@@ -494,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_refusals_of_every_encoding),
         cmocka_unit_test(test_refusals_of_sums),
         cmocka_unit_test(test_refusals_of_factors),
+        cmocka_unit_test(test_no_more_candidates_than_embeddings),
         cmocka_unit_test(test_shapes_of_another_mixture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
