@@ -189,7 +189,7 @@ static void check_encodings(uint64_t seed, uint32_t N, uint32_t K, uint32_t D, u
     }
     assert_same(&s[STATS_ROWS], &s[STATS_DENSE]);
     assert_same(&s[STATS_FACTORED], &s[STATS_DENSE]);
-    assert_int_equal(s[STATS_DENSE].V, 2);
+    assert_int_equal(s[STATS_DENSE].V, b.extra.V);
     assert_int_equal(s[STATS_DENSE].A, N);
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++)
         stats_rows_fini(&s[e]);
