@@ -157,7 +157,7 @@ void parameter_core_on_undelivered(struct parameter_core *c, const struct outbox
 {
     if (item->kind == OUT_PEER && item->msg.type == MSG_LEASE && item->msg.step == c->step)
         for (uint32_t i = 0; i < item->msg.slots; i++)
-            leases_release(c->leases, item->msg.worker, item->msg.slot + i);
+            leases_release(c->leases, worker_handle(item->msg.worker, &item->peer), item->msg.slot + i);
 }
 
 /* A run without workers waits for as long as it takes, but not in silence. */

@@ -12,7 +12,7 @@ static const double LINEAGE_MAX = 1LL << 53; /* whole numbers that a scalar carr
 static enum reason on_hello(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    struct worker *w = worker_table_find(&c->workers, t->m->worker);
+    struct worker *w = t->worker;
     if (w != NULL)
         log_info("event=hello worker=%016" PRIx64 " host=%s step=%" PRIu64, w->id, w->host, c->step);
     struct msg welcome = core_begin(c, MSG_WELCOME);
@@ -51,12 +51,12 @@ static enum reason on_ping(struct turn *t)
     struct msg pong = core_begin(c, MSG_PONG);
     pong.seq = t->m->seq;
     core_reply(t, &pong);
-    struct worker *w = worker_table_find(&c->workers, t->m->worker);
+    struct worker *w = t->worker;
     if (w != NULL)
         on_lineage(t, core_lineage(t->m));
     if (t->m->code == 1 && w != NULL) {
         core_drop_worker(c, w, "goodbye");
-        worker_table_forget(&c->workers, w->id);
+        worker_table_forget(&c->workers, w->handle);
     }
     return 0;
 }
@@ -126,7 +126,7 @@ static enum reason on_init(struct turn *t)
 
 static void request_lease(struct turn *t, uint32_t want)
 {
-    int rc = leases_request(t->core->leases, t->m->worker, want);
+    int rc = leases_request(t->core->leases, t->worker->handle, want);
     ASSERT(rc == 0);
 }
 
@@ -154,7 +154,7 @@ static enum reason read_metrics(const struct msg *m, double out[GRADIENT_METRICS
 static void note_pace(struct turn *t, struct worker *w)
 {
     uint64_t since;
-    if (!leases_holds(t->core->leases, w->id, t->m->slot, &since))
+    if (!leases_holds(t->core->leases, w->handle, t->m->slot, &since))
         return; /* its lease ran out: since when it worked is not known */
     slot_time_note(&w->slot_time, (double)(t->now - since));
     slot_time_note(&t->core->slot_time, (double)(t->now - since));
@@ -179,7 +179,7 @@ static enum reason accept_gradient(struct turn *t)
     core_note(c, rc);
     if (rc != 0)
         return 0;
-    struct worker *w = worker_table_find(&c->workers, t->m->worker);
+    struct worker *w = t->worker;
     note_pace(t, w);
     leases_done(c->leases, t->m->slot, t->m->slots);
     w->slots_done += t->m->slots;
@@ -209,7 +209,7 @@ static enum reason place_gradient(struct turn *t)
         return REASON_OUT_OF_RANGE;
     case GRADIENTS_OVERLAP: /* its sender drops the sum, so the slots that are still missing go to somebody at once */
         for (uint32_t i = 0; i < t->m->slots; i++)
-            leases_release(t->core->leases, t->m->worker, t->m->slot + i);
+            leases_release(t->core->leases, t->worker->handle, t->m->slot + i);
         return REASON_OVERLAP;
     case GRADIENTS_HELD:
         t->core->counters.duplicates++;
@@ -357,21 +357,17 @@ static enum reason admit(struct turn *t)
 static enum reason note_worker(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    struct worker *w;
     if (t->m->worker == 0)
         return 0;
-    switch (worker_table_note(&c->workers, t->m, t->from, t->now, &w)) {
+    switch (worker_table_note(&c->workers, t->m, t->from, t->now, &t->worker)) {
     case WORKER_KNOWN:
         return 0;
     case WORKER_MOVED:
-        c->counters.leases_expired += leases_revoke(c->leases, t->m->worker);
+        c->counters.leases_expired += leases_revoke(c->leases, t->worker->handle);
         return 0;
     case WORKER_FULL:
         error_set(&t->detail, ERR_RANGE, "already %d workers", WORKERS_MAX);
         return REASON_NOT_READY;
-    case WORKER_ALIEN:
-        error_set(&t->detail, ERR_STATE, "worker %016" PRIx64 " has another key", t->m->worker);
-        return REASON_FORBIDDEN;
     }
     return 0;
 }

@@ -52,7 +52,8 @@ struct turn {
     const struct peer *from;
     struct msg *m;
     struct outbox *out;
-    struct error detail; /* of a refusal; text may be empty */
+    struct worker *worker; /* who sent m, once it was admitted; NULL when m names none */
+    struct error detail;   /* of a refusal; text may be empty */
 };
 
 /* Takes over manifest and vectors (also on failure); the core is ready then. 0 or ERR_MEMORY. */

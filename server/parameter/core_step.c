@@ -132,9 +132,9 @@ static void send_stop(struct turn *t, const struct worker *w)
 }
 
 /* Whoever holds a request is in the table: requests are dropped with their worker. */
-static const struct worker *requester(struct parameter_core *c, uint64_t id)
+static const struct worker *requester(struct parameter_core *c, uint64_t handle)
 {
-    const struct worker *w = worker_table_find(&c->workers, id);
+    const struct worker *w = worker_table_find(&c->workers, handle);
     ASSERT(w != NULL);
     return w;
 }
@@ -159,7 +159,7 @@ static void share_late_slots(struct turn *t)
         const struct worker *w = requester(c, leases_requester(c->leases, i));
         uint64_t late = slot_time_late_ms(&w->slot_time);
         uint32_t slot;
-        if (late < t->now && leases_grant_backup(c->leases, w->id, t->now - late, &slot))
+        if (late < t->now && leases_grant_backup(c->leases, w->handle, t->now - late, &slot))
             send_lease(t, w, slot, 1, (uint64_t)c->config.net.lease_ms);
         else
             i++;
@@ -190,7 +190,7 @@ void core_answer_requests(struct turn *t)
 void core_drop_worker(struct parameter_core *c, const struct worker *w, const char *event)
 {
     log_info("event=%s worker=%016" PRIx64 " host=%s slots_done=%" PRIu64, event, w->id, w->host, w->slots_done);
-    c->counters.leases_expired += leases_drop_worker(c->leases, w->id);
+    c->counters.leases_expired += leases_drop_worker(c->leases, w->handle);
 }
 
 /* ---- the step ---- */

@@ -116,6 +116,7 @@ static bool may_go_back(struct incarnation *in, uint64_t now, uint64_t *step_max
     case PAIRING_GO_BACK:
         return true;
     case PAIRING_GO_NEWEST:
+        in->pairs_stuck++;
         log_warn("event=pair_stuck step=%" PRIu64 " other_step=%" PRIu64
                  " cause=\"nothing moves, and the %s server has not restarted: a client sent one contribution without "
                  "the other\"",

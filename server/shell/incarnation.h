@@ -78,16 +78,17 @@ struct incarnation {
     uint64_t generation;
     struct pairing pairing;
     uint64_t rewinds_refused;
-    bool directory_ours; /* its checkpoints are of this run: it was resumed, or has gone back, from them */
-    bool was_complete;   /* began at step T: workers may come that do not know that the run is over */
-    bool end_unsound;    /* step T is there, but could not be loaded */
-    bool settled;        /* step T is whole on disk, and the core knows */
-    unsigned signals;    /* so far */
-    uint64_t waiting_ms; /* for the other file of step T: since when, or when that was last said; 0 = not */
-    uint64_t stopped_ms; /* when the core stopped; 0 before */
-    uint64_t visited_ms; /* of was_complete: when a worker was last here; 0 = none yet */
-    bool leaving;        /* the process should close everything and end */
-    struct error error;  /* why, when it is a failure: the first cause, never overwritten */
+    uint64_t pairs_stuck; /* times that it went back because nothing moved */
+    bool directory_ours;  /* its checkpoints are of this run: it was resumed, or has gone back, from them */
+    bool was_complete;    /* began at step T: workers may come that do not know that the run is over */
+    bool end_unsound;     /* step T is there, but could not be loaded */
+    bool settled;         /* step T is whole on disk, and the core knows */
+    unsigned signals;     /* so far */
+    uint64_t waiting_ms;  /* for the other file of step T: since when, or when that was last said; 0 = not */
+    uint64_t stopped_ms;  /* when the core stopped; 0 before */
+    uint64_t visited_ms;  /* of was_complete: when a worker was last here; 0 = none yet */
+    bool leaving;         /* the process should close everything and end */
+    struct error error;   /* why, when it is a failure: the first cause, never overwritten */
 };
 
 enum {

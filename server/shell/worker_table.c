@@ -2,12 +2,20 @@
 #include "server/shell/worker_table.h"
 
 #include <string.h>
+#include <xxhash.h>
 #include "common/error.h"
 
-struct worker *worker_table_find(struct worker_table *t, uint64_t id)
+/* Without keys an id stands for itself; ids are random, so a mixture of id and key is as good as one. */
+uint64_t worker_handle(uint64_t id, const struct peer *from)
+{
+    const uint64_t both[] = {id, from->owner};
+    return from->owner == 0 ? id : XXH3_64bits(both, sizeof both);
+}
+
+struct worker *worker_table_find(struct worker_table *t, uint64_t handle)
 {
     for (size_t i = 0; i < t->count; i++)
-        if (t->workers[i].id == id)
+        if (t->workers[i].handle == handle)
             return &t->workers[i];
     return NULL;
 }
@@ -17,7 +25,7 @@ static struct worker *add(struct worker_table *t, uint64_t id, const struct peer
     if (t->count == WORKERS_MAX)
         return NULL;
     struct worker *w = &t->workers[t->count++];
-    *w = (struct worker){.id = id, .peer = *from, .first_ms = now};
+    *w = (struct worker){.id = id, .handle = worker_handle(id, from), .peer = *from, .first_ms = now};
     return w;
 }
 
@@ -30,10 +38,8 @@ static void note_rates(struct worker *w, const struct msg *m)
 enum worker_verdict worker_table_note(struct worker_table *t, const struct msg *m, const struct peer *from,
                                       uint64_t now, struct worker **out)
 {
-    struct worker *w = worker_table_find(t, m->worker);
+    struct worker *w = worker_table_find(t, worker_handle(m->worker, from));
     *out = NULL;
-    if (w != NULL && w->peer.owner != from->owner)
-        return WORKER_ALIEN;
     if (w == NULL && (w = add(t, m->worker, from, now)) == NULL)
         return WORKER_FULL;
     bool moved = !peer_equal(&w->peer, from);
@@ -73,9 +79,9 @@ bool worker_table_take_silent(struct worker_table *t, uint64_t now, struct worke
     return false;
 }
 
-void worker_table_forget(struct worker_table *t, uint64_t id)
+void worker_table_forget(struct worker_table *t, uint64_t handle)
 {
-    struct worker *w = worker_table_find(t, id);
+    struct worker *w = worker_table_find(t, handle);
     if (w != NULL)
         remove_at(t, (size_t)(w - t->workers));
 }

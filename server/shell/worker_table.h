@@ -1,6 +1,6 @@
 /* The workers that a server has heard of lately: how to reach them, since when they are silent, what they have done. A
- * worker is known by the random id in its messages; its routing id changes with every connection. With keys an id
- * belongs to the key that used it first: nobody else can speak for that worker. */
+ * worker is known by the random id in its messages; its routing id changes with every connection. With keys, the same id
+ * under two keys means two workers, so that nobody can speak for a worker of another key. */
 #ifndef DECANT_SERVER_SHELL_WORKER_TABLE_H
 #define DECANT_SERVER_SHELL_WORKER_TABLE_H
 
@@ -17,7 +17,8 @@ enum {
 };
 
 struct worker {
-    uint64_t id;
+    uint64_t id;                               /* as it calls itself: for people, and for answers */
+    uint64_t handle;                           /* worker_handle: what leases and this table go by */
     struct peer peer;                          /* where its last message came from */
     char host[64];                             /* "host:pid" of its HELLO, printable; "" before */
     uint64_t first_ms, seen_ms;                /* its first and its last message */
@@ -36,18 +37,19 @@ struct worker_table {
 enum worker_verdict {
     WORKER_KNOWN,
     WORKER_MOVED, /* it was known at another peer: what was sent there may be lost */
-    WORKER_FULL,  /* the table has no room */
-    WORKER_ALIEN  /* the id belongs to another key */
+    WORKER_FULL   /* the table has no room */
 };
 
 /* Notes a message of a worker (m->worker != 0), its host if it is a HELLO, its rates if it is a PING. *out: the worker,
- * or NULL for the last two verdicts, which change nothing. */
+ * or NULL for WORKER_FULL, which changes nothing. */
 enum worker_verdict worker_table_note(struct worker_table *t, const struct msg *m, const struct peer *from,
                                       uint64_t now, struct worker **out);
-struct worker *worker_table_find(struct worker_table *t, uint64_t id); /* or NULL */
+/* The worker of that id, under the key of whoever sent it. */
+uint64_t worker_handle(uint64_t id, const struct peer *from);
+struct worker *worker_table_find(struct worker_table *t, uint64_t handle); /* or NULL */
 void worker_set_host(struct worker *w, const char *text); /* unprintable characters and blanks become '_' */
 /* Removes one worker that has been silent too long and hands out what was known of it. */
 bool worker_table_take_silent(struct worker_table *t, uint64_t now, struct worker *out);
-void worker_table_forget(struct worker_table *t, uint64_t id);
+void worker_table_forget(struct worker_table *t, uint64_t handle);
 
 #endif

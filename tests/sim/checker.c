@@ -101,7 +101,8 @@ static uint64_t all_slots(const struct cluster *c)
 static void note_lineage(struct cluster *c, const struct msg *m, uint64_t step)
 {
     uint64_t lineage = (uint64_t)msg_scalar(m, "lineage", 0);
-    if (lineage <= c->checker.lineage || step >= DISK_STEPS)
+    bool invented = lineage > c->disk.generation[SERVER_PROTOTYPE];
+    if (lineage <= c->checker.lineage || invented || step >= DISK_STEPS)
         return;
     c->checker.lineage = lineage;
     c->checker.applied[SERVER_PARAMETER][step] = 0;
@@ -127,17 +128,18 @@ static void note_ack(struct cluster *c, enum server server, const struct msg *m,
                  m->step, *applied, all_slots(c));
 }
 
-void checker_answer(struct cluster *c, enum server server, const struct msg *m, const struct peer *from,
+void checker_answer(struct cluster *c, enum server server, const struct msg *m, const struct event *e,
                     const struct outbox *out)
 {
+    bool honest = !rogue_acts(c, e->seat);
     enum msg_type type = answer_to(m->type);
     uint32_t answers = 0;
     for (size_t i = 0; i < out->count; i++) {
         const struct outbox_item *item = &out->items[i];
-        if (item->kind != OUT_PEER || !peer_equal(&item->peer, from))
+        if (item->kind != OUT_PEER || !peer_equal(&item->peer, &e->peer))
             continue;
         answers += item->msg.type == type || item->msg.type == MSG_ERROR;
-        if (item->msg.type == MSG_ERROR)
+        if (item->msg.type == MSG_ERROR && honest)
             note_refusal(c, server, m, &item->msg);
         else if (item->msg.type == MSG_ACK)
             note_ack(c, server, m, &item->msg);
@@ -181,6 +183,9 @@ void checker_left(struct cluster *c, enum server server, bool settled)
     uint64_t step = server_step(c, server);
     if (settled && (step != c->scenario->steps || !disk_present(&c->disk, step)))
         sim_fail(c, "%s server leaves as if the run were over, at step %" PRIu64, server_name(server), step);
-    if (step > 0 && !c->disk.files[step][server].present)
+    uint64_t newest =
+        0; /* a server that was lied to may stand before what is whole on disk, and its own step be pruned */
+    bool beyond = disk_newest(&c->disk, server, UINT64_MAX, &newest) && newest >= step;
+    if (step > 0 && !c->disk.files[step][server].present && !beyond)
         sim_fail(c, "%s server leaves without a checkpoint of its step %" PRIu64, server_name(server), step);
 }

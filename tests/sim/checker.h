@@ -11,6 +11,7 @@
 #include "tests/sim/disk.h"
 
 struct cluster;
+struct event;
 
 enum { CHECKER_VECTORS = 12 };
 
@@ -30,14 +31,16 @@ struct checker {
     uint64_t applied[SERVERS][DISK_STEPS]; /* bit s: slot s of that step */
     uint64_t lineage;                      /* that the parameter server's process has heard of */
     uint32_t crashes, rewinds;             /* of servers */
+    uint64_t rewinds_refused;              /* because there was no reason to go back */
+    uint64_t pairs_stuck;                  /* times that a pair came apart without a restart, and went back */
     uint64_t duplicates;                   /* contributions acknowledged as such */
     uint64_t reseeded;                     /* components, in the newest mixture */
 };
 
 void checker_encoder(struct cluster *c, const struct encoder_state *s);
 void checker_mixture(struct cluster *c, const struct mixture *m);
-/* What the server said to msg from peer, all of its outbox. */
-void checker_answer(struct cluster *c, enum server server, const struct msg *m, const struct peer *from,
+/* What the server said to m, which came with the event: all of its outbox. */
+void checker_answer(struct cluster *c, enum server server, const struct msg *m, const struct event *e,
                     const struct outbox *out);
 /* The server stands at `step` again, from disk, or from nothing (step 0). */
 void checker_resumed(struct cluster *c, enum server server, bool from_disk, uint64_t step);

@@ -167,6 +167,8 @@ static void heal(struct cluster *c)
     c->deadline_us = sim_now(c) + c->scenario->budget_us;
     sim_trace(c, "nothing goes wrong any more");
     network_heal(c);
+    if (c->scenario->rogue)
+        worker_node_kill(c, ROGUE_SEAT);
     uint32_t seat = empty_seat(c);
     if (!anyone_stays(c))
         worker_node_start(c, seat < SEATS ? seat : 0);
@@ -353,6 +355,7 @@ static void start(struct cluster *c)
     }
     for (uint32_t i = 0; i < c->scenario->workers; i++)
         worker_node_start(c, i);
+    rogue_start(c);
     faults_start(c);
 }
 

@@ -82,11 +82,17 @@ void network_connect(struct cluster *c, uint32_t seat, enum server server)
 {
     struct peer *p = &c->seats[seat].peers[server];
     uint64_t id = ++c->processes;
-    *p = (struct peer){.size = 5};
+    *p = (struct peer){.size = 5, .owner = c->seats[seat].process};
     memcpy(p->id + 1, &id, 4);
 }
 
 void network_from_worker(struct cluster *c, uint32_t seat, const struct outbox_item *item)
+{
+    if (!rogue_acts(c, seat) || !rogue_swallows(c, item))
+        network_transmit_up(c, seat, item);
+}
+
+void network_transmit_up(struct cluster *c, uint32_t seat, const struct outbox_item *item)
 {
     enum server server = item->server;
     struct event model = {

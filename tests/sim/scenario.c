@@ -41,7 +41,7 @@ static void assign_text(struct assignments *a, const char *key, const char *valu
 static void draw_result(struct rng *r, struct scenario *s, struct assignments *a)
 {
     uint32_t K = 4 * between(r, 1, 4);
-    s->steps = chance(r, 4) ? between(r, PAIRING_PROOF_STEPS + 6, 2 * PAIRING_PROOF_STEPS + 20) : between(r, 6, 30);
+    s->steps = chance(r, 3) ? between(r, PAIRING_PROOF_STEPS + 6, 2 * PAIRING_PROOF_STEPS + 20) : between(r, 6, 30);
     s->joint = chance(r, 12);
     assign(a, "run.seed", s->number);
     assign(a, "run.steps", chance(r, 50) ? s->steps : 0);
@@ -151,6 +151,9 @@ static void draw_faults(struct rng *r, struct scenario *s)
     s->busy_faults = chance(r, 40);
     s->fault_at_end = !calm && chance(r, 20);
     s->faults_max = between(r, 1, 40);
+    bool is_long = s->steps > PAIRING_PROOF_STEPS; /* long enough for the servers to know each other before it lies */
+    s->rogue = !calm && !s->joint && chance(r, is_long ? 50 : 12);
+    s->rogue_from = is_long ? between(r, PAIRING_PROOF_STEPS, (uint32_t)s->steps) : between(r, 0, 3);
     s->faults_until_us = between(r, 5, 90) * SECONDS;
 }
 
@@ -160,7 +163,20 @@ static uint64_t budget(const struct scenario *s)
     uint64_t slowest = 0, slots = (uint64_t)s->config.run.slots, lease = (uint64_t)s->config.net.lease_ms;
     for (uint32_t i = 0; i < SEATS; i++)
         slowest = s->part_us_max[i] > slowest ? s->part_us_max[i] : slowest;
-    return 60 * SECONDS + 2 * s->steps * (slots * 2 * slowest + lease * MILLISECONDS + 3 * SECONDS);
+    uint64_t patience = s->rogue ? 2 * PAIRING_PATIENCE_MAX_MS * MILLISECONDS : 0;
+    return patience + 60 * SECONDS + 2 * s->steps * (slots * 2 * slowest + lease * MILLISECONDS + 3 * SECONDS);
+}
+
+/* A pair that knows each other, in a world where nothing goes wrong but one worker, and for long enough. */
+static void make_room_for_rogue(struct scenario *s)
+{
+    s->faults = 0;
+    s->fault_at_end = false;
+    s->network.loss_percent = s->network.late_percent = 0;
+    s->network.delay_tail_us = s->network.delay_us;
+    for (uint32_t i = 0; i < SEATS; i++)
+        s->part_us_min[i] = s->part_us_max[i] = 10 * MILLISECONDS;
+    s->faults_until_us = 300 * SECONDS;
 }
 
 void scenario_draw(uint64_t seed, struct scenario *s)
@@ -173,6 +189,8 @@ void scenario_draw(uint64_t seed, struct scenario *s)
     draw_machines(&r, s);
     s->workers = between(&r, 1, 7);
     draw_faults(&r, s);
+    if (s->rogue && s->rogue_from >= PAIRING_PROOF_STEPS)
+        make_room_for_rogue(s);
     s->budget_us = budget(s);
 }
 

@@ -15,7 +15,7 @@
 #define MILLISECONDS UINT64_C(1000) /* virtual time is in microseconds */
 #define SECONDS UINT64_C(1000000)
 
-enum { SCENARIO_CONFIGS = 997, SEATS = 8 /* workers at a time, at most */ };
+enum { SCENARIO_CONFIGS = 997, SEATS = 8 /* workers at a time, at most */, ROGUE_SEAT = SEATS - 1 };
 
 enum fault {
     FAULT_CRASH_PARAMETER,
@@ -58,10 +58,12 @@ struct scenario {
     uint64_t write_us_min, write_us_max;             /* a checkpoint's write */
     uint64_t part_us_min[SEATS], part_us_max[SEATS]; /* a part of a slot, by the seat of the worker */
 
+    bool rogue;              /* the worker of ROGUE_SEAT lies */
+    uint64_t rogue_from;     /* once the parameter server has come to this step */
     unsigned faults;         /* 1 << enum fault */
     uint64_t fault_every_us; /* mean time between two */
     bool busy_faults;        /* they strike where much is going on: after so many events instead */
-    bool fault_at_end; /* a server crashes when its file of step T is on disk and the other one's is not */
+    bool fault_at_end;       /* a server crashes when its file of step T is on disk and the other one's is not */
     uint32_t faults_max;
     uint64_t faults_until_us; /* then, at the latest, the network heals and nothing breaks any more */
     uint64_t budget_us;       /* in which the run must be over after that */

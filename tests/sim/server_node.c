@@ -145,6 +145,11 @@ void server_node_start(struct server_node *n)
 
 void server_node_free(struct server_node *n)
 {
+    if (n->cluster != NULL) {
+        n->cluster->checker.rewinds_refused += n->policy.rewinds_refused;
+        n->cluster->checker.pairs_stuck += n->policy.pairs_stuck;
+    }
+    n->policy = (struct incarnation){0};
     parameter_core_free(&n->parameter.core);
     prototype_core_free(&n->prototype.core);
     outbox_fini(&n->out);
@@ -198,7 +203,7 @@ void server_node_on_message(struct server_node *n, struct event *e)
         rc = parameter_core_on_message(n->parameter.core, clock_ms(n), &e->peer, &e->msg, &n->out);
     else
         rc = prototype_core_on_message(n->prototype.core, clock_ms(n), &e->peer, &e->msg, &n->out);
-    checker_answer(n->cluster, n->server, &seen, &e->peer, &n->out);
+    checker_answer(n->cluster, n->server, &seen, e, &n->out);
     incarnation_end_turn(&n->policy, clock_ms(n), rc);
     end_turn(n);
 }

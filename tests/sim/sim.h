@@ -5,7 +5,7 @@
  *   scenario.c     what a seed stands for
  *   cluster.c      the run: events to nodes, until it is over
  *   server_node.c, worker_node.c   what shell.c and worker/service.c do in the real processes
- *   faults.c       what goes wrong
+ *   faults.c       what goes wrong; rogue.c: a worker that lies
  *   network.c, disk.c, events.c, arithmetic.c           the world, as cheap as it can be
  *   checker.c, explain.c   what must be true; where everybody stands when it is not
  *   planted/       mistakes on purpose, each of which must be found */
@@ -70,6 +70,7 @@ struct cluster {
     uint32_t faults;      /* so far */
     uint64_t fault_at;    /* of busy_faults: after so many events; 0 = none */
     uint64_t in_flight;   /* messages */
+    bool rogue_awake;     /* the scenario's rogue has begun to lie */
     bool end_struck;      /* the scenario's fault_at_end has happened */
     bool healed;          /* nothing goes wrong any more */
     uint64_t deadline_us; /* of healed */
@@ -95,10 +96,17 @@ uint64_t sim_now(const struct cluster *c);
 
 /* network.c */
 void network_from_worker(struct cluster *c, uint32_t seat, const struct outbox_item *item);
+/* The same, whoever lies. */
+void network_transmit_up(struct cluster *c, uint32_t seat, const struct outbox_item *item);
 /* False when the sender is told that it did not leave. */
 bool network_from_server(struct cluster *c, enum server server, const struct outbox_item *item);
 void network_connect(struct cluster *c, uint32_t seat, enum server server); /* a new routing id */
 void network_heal(struct cluster *c);
+
+/* rogue.c: the worker in the last seat, if the scenario has one that lies */
+void rogue_start(struct cluster *c);
+bool rogue_acts(struct cluster *c, uint32_t seat);                      /* this seat's worker lies now */
+bool rogue_swallows(struct cluster *c, const struct outbox_item *item); /* it sends something else instead */
 
 /* server_node.c */
 void server_node_start(struct server_node *n);

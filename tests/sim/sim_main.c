@@ -35,7 +35,8 @@ struct options {
 
 /* What the processes share. */
 struct tally {
-    _Atomic uint64_t faults, crashes, rewinds, duplicates; /* of servers: crashes and rewinds */
+    _Atomic uint64_t faults, duplicates;
+    _Atomic uint64_t crashes, rewinds, rewinds_refused, pairs_stuck; /* of servers */
 };
 
 struct board {
@@ -86,11 +87,13 @@ static uint64_t run_seed(uint64_t seed, bool verbose, struct tally *tally, char 
                " re-seeds\n",
                c.handled, (double)sim_now(&c) / 1e6, c.faults, c.checker.crashes, c.checker.rewinds,
                c.checker.duplicates, c.checker.reseeded);
+    cluster_fini(&c);
     tally->faults += c.faults;
     tally->crashes += c.checker.crashes;
     tally->rewinds += c.checker.rewinds;
     tally->duplicates += c.checker.duplicates;
-    cluster_fini(&c);
+    tally->rewinds_refused += c.checker.rewinds_refused;
+    tally->pairs_stuck += c.checker.pairs_stuck;
     scenario_fini(&s);
     return c.trace;
 }
@@ -204,8 +207,10 @@ static int run_many(const struct options *o)
     double took = seconds() - began;
     printf("seeds %" PRIu64 "..%" PRIu64 ": %.1f s, %.0f runs a minute\n", o->first, o->last, took,
            60 * (double)b->passed / took);
-    printf("%" PRIu64 " faults, %" PRIu64 " crashes of servers, %" PRIu64 " times back, %" PRIu64 " duplicates\n",
-           b->tally.faults, b->tally.crashes, b->tally.rewinds, b->tally.duplicates);
+    printf("%" PRIu64 " faults, %" PRIu64 " crashes of servers, %" PRIu64 " times back (%" PRIu64
+           " times refused, %" PRIu64 " stuck), %" PRIu64 " duplicates\n",
+           b->tally.faults, b->tally.crashes, b->tally.rewinds, b->tally.rewinds_refused, b->tally.pairs_stuck,
+           b->tally.duplicates);
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", b->passed, b->failed);
     int code = b->failed > 0;
     munmap(b, sizeof *b);

@@ -24,7 +24,7 @@ static enum worker_verdict note(struct worker_table *t, uint64_t id, const struc
     msg_init(&m, MSG_LEASE_REQUEST, "run");
     m.worker = id;
     enum worker_verdict v = worker_table_note(t, &m, from, now, &w);
-    assert_ptr_equal(w, v == WORKER_FULL || v == WORKER_ALIEN ? NULL : worker_table_find(t, id));
+    assert_ptr_equal(w, v == WORKER_FULL ? NULL : worker_table_find(t, worker_handle(id, from)));
     return v;
 }
 
@@ -55,18 +55,20 @@ static void a_worker_moves_with_its_messages(void **state)
     free(t);
 }
 
-static void an_id_belongs_to_the_key_that_used_it_first(void **state)
+static void nobody_speaks_for_a_worker_of_another_key(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
     struct peer owner = {.size = 1, .id = {1}, .owner = 5}, thief = {.size = 1, .id = {3}, .owner = 6},
                 again = {.size = 1, .id = {4}, .owner = 5};
-    assert_int_equal(note(t, 7, &owner, 0), WORKER_KNOWN);
-    assert_int_equal(note(t, 7, &thief, 1), WORKER_ALIEN);
-    assert_int_equal(note(t, 7, &here, 1), WORKER_ALIEN);
-    assert_int_equal(worker_table_find(t, 7)->seen_ms, 0);
-    assert_int_equal(note(t, 7, &again, 2), WORKER_MOVED); /* the same key on a new connection */
-    assert_int_equal(note(t, 8, &thief, 3), WORKER_KNOWN);
+    assert_int_equal(note(t, 7, &thief, 0), WORKER_KNOWN); /* even if it is there first */
+    assert_int_equal(note(t, 7, &owner, 1), WORKER_KNOWN);
+    assert_int_equal(t->count, 2);
+    assert_int_equal(note(t, 7, &thief, 2), WORKER_KNOWN);
+    assert_int_equal(worker_table_find(t, worker_handle(7, &owner))->seen_ms, 1);
+    assert_int_equal(note(t, 7, &again, 3), WORKER_MOVED); /* the same key on a new connection */
+    worker_table_forget(t, worker_handle(7, &thief));
+    assert_non_null(worker_table_find(t, worker_handle(7, &owner)));
     free(t);
 }
 
@@ -141,7 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_table_knows_nobody), cmocka_unit_test(a_worker_moves_with_its_messages),
-        cmocka_unit_test(the_silent_are_taken_out),    cmocka_unit_test(an_id_belongs_to_the_key_that_used_it_first),
+        cmocka_unit_test(the_silent_are_taken_out),    cmocka_unit_test(nobody_speaks_for_a_worker_of_another_key),
         cmocka_unit_test(heartbeats_bring_rates),      cmocka_unit_test(a_full_table_takes_no_more),
         cmocka_unit_test(hosts_are_made_fit_for_logs),
     };
