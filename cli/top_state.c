@@ -9,14 +9,8 @@
 #include <unistd.h>
 #include "cli/metrics_tail.h"
 #include "cli/printable.h"
+#include "common/clock.h"
 #include "common/files.h"
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- the mirror ---- */
 
@@ -27,7 +21,7 @@ static double age_of_time(const char *text)
     const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &t) : NULL;
     if (!rest)
         return NAN;
-    return seconds_now() - (double)timegm(&t) - (*rest == '.' ? strtod(rest, NULL) : 0);
+    return unix_time() - (double)timegm(&t) - (*rest == '.' ? strtod(rest, NULL) : 0);
 }
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -124,7 +118,7 @@ static void read_latest(const char *directory, struct top_state *out)
     name[strcspn(name, "\r\n")] = '\0';
     copy_text(out->checkpoint, sizeof out->checkpoint, name);
     out->has_checkpoint = true;
-    out->checkpoint_age_s = seconds_now() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
+    out->checkpoint_age_s = unix_time() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
 }
 
 static void read_config(const char *directory, struct top_state *out)

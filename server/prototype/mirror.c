@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/rng.h"
 #include "server/prototype/hiredis_uv.h"
@@ -68,13 +68,6 @@ struct mirror {
     void (*done)(void *arg);
     void *done_arg;
 };
-
-static double unix_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- the link goes down ---- */
 

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
@@ -54,13 +54,6 @@ struct service {
     bool stopping;
     int rc; /* what the process will say about itself */
 };
-
-static double unix_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static uint64_t version_of(const struct service *s)
 {
