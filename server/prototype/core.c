@@ -151,6 +151,22 @@ uint32_t prototype_core_active_window(const struct prototype_core *c)
     return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
 }
 
+static int publish_metrics(struct prototype_core *c, struct msg *m, struct outbox *out)
+{
+    c->metrics = *m;
+    c->metrics_due = true;
+    return outbox_publish(out, "metrics", m);
+}
+
+bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
+{
+    if (!c->metrics_due)
+        return false;
+    c->metrics_due = false;
+    *out = c->metrics;
+    return true;
+}
+
 /* Names are those of docs/REDIS.md. */
 static int publish_step(struct prototype_core *c, struct outbox *out)
 {
@@ -170,7 +186,7 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
-    return outbox_publish(out, "metrics", &m);
+    return publish_metrics(c, &m, out);
 }
 
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out)
@@ -184,7 +200,7 @@ int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnos
     msg_add_scalar(&m, "active", d->active);
     msg_add_scalar(&m, "usage_perplexity", d->perplexity);
     msg_add_scalar(&m, "effective_rank", d->effective_rank);
-    return outbox_publish(out, "metrics", &m);
+    return publish_metrics(c, &m, out);
 }
 
 /* ---- publication ---- */

@@ -54,6 +54,9 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
 /* Refuses a message that could not be decoded; m carries what could be read of it. */
 int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
                           const char *text, struct outbox *out);
+/* The METRICS message that the newest call above or below has published, once, for those who keep it: a file, a mirror.
+ * It has no tensors and belongs to nobody. A call publishes at most one; one that is not taken gives way to the next. */
+bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out);
 /* A finished pass of diagnostics is published on the topic "metrics". */
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out);
 /* A worker has shown that the parameter server stands at step_max, more than a step behind this one: it has gone back to

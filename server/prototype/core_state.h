@@ -18,6 +18,8 @@ struct prototype_core {
     bool out_of_memory;                     /* an addition in the tree failed */
     bool stepped;                           /* `step` holds figures */
     bool stopping;
+    bool metrics_due;
+    struct msg metrics; /* of metrics_due: what was published, without tensors */
     bool rewind_due;
     uint64_t rewind_max; /* of rewind_due: the newest step that will do */
     struct prototype_step step;

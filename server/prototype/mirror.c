@@ -427,20 +427,7 @@ void mirror_rewound(struct mirror *m)
     m->next_sync_ms = 0;
 }
 
-void mirror_metrics(struct mirror *m, const struct msg *metrics)
+struct mirror_queue *mirror_queue(struct mirror *m)
 {
-    struct mirror_record *r = mirror_queue_push(&m->queue);
-    r->step = metrics->step;
-    r->count = metrics->scalar_count;
-    memcpy(r->scalars, metrics->scalars, r->count * sizeof r->scalars[0]);
-}
-
-void mirror_event(struct mirror *m, const char *format, ...)
-{
-    struct mirror_record *r = mirror_queue_push(&m->queue);
-    va_list args;
-    va_start(args, format);
-    r->event = true;
-    vsnprintf(r->text, sizeof r->text, format, args);
-    va_end(args);
+    return m != NULL ? &m->queue : NULL;
 }

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "proto/redis_login.h"
 #include "server/prototype/core.h"
+#include "server/prototype/mirror_queue.h"
 
 struct mirror;
 
@@ -38,8 +39,8 @@ int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **
 void mirror_set_diagnostics(struct mirror *m, const struct diagnostics *d);
 /* The core went back to an earlier version: everything is written again. */
 void mirror_rewound(struct mirror *m);
-void mirror_metrics(struct mirror *m, const struct msg *metrics); /* an entry of the stream */
-void mirror_event(struct mirror *m, const char *format, ...) __attribute__((format(printf, 2, 3))); /* JSON */
+/* Where metrics and events are added (mirror_queue.h). NULL of a NULL mirror. */
+struct mirror_queue *mirror_queue(struct mirror *m);
 /* Writes the final state if Redis is there and quick (at most a second), closes, then calls done once. */
 void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg);
 void mirror_status(const struct mirror *m, struct mirror_status *out);

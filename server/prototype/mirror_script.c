@@ -9,18 +9,6 @@
 
 enum { ZSET_CHUNK = 256 }; /* members per ZADD: about 8 KiB */
 
-struct mirror_record *mirror_queue_push(struct mirror_queue *q)
-{
-    if (q->count == MIRROR_QUEUE_MAX) {
-        q->first = (q->first + 1) % MIRROR_QUEUE_MAX;
-        q->count--;
-        q->dropped++;
-    }
-    struct mirror_record *r = &q->records[(q->first + q->count++) % MIRROR_QUEUE_MAX];
-    memset(r, 0, sizeof *r);
-    return r;
-}
-
 void mirror_script_begin(struct mirror_script *s, const struct mirror_script_options *o)
 {
     *s = (struct mirror_script){.o = *o};
@@ -217,12 +205,9 @@ static bool workers(struct mirror_script *s, struct redis_command *c)
 
 static bool records(struct mirror_script *s, struct redis_command *c)
 {
-    struct mirror_queue *q = s->o.queue;
-    if (q->count == 0)
+    const struct mirror_record *r = mirror_queue_take(s->o.queue);
+    if (r == NULL)
         return false;
-    const struct mirror_record *r = &q->records[q->first];
-    q->first = (q->first + 1) % MIRROR_QUEUE_MAX;
-    q->count--;
     if (r->event) {
         begin(s, c, "PUBLISH", ":events");
         redis_command_text(c, r->text);

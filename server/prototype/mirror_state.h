@@ -10,7 +10,6 @@
 #include "server/prototype/diagnostics.h"
 
 enum {
-    MIRROR_QUEUE_MAX = 256,     /* metrics and events kept while Redis is away; older ones are dropped and counted */
     MIRROR_METRICS_MAX = 10000, /* entries of the stream, about */
     MIRROR_REFRESH_MAX = 1024,  /* rows of an update that go for their usage alone: see mirror_state_take */
 };

@@ -88,19 +88,19 @@ static void send_item(struct service *s, const struct outbox_item *item)
         buf_unref(&frames[i]);
 }
 
+/* The outbox to the peers, and what the core has measured to those who keep it. */
 static void flush(struct service *s)
 {
+    struct msg metrics;
     for (size_t i = 0; i < s->outbox.count; i++) {
-        const struct outbox_item *item = &s->outbox.items[i];
         if (!s->stopping)
-            send_item(s, item);
-        if (item->msg.type != MSG_METRICS)
-            continue;
-        prototype_metrics_append(s->metrics, &item->msg, unix_time());
-        if (s->mirror != NULL)
-            mirror_metrics(s->mirror, &item->msg);
+            send_item(s, &s->outbox.items[i]);
     }
     outbox_clear(&s->outbox);
+    if (!prototype_core_take_metrics(s->core, &metrics))
+        return;
+    prototype_metrics_append(s->metrics, &metrics, unix_time());
+    mirror_queue_metrics(mirror_queue(s->mirror), &metrics);
 }
 
 /* ---- a new version ---- */
@@ -132,9 +132,8 @@ static void on_version(struct service *s)
 {
     const struct mixture *m = prototype_core_mixture(s->core);
     uint64_t version = version_of(s), total = prototype_core_total_steps(s->core);
-    if (m->reseed_count > 0 && s->mirror != NULL)
-        mirror_event(s->mirror, "{\"event\":\"reseed\",\"step\":%" PRIu64 ",\"count\":%u,\"first\":%u}", version,
-                     m->reseed_count, m->reseeds[0].component);
+    if (m->reseed_count > 0)
+        mirror_event_reseed(mirror_queue(s->mirror), version, m->reseed_count, m->reseeds[0].component);
     if (is_due(version, s->config->run.checkpoint_every, total))
         offer_checkpoint(s);
     if (is_due(version, s->config->run.log_every, total))
@@ -184,11 +183,9 @@ static int rewind_to(struct service *s, uint64_t step_max, struct error *e)
     step_clock_note(&s->clock, version_of(s), uv_now(&s->loop));
     log_warn("event=rewound step=%" PRIu64 " generation=%" PRIu64 " cause=\"the parameter server has lost steps\"",
              version_of(s), generation);
-    if (s->mirror == NULL)
-        return 0;
-    mirror_rewound(s->mirror);
-    mirror_event(s->mirror, "{\"event\":\"rewind\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
-                 generation);
+    mirror_event_rewind(mirror_queue(s->mirror), version_of(s), generation);
+    if (s->mirror != NULL)
+        mirror_rewound(s->mirror);
     return 0;
 }
 
@@ -328,9 +325,7 @@ static void on_written(void *arg, uint64_t step, int rc)
         fail(s, rc, "run_directory"); /* it is another's by now */
     if (rc != 0 && s->stopping)
         s->rc = rc;
-    if (s->mirror != NULL)
-        mirror_event(s->mirror, "{\"event\":\"checkpoint\",\"step\":%" PRIu64 ",\"ok\":%s}", step,
-                     rc == 0 ? "true" : "false");
+    mirror_event_checkpoint(mirror_queue(s->mirror), step, rc == 0);
 }
 
 /* Stops accepting, writes what is not on disk yet, and lets go of every handle, so that the loop runs out. */
@@ -353,10 +348,9 @@ static void stop(struct service *s, const char *reason)
     signal(SIGINT, SIG_IGN);
     if (s->rc == 0 && s->version_offered != version_of(s) && version_of(s) > 0) /* 0 follows from the seed */
         offer_checkpoint(s);
-    if (s->mirror == NULL)
-        return;
-    mirror_event(s->mirror, "{\"event\":\"stop\",\"step\":%" PRIu64 ",\"reason\":\"%s\"}", version_of(s), reason);
-    end_mirror(s);
+    mirror_event_stop(mirror_queue(s->mirror), version_of(s), reason);
+    if (s->mirror != NULL)
+        end_mirror(s);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -451,9 +445,7 @@ static int open_mirror(struct service *s, struct error *e)
     if (rc == 0)
         rc = mirror_new(&s->loop, &o, &s->mirror, e);
     redis_login_wipe(&o.login);
-    if (rc == 0)
-        mirror_event(s->mirror, "{\"event\":\"start\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
-                     prototype_core_generation(s->core));
+    mirror_event_start(mirror_queue(s->mirror), version_of(s), prototype_core_generation(s->core));
     return rc;
 }
 

@@ -426,6 +426,13 @@ static void test_publications_and_snapshots_agree(void **state)
         }
         assert_true(published);
         assert_int_equal(metrics, (step + 1) % 2 == 0);
+        assert_int_equal(prototype_core_take_metrics(core, &m), metrics); /* handed over beside the publication, */
+        if (metrics) {
+            assert_int_equal(m.step, step + 1);
+            assert_true(msg_scalar(&m, "version", 0) == (double)(step + 1));
+            assert_int_equal(m.tensor_count, 0);
+        }
+        assert_false(prototype_core_take_metrics(core, &m)); /* and once */
         outbox_fini(&out);
         for (uint64_t back = 0; back < 2; back++) {
             msg_init(&m, MSG_MIXTURE_GET, "unit");
