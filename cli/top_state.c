@@ -12,6 +12,8 @@
 #include "common/clock.h"
 #include "common/files.h"
 
+enum { LOOK_MS = 3000 /* for one look at the mirror, all workers included */ };
+
 /* ---- the mirror ---- */
 
 /* "2026-01-01T10:00:00.123Z" of docs/REDIS.md. */
@@ -84,6 +86,7 @@ static void read_mirror(struct top_source *s, struct top_state *out)
 {
     if (!s->redis.redis && run_source_open_live(&s->options, &s->redis, NULL) != 0)
         return;
+    run_source_allow(&s->redis, LOOK_MS);
     out->live = run_figures_read(&s->redis, &out->mirror, NULL) == 0 && read_workers(&s->redis, out) == 0;
     if (!out->live) {
         out->mirror.count = out->worker_count = 0;
@@ -158,7 +161,7 @@ int top_source_open(const struct source_options *o, struct top_source *out, stru
     if (rc != 0)
         return rc;
     rc = run_source_open_live(o, &out->redis, e);
-    if (rc == 0 || o->redis)
+    if (rc == 0 || o->redis[0] != '\0')
         return rc;
     static const char *const traces[] = {"config.ini", "metrics-parameter.jsonl", "metrics-prototype.jsonl",
                                          "checkpoints/latest"};
