@@ -436,15 +436,11 @@ static int open_mirror(struct service *s, struct error *e)
     const struct run_config *c = s->config;
     if (!c->redis.enabled)
         return 0;
-    struct mirror_options o = {.run = c->run.name,
-                               .host = c->redis.host,
-                               .port = (int)c->redis.port,
-                               .interval_s = c->redis.interval,
-                               .core = s->core};
-    int rc = redis_login_read(c, &o.login, e);
+    struct mirror_options o = {.run = c->run.name, .interval_s = c->redis.interval, .core = s->core};
+    int rc = redis_address_configured(c, &o.address, e);
     if (rc == 0)
         rc = mirror_new(&s->loop, &o, &s->mirror, e);
-    redis_login_wipe(&o.login);
+    redis_address_wipe(&o.address);
     mirror_event_start(mirror_queue(s->mirror), version_of(s), prototype_core_generation(s->core));
     return rc;
 }
