@@ -106,6 +106,7 @@ void mirror_policy_updating(struct mirror_policy *p, uint64_t now_ms)
 {
     p->phase = MIRROR_UPDATING;
     p->began_ms = now_ms;
+    p->final = p->stopping;
 }
 
 void mirror_policy_sent(struct mirror_policy *p, uint64_t now_ms)
@@ -131,7 +132,7 @@ void mirror_policy_ended(struct mirror_policy *p, enum mirror_outcome outcome)
     p->superseded = outcome == MIRROR_SUPERSEDED;
     p->refusals = outcome == MIRROR_REFUSED ? p->refusals + 1 : 0;
     p->failures = outcome == MIRROR_TAKEN ? 0 : p->failures;
-    p->final_written = p->stopping;
+    p->final_written = p->final;
 }
 
 void mirror_policy_hurry(struct mirror_policy *p)

@@ -41,8 +41,10 @@ struct mirror_policy {
     uint32_t failures;    /* connections in a row that ended before an update was taken whole */
     uint32_t refusals;    /* updates in a row that were refused */
     bool superseded;      /* so was the newest update */
-    bool stopping, final_written;
-    uint64_t stop_ms; /* deadline of stopping */
+    bool stopping;
+    bool final;         /* the update under way began after the stop: its copy is the last one */
+    bool final_written; /* it has ended, well or not */
+    uint64_t stop_ms;   /* deadline of stopping */
     struct rng jitter;
 };
 

@@ -164,8 +164,9 @@ static void test_batch_is_one_command_with_its_fence(void **state)
     assert_int_equal(redis_command_end(&batch), 0);
     /* EVAL, script, 2, key, live, generation, start, and twice: 3, SET, key, value */
     assert_memory_equal(batch.wire, "*15\r\n$4\r\nEVAL\r\n", 15);
-    assert_true(holds(&batch, "$1\r\n2\r\n$8\r\ndecant:m\r\n$13\r\ndecant:m:live\r\n$1\r\n7\r\n$24\r\n2026-01-01T00:00:00.000Z\r\n"
-                              "$1\r\n3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\na"));
+    assert_true(holds(
+        &batch, "$1\r\n2\r\n$8\r\ndecant:m\r\n$13\r\ndecant:m:live\r\n$1\r\n7\r\n$24\r\n2026-01-01T00:00:00.000Z\r\n"
+                "$1\r\n3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\na"));
     assert_true(mirror_batch_superseded("SUPERSEDED 8"));
     assert_false(mirror_batch_superseded("OOM command not allowed"));
     redis_command_fini(&batch);
