@@ -190,9 +190,12 @@ static void finish_update(struct mirror *m)
     mirror_state_acknowledged(&m->state, m->known);
 }
 
-/* Whatever it refuses, nothing more of this update is sent: it would be as futile, and would have to be sent again. */
+/* Whatever it refuses, nothing more of this update is sent: it would be as futile, and would have to be sent again. The
+ * batch that was in flight beside it is refused too, and does not count. */
 static void take_refusal(struct mirror *m, const char *reply)
 {
+    if (m->outcome != MIRROR_TAKEN)
+        return;
     char kind[TROUBLE_KIND_MAX], text[TROUBLE_TEXT_MAX];
     bool superseded = mirror_batch_superseded(reply);
     mirror_trouble_kind(reply, kind);
