@@ -122,17 +122,23 @@ static int connect_host(struct redis_client *c, const struct redis_address *a, s
 
 /* ---- commands ---- */
 
-/* Takes over what hiredis has formatted. */
+static int reserve(struct redis_client *c, size_t more)
+{
+    size_t room = 2 * (c->out_size + more);
+    if (c->out_size + more <= c->out_room)
+        return 0;
+    char *grown = realloc(c->out, room);
+    if (grown == NULL)
+        return ERR_MEMORY;
+    c->out = grown;
+    c->out_room = room;
+    return 0;
+}
+
+/* Takes over what hiredis has formatted; size < 0 when it could not. */
 static int append(struct redis_client *c, char *wire, int size)
 {
-    int rc = size > 0 ? 0 : ERR_MEMORY;
-    if (rc == 0 && c->out_size + (size_t)size > c->out_room) {
-        size_t room = 2 * (c->out_size + (size_t)size);
-        char *grown = realloc(c->out, room);
-        rc = grown ? 0 : ERR_MEMORY;
-        c->out = grown ? grown : c->out;
-        c->out_room = grown ? room : c->out_room;
-    }
+    int rc = size > 0 ? reserve(c, (size_t)size) : ERR_MEMORY;
     if (rc == 0) {
         memcpy(c->out + c->out_size, wire, (size_t)size);
         c->out_size += (size_t)size;

@@ -8,7 +8,7 @@
 
 enum {
     STREAMS_VERSION = 5,       /* of XADD, the youngest command that the mirror uses */
-    PROTOTYPE_BYTES = 1000,    /* of a prototype's hash and its places in both indices, beside mean and variance */
+    PROTOTYPE_BYTES = 1500,    /* of a prototype's hash and its places in both indices, beside mean and variance */
     OTHER_BYTES = 8 * 1048576, /* the stream of metrics, workers, and what writing takes for a moment */
 };
 
