@@ -115,7 +115,7 @@ FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_ma
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(call lib,worker/data) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_DATA) $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # The simulator: the real cores of all three programs in one process, virtual time, a seeded world. tests/sim/README.md.
 SIM_SOURCES = $(wildcard tests/sim/*.c)

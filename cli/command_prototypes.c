@@ -16,7 +16,7 @@ enum { LIMIT_DEFAULT = 20 };
 static const char help[] =
     "example: decant prototypes --run fashion-mnist --sort nearest --limit 10\n\n"
     "usage: decant prototypes [--sort weight|nearest|index] [--limit N] [--json]\n"
-    "                         [--run NAME] [--redis HOST:PORT] [--out DIR | --checkpoint DIR]\n\n"
+    "                         [--run NAME] [--redis ADDRESS] [--out DIR | --checkpoint DIR]\n\n"
     "  --sort ORDER       weight: heaviest first (default); nearest: most similar pairs first; index\n"
     "  --limit N          rows (20); 0 shows all\n"
     "  --json             {\"run\", \"prototypes\": [{\"index\", \"weight\", \"mass\", \"usage\", \"nearest\", "

@@ -14,7 +14,7 @@
 #include "cli/source_options.h"
 
 static const char help[] = "example: decant status --run fashion-mnist\n\n"
-                           "usage: decant status [--run NAME] [--redis HOST:PORT] [--out DIR | --checkpoint DIR] "
+                           "usage: decant status [--run NAME] [--redis ADDRESS] [--out DIR | --checkpoint DIR] "
                            "[--json]\n\n" SOURCE_OPTIONS_HELP "  --json             one JSON object on stdout\n";
 
 /* How the screen names figures; those not listed are left to --json and redis-cli. */

@@ -14,7 +14,7 @@
 
 static const char help[] =
     "example: decant top --run fashion-mnist\n\n"
-    "usage: decant top [--run NAME] [--redis HOST:PORT] [--out DIR] [--interval SECONDS] [--once]\n\n"
+    "usage: decant top [--run NAME] [--redis ADDRESS] [--out DIR] [--interval SECONDS] [--once]\n\n"
     "Step, loss, prototypes, workers and how long ago each process was heard, drawn again every second. q or Ctrl-C\n"
     "ends. When stdout is no terminal, plain snapshots are printed one after the other. NO_COLOR switches colours "
     "off.\n"

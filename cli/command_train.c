@@ -11,13 +11,14 @@
 #include "cli/launcher.h"
 #include "cli/private_redis.h"
 #include "cli/progress.h"
+#include "proto/redis_address.h"
 
 enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished run; arbitrary, not Redis's own */ };
 
 static const char help[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--set section.key=value]... [--redis HOST:PORT | --no-redis] [--no-eval]\n\n"
+    "                    [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130.\n\n"
     "  --config FILE     configuration (INI); see `decant config`\n"
@@ -26,7 +27,9 @@ static const char help[] =
     "  --workers N       worker processes (2); any number gives the same bytes\n"
     "  --resume          go on from the newest checkpoint in the directory, if there is one\n"
     "  --set KEY=VALUE   one configuration key, over file and environment; may be repeated\n"
-    "  --redis ADDRESS   mirror to this Redis (HOST:PORT or a socket's path) instead of a private one\n"
+    "  --redis ADDRESS   mirror to this Redis instead of a private one: HOST:PORT, "
+    "redis://USER:PASSWORD@HOST:PORT/DB,\n"
+    "                    unix://PATH or a socket's path\n"
     "  --no-redis        no mirror\n"
     "  --no-eval         no evaluation at the end\n\n"
     "keys:\n";
@@ -134,16 +137,26 @@ static void prepare_redis(struct launch_plan *p)
     }
 }
 
+static void print_look(const struct run_config *c)
+{
+    char db[24] = "";
+    if (c->redis.db != 0)
+        snprintf(db, sizeof db, " -n %d", (int)c->redis.db);
+    if (c->redis.host[0] == '/')
+        fprintf(stderr, "look inside while it runs: redis-cli -s %s%s hgetall decant:%s\n", c->redis.host, db,
+                c->run.name);
+    else
+        fprintf(stderr, "look inside while it runs: redis-cli -h %s -p %d%s hgetall decant:%s\n", c->redis.host,
+                (int)c->redis.port, db, c->run.name);
+}
+
 static void print_start(const struct launch_plan *p)
 {
     const struct run_config *c = &p->config;
     fprintf(stderr, "run '%s' in %s: %s prototypes, %u worker%s; logs in %s\n", c->run.name, c->run.out,
             p->joint ? "joint" : "decoupled", p->workers, p->workers == 1 ? "" : "s", p->logs);
-    if (!p->joint && c->redis.enabled && c->redis.host[0] == '/')
-        fprintf(stderr, "look inside while it runs: redis-cli -s %s hgetall decant:%s\n", c->redis.host, c->run.name);
-    else if (!p->joint && c->redis.enabled)
-        fprintf(stderr, "look inside while it runs: redis-cli -h %s -p %d hgetall decant:%s\n", c->redis.host,
-                (int)c->redis.port, c->run.name);
+    if (!p->joint && c->redis.enabled)
+        print_look(c);
 }
 
 static void print_end(const struct launch_plan *p, double seconds)
@@ -210,8 +223,10 @@ int command_train(int argc, char **argv)
     if (code < 0 && optind < argc)
         code = command_usage("train", "unexpected argument '%s'", argv[optind]);
     if (code < 0) {
-        code = launch_plan_make(&line.launch, environ, plan, &e) == 0 ? run(plan, line.evaluate)
-                                                                      : command_failed("train", &e);
+        int rc = launch_plan_make(&line.launch, environ, plan, &e);
+        for (int i = 1; i < argc; i++)
+            redis_address_hide(argv[i]); /* the plan has it by now */
+        code = rc == 0 ? run(plan, line.evaluate) : command_failed("train", &e);
         launch_plan_fini(plan);
     }
     free(plan);

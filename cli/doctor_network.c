@@ -15,7 +15,9 @@
 #include "cli/private_redis.h"
 #include "cli/run_source.h"
 #include "proto/keys.h"
+#include "proto/mixture_wire.h"
 #include "proto/probe.h"
+#include "proto/redis_info.h"
 
 enum { CONNECT_MS = 2000, SKEW_S = 5 /* ages shown by status and top would mislead */ };
 
@@ -228,20 +230,26 @@ void doctor_check_endpoints(struct doctor_report *r, const struct run_config *c)
 
 /* ---- Redis ---- */
 
-static void check_version(struct doctor_report *r, struct run_source *s)
+static void check_fitness(struct doctor_report *r, struct run_source *s, const struct run_config *c)
 {
     redisReply *info;
     struct error e = {0};
-    char version[32] = "of unknown version";
-    if (run_source_command(s, REDIS_REPLY_STRING, &info, &e, "INFO server") != 0) {
+    struct redis_judgement j;
+    static const enum finding_state states[] = {
+        [REDIS_FIT] = FINDING_OK, [REDIS_TIGHT] = FINDING_WARN, [REDIS_UNFIT] = FINDING_FAIL};
+    if (run_source_command(s, REDIS_REPLY_STRING, &info, &e, "INFO") != 0) {
         doctor_find(r, FINDING_FAIL, "redis", "%.400s", e.text);
         doctor_advise(r, "give redis.user and a password (see docs/REDIS.md), or allow that user INFO");
         return;
     }
-    const char *line = strstr(info->str, "redis_version:");
-    if (line)
-        snprintf(version, sizeof version, "%.*s", (int)strcspn(line + 14, "\r\n"), line + 14);
-    doctor_find(r, FINDING_OK, "redis", "%s, %s", s->where, version);
+    redis_judge(
+        info->str, info->len,
+        redis_bytes_needed(c->mixture.components, c->mixture.dimensions, c->mixture.covariance == COVARIANCE_SPHERICAL),
+        &j);
+    doctor_find(r, states[j.fitness], "redis", "%s, %s%s%s", s->where, j.version[0] ? j.version : "of unknown version",
+                j.text[0] ? ": " : "", j.text);
+    if (j.fitness != REDIS_FIT)
+        doctor_advise(r, "%s", j.advice);
     freeReplyObject(info);
 }
 
@@ -262,9 +270,8 @@ static void check_skew(struct doctor_report *r, struct run_source *s)
 
 void doctor_check_redis(struct doctor_report *r, const struct run_config *c)
 {
-    char address[sizeof c->redis.host + 16];
     struct run_source s = {0};
-    struct redis_login login;
+    struct redis_address address;
     struct error e = {0};
     if (!c->redis.enabled) {
         bool installed = private_redis_installed();
@@ -274,21 +281,17 @@ void doctor_check_redis(struct doctor_report *r, const struct run_config *c)
             doctor_advise(r, "for a live view install redis-server: `decant train` then starts one of its own");
         return;
     }
-    if (c->redis.host[0] == '/')
-        snprintf(address, sizeof address, "%s", c->redis.host);
-    else
-        snprintf(address, sizeof address, "%s:%" PRId64, c->redis.host, c->redis.port);
-    int rc = redis_login_read(c, &login, &e);
+    int rc = redis_address_configured(c, &address, &e);
     if (rc == 0)
-        rc = run_source_connect(address, &login, &s, &e);
-    redis_login_wipe(&login);
+        rc = run_source_connect(&address, &s, &e);
+    redis_address_wipe(&address);
     if (rc != 0) {
         doctor_find(r, FINDING_FAIL, "redis", "%.400s", e.text);
         doctor_advise(
             r, "start it, correct redis.host, redis.port, redis.user and the password, or set redis.enabled = false");
         return;
     }
-    check_version(r, &s);
+    check_fitness(r, &s, c);
     check_skew(r, &s);
     run_source_close(&s);
 }

@@ -36,6 +36,8 @@ static void push_places(struct launch_arguments *a, const struct run_config *c)
     push(a, "--set");
     push(a, "redis.port=%" PRId64, c->redis.port);
     push(a, "--set");
+    push(a, "redis.db=%" PRId64, c->redis.db);
+    push(a, "--set");
     push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
 }
 

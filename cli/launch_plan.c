@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
-#include "cli/address.h"
 #include "cli/pid_file.h"
 #include "common/files.h"
 #include "proto/redis_login.h"
@@ -64,7 +63,7 @@ static int resolve_redis(const struct launch_options *o, struct launch_plan *p, 
     struct run_config *c = &p->config;
     if (o->redis == REDIS_GIVEN) {
         c->redis.enabled = true;
-        int rc = address_parse(o->redis_address, c->redis.host, sizeof c->redis.host, &c->redis.port, e);
+        int rc = run_config_set_redis(c, o->redis_address, "--redis", e);
         return rc == 0 ? check_redis_login(c, e) : rc;
     }
     if (o->redis == REDIS_OFF)

@@ -25,7 +25,7 @@ struct launch_options {
     unsigned workers;
     bool resume;
     enum redis_choice redis;
-    const char *redis_address; /* of REDIS_GIVEN: HOST:PORT */
+    const char *redis_address; /* of REDIS_GIVEN: see proto/redis_address.h */
 };
 
 struct launch_plan {

@@ -6,8 +6,8 @@
 #include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+#include "common/clock.h"
 
 enum { TAIL_BYTES = 16384 }; /* some 40 lines: more than lie between two lines of the same kind */
 
@@ -40,7 +40,6 @@ int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, 
 {
     char text[TAIL_BYTES];
     struct stat st;
-    struct timespec now;
     out->count = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -54,7 +53,6 @@ int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, 
     if (size < 0)
         return error_set(e, ERR_IO, "%s: %s", path, strerror(reason));
     take_lines(text, (size_t)size, from == 0, out);
-    clock_gettime(CLOCK_REALTIME, &now);
-    *age_s = (double)(now.tv_sec - st.st_mtim.tv_sec) + 1e-9 * (double)(now.tv_nsec - st.st_mtim.tv_nsec);
+    *age_s = unix_time() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
     return 0;
 }

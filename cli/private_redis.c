@@ -57,6 +57,7 @@ int private_redis_prepare(struct launch_plan *p, struct error *e)
     if (rc != 0)
         return rc;
     c->redis.enabled = true;
+    c->redis.db = 0;
     c->redis.user[0] = c->redis.password[0] = c->redis.password_file[0] = '\0'; /* of another Redis */
     snprintf(c->redis.host, sizeof c->redis.host, "127.0.0.1");
     struct file_part part = {text, (size_t)snprintf(text, sizeof text, "127.0.0.1:%d\n", (int)c->redis.port)};

@@ -6,7 +6,11 @@
 #include "cli/prototype_set.h"
 #include "common/cosine.h"
 
-enum { PIPELINE = 512, COMPONENTS_MAX = 1048576 };
+enum {
+    PIPELINE = 512,
+    COMPONENTS_MAX = 1048576,
+    TABLE_MS = 120000, /* for all of them; a million take some 20 s */
+};
 
 /* ---- from Redis ---- */
 
@@ -40,9 +44,9 @@ static int read_rows(struct run_source *s, struct prototype_row *rows, uint32_t 
     int rc = 0;
     for (uint32_t from = 0; rc == 0 && from < count; from += PIPELINE) {
         uint32_t to = count - from < PIPELINE ? count : from + PIPELINE;
-        for (uint32_t k = from; k < to; k++)
-            redisAppendCommand(s->redis, "HMGET decant:%s:prototype:%u weight mass usage nearest nearest_cosine",
-                               s->run, k);
+        for (uint32_t k = from; rc == 0 && k < to; k++)
+            rc = redis_client_append(s->redis, "HMGET decant:%s:prototype:%u weight mass usage nearest nearest_cosine",
+                                     s->run, k);
         for (uint32_t k = from; rc == 0 && k < to; k++) {
             rows[k].index = k;
             rc = read_row(s, &rows[k], e);
@@ -67,6 +71,7 @@ static int read_count(struct run_source *s, uint32_t *count, struct error *e)
 
 static int read_redis(struct run_source *s, struct prototype_row **rows, uint32_t *count, struct error *e)
 {
+    run_source_allow(s, TABLE_MS);
     int rc = read_count(s, count, e);
     if (rc != 0)
         return rc;

@@ -3,80 +3,52 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
-#include "cli/address.h"
+#include "cli/printable.h"
 #include "cli/private_redis.h"
 #include "common/files.h"
-#include "proto/redis_login.h"
+#include "proto/redis_info.h"
 
-enum { REDIS_TIMEOUT_S = 3 };
+enum { REDIS_MS = 3000 /* for connecting and the first questions */ };
 
-static int check_reply(struct run_source *s, redisReply *reply, int type, struct error *e)
+static int check_reply(const struct run_source *s, redisReply *reply, int type, struct error *e)
 {
-    if (!reply)
-        return error_set(e, ERR_IO, "%s: %s", s->where, s->redis->errstr);
     if (reply->type == type)
         return 0;
-    int rc = error_set(e, ERR_FORMAT, "%s: %s", s->where,
-                       reply->type == REDIS_REPLY_ERROR ? reply->str : "an unexpected kind of reply");
+    int rc = reply->type == REDIS_REPLY_ERROR
+                 ? error_set(e, ERR_FORMAT, "%s: %.160s; %s", s->where, printable(reply->str),
+                             redis_error_advice(reply->str))
+                 : error_set(e, ERR_FORMAT, "%s: an unexpected kind of reply; is it a Redis?", s->where);
     freeReplyObject(reply);
     return rc;
 }
 
-/* Not through redisCommand's format: a password may hold anything. */
-static int log_in(const struct redis_login *login, struct run_source *s, struct error *e)
+int run_source_connect(const struct redis_address *address, struct run_source *s, struct error *e)
 {
-    const char *argv[3] = {"AUTH"};
-    int n = login ? redis_login_arguments(login, argv + 1) : 0;
-    if (n == 0)
-        return 0;
-    redisReply *reply = redisCommandArgv(s->redis, n + 1, argv, NULL);
-    int rc = check_reply(s, reply, REDIS_REPLY_STATUS, e);
-    if (rc == 0)
-        freeReplyObject(reply);
-    return rc;
+    char text[REDIS_ADDRESS_TEXT_MAX];
+    snprintf(s->where, sizeof s->where, "Redis at %s", redis_address_text(address, text));
+    return redis_client_open(address, REDIS_MS, &s->redis, e);
 }
 
-int run_source_connect(const char *address, const struct redis_login *login, struct run_source *s, struct error *e)
+void run_source_allow(struct run_source *s, int within_ms)
 {
-    char host[256];
-    int64_t port = 6379;
-    struct timeval timeout = {.tv_sec = REDIS_TIMEOUT_S};
-    int rc = address_parse(address, host, sizeof host, &port, e);
-    if (rc != 0)
-        return rc;
-    s->redis =
-        host[0] == '/' ? redisConnectUnixWithTimeout(host, timeout) : redisConnectWithTimeout(host, (int)port, timeout);
-    if (!s->redis || s->redis->err) {
-        rc = error_set(e, ERR_IO, "Redis at %s: %s", address, s->redis ? s->redis->errstr : "out of memory");
-        run_source_close(s);
-        return rc;
-    }
-    redisSetTimeout(s->redis, timeout);
-    snprintf(s->where, sizeof s->where, "Redis at %s", address);
-    rc = log_in(login, s, e);
-    if (rc != 0)
-        run_source_close(s);
-    return rc;
+    if (s->redis != NULL)
+        redis_client_allow(s->redis, within_ms);
 }
 
 int run_source_command(struct run_source *s, int type, redisReply **reply, struct error *e, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    *reply = redisvCommand(s->redis, format, args);
+    int rc = redis_client_vappend(s->redis, format, args);
     va_end(args);
-    return check_reply(s, *reply, type, e);
+    return rc == 0 ? run_source_reply(s, type, reply, e) : error_set(e, rc, "out of memory");
 }
 
 int run_source_reply(struct run_source *s, int type, redisReply **reply, struct error *e)
 {
-    void *next = NULL;
-    if (redisGetReply(s->redis, &next) != REDIS_OK)
-        next = NULL;
-    *reply = next;
-    return check_reply(s, *reply, type, e);
+    int rc = redis_client_reply(s->redis, reply, e);
+    return rc == 0 ? check_reply(s, *reply, type, e) : rc;
 }
 
 /* The mirror has something about this run. */
@@ -94,9 +66,9 @@ static int check_known(struct run_source *s, struct error *e)
     return rc;
 }
 
-static int open_redis(const char *address, const struct redis_login *login, struct run_source *s, struct error *e)
+static int open_redis(const struct redis_address *address, struct run_source *s, struct error *e)
 {
-    int rc = run_source_connect(address, login, s, e);
+    int rc = run_source_connect(address, s, e);
     if (rc == 0 && (rc = check_known(s, e)) != 0)
         run_source_close(s);
     return rc;
@@ -112,23 +84,32 @@ static int open_checkpoint(const char *directory, struct run_source *s, struct e
     return 0;
 }
 
-/* The login of the Redis that --redis names: from the run's configuration, if it is here, and the environment. */
+/* The Redis that --redis names. What that leaves out, such as the login, is from the run's configuration, if it is
+ * here, and the environment. */
 static int open_given_redis(const struct source_options *o, const char *directory, struct run_source *out,
                             struct error *e)
 {
     char path[CHECKPOINT_PATH_MAX];
     struct run_config c;
-    struct redis_login login;
+    struct redis_address address = {0};
     bool known = path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0;
     int rc = run_config_load(&c, known ? path : NULL, environ, NULL, 0, e);
     if (rc == 0)
-        rc = redis_login_read(&c, &login, e);
-    if (rc != 0)
-        return rc;
-    rc = open_redis(o->redis, &login, out, e);
-    redis_login_wipe(&login);
+        rc = run_config_set_redis(&c, o->redis, "--redis", e);
+    if (rc == 0)
+        rc = redis_address_configured(&c, &address, e);
     explicit_bzero(c.redis.password, sizeof c.redis.password);
+    if (rc == 0)
+        rc = open_redis(&address, out, e);
+    redis_address_wipe(&address);
     return rc;
+}
+
+static int open_private_redis(const char *text, struct run_source *out, struct error *e)
+{
+    struct redis_address address = {0};
+    int rc = redis_address_parse(text, &address, e);
+    return rc == 0 ? open_redis(&address, out, e) : rc;
 }
 
 /* A run in progress knows its own name; --run may differ from it when --out names the directory. */
@@ -159,7 +140,7 @@ static int name_source(const struct source_options *o, struct run_source *out, c
     if (rc != 0)
         return rc;
     snprintf(out->run, sizeof out->run, "%s", o->run ? o->run : "default");
-    if (!o->run && (o->directory || !o->redis))
+    if (!o->run && (o->directory || o->redis[0] == '\0'))
         name_of_directory(directory, out);
     return 0;
 }
@@ -170,10 +151,10 @@ int run_source_open_live(const struct source_options *o, struct run_source *out,
     int rc = name_source(o, out, directory, e);
     if (rc != 0)
         return rc;
-    if (o->redis)
+    if (o->redis[0] != '\0')
         return open_given_redis(o, directory, out, e);
     if (private_redis_address(directory, address, sizeof address) == 0)
-        return open_redis(address, NULL, out, e);
+        return open_private_redis(address, out, e);
     return error_set(e, ERR_NOT_FOUND, "%s/redis/address: no mirror is noted there", directory);
 }
 
@@ -181,7 +162,7 @@ int run_source_open(const struct source_options *o, struct run_source *out, stru
 {
     char directory[CHECKPOINT_PATH_MAX];
     int rc = run_source_open_live(o, out, e);
-    if (rc == 0 || o->redis)
+    if (rc == 0 || o->redis[0] != '\0')
         return rc;
     rc = name_source(o, out, directory, e); /* whatever became of a private mirror, the checkpoint counts now */
     return rc == 0 ? open_checkpoint(directory, out, e) : rc;
@@ -189,8 +170,6 @@ int run_source_open(const struct source_options *o, struct run_source *out, stru
 
 void run_source_close(struct run_source *s)
 {
-    if (s->redis)
-        redisFree(s->redis);
-    s->redis = NULL;
+    redis_client_close(&s->redis);
     checkpoint_close(&s->checkpoint);
 }

@@ -1,14 +1,18 @@
 /* Taking of source options. */
 #include "cli/source_options.h"
 
-bool source_option_take(int option, const char *argument, struct source_options *out)
+#include <stdio.h>
+
+bool source_option_take(int option, char *argument, struct source_options *out)
 {
     switch (option) {
     case 'n':
         out->run = argument;
         return true;
     case 'R':
-        out->redis = argument;
+        /* An empty one is no address, but given; a cut one is longer than any address. */
+        snprintf(out->redis, sizeof out->redis, "%s", argument[0] ? argument : " ");
+        redis_address_hide(argument);
         return true;
     case 'o':
         out->directory = argument;

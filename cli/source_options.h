@@ -15,11 +15,12 @@
 
 #define SOURCE_OPTIONS_HELP                                                                                            \
     "  --run NAME         name of the run (default)\n"                                                                 \
-    "  --redis ADDRESS    the Redis it is mirrored to: HOST:PORT or a socket's path\n"                                 \
+    "  --redis ADDRESS    the Redis it is mirrored to: HOST:PORT, redis://USER:PASSWORD@HOST:PORT/DB or a socket's "   \
+    "path\n"                                                                                                           \
     "  --out DIR          the run's directory (runs/NAME): its private Redis while it runs, else its checkpoint\n"     \
     "  --checkpoint DIR   the same, or a checkpoints or step directory\n"
 
-/* True when it was one of SOURCE_OPTIONS. */
-bool source_option_take(int option, const char *argument, struct source_options *out);
+/* True when it was one of SOURCE_OPTIONS. A password in the argument is blotted out. */
+bool source_option_take(int option, char *argument, struct source_options *out);
 
 #endif

@@ -9,14 +9,10 @@
 #include <unistd.h>
 #include "cli/metrics_tail.h"
 #include "cli/printable.h"
+#include "common/clock.h"
 #include "common/files.h"
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
+enum { LOOK_MS = 3000 /* for one look at the mirror, all workers included */ };
 
 /* ---- the mirror ---- */
 
@@ -27,7 +23,7 @@ static double age_of_time(const char *text)
     const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &t) : NULL;
     if (!rest)
         return NAN;
-    return seconds_now() - (double)timegm(&t) - (*rest == '.' ? strtod(rest, NULL) : 0);
+    return unix_time() - (double)timegm(&t) - (*rest == '.' ? strtod(rest, NULL) : 0);
 }
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -90,6 +86,7 @@ static void read_mirror(struct top_source *s, struct top_state *out)
 {
     if (!s->redis.redis && run_source_open_live(&s->options, &s->redis, NULL) != 0)
         return;
+    run_source_allow(&s->redis, LOOK_MS);
     out->live = run_figures_read(&s->redis, &out->mirror, NULL) == 0 && read_workers(&s->redis, out) == 0;
     if (!out->live) {
         out->mirror.count = out->worker_count = 0;
@@ -124,7 +121,7 @@ static void read_latest(const char *directory, struct top_state *out)
     name[strcspn(name, "\r\n")] = '\0';
     copy_text(out->checkpoint, sizeof out->checkpoint, name);
     out->has_checkpoint = true;
-    out->checkpoint_age_s = seconds_now() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
+    out->checkpoint_age_s = unix_time() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
 }
 
 static void read_config(const char *directory, struct top_state *out)
@@ -164,7 +161,7 @@ int top_source_open(const struct source_options *o, struct top_source *out, stru
     if (rc != 0)
         return rc;
     rc = run_source_open_live(o, &out->redis, e);
-    if (rc == 0 || o->redis)
+    if (rc == 0 || o->redis[0] != '\0')
         return rc;
     static const char *const traces[] = {"config.ini", "metrics-parameter.jsonl", "metrics-prototype.jsonl",
                                          "checkpoints/latest"};

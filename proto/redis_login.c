@@ -1,9 +1,11 @@
 /* Resolving the login; hiredis is left to those who have it. */
 #include "proto/redis_login.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include "common/files.h"
+#include "proto/run_config.h"
 
 enum { FILE_MAX = 4096 };
 

@@ -2,7 +2,9 @@
 #ifndef DECANT_PROTO_REDIS_LOGIN_H
 #define DECANT_PROTO_REDIS_LOGIN_H
 
-#include "proto/run_config.h"
+#include "common/error.h"
+
+struct run_config;
 
 struct redis_login {
     char user[128];     /* empty: the default user */

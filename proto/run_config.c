@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#include "proto/redis_address.h"
 
 #define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
 #define KEY_INT(name, f, initial, min, max, help)                                                                      \
@@ -144,8 +145,11 @@ const struct config_key run_config_keys[] = {
     KEY_TEXT("keys.name", keys.name, "",
              "which key there is ours; empty: worker, or viewer for commands. Servers have theirs by their kind"),
     KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
+    KEY_SECRET("redis.url", redis.url,
+               "redis://USER:PASSWORD@HOST:PORT/DB or unix://PATH: sets the next ones; never written or printed"),
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
     KEY_INT("redis.port", redis.port, "6379", 1, 65535, "Redis port"),
+    KEY_INT("redis.db", redis.db, "0", 0, REDIS_DB_MAX, "number of the Redis database"),
     KEY_TEXT("redis.user", redis.user, "", "Redis ACL user; empty: the default user"),
     KEY_SECRET("redis.password", redis.password, "Redis password; never written or printed"),
     KEY_TEXT("redis.password_file", redis.password_file, "", "a file with that password, instead of redis.password"),
@@ -293,10 +297,59 @@ static bool run_name_ok(const char *name)
     return true;
 }
 
+static int assign(struct run_config *c, const char *key, const char *value, const char *origin, struct error *e)
+{
+    char assignment[REDIS_HOST_MAX + 32];
+    snprintf(assignment, sizeof assignment, "%s=%s", key, value);
+    int rc = config_assign(run_config_keys, run_config_key_count, c, assignment, origin, e);
+    explicit_bzero(assignment, sizeof assignment);
+    return rc;
+}
+
+/* Through the table of keys, so that what is accepted here can be handed to other processes as any other value. */
+static int assign_redis(struct run_config *c, const struct redis_address *a, const char *origin, struct error *e)
+{
+    int rc = assign(c, "redis.host", a->host, origin, e);
+    if (rc == 0)
+        rc = assign(c, "redis.user", a->login.user, origin, e);
+    if (rc == 0)
+        rc = assign(c, "redis.password", a->login.password, origin, e);
+    c->redis.port = a->port;
+    c->redis.db = a->db;
+    return rc;
+}
+
+int run_config_set_redis(struct run_config *c, const char *address, const char *origin, struct error *e)
+{
+    struct redis_address a = {.port = c->redis.port, .db = c->redis.db};
+    struct error cause = {0};
+    memcpy(a.host, c->redis.host, sizeof a.host);
+    memcpy(a.login.user, c->redis.user, sizeof a.login.user);
+    memcpy(a.login.password, c->redis.password, sizeof a.login.password);
+    if (redis_address_parse(address, &a, &cause) != 0)
+        return error_set(e, ERR_CONFIG, "%s: %s", origin, cause.text);
+    if (strcmp(a.login.password, c->redis.password) != 0)
+        c->redis.password_file[0] = '\0'; /* that was another one's */
+    int rc = assign_redis(c, &a, origin, e);
+    redis_address_wipe(&a);
+    return rc;
+}
+
+static int take_redis_url(struct run_config *c, struct error *e)
+{
+    if (c->redis.url[0] == '\0')
+        return 0;
+    int rc = run_config_set_redis(c, c->redis.url, "redis.url", e);
+    explicit_bzero(c->redis.url, sizeof c->redis.url);
+    return rc;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
         return error_set(e, ERR_CONFIG, "run.name = '%s': use letters, digits, '-', '_' and '.'", c->run.name);
+    if (strstr(c->redis.host, "://") != NULL)
+        return error_set(e, ERR_CONFIG, "redis.host is a URL: give it as redis.url, which is never written to a file");
     if (c->data.channels == 2)
         return error_set(e, ERR_CONFIG, "data.channels = 2: use 1 (grey), 3 (colour) or 0 (as in the data)");
     if (c->data.holdout == 1)
@@ -326,5 +379,7 @@ int run_config_load(struct run_config *c, const char *path, char **environ, cons
         rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = config_assign(run_config_keys, run_config_key_count, c, assignments[i], "--set", e);
+    if (rc == 0)
+        rc = take_redis_url(c, e);
     return rc == 0 ? run_config_check(c, e) : rc;
 }

@@ -79,8 +79,9 @@ struct run_config {
     } keys;
     struct {
         bool enabled;
+        char url[2048]; /* taken apart into the next ones by run_config_load, and then empty */
         char host[256];
-        int64_t port;
+        int64_t port, db;
         char user[128], password[256], password_file[1024];
         double interval;
     } redis;
@@ -103,6 +104,9 @@ extern const size_t run_config_key_count;
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
+/* Takes redis.host, port, db, user and password from an address or URL (proto/redis_address.h); what that does not name
+ * stays. origin names the text in messages, which never quote a URL. */
+int run_config_set_redis(struct run_config *c, const char *address, const char *origin, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
  * data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);

@@ -177,6 +177,22 @@ uint32_t prototype_core_active_window(const struct prototype_core *c)
     return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
 }
 
+static int publish_metrics(struct prototype_core *c, struct msg *m, struct outbox *out)
+{
+    c->metrics = *m;
+    c->metrics_due = true;
+    return outbox_publish(out, "metrics", m);
+}
+
+bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
+{
+    if (!c->metrics_due)
+        return false;
+    c->metrics_due = false;
+    *out = c->metrics;
+    return true;
+}
+
 /* Names are those of docs/REDIS.md. */
 static int publish_step(struct prototype_core *c, struct outbox *out)
 {
@@ -189,14 +205,14 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
         {"reseeded", (double)x->reseeded},
         {"dropped", c->step.dropped},
         {"active", mixture_active_percent(x, prototype_core_active_window(c))},
-        {"workers", (double)c->roster.count},
+        {"workers", (double)c->workers.count},
         {"stats_per_s", c->stats_per_s},
     };
     struct msg m;
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
-    return outbox_publish(out, "metrics", &m);
+    return publish_metrics(c, &m, out);
 }
 
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out)
@@ -210,7 +226,7 @@ int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnos
     msg_add_scalar(&m, "active", d->active);
     msg_add_scalar(&m, "usage_perplexity", d->perplexity);
     msg_add_scalar(&m, "effective_rank", d->effective_rank);
-    return outbox_publish(out, "metrics", &m);
+    return publish_metrics(c, &m, out);
 }
 
 /* ---- publication ---- */
@@ -366,8 +382,8 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
     return rc;
 }
 
-static int apply_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from,
-                       const struct msg *m, struct outbox *out)
+static int apply_stats(struct prototype_core *c, struct worker *worker, const struct peer *from, const struct msg *m,
+                       struct outbox *out)
 {
     struct stats_rows *rows = NULL;
     enum reason why = REASON_BAD_VALUE;
@@ -385,14 +401,14 @@ static int apply_stats(struct prototype_core *c, struct roster_entry *worker, co
         return rc;
     c->slots_applied += m->slots;
     if (worker != NULL)
-        worker->stats += m->slots;
+        worker->slots_done += m->slots;
     struct stats_rows *sum = reduce_take(c->reduce);
     return sum != NULL ? finish_step(c, sum, out) : 0;
 }
 
 /* ---- messages ---- */
 
-static int on_stats(struct prototype_core *c, struct roster_entry *worker, const struct peer *from, const struct msg *m,
+static int on_stats(struct prototype_core *c, struct worker *worker, const struct peer *from, const struct msg *m,
                     struct outbox *out)
 {
     struct prototype_verdict v = prototype_check_stats(c, m);
@@ -477,7 +493,9 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
     struct prototype_verdict v = prototype_check_envelope(c, m);
     if (v.kind == VERDICT_REFUSE)
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
-    struct roster_entry *worker = roster_note(&c->roster, m, now_ms);
+    struct worker *worker = NULL;
+    if (m->worker != 0) /* one for whom there is no room is served all the same */
+        (void)worker_table_note(&c->workers, m, from, now_ms, &worker);
     switch (m->type) {
     case MSG_HELLO:
         return on_hello(c, from, m, out);
@@ -497,7 +515,9 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
 int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
 {
     (void)out;
-    roster_expire(&c->roster, now_ms);
+    struct worker gone;
+    while (worker_table_take_silent(&c->workers, now_ms, &gone))
+        log_info("event=silent worker=%016" PRIx64 " host=%s stats=%" PRIu64, gone.id, gone.host, gone.slots_done);
     if (c->timer_ms != 0 && now_ms > c->timer_ms) {
         double rate = 1000.0 * (double)(c->slots_applied - c->slots_seen) / (double)(now_ms - c->timer_ms);
         c->stats_per_s = c->rated ? 0.8 * c->stats_per_s + 0.2 * rate : rate;
@@ -525,9 +545,9 @@ const struct prototype_step *prototype_core_step(const struct prototype_core *c)
     return &c->step;
 }
 
-const struct roster *prototype_core_roster(const struct prototype_core *c)
+const struct worker_table *prototype_core_workers(const struct prototype_core *c)
 {
-    return &c->roster;
+    return &c->workers;
 }
 
 uint64_t prototype_core_total_steps(const struct prototype_core *c)

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include "server/prototype/diagnostics.h"
 #include "server/prototype/mixture.h"
-#include "server/prototype/roster.h"
+#include "server/shell/worker_table.h"
 
 enum {
     MIXTURE_FULL_EVERY = 64,  /* versions between full publications, for subscribers that joined late */
@@ -54,6 +54,9 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
 /* Refuses a message that could not be decoded; m carries what could be read of it. */
 int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
                           const char *text, struct outbox *out);
+/* The METRICS message that the newest call above or below has published, once, for those who keep it: a file, a mirror.
+ * It has no tensors and belongs to nobody. A call publishes at most one; one that is not taken gives way to the next. */
+bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out);
 /* A finished pass of diagnostics is published on the topic "metrics". */
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out);
 /* A worker has shown that the parameter server stands at step_max, more than a step behind this one: it has gone back to
@@ -74,7 +77,7 @@ bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **s
 const struct mixture *prototype_core_mixture(const struct prototype_core *c);
 const struct prototype_counters *prototype_core_counters(const struct prototype_core *c);
 const struct prototype_step *prototype_core_step(const struct prototype_core *c);
-const struct roster *prototype_core_roster(const struct prototype_core *c);
+const struct worker_table *prototype_core_workers(const struct prototype_core *c);
 uint64_t prototype_core_total_steps(const struct prototype_core *c); /* 0 = not known yet */
 uint64_t prototype_core_config(const struct prototype_core *c);      /* run_config_hash */
 uint64_t prototype_core_generation(const struct prototype_core *c);

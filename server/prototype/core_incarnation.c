@@ -42,7 +42,7 @@ static uint64_t total_steps(void *arg)
 
 static size_t workers(void *arg)
 {
-    return prototype_core_roster(((struct prototype_incarnation *)arg)->core)->count;
+    return prototype_core_workers(((struct prototype_incarnation *)arg)->core)->count;
 }
 
 static bool stopped(void *arg)

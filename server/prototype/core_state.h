@@ -20,11 +20,13 @@ struct prototype_core {
     bool stopping;
     bool checkpoint_due;
     uint64_t saved_version; /* newest that was taken for a checkpoint, or came from one; UINT64_MAX: none */
+    bool metrics_due;
+    struct msg metrics; /* of metrics_due: what was published, without tensors */
     bool rewind_due;
     uint64_t rewind_max; /* of rewind_due: the newest step that will do */
     struct prototype_step step;
     struct prototype_counters counters;
-    struct roster roster;
+    struct worker_table workers;        /* for the people who watch: the mixture never depends on it */
     uint64_t slots_applied, slots_seen; /* now, and at the last timer */
     uint64_t timer_ms;                  /* of the last timer */
     double stats_per_s;                 /* slots per second */

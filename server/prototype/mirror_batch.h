@@ -1,10 +1,12 @@
 /* Commands that Redis carries out together, and only for the newest server of the run.
  *
- * A batch is one EVAL: a Lua script that first reads `generation` and `started` of decant:<run>. When both say that a
- * newer server has written there (a higher generation that also started later, or the same generation started later) it
- * answers with the error "SUPERSEDED <generation>" and does nothing; else it carries out the commands. So a server that
- * was frozen or cut off while another took its place cannot overwrite a single field, not even with what it had already
- * queued. A run that begins again in a fresh run.out has a lower generation but started later, and is not locked out.
+ * A batch is one EVAL: a Lua script that first reads `generation` and `started` of decant:<run> and asks whether
+ * decant:<run>:live is there. When a newer server writes there (a higher generation that also started later, or the
+ * same generation started later) and keeps the mirror alive, it answers with the error "SUPERSEDED <generation>" and
+ * does nothing; else it carries out the commands. So a server that was frozen or cut off while another took its place
+ * cannot overwrite a single field, not even with what it had already queued. A run that begins again in a fresh run.out
+ * has a lower generation but started later, and is not locked out; where its clock was set back it waits until `live`
+ * of the earlier one has expired: a mirror that nobody keeps up is anybody's.
  *
  *   mirror_batch_begin(&batch, run, generation, started);
  *   while (room) mirror_batch_add(&batch, &command);

@@ -9,18 +9,6 @@
 
 enum { ZSET_CHUNK = 256 }; /* members per ZADD: about 8 KiB */
 
-struct mirror_record *mirror_queue_push(struct mirror_queue *q)
-{
-    if (q->count == MIRROR_QUEUE_MAX) {
-        q->first = (q->first + 1) % MIRROR_QUEUE_MAX;
-        q->count--;
-        q->dropped++;
-    }
-    struct mirror_record *r = &q->records[(q->first + q->count++) % MIRROR_QUEUE_MAX];
-    memset(r, 0, sizeof *r);
-    return r;
-}
-
 void mirror_script_begin(struct mirror_script *s, const struct mirror_script_options *o)
 {
     *s = (struct mirror_script){.o = *o};
@@ -152,12 +140,12 @@ static bool by_nearest(struct mirror_script *s, struct redis_command *c)
     return s->o.state->measured && index_chunk(s, c, ":by_nearest", cosine_score);
 }
 
-static void worker_names(const struct mirror_script *s, struct redis_command *c, const struct roster *r)
+static void worker_names(const struct mirror_script *s, struct redis_command *c, const struct worker_table *r)
 {
     begin(s, c, "HSET", ":workers");
     for (size_t i = 0; i < r->count; i++) {
-        redis_command_format(c, "%016" PRIx64, r->entries[i].id);
-        redis_command_text(c, r->entries[i].host);
+        redis_command_format(c, "%016" PRIx64, r->workers[i].id);
+        redis_command_text(c, r->workers[i].host);
     }
 }
 
@@ -170,7 +158,7 @@ static void expire(const struct mirror_script *s, struct redis_command *c, const
 /* The list of workers is replaced as a whole, in one batch. */
 static bool worker_list(struct mirror_script *s, struct redis_command *c)
 {
-    const struct roster *r = &s->o.state->roster;
+    const struct worker_table *r = &s->o.state->workers;
     uint32_t at = s->cursor++;
     if (at == 0)
         begin(s, c, "DEL", ":workers");
@@ -183,7 +171,7 @@ static bool worker_list(struct mirror_script *s, struct redis_command *c)
     return true;
 }
 
-static void worker_hash(struct mirror_script *s, struct redis_command *c, const struct roster_entry *w)
+static void worker_hash(struct mirror_script *s, struct redis_command *c, const struct worker *w)
 {
     const struct mirror_state *state = s->o.state;
     redis_command_begin(c, "HSET");
@@ -193,36 +181,33 @@ static void worker_hash(struct mirror_script *s, struct redis_command *c, const 
     field_text(c, "host", w->host);
     field_count(c, "step", w->step);
     field_count(c, "behind", state->version > w->step ? state->version - w->step : 0);
-    field_count(c, "stats", w->stats);
+    field_count(c, "stats", w->slots_done);
     field_count(c, "silent_ms", state->now_ms > w->seen_ms ? state->now_ms - w->seen_ms : 0);
-    field_count(c, "connected_s", (state->now_ms - w->first_ms) / 1000);
+    field_count(c, "connected_s", state->now_ms > w->first_ms ? (state->now_ms - w->first_ms) / 1000 : 0);
 }
 
 /* Each worker's hash and its time to live, alternating. */
 static bool workers(struct mirror_script *s, struct redis_command *c)
 {
-    const struct roster *r = &s->o.state->roster;
+    const struct worker_table *r = &s->o.state->workers;
     uint32_t i = s->cursor / 2;
     if (i >= r->count)
         return false;
     if (s->cursor++ % 2 == 0) {
-        worker_hash(s, c, &r->entries[i]);
+        worker_hash(s, c, &r->workers[i]);
         return true;
     }
     redis_command_begin(c, "EXPIRE");
-    redis_command_format(c, "decant:%s:worker:%016" PRIx64, s->o.run, r->entries[i].id);
+    redis_command_format(c, "decant:%s:worker:%016" PRIx64, s->o.run, r->workers[i].id);
     redis_command_format(c, "%u", s->o.ttl_s);
     return true;
 }
 
 static bool records(struct mirror_script *s, struct redis_command *c)
 {
-    struct mirror_queue *q = s->o.queue;
-    if (q->count == 0)
+    const struct mirror_record *r = mirror_queue_take(s->o.queue);
+    if (r == NULL)
         return false;
-    const struct mirror_record *r = &q->records[q->first];
-    q->first = (q->first + 1) % MIRROR_QUEUE_MAX;
-    q->count--;
     if (r->event) {
         begin(s, c, "PUBLISH", ":events");
         redis_command_text(c, r->text);
@@ -292,7 +277,7 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
     field_count(c, "reseeded", state->reseeded);
     if (state->measured)
         measured_fields(state, c);
-    field_count(c, "workers", state->roster.count);
+    field_count(c, "workers", state->workers.count);
     field_number(c, "stats_per_s", state->stats_per_s);
     redis_command_text(c, "config");
     redis_command_format(c, "%016" PRIx64, state->config);

@@ -8,27 +8,9 @@
 #ifndef DECANT_SERVER_PROTOTYPE_MIRROR_SCRIPT_H
 #define DECANT_SERVER_PROTOTYPE_MIRROR_SCRIPT_H
 
-#include "proto/msg.h"
+#include "server/prototype/mirror_queue.h"
 #include "server/prototype/mirror_state.h"
 #include "server/prototype/redis_command.h"
-
-/* A metrics record or an event that waits to be sent. */
-struct mirror_record {
-    bool event;
-    uint64_t step;
-    uint32_t count;
-    struct msg_scalar scalars[MSG_SCALARS_MAX]; /* of a metrics record */
-    char text[256];                             /* of an event: JSON */
-};
-
-/* Ring of the newest MIRROR_QUEUE_MAX records. */
-struct mirror_queue {
-    struct mirror_record records[MIRROR_QUEUE_MAX];
-    uint32_t first, count;
-    uint64_t dropped; /* records that had to make room */
-};
-
-struct mirror_record *mirror_queue_push(struct mirror_queue *q); /* a slot to fill; the oldest goes when full */
 
 struct mirror_script_options {
     const char *run;

@@ -49,7 +49,7 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
     s->perplexity = mixture_usage_perplexity(m->usage, s->K);
     s->active = mixture_active_percent(m, prototype_core_active_window(core));
     s->stats_per_s = prototype_core_stats_per_s(core);
-    s->roster = *prototype_core_roster(core);
+    worker_table_copy(&s->workers, prototype_core_workers(core));
     s->measured = d != NULL;
     if (d == NULL)
         return;

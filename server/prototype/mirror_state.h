@@ -10,7 +10,6 @@
 #include "server/prototype/diagnostics.h"
 
 enum {
-    MIRROR_QUEUE_MAX = 256,     /* metrics and events kept while Redis is away; older ones are dropped and counted */
     MIRROR_METRICS_MAX = 10000, /* entries of the stream, about */
     MIRROR_REFRESH_MAX = 1024,  /* rows of an update that go for their usage alone: see mirror_state_take */
 };
@@ -48,7 +47,7 @@ struct mirror_state {
     double perplexity, active, stats_per_s;
     double unique[DIAGNOSTICS_EPS], effective_rank;
     uint64_t diagnostics_version;
-    struct roster roster;
+    struct worker_table workers;
     uint64_t now_ms;         /* loop time of the copy, to tell workers' silence */
     struct mirror_row *rows; /* (count) */
     uint32_t count;

@@ -54,6 +54,8 @@ static void write_mirror(const struct mirror *mirror, struct exposition *x)
     exposition_single(x, "decant_mirror_updates_total", "counter", "Updates that Redis took whole.", (double)s.updates);
     exposition_single(x, "decant_mirror_refused_total", "counter", "Updates of which Redis refused a part.",
                       (double)s.refused);
+    exposition_single(x, "decant_mirror_lost_total", "counter", "Connections to Redis that failed or were given up.",
+                      (double)s.lost);
     exposition_single(x, "decant_mirror_dropped_total", "counter", "Metrics and events lost because Redis was away.",
                       (double)s.dropped);
 }

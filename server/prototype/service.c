@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "common/clock.h"
 #include "common/log.h"
 #include "server/prototype/core_incarnation.h"
 #include "server/prototype/diagnostics_runner.h"
@@ -40,13 +40,6 @@ struct snapshot {
     uint64_t total_steps;
 };
 
-static double unix_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static uint64_t version_of(const struct service *s)
 {
     return prototype_core_mixture(s->lives.core)->view->version;
@@ -54,25 +47,19 @@ static uint64_t version_of(const struct service *s)
 
 /* ---- messages ---- */
 
-/* What is published as metrics goes to the file and to the mirror as well. */
-static void note_metrics(struct service *s, const struct outbox *out)
+/* What the core has measured goes to those who keep it. */
+static void note_metrics(struct service *s)
 {
-    for (size_t i = 0; i < out->count; i++) {
-        const struct msg *m = &out->items[i].msg;
-        if (m->type != MSG_METRICS)
-            continue;
-        prototype_metrics_append(s->metrics, m, unix_time());
-        if (s->mirror != NULL)
-            mirror_metrics(s->mirror, m);
-    }
+    struct msg metrics;
+    if (!prototype_core_take_metrics(s->lives.core, &metrics))
+        return;
+    prototype_metrics_append(s->metrics, &metrics, unix_time());
+    mirror_queue_metrics(mirror_queue(s->mirror), &metrics);
 }
 
 static int on_message(void *arg, uint64_t now, const struct peer *from, struct msg *m, struct outbox *out)
 {
-    struct service *s = arg;
-    int rc = prototype_core_on_message(s->lives.core, now, from, m, out);
-    note_metrics(s, out);
-    return rc;
+    return prototype_core_on_message(((struct service *)arg)->lives.core, now, from, m, out);
 }
 
 static int on_refused(void *arg, const struct peer *from, const struct msg *m, enum reason why, const char *detail,
@@ -139,9 +126,8 @@ static void submit(void *arg, struct mixture *mixture, uint64_t total_steps)
 static void on_written(void *arg, uint64_t step, const struct error *result)
 {
     struct service *s = arg;
-    if (s->mirror != NULL && !s->leaving)
-        mirror_event(s->mirror, "{\"event\":\"checkpoint\",\"step\":%" PRIu64 ",\"ok\":%s}", step,
-                     result->code == 0 ? "true" : "false");
+    if (!s->leaving)
+        mirror_event_checkpoint(mirror_queue(s->mirror), step, result->code == 0);
 }
 
 /* ---- for those who watch ---- */
@@ -163,9 +149,8 @@ static void on_version(struct service *s)
 {
     const struct mixture *m = prototype_core_mixture(s->lives.core);
     uint64_t version = version_of(s), total = prototype_core_total_steps(s->lives.core);
-    if (m->reseed_count > 0 && s->mirror != NULL)
-        mirror_event(s->mirror, "{\"event\":\"reseed\",\"step\":%" PRIu64 ",\"count\":%u,\"first\":%u}", version,
-                     m->reseed_count, m->reseeds[0].component);
+    if (m->reseed_count > 0)
+        mirror_event_reseed(mirror_queue(s->mirror), version, m->reseed_count, m->reseeds[0].component);
     if (is_due(version, s->shell.config->run.log_every, total))
         s->runner.wanted = true;
     if (version == total)
@@ -174,11 +159,9 @@ static void on_version(struct service *s)
 
 static void on_gone_back(struct service *s)
 {
-    if (s->mirror == NULL)
-        return;
-    mirror_rewound(s->mirror);
-    mirror_event(s->mirror, "{\"event\":\"rewind\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
-                 s->generation_seen);
+    mirror_event_rewind(mirror_queue(s->mirror), version_of(s), s->generation_seen);
+    if (s->mirror != NULL)
+        mirror_rewound(s->mirror);
 }
 
 /* A core that went back stands at a version that was seen before. */
@@ -190,6 +173,7 @@ static void after_turn(void *arg, uint64_t now)
     (void)now;
     s->generation_seen = s->shell.incarnation.generation;
     s->version_seen = version_of(s);
+    note_metrics(s);
     if (went_back)
         on_gone_back(s);
     else if (moved)
@@ -226,7 +210,7 @@ static void on_diagnostics(void *arg, struct diagnostics *d)
             mirror_set_diagnostics(s->mirror, d);
         if (prototype_core_on_diagnostics(s->lives.core, d, &s->shell.outbox) != 0)
             log_warn("event=diagnostics_failed reason=memory");
-        note_metrics(s, &s->shell.outbox);
+        note_metrics(s);
         shell_send(&s->shell);
     }
     if (!s->leaving)
@@ -244,7 +228,7 @@ static void on_leaving(void *arg, const char *reason)
     s->leaving = true;
     if (s->mirror == NULL)
         return;
-    mirror_event(s->mirror, "{\"event\":\"stop\",\"step\":%" PRIu64 ",\"reason\":\"%s\"}", version_of(s), reason);
+    mirror_event_stop(mirror_queue(s->mirror), version_of(s), reason);
     end_mirror(s);
 }
 
@@ -271,18 +255,12 @@ static int open_mirror(struct service *s, struct error *e)
     const struct run_config *c = s->shell.config;
     if (!c->redis.enabled)
         return 0;
-    struct mirror_options o = {.run = c->run.name,
-                               .host = c->redis.host,
-                               .port = (int)c->redis.port,
-                               .interval_s = c->redis.interval,
-                               .core = s->lives.core};
-    int rc = redis_login_read(c, &o.login, e);
+    struct mirror_options o = {.run = c->run.name, .interval_s = c->redis.interval, .core = s->lives.core};
+    int rc = redis_address_configured(c, &o.address, e);
     if (rc == 0)
         rc = mirror_new(&s->shell.loop, &o, &s->mirror, e);
-    redis_login_wipe(&o.login);
-    if (rc == 0)
-        mirror_event(s->mirror, "{\"event\":\"start\",\"step\":%" PRIu64 ",\"generation\":%" PRIu64 "}", version_of(s),
-                     s->shell.incarnation.generation);
+    redis_address_wipe(&o.address);
+    mirror_event_start(mirror_queue(s->mirror), version_of(s), s->shell.incarnation.generation);
     return rc;
 }
 

@@ -85,3 +85,9 @@ void worker_table_forget(struct worker_table *t, uint64_t handle)
     if (w != NULL)
         remove_at(t, (size_t)(w - t->workers));
 }
+
+void worker_table_copy(struct worker_table *to, const struct worker_table *from)
+{
+    to->count = from->count;
+    memcpy(to->workers, from->workers, from->count * sizeof from->workers[0]);
+}

@@ -50,6 +50,8 @@ struct worker *worker_table_find(struct worker_table *t, uint64_t handle); /* or
 void worker_set_host(struct worker *w, const char *text); /* unprintable characters and blanks become '_' */
 /* Removes one worker that has been silent too long and hands out what was known of it. */
 bool worker_table_take_silent(struct worker_table *t, uint64_t now, struct worker *out);
+/* Copies what is used of it. */
+void worker_table_copy(struct worker_table *to, const struct worker_table *from);
 void worker_table_forget(struct worker_table *t, uint64_t handle);
 
 #endif

@@ -18,7 +18,7 @@ import numpy as np
 import redis
 import zmq
 
-BUILD = os.environ.get("BUILD", "build")
+BUILD = os.path.abspath(os.environ.get("BUILD", "build"))
 K, D, SLOTS, SLOT_SIZE, RUN = 32, 8, 2, 8, "mirror-test"
 HELLO, WELCOME, STATS, ACK, MIXTURE_GET, MIXTURE, PING, PONG, REWIND = 1, 2, 7, 8, 12, 13, 14, 15, 18
 PATIENCE = 20.0  # seconds before a wait counts as failed; nothing passes or fails by being fast
@@ -38,16 +38,17 @@ def wait_for(what, condition):
 class Redis:
     """A redis-server of our own on a unix socket, without persistence: killed, it forgets everything."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *options, password=None):
         self.socket = os.path.join(directory, "redis.sock")
-        self.client = redis.Redis(unix_socket_path=self.socket)
+        self.client = redis.Redis(unix_socket_path=self.socket, password=password)
         self.directory = directory
+        self.options = options
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
-             "--dir", self.directory, "--logfile", os.path.join(self.directory, "redis.log")])
+             "--dir", self.directory, "--logfile", os.path.join(self.directory, "redis.log"), *self.options])
         wait_for("redis-server", self.client.ping)
 
     def kill(self):
@@ -58,16 +59,18 @@ class Redis:
 class Server:
     """decant-prototype on ports that the system picks."""
 
-    def __init__(self, directory, redis_socket, name="out"):
+    def __init__(self, directory, redis_socket, name="out", environment=None, **more):
         self.out = os.path.join(directory, name)
         self.log = open(os.path.join(directory, f"prototype-{name}.log"), "a+", encoding="utf-8")
         settings = {"run.name": RUN, "run.out": self.out, "run.steps": 100000, "run.slots": SLOTS,
                     "run.slot_size": SLOT_SIZE, "run.log_every": 2, "run.checkpoint_every": 50,
                     "mixture.components": K, "mixture.dimensions": D, "loss.block": K, "mixture.reseed_usage": 1,
                     "net.prototype": "tcp://127.0.0.1:*", "net.prototype_publish": "tcp://127.0.0.1:*",
-                    "redis.enabled": "true", "redis.host": redis_socket, "redis.interval": 0.1}
-        arguments = [a for k, v in settings.items() for a in ("--set", f"{k}={v}")]
-        self.process = subprocess.Popen([f"{BUILD}/bin/decant-prototype", *arguments], stderr=self.log)
+                    "redis.enabled": "true", "redis.host": redis_socket, "redis.interval": 0.1,
+                    **{k.replace("__", "."): v for k, v in more.items()}}
+        self.arguments = [a for k, v in settings.items() for a in ("--set", f"{k}={v}")]
+        self.process = subprocess.Popen([f"{BUILD}/bin/decant-prototype", *self.arguments], stderr=self.log,
+                                        env={**os.environ, **(environment or {})})
         self.endpoint = wait_for("the server's endpoint", self.find_endpoint)
 
     def find_endpoint(self):
@@ -75,9 +78,12 @@ class Server:
         words = self.log.read().split()
         return next((w.split("=", 1)[1] for w in words if w.startswith("requests=")), None)
 
-    def said(self, text):
+    def lines(self, text):
         self.log.seek(0)
-        return text in self.log.read()
+        return [line for line in self.log if text in line]
+
+    def said(self, text):
+        return bool(self.lines(text))
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -134,6 +140,20 @@ class Client:
 
 def text(value):
     return {k.decode(): v for k, v in value.items()}
+
+
+def run_cases(case, names):
+    """Runs these methods in order: each may build on the last. (passed, failed)"""
+    passed = failed = 0
+    for name in names:
+        try:
+            getattr(case, name)()
+            passed += 1
+            print("ok   ", name, flush=True)
+        except Exception as error:  # the next tests still tell something
+            failed += 1
+            print("FAIL ", name, repr(error), flush=True)
+    return passed, failed
 
 
 class Case:
@@ -330,18 +350,10 @@ class Case:
 
 def main():
     directory = tempfile.mkdtemp(prefix="decant-redis-")
-    passed = failed = 0
     case = Case(directory)
-    names = [n for n in Case.__dict__ if n.startswith("test_")]  # in the order they are written: each builds on the last
+    failed = 1
     try:
-        for name in names:
-            try:
-                getattr(case, name)()
-                passed += 1
-                print("ok   ", name, flush=True)
-            except Exception as error:  # the next tests still tell something
-                failed += 1
-                print("FAIL ", name, repr(error), flush=True)
+        passed, failed = run_cases(case, [n for n in Case.__dict__ if n.startswith("test_")])
     finally:
         case.close()
         if failed:

@@ -178,6 +178,28 @@ static void test_arguments_of_children(void **state)
     free(a);
 }
 
+/* A URL's password goes to children by the environment alone: not as an argument, not through config.ini. */
+static void test_password_of_a_redis_url(void **state)
+{
+    struct scratch *s = *state;
+    struct launch_options o = {.redis = REDIS_GIVEN, .redis_address = "redis://me:s3cret@[::1]:7/3"};
+    struct launch_arguments *a = calloc(1, sizeof *a);
+    struct buf *config;
+    assert_int_equal(make(s, &o), 0);
+    launch_arguments_decant(a, &s->plan, "prototype", false);
+    assert_true(told(a, "redis.host=::1") && told(a, "redis.port=7") && told(a, "redis.db=3") &&
+                told(a, "redis.user=me"));
+    for (int i = 0; i < a->count; i++)
+        assert_null(strstr(a->argv[i], "s3cret"));
+    char **environment = launch_environment(no_environment, &s->plan.config);
+    assert_string_equal(environment[0], "DECANT_REDIS_PASSWORD=s3cret");
+    assert_int_equal(file_read(s->plan.config_path, 1 << 20, &config, NULL), 0);
+    assert_null(memmem(config->data, config->size, "s3cret", 6));
+    buf_unref(&config);
+    free(environment);
+    free(a);
+}
+
 static void test_environment_of_children(void **state)
 {
     (void)state;
@@ -207,6 +229,7 @@ int main(void)
         CASE(test_resume_keeps_the_configuration),
         CASE(test_refuses_beside_living_processes),
         CASE(test_redis_choices),
+        CASE(test_password_of_a_redis_url),
         CASE(test_arguments_of_children),
         cmocka_unit_test(test_environment_of_children),
     };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "proto/redis_login.h"
+#include "proto/run_config.h"
 #include "tests/unit/common/scratch.h"
 
 static int load(struct run_config *c, const char *const *assignments, size_t n, struct error *e)

@@ -426,6 +426,13 @@ static void test_publications_and_snapshots_agree(void **state)
         }
         assert_true(published);
         assert_int_equal(metrics, (step + 1) % 2 == 0);
+        assert_int_equal(prototype_core_take_metrics(core, &m), metrics); /* handed over beside the publication, */
+        if (metrics) {
+            assert_int_equal(m.step, step + 1);
+            assert_true(msg_scalar(&m, "version", 0) == (double)(step + 1));
+            assert_int_equal(m.tensor_count, 0);
+        }
+        assert_false(prototype_core_take_metrics(core, &m)); /* and once */
         outbox_fini(&out);
         for (uint64_t back = 0; back < 2; back++) {
             msg_init(&m, MSG_MIXTURE_GET, "unit");
@@ -479,12 +486,12 @@ static void test_silent_workers_are_forgotten(void **state)
     struct prototype_core *core = six_step_core();
     struct outbox out = {0};
     apply(core, 0, 0, STATS_DENSE); /* worker 5 at 1000 ms */
-    assert_int_equal(prototype_core_roster(core)->count, 1);
-    assert_int_equal(prototype_core_roster(core)->entries[0].stats, 1);
-    prototype_core_on_timer(core, 1000 + ROSTER_SILENCE_MS - 1, &out);
-    assert_int_equal(prototype_core_roster(core)->count, 1);
-    prototype_core_on_timer(core, 1000 + ROSTER_SILENCE_MS, &out);
-    assert_int_equal(prototype_core_roster(core)->count, 0);
+    assert_int_equal(prototype_core_workers(core)->count, 1);
+    assert_int_equal(prototype_core_workers(core)->workers[0].slots_done, 1);
+    prototype_core_on_timer(core, 1000 + WORKERS_SILENCE_MS - 1, &out);
+    assert_int_equal(prototype_core_workers(core)->count, 1);
+    prototype_core_on_timer(core, 1000 + WORKERS_SILENCE_MS, &out);
+    assert_int_equal(prototype_core_workers(core)->count, 0);
     outbox_fini(&out);
     prototype_core_free(&core);
 }

@@ -27,18 +27,6 @@ static void test_wire_form_is_resp(void **state)
     redis_command_fini(&c);
 }
 
-static void test_queue_drops_the_oldest(void **state)
-{
-    (void)state;
-    struct mirror_queue *q = calloc(1, sizeof *q);
-    for (uint64_t i = 0; i < MIRROR_QUEUE_MAX + 3; i++)
-        mirror_queue_push(q)->step = i;
-    assert_int_equal(q->count, MIRROR_QUEUE_MAX);
-    assert_int_equal(q->dropped, 3);
-    assert_int_equal(q->records[q->first].step, 3);
-    free(q);
-}
-
 struct fixture {
     struct run_config config;
     struct prototype_core *core;
@@ -174,10 +162,11 @@ static void test_batch_is_one_command_with_its_fence(void **state)
     mirror_batch_add(&batch, &set);
     mirror_batch_add(&batch, &set);
     assert_int_equal(redis_command_end(&batch), 0);
-    /* EVAL, script, 1, key, generation, start, and twice: 3, SET, key, value */
-    assert_memory_equal(batch.wire, "*14\r\n$4\r\nEVAL\r\n", 15);
-    assert_true(holds(&batch, "$1\r\n1\r\n$8\r\ndecant:m\r\n$1\r\n7\r\n$24\r\n2026-01-01T00:00:00.000Z\r\n"
-                              "$1\r\n3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\na"));
+    /* EVAL, script, 2, key, live, generation, start, and twice: 3, SET, key, value */
+    assert_memory_equal(batch.wire, "*15\r\n$4\r\nEVAL\r\n", 15);
+    assert_true(holds(
+        &batch, "$1\r\n2\r\n$8\r\ndecant:m\r\n$13\r\ndecant:m:live\r\n$1\r\n7\r\n$24\r\n2026-01-01T00:00:00.000Z\r\n"
+                "$1\r\n3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\na"));
     assert_true(mirror_batch_superseded("SUPERSEDED 8"));
     assert_false(mirror_batch_superseded("OOM command not allowed"));
     redis_command_fini(&batch);
@@ -188,10 +177,11 @@ static void test_records_are_sent_once(void **state)
 {
     struct fixture *f = *state;
     bool last;
-    struct mirror_record *r = mirror_queue_push(&f->queue);
-    r->count = 1;
-    strcpy(r->scalars[0].name, "loglik");
-    mirror_queue_push(&f->queue)->event = true;
+    struct msg m;
+    msg_init(&m, MSG_METRICS, "m");
+    msg_add_scalar(&m, "loglik", -1);
+    mirror_queue_metrics(&f->queue, &m);
+    mirror_event_start(&f->queue, 0, 1);
     mirror_state_take(&f->state, f->core, NULL, f->known, false);
     assert_int_equal(count_commands(f, "XADD", &last), 1);
     assert_int_equal(f->queue.count, 0);
@@ -204,7 +194,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wire_form_is_resp),
-        cmocka_unit_test(test_queue_drops_the_oldest),
         cmocka_unit_test(test_batch_is_one_command_with_its_fence),
         CASE(test_usage_alone_takes_turns),
         CASE(test_full_sync_writes_all_then_nothing_is_left),
