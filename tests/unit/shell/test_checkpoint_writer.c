@@ -1,0 +1,205 @@
+/* Snapshots on their way to the disk: one at a time, none given up because a write failed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "proto/run_dir.h"
+#include "server/shell/checkpoint_writer.h"
+#include "tests/unit/common/scratch.h"
+
+enum { LOG_MAX = 16 };
+
+struct snapshot {
+    uint64_t step;
+    struct disk *disk;
+};
+
+/* What the writing thread sees; the loop looks at it between writes only. */
+struct disk {
+    int failures; /* so many writes fail from now on */
+    int rc;       /* with that */
+    uint64_t written[LOG_MAX];
+    unsigned count, dropped;
+};
+
+struct rig {
+    struct disk disk;
+    struct run_config config;
+    uv_loop_t loop;
+    struct checkpoint_writer writer;
+    int results[LOG_MAX];
+    unsigned result_count;
+    uint64_t then_submit; /* the step of a snapshot that comes when the first write has ended; 0: none */
+    bool then_give_up;
+};
+
+static int write_snapshot(const struct run_config *c, const void *snapshot, struct error *e)
+{
+    const struct snapshot *s = snapshot;
+    (void)c;
+    if (s->disk->failures > 0) {
+        s->disk->failures--;
+        return error_set(e, s->disk->rc, "no space left");
+    }
+    s->disk->written[s->disk->count++] = s->step;
+    return 0;
+}
+
+static uint64_t bytes(const void *snapshot)
+{
+    (void)snapshot;
+    return 1000;
+}
+
+static void drop(void *snapshot)
+{
+    ((struct snapshot *)snapshot)->disk->dropped++;
+    free(snapshot);
+}
+
+static const struct checkpoint_kind kind = {
+    .server = SERVER_PROTOTYPE, .write = write_snapshot, .bytes = bytes, .drop = drop};
+
+static void submit(struct rig *r, uint64_t step)
+{
+    struct snapshot *s = malloc(sizeof *s);
+    assert_non_null(s);
+    *s = (struct snapshot){step, &r->disk};
+    checkpoint_writer_submit(&r->writer, step, s);
+}
+
+static void on_written(void *arg, uint64_t step, const struct error *result)
+{
+    struct rig *r = arg;
+    (void)step;
+    r->results[r->result_count++] = result->code;
+    if (r->then_submit != 0)
+        submit(r, r->then_submit);
+    r->then_submit = 0;
+    if (r->then_give_up)
+        checkpoint_writer_give_up(&r->writer);
+    if (!checkpoint_writer_busy(&r->writer))
+        checkpoint_writer_close(&r->writer);
+}
+
+static void open_rig(void **state, struct rig *r)
+{
+    char out[300];
+    const char *set[] = {"run.name=w", out};
+    *r = (struct rig){.disk = {.rc = ERR_IO}};
+    snprintf(out, sizeof out, "run.out=%s", (const char *)*state);
+    assert_int_equal(run_config_load(&r->config, NULL, NULL, set, 2, NULL), 0);
+    assert_int_equal(uv_loop_init(&r->loop), 0);
+    checkpoint_writer_init(&r->writer, &r->loop, &r->config, &kind, on_written, r);
+    assert_int_equal(run_dir_lock(&r->config, server_name(SERVER_PROTOTYPE), &r->writer.lock, NULL), 0);
+}
+
+/* Until nothing is to be written any more. */
+static void run(struct rig *r)
+{
+    uv_run(&r->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&r->loop), 0);
+    close(r->writer.lock);
+}
+
+static void a_snapshot_is_written_and_dropped(void **state)
+{
+    struct rig r;
+    open_rig(state, &r);
+    assert_false(checkpoint_writer_busy(&r.writer));
+    submit(&r, 10);
+    assert_true(checkpoint_writer_busy(&r.writer));
+    run(&r);
+    assert_int_equal(r.disk.count, 1);
+    assert_int_equal(r.disk.written[0], 10);
+    assert_int_equal(r.disk.dropped, 1);
+    assert_int_equal(checkpoint_writer_result(&r.writer)->code, 0);
+    assert_int_equal(r.writer.record.step, 10);
+}
+
+static void one_waits_and_the_newest_takes_its_place(void **state)
+{
+    struct rig r;
+    open_rig(state, &r);
+    submit(&r, 10);
+    submit(&r, 20);
+    submit(&r, 30);
+    run(&r);
+    assert_int_equal(r.disk.count, 2);
+    assert_int_equal(r.disk.written[0], 10);
+    assert_int_equal(r.disk.written[1], 30);
+    assert_int_equal(r.disk.dropped, 3);
+}
+
+static void a_failed_write_is_tried_again(void **state)
+{
+    struct rig r;
+    open_rig(state, &r);
+    r.disk.failures = 1;
+    submit(&r, 10);
+    run(&r);
+    assert_int_equal(r.result_count, 2);
+    assert_int_equal(r.results[0], ERR_IO);
+    assert_int_equal(r.results[1], 0);
+    assert_int_equal(r.disk.written[0], 10);
+    assert_int_equal(r.writer.record.failures, 1);
+    assert_false(r.writer.record.failing);
+}
+
+static void a_newer_snapshot_is_of_more_use_than_one_that_failed(void **state)
+{
+    struct rig r;
+    open_rig(state, &r);
+    r.disk.failures = 1;
+    r.then_submit = 20;
+    submit(&r, 10);
+    run(&r);
+    assert_int_equal(r.disk.count, 1);
+    assert_int_equal(r.disk.written[0], 20);
+    assert_int_equal(r.disk.dropped, 2);
+}
+
+static void who_gives_up_loses_it_and_is_told(void **state)
+{
+    struct rig r;
+    open_rig(state, &r);
+    r.disk.failures = 100;
+    r.then_give_up = true;
+    submit(&r, 10);
+    run(&r);
+    assert_int_equal(r.result_count, 1);
+    assert_int_equal(r.disk.count, 0);
+    assert_int_equal(r.disk.dropped, 1);
+    assert_int_equal(checkpoint_writer_result(&r.writer)->code, ERR_IO);
+}
+
+/* The directory is another's by now: nothing may be written there, now or later. */
+static void without_the_lock_nothing_is_written(void **state)
+{
+    struct rig r;
+    char path[512];
+    open_rig(state, &r);
+    snprintf(path, sizeof path, "%s/lock-prototype", (const char *)*state);
+    assert_int_equal(unlink(path), 0);
+    submit(&r, 10);
+    run(&r);
+    assert_int_equal(r.result_count, 1);
+    assert_int_equal(r.results[0], ERR_STATE);
+    assert_int_equal(r.disk.count, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        scratch_test(a_snapshot_is_written_and_dropped),
+        scratch_test(one_waits_and_the_newest_takes_its_place),
+        scratch_test(a_failed_write_is_tried_again),
+        scratch_test(a_newer_snapshot_is_of_more_use_than_one_that_failed),
+        scratch_test(who_gives_up_loses_it_and_is_told),
+        scratch_test(without_the_lock_nothing_is_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
