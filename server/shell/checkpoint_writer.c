@@ -35,12 +35,29 @@ static void write_current(uv_work_t *work)
         w->result.code = w->kind->write(w->config, w->current.snapshot, &w->result);
 }
 
-static void log_failure(const struct checkpoint_writer *w)
+/* UINT64_MAX when the file system does not tell. */
+static uint64_t free_bytes(const struct checkpoint_writer *w)
 {
     struct statvfs disk;
-    uint64_t needed = w->kind->bytes(w->current.snapshot), left = 0;
-    if (statvfs(w->config->run.out, &disk) == 0)
-        left = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return statvfs(w->config->run.out, &disk) == 0 ? (uint64_t)disk.f_bavail * disk.f_frsize : UINT64_MAX;
+}
+
+/* Before it is too late: room for what is written now and once more. Said once, until there is room again. */
+static void watch_space(struct checkpoint_writer *w, const void *snapshot)
+{
+    uint64_t needed = w->kind->bytes(snapshot), left = free_bytes(w);
+    bool low = left < CHECKPOINT_SPACE_FACTOR * needed;
+    if (low && !w->space_low)
+        log_warn(
+            "event=space_low path=\"%s\" free_bytes=%" PRIu64 " checkpoint_bytes=%" PRIu64
+            " hint=\"free space, or lower run.checkpoint_keep: a checkpoint that cannot be written waits in memory\"",
+            w->config->run.out, left, needed);
+    w->space_low = low;
+}
+
+static void log_failure(const struct checkpoint_writer *w)
+{
+    uint64_t needed = w->kind->bytes(w->current.snapshot), left = free_bytes(w);
     log_error("event=checkpoint_failed step=%" PRIu64 " error=%s cause=\"%s\" needed_bytes=%" PRIu64
               " free_bytes=%" PRIu64 " retry_s=%" PRIu64 " hint=\"%s\"",
               w->current.step, error_name(w->result.code), w->result.text, needed, left,
@@ -108,6 +125,7 @@ static void on_retry(uv_timer_t *timer)
 
 void checkpoint_writer_submit(struct checkpoint_writer *w, uint64_t step, void *snapshot)
 {
+    watch_space(w, snapshot);
     if (w->next.snapshot)
         log_warn("event=checkpoint_skipped step=%" PRIu64 " cause=\"the disk is slower than run.checkpoint_every\"",
                  w->next.step);

@@ -17,8 +17,9 @@
 #include "server/shell/server_metrics.h"
 
 enum {
+    CHECKPOINT_SPACE_FACTOR = 4,    /* the other server writes about as much, and both once more before pruning */
     CHECKPOINT_PAUSE_MS = 1000,     /* before the second try; doubles */
-    CHECKPOINT_PAUSE_MAX_MS = 30000 /* a person frees space within minutes; looking costs little */
+    CHECKPOINT_PAUSE_MAX_MS = 10000 /* a person who has freed space should not wait long; looking costs little */
 };
 
 /* What the two servers do differently. Called on the pool's thread, but for drop. */
@@ -47,7 +48,7 @@ struct checkpoint_writer {
     uv_work_t work;
     uv_timer_t retry;
     struct checkpoint_job current, next; /* being written, or to be tried again; waiting */
-    bool busy, given_up;
+    bool busy, given_up, space_low;
     uint64_t pause_ms; /* before the next try of `current`; 0: its first */
     struct error result;
 };
