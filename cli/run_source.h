@@ -31,7 +31,7 @@ int run_source_directory(const struct source_options *o, char directory[CHECKPOI
 void run_source_close(struct run_source *s);
 
 /* The connection only, whatever runs it may hold. address: HOST:PORT or a socket's path. login: NULL for none. */
-int run_source_connect(const char *address, const struct redis_login *login, struct run_source *out, struct error *e);
+int run_source_connect(const char *address, const struct redis_login *login, struct run_source *s, struct error *e);
 
 /* One command's reply, checked: ERR_IO when the connection failed, ERR_FORMAT when it is an error or not of that type.
  * Free it with freeReplyObject. */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/checkpoint.h"
+#include "cli/step_list.h"
 #include "common/files.h"
 #include "proto/run_dir.h"
 

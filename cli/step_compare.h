@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "cli/step_list.h"
 #include "cli/tensor_compare.h"
 #include "common/error.h"
 

@@ -1,7 +1,6 @@
 /* Resolving the login; hiredis is left to those who have it. */
 #include "proto/redis_login.h"
 
-#include <stdio.h>
 #include <string.h>
 #include "common/files.h"
 

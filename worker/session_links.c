@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 void link_init(struct link *l, enum server server, bool used)
 {

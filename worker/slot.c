@@ -139,7 +139,7 @@ static int build_shared(struct slot_shared *s, struct error *e)
     const struct run_config *c = s->config;
     if (s->steps_per_epoch == 0)
         return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
-                         (unsigned long long)s->samples, (long long)(c->run.slots * c->run.slot_size));
+                         (unsigned long long)s->samples, (long long)c->run.slots * c->run.slot_size);
     struct model_spec spec;
     int rc = model_spec_of(c, s->train, &spec, e);
     if (rc == 0)

@@ -7,7 +7,6 @@
 #ifndef DECANT_WORKER_SLOT_H
 #define DECANT_WORKER_SLOT_H
 
-#include "common/buf.h"
 #include "proto/manifest.h"
 #include "proto/mixture_wire.h"
 #include "proto/msg.h"

@@ -15,6 +15,7 @@
 #include "common/net.h"
 #include "server/shell/door.h"
 #include "server/shell/pairing.h"
+#include "server/shell/server_metrics.h"
 #include "proto/run_dir.h"
 #include "server/parameter/checkpoint_writer.h"
 #include "server/parameter/encoder_checkpoint.h"

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include "common/log.h"
 #include "proto/run_dir.h"
+#include "server/prototype/mixture_checkpoint.h"
 
 static void write_snapshot(uv_work_t *work)
 {

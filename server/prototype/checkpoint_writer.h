@@ -5,7 +5,7 @@
 #define DECANT_SERVER_PROTOTYPE_CHECKPOINT_WRITER_H
 
 #include <uv.h>
-#include "server/prototype/mixture_checkpoint.h"
+#include "common/error.h"
 
 struct checkpoint_writer {
     uv_loop_t *loop;

@@ -3,7 +3,6 @@
 #include "server/prototype/mirror.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>

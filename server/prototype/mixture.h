@@ -58,7 +58,7 @@ struct mixture {
 
 int mixture_new(const struct mixture_options *o,
                 struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
-void mixture_free(struct mixture **m);
+void mixture_free(struct mixture **out);
 int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot for another thread */
 
 /* All three below leave view->beta at 1: the schedule belongs to the run. */

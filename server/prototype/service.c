@@ -10,9 +10,9 @@
 #include "common/http_metrics.h"
 #include "common/log.h"
 #include "common/net.h"
-#include "common/vecmath.h"
 #include "server/shell/door.h"
 #include "server/shell/pairing.h"
+#include "server/shell/server_metrics.h"
 #include "proto/run_dir.h"
 #include "server/prototype/checkpoint_writer.h"
 #include "server/prototype/core.h"
@@ -20,6 +20,7 @@
 #include "server/prototype/prometheus.h"
 #include "server/prototype/metrics_file.h"
 #include "server/prototype/mirror.h"
+#include "server/prototype/mixture_checkpoint.h"
 
 enum {
     TIMER_MS = 1000,

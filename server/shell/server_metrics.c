@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stddef.h>
-#include <string.h>
 #include "proto/msg.h"
 
 /* ---- records ---- */

@@ -1,7 +1,6 @@
 #include "tests/sim/checker.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <xxhash.h>
 #include "tests/sim/sim.h"
 

@@ -1,6 +1,5 @@
 /* Messages on their way: lost, doubled, late, out of order, held back. A link is one way between a seat and a server.
  */
-#include <stdio.h>
 #include <string.h>
 #include "tests/sim/sim.h"
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "common/rng.h"
 
 enum { ASSIGNMENTS = 24, ASSIGNMENT_BYTES = 64 };
 

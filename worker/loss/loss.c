@@ -3,8 +3,10 @@
  * one pointer: without d_prototypes no prototype gradient is computed anywhere. */
 #include "worker/loss/objective.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include "common/error.h"
 #include "proto/run_config.h"
 #include "worker/nn/rows.h"

@@ -1,6 +1,5 @@
 #include "tests/bench/load/material.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/rng.h"

@@ -1,10 +1,10 @@
 /* Whole models by central finite differences: for L = sum of fixed random weights times z, the gradient of every tensor
  * at random coordinates, in double. */
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "common/rng.h"

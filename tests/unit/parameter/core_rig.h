@@ -3,19 +3,16 @@
 #ifndef DECANT_TESTS_PARAMETER_CORE_RIG_H
 #define DECANT_TESTS_PARAMETER_CORE_RIG_H
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include "common/log.h"
 #include "common/rng.h"
 #include "server/parameter/core.h"
-#include "server/parameter/slot_time.h"
 
 enum { RIG_SLOTS = 4, RIG_STEPS = 6, RIG_P = 7 * 3 + 3, RIG_Q = 4, RIG_GENERATION = 3, RIG_ALICE = 101, RIG_BOB = 202 };
 

@@ -1,6 +1,10 @@
 /* The step machine: who is let in, what a contribution does and does not change, leases, draining, the end. */
 #include "tests/unit/parameter/core_rig.h"
 
+#include <math.h>
+#include <stdlib.h>
+#include "server/parameter/slot_time.h"
+
 /* ---- admission ---- */
 
 static struct msg hello(uint64_t total_steps)

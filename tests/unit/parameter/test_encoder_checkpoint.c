@@ -1,5 +1,5 @@
 /* Checkpoints on disk: the round trip, resuming byte for byte, damage, foreign files, the generation. */
-#include <sys/stat.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include "common/files.h"
 #include "common/safetensors.h"

@@ -1,6 +1,5 @@
 /* The update against a plain double-precision reference, over several steps, for each optimiser and each flag that an
  * entry of the manifest can have. */
-#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

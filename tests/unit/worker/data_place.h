@@ -11,7 +11,6 @@
 #include <string.h>
 #include <ftw.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include <png.h>
 #include <jpeglib.h>

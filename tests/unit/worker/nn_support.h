@@ -4,10 +4,10 @@
 #define DECANT_TESTS_NN_SUPPORT_H
 
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "common/rng.h"

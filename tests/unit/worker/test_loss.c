@@ -2,10 +2,10 @@
  * with respect to the student's projections, and in joint mode with respect to the prototypes.
  * tests/unit/f64/test_loss.c compiles this file with double reals and a tolerance of 1e-9. */
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include <jansson.h>
