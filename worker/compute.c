@@ -29,7 +29,7 @@ struct compute {
     struct slot_workspace **workers; /* (threads) */
     uv_thread_t *threads;
     uint32_t started;
-    struct float_pool *gradients, *contributions; /* (P), (Q); the latter NULL when Q = 0 */
+    struct float_pool *gradients, *new_buffers; /* (P), (Q); the latter NULL when Q = 0 */
 };
 
 static int ring_init(struct ring *r, size_t room)
@@ -99,13 +99,13 @@ static int compute_b(struct compute *c, struct slot_workspace *w, struct slot_jo
     const struct manifest *m = slot_manifest(c->options.shared);
     struct slot_weights weights = weights_of(job);
     job->gradient = float_pool_take(c->gradients);
-    job->contribution = m->buffer_floats > 0 ? float_pool_take(c->contributions) : buf_new(0);
+    job->new_buffers = m->buffer_floats > 0 ? float_pool_take(c->new_buffers) : buf_new(0);
     job->metrics = buf_new(SLOT_METRICS * sizeof(double));
-    if (job->gradient == NULL || job->contribution == NULL || job->metrics == NULL)
+    if (job->gradient == NULL || job->new_buffers == NULL || job->metrics == NULL)
         return ERR_MEMORY;
     job->metric_count = SLOT_METRICS;
     slot_part_b(w, c->states[job->index], &weights, job->mixture_b, (float *)job->gradient->data,
-                (float *)job->contribution->data, (double *)job->metrics->data);
+                (float *)job->new_buffers->data, (double *)job->metrics->data);
     return 0;
 }
 
@@ -174,7 +174,7 @@ static void release(struct compute *c)
     free(c->states);
     free(c->threads);
     float_pool_free(&c->gradients);
-    float_pool_free(&c->contributions);
+    float_pool_free(&c->new_buffers);
     free(c->jobs.items);
     free(c->done.items);
     uv_cond_destroy(&c->wake);
@@ -232,7 +232,7 @@ static int allocate(struct compute *c, struct error *e)
     const struct manifest *m = slot_manifest(o->shared);
     int rc = float_pool_new(m->parameter_floats, &c->gradients);
     if (rc == 0 && m->buffer_floats > 0)
-        rc = float_pool_new(m->buffer_floats, &c->contributions);
+        rc = float_pool_new(m->buffer_floats, &c->new_buffers);
     return rc == 0 ? 0 : error_set(e, rc, "no memory");
 }
 

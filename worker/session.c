@@ -129,24 +129,13 @@ int session_send(struct session *s, enum server to, struct msg *m)
     return outbox_to_server(&s->outbox, to, m);
 }
 
-int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now)
+int session_contribute(struct session *s, struct link *to, struct contribution *c, uint64_t now)
 {
-    if (!c->held || !link_answers(to, now) || (c->sent_at != 0 && now - c->sent_at < RESEND_US))
+    struct msg copy;
+    if (!link_answers(to, now) || !contribution_due(c, now))
         return 0;
-    struct msg copy = c->msg;
-    for (uint32_t i = 0; i < copy.tensor_count; i++)
-        buf_ref(copy.tensors[i].data);
-    copy.generation = to->generation;
-    c->sent = true;
-    c->sent_at = now;
+    contribution_copy(c, to->generation, now, &copy);
     return session_send(s, to->server, &copy);
-}
-
-void contribution_drop(struct contribution *c)
-{
-    if (c->held)
-        msg_fini(&c->msg);
-    *c = (struct contribution){0};
 }
 
 /* ---- weights ---- */
@@ -253,7 +242,7 @@ static int settle(struct session *s, uint64_t now)
     if (rc == 0)
         rc = ask_for_mixture(s, now);
     if (rc == 0)
-        rc = contribution_send(s, &s->parameter, &s->init, now);
+        rc = session_contribute(s, &s->parameter, &s->init, now);
     if (rc == 0)
         rc = slots_send(s, now);
     if (rc == 0 && s->stopping && s->status == SESSION_RUNNING && (slots_idle(s) || now - s->stop_at >= STOP_US)) {
@@ -371,16 +360,11 @@ int session_stop(struct session *s, uint64_t now)
     return settle(s, now);
 }
 
-static bool answers(const struct link *l, uint64_t now)
-{
-    return l->up && now - l->heard_at < QUIET_US;
-}
-
 void session_look(const struct session *s, uint64_t now, struct session_view *out)
 {
     *out = (struct session_view){
-        .parameter_up = answers(&s->parameter, now),
-        .prototype_up = answers(&s->prototype, now),
+        .parameter_up = link_answers(&s->parameter, now),
+        .prototype_up = link_answers(&s->prototype, now),
         .joint = s->options.joint,
         .step = s->weights_held ? s->weights_step : 0,
     };

@@ -63,12 +63,12 @@ struct slot_job {
     uint32_t index; /* < session_jobs_max() */
     uint64_t step;
     uint32_t slot;
-    unsigned parts;                                /* SLOT_PART_*: to be computed in this go, A first */
-    struct buf *student, *teacher, *buffers;       /* WEIGHTS of the step; buffers is NULL when there are none */
-    const struct mixture_view *mixture_a;          /* of the E-step; NULL: no E-step, no statistics */
-    const struct mixture_view *mixture_b;          /* of the loss; NULL when joint */
-    struct msg *stats;                             /* part A adds encoding, tensors, scalars; NULL without an E-step */
-    struct buf *gradient, *contribution, *metrics; /* part B puts new buffers here: (P) F32, (Q) F32, F64 */
+    unsigned parts;                               /* SLOT_PART_*: to be computed in this go, A first */
+    struct buf *student, *teacher, *buffers;      /* WEIGHTS of the step; buffers is NULL when there are none */
+    const struct mixture_view *mixture_a;         /* of the E-step; NULL: no E-step, no statistics */
+    const struct mixture_view *mixture_b;         /* of the loss; NULL when joint */
+    struct msg *stats;                            /* part A adds encoding, tensors, scalars; NULL without an E-step */
+    struct buf *gradient, *new_buffers, *metrics; /* part B puts new ones here: (P) F32, (Q) F32, F64 */
     uint32_t metric_count;
     int rc_a, rc_b; /* of each part: 0, or the ERR_* that ends the worker */
 };

@@ -6,12 +6,13 @@
 #ifndef DECANT_WORKER_SESSION_INTERNAL_H
 #define DECANT_WORKER_SESSION_INTERNAL_H
 
+#include "worker/contribution.h"
 #include "worker/mixture_cache.h"
 #include "worker/session.h"
 
 #define MILLISECOND UINT64_C(1000)
 #define SECOND UINT64_C(1000000)
-#define RESEND_US (2 * SECOND)            /* contributions, HELLO, LEASE_REQUEST */
+#define RESEND_US CONTRIBUTION_RESEND_US  /* HELLO and LEASE_REQUEST too */
 #define PING_US SECOND                    /* the servers forget a worker after ten of them */
 #define PING_HURRY_US (250 * MILLISECOND) /* while something is missing or a server does not answer */
 #define REWIND_US SECOND                  /* before the same server is told to go back again */
@@ -46,13 +47,6 @@ struct missing {
     uint64_t since;    /* 0: nothing is missing */
     uint64_t asked_at; /* 0: not asked yet */
     uint64_t wait;     /* before it is asked for again */
-};
-
-struct contribution {
-    struct msg msg;
-    bool held;        /* not acknowledged yet */
-    bool sent;        /* at least once: the tensors are shared from then on */
-    uint64_t sent_at; /* 0: not sent yet, or to be sent again at once */
 };
 
 enum slot_phase {
@@ -112,9 +106,8 @@ void session_msg(struct session *s, struct msg *m, enum msg_type type, const str
 /* Under which start of the prototype server this worker works, if any: see the parameter server's core.h. */
 int session_add_lineage(const struct session *s, struct msg *m);
 int session_send(struct session *s, enum server to, struct msg *m);
-/* Sends c now if it is due and its server is up; the held message stays. */
-int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now);
-void contribution_drop(struct contribution *c);
+/* Sends c now if it is due and its server answers; the held message stays. */
+int session_contribute(struct session *s, struct link *to, struct contribution *c, uint64_t now);
 
 /* ---- session_slots.c ---- */
 void slots_on_lease(struct session *s, const struct msg *m);

@@ -52,8 +52,7 @@ static int prepare_init(struct session *s)
     }
     s->options.initial(s->options.context, (float *)params->data, (float *)buffers->data);
     session_msg(s, &s->init.msg, MSG_INIT, &s->parameter);
-    s->init.held = true;
-    s->init.sent_at = 0;
+    contribution_hold(&s->init);
     uint64_t size = json->size;
     int rc = msg_add_tensor(&s->init.msg, "manifest", DTYPE_U8, 1, &size, json);
     if (rc == 0)
@@ -93,7 +92,7 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     if (l->server == SERVER_PROTOTYPE)
         return 0;
     s->requested = 0;
-    s->init.sent_at = 0;
+    contribution_hurry(&s->init);
     return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
 }
 

@@ -39,7 +39,7 @@ static void free_entry(struct session *s, struct slot_in_hand *e)
     contribution_drop(&e->gradient);
     msg_fini(&e->stats_draft);
     buf_unref(&e->job.gradient);
-    buf_unref(&e->job.contribution);
+    buf_unref(&e->job.new_buffers);
     buf_unref(&e->job.metrics);
     uint32_t index = e->job.index;
     memset(e, 0, sizeof *e);
@@ -59,12 +59,18 @@ struct lease {
     uint32_t slot, slots;
 };
 
+static void hurry(struct slot_in_hand *e)
+{
+    contribution_hurry(&e->stats);
+    contribution_hurry(&e->gradient);
+}
+
 static void queue_slot(struct session *s, const struct lease *lease, uint32_t slot)
 {
     uint64_t step = lease->step;
     struct slot_in_hand *e = slots_find(s, step, slot);
     if (e && e->phase == SLOT_DONE) /* leased again: our contribution seems to be lost */
-        e->stats.sent_at = e->gradient.sent_at = 0;
+        hurry(e);
     if (e)
         return;
     for (uint32_t i = 0; i < s->slots_max; i++)
@@ -250,7 +256,8 @@ int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
     struct slot_in_hand *e = (struct slot_in_hand *)job;
     ASSERT(e->phase == SLOT_RUNNING && (job->parts & SLOT_PART_A) != 0);
     if (job->stats) {
-        e->stats = (struct contribution){.msg = e->stats_draft, .held = true};
+        e->stats.msg = e->stats_draft;
+        contribution_hold(&e->stats);
         memset(&e->stats_draft, 0, sizeof e->stats_draft);
         job->stats = NULL;
     }
@@ -275,16 +282,15 @@ static int prepare_gradient(struct session *s, struct slot_in_hand *e)
     m->step = job->step;
     m->slot = job->slot;
     m->slots = 1;
-    e->gradient.held = true;
-    e->gradient.sent_at = 0;
+    contribution_hold(&e->gradient);
     int rc = session_add_lineage(s, m);
     if (rc == 0) {
         rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
         job->gradient = NULL;
     }
     if (rc == 0 && Q > 0) {
-        rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->contribution);
-        job->contribution = NULL;
+        rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->new_buffers);
+        job->new_buffers = NULL;
     }
     if (rc == 0) {
         rc = msg_add_tensor(m, "metrics", DTYPE_F64, 1, &n, job->metrics);
@@ -382,7 +388,7 @@ void slots_redo(struct session *s)
 void slots_resend(struct session *s, enum server to)
 {
     for (uint32_t i = 0; i < s->slots_max; i++)
-        *(to == SERVER_PROTOTYPE ? &s->slots[i].stats.sent_at : &s->slots[i].gradient.sent_at) = 0;
+        contribution_hurry(to == SERVER_PROTOTYPE ? &s->slots[i].stats : &s->slots[i].gradient);
 }
 
 void slots_on_ack(struct session *s, enum server from, const struct msg *m)
@@ -453,7 +459,7 @@ static int send_gradient(struct session *s, struct slot_in_hand *e, uint32_t wan
 {
     uint64_t before_at = e->gradient.sent_at;
     e->gradient.msg.want = want;
-    int rc = contribution_send(s, &s->parameter, &e->gradient, now);
+    int rc = session_contribute(s, &s->parameter, &e->gradient, now);
     if (e->gradient.sent_at != before_at) {
         s->requested = want;
         s->requested_at = now;
@@ -467,7 +473,7 @@ int slots_send(struct session *s, uint64_t now)
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < s->slots_max; i++) {
         struct slot_in_hand *e = &s->slots[i];
-        rc = contribution_send(s, &s->prototype, &e->stats, now);
+        rc = session_contribute(s, &s->prototype, &e->stats, now);
         if (rc == 0 && e->gradient.held && !e->stats.held && (e = sums_take(s, e)) != NULL)
             rc = send_gradient(s, e, want, now);
     }

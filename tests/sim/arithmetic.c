@@ -105,13 +105,13 @@ int arithmetic_part_b(const struct scenario *s, struct slot_job *job, uint64_t c
     ASSERT(s->joint || job->mixture_b->version == job->step + 1 - (uint64_t)s->config.mixture.prototype_lag);
     uint64_t state = mix_view(mix_buf(mix_buf(carry, job->student), job->buffers), job->mixture_b);
     job->gradient = buf_new(m->parameter_floats * sizeof(float));
-    job->contribution = buf_new(m->buffer_floats * sizeof(float));
+    job->new_buffers = buf_new(m->buffer_floats * sizeof(float));
     job->metrics = buf_new(METRICS * sizeof(double));
-    if (job->gradient == NULL || job->contribution == NULL || job->metrics == NULL)
+    if (job->gradient == NULL || job->new_buffers == NULL || job->metrics == NULL)
         return ERR_MEMORY;
     job->metric_count = METRICS;
     fill((float *)(void *)job->gradient->data, m->parameter_floats, state);
-    fill((float *)(void *)job->contribution->data, m->buffer_floats, mix(state, 1));
+    fill((float *)(void *)job->new_buffers->data, m->buffer_floats, mix(state, 1));
     for (int i = 0; i < METRICS; i++)
         ((double *)(void *)job->metrics->data)[i] = 1 + i;
     return 0;

@@ -179,7 +179,7 @@ void material_part_a(const struct material *m, struct slot_job *job)
 void material_part_b(const struct material *m, struct slot_job *job)
 {
     job->gradient = buf_ref(m->gradient);
-    job->contribution = buf_ref(m->contribution);
+    job->new_buffers = buf_ref(m->contribution);
     job->metrics = buf_ref(m->metrics);
     job->metric_count = METRICS;
 }

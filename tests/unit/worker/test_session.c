@@ -191,10 +191,10 @@ static void finish_a(struct world *w, struct slot_job *job)
 static void finish_b(struct world *w, struct slot_job *job)
 {
     job->gradient = buf_new(P * sizeof(float));
-    job->contribution = buf_new(Q * sizeof(float));
+    job->new_buffers = buf_new(Q * sizeof(float));
     job->metrics = buf_new(2 * sizeof(double));
     memset(job->gradient->data, 0, job->gradient->size);
-    memset(job->contribution->data, 0, job->contribution->size);
+    memset(job->new_buffers->data, 0, job->new_buffers->size);
     memset(job->metrics->data, 0, job->metrics->size);
     job->metric_count = 2;
     assert_int_equal(session_on_part_b(w->session, job, w->now), 0);
@@ -819,12 +819,12 @@ static void finish(struct world *w, struct slot_job *job, float value)
     finish_a(w, job);
     tell_simple(w, SERVER_PROTOTYPE, MSG_ACK, 0, slot, ACK_APPLIED);
     job->gradient = buf_new(P * sizeof(float));
-    job->contribution = buf_new(Q * sizeof(float));
+    job->new_buffers = buf_new(Q * sizeof(float));
     job->metrics = buf_new(sizeof(double));
     for (int i = 0; i < P; i++)
         ((float *)job->gradient->data)[i] = value;
     for (int i = 0; i < Q; i++)
-        ((float *)job->contribution->data)[i] = 10 * value;
+        ((float *)job->new_buffers->data)[i] = 10 * value;
     *(double *)job->metrics->data = 100 * value;
     job->metric_count = 1;
     assert_int_equal(session_on_part_b(w->session, job, w->now), 0);
