@@ -25,7 +25,9 @@ enum {
     MSG_SCALARS_MAX = 24,
     MSG_TEXT_MAX = 256,
     MSG_RUN_MAX = 64,
-    PEER_ID_MAX = 32, /* routing ids we accept; ZeroMQ's own are 5 bytes */
+    PEER_ID_MAX = 32,                       /* routing ids we accept; ZeroMQ's own are 5 bytes */
+    PING_EVERY_MS = 1000,                   /* a worker's heartbeat */
+    WORKER_SILENCE_MS = 10 * PING_EVERY_MS, /* ten missed: the servers forget the worker */
 };
 
 /* Which door accepts what: P = parameter server, M = prototype (mixture) server, w = worker, s = any subscriber. */

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/heap.h"
 #include "common/vecmath.h"
 
 enum {
@@ -204,21 +205,7 @@ static bool weaker(struct kept a, struct kept b)
     return a.value < b.value || (a.value == b.value && a.index > b.index);
 }
 
-/* Restores the heap (weakest at the root) from position i downward. */
-static void sift_down(struct kept *heap, size_t n, size_t i)
-{
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child + 1 < n && weaker(heap[child + 1], heap[child]))
-            child++;
-        if (child >= n || !weaker(heap[child], heap[i]))
-            return;
-        struct kept swap = heap[i];
-        heap[i] = heap[child];
-        heap[child] = swap;
-        i = child;
-    }
-}
+HEAP_DEFINE(kept_heap, struct kept, weaker) /* the weakest at the root */
 
 /* The weakest of the `top` largest values of row (K): everything weaker goes. */
 static struct kept top_threshold(struct estep *s)
@@ -227,12 +214,12 @@ static struct kept top_threshold(struct estep *s)
     for (uint32_t k = 0; k < m; k++)
         s->top[k] = (struct kept){k, s->row[k]};
     for (size_t i = m / 2; i-- > 0;)
-        sift_down(s->top, m, i);
+        kept_heap_sink(s->top, m, i);
     for (uint32_t k = (uint32_t)m; k < s->K; k++) {
         struct kept candidate = {k, s->row[k]};
         if (weaker(s->top[0], candidate)) {
             s->top[0] = candidate;
-            sift_down(s->top, m, 0);
+            kept_heap_sink(s->top, m, 0);
         }
     }
     return s->top[0];

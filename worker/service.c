@@ -290,7 +290,7 @@ static int open_session(struct service *s, struct error *e)
         .prototype_lag = (uint32_t)c->mixture.prototype_lag,
         .K = (uint32_t)c->mixture.components,
         .D = (uint32_t)c->mixture.dimensions,
-        .covariance = (enum covariance)c->mixture.covariance,
+        .covariance = c->mixture.covariance,
         .manifest = slot_manifest(s->shared),
         .initial = initial,
         .context = s->shared,

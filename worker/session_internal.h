@@ -12,8 +12,8 @@
 
 #define MILLISECOND UINT64_C(1000)
 #define SECOND UINT64_C(1000000)
-#define RESEND_US CONTRIBUTION_RESEND_US  /* HELLO and LEASE_REQUEST too */
-#define PING_US SECOND                    /* the servers forget a worker after ten of them */
+#define RESEND_US CONTRIBUTION_RESEND_US /* HELLO and LEASE_REQUEST too */
+#define PING_US (PING_EVERY_MS * MILLISECOND)
 #define PING_HURRY_US (250 * MILLISECOND) /* while something is missing or a server does not answer */
 #define REWIND_US SECOND                  /* before the same server is told to go back again */
 #define MISSING_US (200 * MILLISECOND)    /* a publication may take so long before it is asked for */

@@ -16,8 +16,7 @@
 #include "worker/nn/model.h"
 
 enum {
-    NOVEL_PER_RESEED = 4,    /* candidates a slot sends for each re-seed of a step: near neighbours shadow each other */
-    RESEED_COMPONENTS = 128, /* one re-seed in a step for so many components, unless configured */
+    NOVEL_PER_RESEED = 4, /* candidates a slot sends for each re-seed of a step: near neighbours shadow each other */
     MODEL_FLOATS_MAX = 1 << 28 /* parameters: 1 GiB of them is beyond what gradients should travel as */
 };
 static const double warmup_fraction = 0.3; /* of the run: dino's temperature */
@@ -239,12 +238,7 @@ static float *aligned_floats(size_t n)
 static uint32_t novel_max(const struct slot_shared *s)
 {
     const struct run_config *c = s->config;
-    uint32_t reseeds = (uint32_t)c->mixture.reseed_max;
-    if (c->mixture.reseed_usage <= 0)
-        return 0;
-    if (reseeds == 0)
-        reseeds = s->K > RESEED_COMPONENTS ? s->K / RESEED_COMPONENTS : 1;
-    return NOVEL_PER_RESEED * reseeds;
+    return c->mixture.reseed_usage > 0 ? NOVEL_PER_RESEED * run_config_reseed_max(c) : 0;
 }
 
 static int new_estep(const struct slot_shared *s, struct estep **out)
@@ -256,7 +250,7 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
         .novel_max = novel_max(s),
         .novel_distance = (float)c->mixture.reseed_distance,
     };
-    return estep_new(2 * s->b, s->K, s->D, o, out);
+    return estep_new(run_config_slot_rows(c), s->K, s->D, o, out);
 }
 
 static bool allocate_worker(struct slot_workspace *w)

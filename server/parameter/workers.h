@@ -10,8 +10,8 @@
 #include "server/parameter/slot_time.h"
 
 enum {
-    WORKERS_MAX = 1024,        /* ten times the largest cluster that slots of one step could feed */
-    WORKERS_SILENCE_MS = 10000 /* ten missed heartbeats: gone */
+    WORKERS_MAX = 1024,                    /* ten times the largest cluster that slots of one step could feed */
+    WORKERS_SILENCE_MS = WORKER_SILENCE_MS /* gone */
 };
 
 struct worker {

@@ -147,7 +147,7 @@ static int acknowledge(struct prototype_core *c, const struct peer *from, const 
 
 uint32_t prototype_core_active_window(const struct prototype_core *c)
 {
-    uint64_t step = 2 * (uint64_t)c->config.run.slots * (uint64_t)c->config.run.slot_size;
+    uint64_t step = (uint64_t)c->config.run.slots * run_config_slot_rows(&c->config);
     return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
 }
 

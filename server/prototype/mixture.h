@@ -30,7 +30,7 @@ struct mixture_options {
     uint32_t reseed_max;    /* re-seeds in a step at most */
 };
 
-/* The mixture's part of a run's configuration; reseed_max = 0 there means K/128, at least 1. */
+/* The mixture's part of a run's configuration; see run_config_reseed_max. */
 struct mixture_options mixture_options_of(const struct run_config *c);
 
 struct mixture_reseed {

@@ -8,9 +8,9 @@
 #include "proto/msg.h"
 
 enum {
-    ROSTER_MAX = 512,          /* workers remembered */
-    ROSTER_RATES_MAX = 8,      /* scalars of a heartbeat that are kept */
-    ROSTER_SILENCE_MS = 10000, /* ten heartbeats missed: forgotten */
+    ROSTER_MAX = 512,                      /* workers remembered */
+    ROSTER_RATES_MAX = 8,                  /* scalars of a heartbeat that are kept */
+    ROSTER_SILENCE_MS = WORKER_SILENCE_MS, /* forgotten */
 };
 
 struct roster_entry {

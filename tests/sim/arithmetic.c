@@ -70,7 +70,7 @@ static int statistics(const struct scenario *s, uint64_t state, struct msg *out)
 {
     float h[ROWS_MAX * D_MAX], gamma[2 * ROWS_MAX], distance[NOVEL] = {0.9f, 0.5f};
     uint32_t start[ROWS_MAX + 1] = {0}, index[2 * ROWS_MAX], assigned[ROWS_MAX];
-    uint32_t N = 2 * (uint32_t)s->config.run.slot_size, K = (uint32_t)s->config.mixture.components;
+    uint32_t N = run_config_slot_rows(&s->config), K = (uint32_t)s->config.mixture.components;
     uint32_t D = (uint32_t)s->config.mixture.dimensions;
     ASSERT(N <= ROWS_MAX && D <= D_MAX);
     fill(h, (size_t)N * D, state);

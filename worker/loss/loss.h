@@ -6,10 +6,11 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "proto/choices.h"
 #include "worker/nn/real.h"
 
 struct loss_options {
-    int objective;       /* enum loss_objective */
+    enum loss_objective objective;
     uint32_t b, K, D;    /* images in the slot, prototypes, dimensions */
     uint32_t block;      /* carp: P */
     real tau_s, tau_t;   /* of this step (dino's warm-up is applied by the caller) */

@@ -92,7 +92,7 @@ static void draw_row(struct draft *d, uint32_t i, uint32_t K, struct rng *r)
 
 static int draw_stats(const struct run_config *c, uint32_t which, struct msg *out)
 {
-    const uint32_t N = 2 * (uint32_t)c->run.slot_size, K = (uint32_t)c->mixture.components;
+    const uint32_t N = run_config_slot_rows(c), K = (uint32_t)c->mixture.components;
     const uint32_t D = (uint32_t)c->mixture.dimensions;
     size_t all = (size_t)N * 2;
     struct draft d = {malloc((size_t)N * D * sizeof *d.h), malloc(all * sizeof *d.gamma),

@@ -186,7 +186,7 @@ static void test_conv_odd_shapes(void **state)
     check_model(&spec, 5);
 }
 
-static struct model_spec vit_spec(int pool)
+static struct model_spec vit_spec(enum vit_pool pool)
 {
     return (struct model_spec){.family = ENCODER_VIT,
                                .height = 12,

@@ -67,15 +67,83 @@ static void field_sizes_match_types(void **state)
     }
 }
 
+/* Every word of every choice, as users write it, and the enumerator that the code compares with. */
+static const struct {
+    const char *key, *word;
+    int value;
+} choice_table[] = {
+    {"encoder.model", "conv", ENCODER_CONV},
+    {"encoder.model", "vit", ENCODER_VIT},
+    {"encoder.pool", "cls", VIT_POOL_CLS},
+    {"encoder.pool", "mean", VIT_POOL_MEAN},
+    {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
+    {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
+    {"mixture.prior", "uniform", PRIOR_UNIFORM},
+    {"mixture.prior", "count", PRIOR_COUNT},
+    {"loss.objective", "carp", LOSS_CARP},
+    {"loss.objective", "dino", LOSS_DINO},
+    {"loss.objective", "swav", LOSS_SWAV},
+    {"loss.prototypes", "decoupled", PROTOTYPES_DECOUPLED},
+    {"loss.prototypes", "joint", PROTOTYPES_JOINT},
+    {"optimiser.name", "adamw", OPTIMISER_ADAMW},
+    {"optimiser.name", "sgd", OPTIMISER_SGD},
+};
+enum { CHOICES = sizeof choice_table / sizeof choice_table[0] };
+
+static const struct config_key *key_named(const char *name)
+{
+    for (size_t i = 0; i < run_config_key_count; i++)
+        if (strcmp(run_config_keys[i].name, name) == 0)
+            return &run_config_keys[i];
+    fail_msg("no key %s", name);
+    return NULL;
+}
+
 static void choices_are_the_enums(void **state)
 {
+    size_t words = 0;
     (void)state;
-    assert_int_equal(loaded("loss.objective=swav").loss.objective, LOSS_SWAV);
-    assert_int_equal(loaded("loss.prototypes=joint").loss.prototypes, PROTOTYPES_JOINT);
-    assert_int_equal(loaded("encoder.model=vit").encoder.model, ENCODER_VIT);
-    assert_int_equal(loaded("encoder.pool=mean").encoder.pool, VIT_POOL_MEAN);
-    assert_int_equal(loaded("optimiser.name=sgd").optimiser.name, OPTIMISER_SGD);
-    assert_int_equal(loaded("mixture.prior=count").mixture.prior, PRIOR_COUNT);
+    for (size_t i = 0; i < CHOICES; i++) {
+        char assignment[64], back[64];
+        const struct config_key *key = key_named(choice_table[i].key);
+        snprintf(assignment, sizeof assignment, "%s=%s", choice_table[i].key, choice_table[i].word);
+        struct run_config c = loaded(assignment);
+        assert_int_equal(*(const int *)(const void *)((const char *)&c + key->offset), choice_table[i].value);
+        config_value(key, &c, back, sizeof back);
+        assert_string_equal(back, choice_table[i].word);
+    }
+    for (size_t i = 0; i < run_config_key_count; i++)
+        for (const char *p = run_config_keys[i].choices; p != NULL; p = strchr(p + 1, '|'))
+            words++;
+    assert_int_equal(words, CHOICES); /* a new word has its line above */
+}
+
+static void words_without_a_configuration(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHOICES; i++) {
+        const char *key = choice_table[i].key, *word = choice_table[i].word;
+        int value = choice_table[i].value;
+        if (strcmp(key, "mixture.covariance") == 0)
+            assert_string_equal(covariance_word((enum covariance)value), word);
+        if (strcmp(key, "loss.prototypes") == 0)
+            assert_string_equal(loss_prototypes_word((enum loss_prototypes)value), word);
+        if (strcmp(key, "optimiser.name") == 0)
+            assert_string_equal(optimiser_word((enum optimiser_name)value), word);
+    }
+    assert_string_equal(optimiser_word((enum optimiser_name)7), "?");
+}
+
+static void derived_numbers(void **state)
+{
+    (void)state;
+    struct run_config c = loaded("mixture.components=1024");
+    assert_int_equal(run_config_slot_rows(&c), 2 * c.run.slot_size);
+    assert_int_equal(run_config_reseed_max(&c), 8);
+    c.mixture.components = 100;
+    assert_int_equal(run_config_reseed_max(&c), 1);
+    c.mixture.reseed_max = 3;
+    assert_int_equal(run_config_reseed_max(&c), 3);
 }
 
 static void later_sources_win(void **state)
@@ -188,6 +256,8 @@ int main(void)
         cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
         cmocka_unit_test(field_sizes_match_types),
         cmocka_unit_test(choices_are_the_enums),
+        cmocka_unit_test(words_without_a_configuration),
+        cmocka_unit_test(derived_numbers),
         scratch_test(later_sources_win),
         scratch_test(errors_of_every_source_stop_the_load),
         cmocka_unit_test(cross_checks),

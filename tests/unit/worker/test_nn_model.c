@@ -36,7 +36,7 @@ static struct model_spec recipe_spec(void)
                                .projection = 128};
 }
 
-static struct model_spec vit_spec(int pool)
+static struct model_spec vit_spec(enum vit_pool pool)
 {
     return (struct model_spec){.family = ENCODER_VIT,
                                .height = 8,
