@@ -16,29 +16,30 @@
 
 #include <stddef.h>
 
-#define HEAP_DEFINE(name, type, before)                                                                                 \
-    /* heap[i] moves up to its place; all others are in order. */                                                       \
-    static inline void name##_rise(type *heap, size_t i)                                                                \
-    {                                                                                                                   \
-        type x = heap[i];                                                                                               \
-        for (; i > 0 && before(x, heap[(i - 1) / 2]); i = (i - 1) / 2)                                                  \
-            heap[i] = heap[(i - 1) / 2];                                                                                \
-        heap[i] = x;                                                                                                    \
-    }                                                                                                                   \
-    /* heap[i] moves down to its place among the first n; both its subtrees are in order. n > 0, or nothing happens. */ \
-    static inline void name##_sink(type *heap, size_t n, size_t i)                                                      \
-    {                                                                                                                   \
-        if (i >= n)                                                                                                     \
-            return;                                                                                                     \
-        type x = heap[i];                                                                                               \
-        for (size_t child; (child = 2 * i + 1) < n; i = child) {                                                        \
-            if (child + 1 < n && before(heap[child + 1], heap[child]))                                                  \
-                child++;                                                                                                \
-            if (!before(heap[child], x))                                                                                \
-                break;                                                                                                  \
-            heap[i] = heap[child];                                                                                      \
-        }                                                                                                               \
-        heap[i] = x;                                                                                                    \
+#define HEAP_DEFINE(name, type, before)                                                                                  \
+    typedef type name##_item;                                                                                            \
+    /* heap[i] moves up to its place; all others are in order. */                                                        \
+    static inline void name##_rise(name##_item *heap, size_t i)                                                          \
+    {                                                                                                                    \
+        name##_item x = heap[i];                                                                                         \
+        for (; i > 0 && before(x, heap[(i - 1) / 2]); i = (i - 1) / 2)                                                   \
+            heap[i] = heap[(i - 1) / 2];                                                                                 \
+        heap[i] = x;                                                                                                     \
+    }                                                                                                                    \
+    /* heap[i] moves down to its place among the first n, both its subtrees being in order. Of none, nothing happens. */ \
+    static inline void name##_sink(name##_item *heap, size_t n, size_t i)                                                \
+    {                                                                                                                    \
+        if (i >= n)                                                                                                      \
+            return;                                                                                                      \
+        name##_item x = heap[i];                                                                                         \
+        for (size_t child; (child = 2 * i + 1) < n; i = child) {                                                         \
+            if (child + 1 < n && before(heap[child + 1], heap[child]))                                                   \
+                child++;                                                                                                 \
+            if (!before(heap[child], x))                                                                                 \
+                break;                                                                                                   \
+            heap[i] = heap[child];                                                                                       \
+        }                                                                                                                \
+        heap[i] = x;                                                                                                     \
     }
 
 #endif
