@@ -33,7 +33,7 @@ enum {
 /* Which door accepts what: P = parameter server, M = prototype (mixture) server, w = worker, s = any subscriber. */
 enum msg_type {
     MSG_HELLO = 1,     /* w->P,M  worker, config, text=host:pid                       -> WELCOME | ERROR */
-    MSG_WELCOME,       /* P,M->w  generation, step, config; P: code = 1 when it wants INIT */
+    MSG_WELCOME,       /* P,M->w  generation, step, config, text = version; P: code = 1 when it wants INIT */
     MSG_INIT,          /* w->P    manifest (U8 JSON), params F32 (P), buffers F32 (Q) -> ACK | ERROR */
     MSG_LEASE_REQUEST, /* w->P    worker, want = slots wanted at most                 -> LEASE (maybe later) | STOP */
     MSG_LEASE,         /* P->w    step, slot, slots, scalars: timeout_ms */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "common/version.h"
 #include "proto/msg.h"
 
 enum { ASSIGNMENTS_MAX = 256 }; /* more than there are keys */
@@ -66,7 +67,7 @@ static int take_option(struct process_options *o, struct sources *s, int option)
         print_help(o);
         return EXIT_DONE;
     case 'v':
-        printf("%s, protocol %d\n", o->program, PROTO_VERSION);
+        printf("%s " DECANT_VERSION ", protocol %d\n", o->program, PROTO_VERSION);
         return EXIT_DONE;
     default:
         return EXIT_USAGE; /* getopt has said why */

@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+#include "common/version.h"
 
 void link_init(struct link *l, enum server server, bool used)
 {
@@ -74,6 +76,15 @@ static void note_step(struct link *l, const struct msg *m)
         l->step = m->step;
 }
 
+/* Another version may round differently, so that the run's bytes depend on who computed what. It is not refused: an
+ * upgrade may be rolled out process by process. */
+static void compare_versions(struct session *s, const struct link *l, const struct msg *welcome)
+{
+    if (welcome->text[0] != '\0' && strcmp(welcome->text, DECANT_VERSION) != 0)
+        session_event(s, LOG_WARN, "event=other_version server=%s version=\"%s\" own=" DECANT_VERSION, l->name,
+                      welcome->text);
+}
+
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->config != 0 && m->config != s->options.config) {
@@ -84,8 +95,10 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     if (l->generation != 0 && l->generation != m->generation)
         forget_incarnation(s, l);
     note_step(l, m);
-    if (!l->up)
+    if (!l->up) {
         session_event(s, LOG_INFO, "event=welcome server=%s step=%" PRIu64, l->name, m->step);
+        compare_versions(s, l, m);
+    }
     l->up = true;
     l->generation = m->generation;
     slots_resend(s, l->server);

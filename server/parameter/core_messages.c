@@ -4,8 +4,10 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "common/log.h"
+#include "common/version.h"
 
 static const double LINEAGE_MAX = 1LL << 53; /* whole numbers that a scalar carries */
 
@@ -19,6 +21,7 @@ static enum reason on_hello(struct turn *t)
     }
     struct msg welcome = core_begin(c, MSG_WELCOME);
     welcome.code = c->ready ? 0 : 1;
+    snprintf(welcome.text, sizeof welcome.text, DECANT_VERSION);
     core_note(c, msg_add_scalar(&welcome, "total_steps", (double)c->schedule.steps));
     core_note(c, msg_add_scalar(&welcome, "slots", (double)c->config.run.slots));
     core_note(c, msg_add_scalar(&welcome, "slot_size", (double)c->config.run.slot_size));

@@ -8,10 +8,11 @@
 #include <string.h>
 #include "common/safetensors.h"
 #include "common/vecmath.h"
+#include "common/version.h"
 
 #define FORMAT "decant-encoder-1"
 
-enum { PREFIX_MAX = 8, KINDS_MAX = 3 + MOMENTS_MAX, METADATA = 7 };
+enum { PREFIX_MAX = 8, KINDS_MAX = 3 + MOMENTS_MAX, METADATA = 8 };
 
 /* One flat vector and the entries that it consists of. */
 struct kind {
@@ -86,7 +87,8 @@ static struct tensor_view entry_view(const struct kind *k, const struct manifest
 static void write_metadata(struct metadata_entry meta[METADATA], const struct run_config *c,
                            const struct encoder_state *s)
 {
-    const char *const keys[METADATA] = {"format", "kind", "run", "step", "total_steps", "config", "optimiser"};
+    const char *const keys[METADATA] = {"format",      "kind",   "run",       "step",
+                                        "total_steps", "config", "optimiser", "version"};
     for (size_t i = 0; i < METADATA; i++)
         snprintf(meta[i].key, sizeof meta[i].key, "%s", keys[i]);
     snprintf(meta[0].value, sizeof meta[0].value, FORMAT);
@@ -96,6 +98,7 @@ static void write_metadata(struct metadata_entry meta[METADATA], const struct ru
     snprintf(meta[4].value, sizeof meta[4].value, "%" PRIu64, s->total_steps);
     snprintf(meta[5].value, sizeof meta[5].value, "%016" PRIx64, run_config_hash(c));
     snprintf(meta[6].value, sizeof meta[6].value, "%s", optimiser_word(c->optimiser.name));
+    snprintf(meta[7].value, sizeof meta[7].value, DECANT_VERSION);
 }
 
 static int write_tensors(const char *path, const struct run_config *c, const struct encoder_state *s,

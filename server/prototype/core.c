@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "common/version.h"
 #include "server/prototype/core_state.h"
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
@@ -405,6 +406,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
     };
     struct msg reply;
     reply_init(c, &reply, MSG_WELCOME);
+    snprintf(reply.text, sizeof reply.text, DECANT_VERSION);
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         msg_add_scalar(&reply, facts[i].name, facts[i].value);
     return outbox_to_peer(out, from, &reply);

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include "common/version.h"
 #include "server/parameter/slot_time.h"
 
 /* ---- admission ---- */
@@ -30,6 +31,7 @@ static void hello_is_welcomed_and_asked_for_weights(void **state)
     assert_int_equal(welcome->code, 1);
     assert_int_equal(welcome->step, 0);
     assert_string_equal(welcome->run, "rig");
+    assert_string_equal(welcome->text, DECANT_VERSION);
     assert_true(msg_scalar(welcome, "total_steps", 0) == RIG_STEPS);
     assert_true(msg_scalar(welcome, "slots", 0) == RIG_SLOTS);
     assert_true(msg_scalar(welcome, "slot_size", 0) == 2);

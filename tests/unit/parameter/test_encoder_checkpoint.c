@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "common/files.h"
 #include "common/safetensors.h"
+#include "common/version.h"
 #include "server/parameter/encoder_checkpoint.h"
 #include "tests/unit/parameter/core_rig.h"
 
@@ -168,6 +169,7 @@ static void a_file_explains_itself(void **state)
     assert_string_equal(safetensors_meta(&file, "step"), "4");
     assert_string_equal(safetensors_meta(&file, "total_steps"), "6");
     assert_string_equal(safetensors_meta(&file, "config"), hash);
+    assert_string_equal(safetensors_meta(&file, "version"), DECANT_VERSION);
     assert_non_null(safetensors_find(&file, "student.weight", DTYPE_F32, 2, shape, &e));
     assert_non_null(safetensors_find(&file, "teacher.weight", DTYPE_F32, 2, shape, &e));
     assert_non_null(safetensors_find(&file, "sgd_v.weight", DTYPE_F32, 2, shape, &e));

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "common/version.h"
 #include "proto/msg.h"
 #include "server/shell/server_metrics.h"
 
@@ -95,6 +96,8 @@ static void figures_are_written(void **state)
     exposition_begin(&x);
     server_metrics_write(&f->figures, &x);
     assert_int_equal(exposition_end(&x, &text, &size), 0);
+    assert_non_null(
+        strstr(text, "\ndecant_build_info{server=\"parameter\",version=\"" DECANT_VERSION "\",protocol=\"1\","));
     assert_non_null(strstr(text, "\ndecant_step 7\n"));
     assert_non_null(strstr(text, "\ndecant_workers 3\n"));
     assert_non_null(strstr(text, "\ndecant_contributions_total{result=\"applied\"} 11\n"));

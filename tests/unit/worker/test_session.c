@@ -4,8 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
+#include "common/version.h"
 #include "worker/session.h"
 
 enum { M = 4, K = 4, D = 2, P = 3, Q = 2 };
@@ -1041,6 +1043,29 @@ static void test_an_older_generation_is_ignored(void **state)
     close_world(&w);
 }
 
+static void test_a_server_of_another_version_is_remarked(void **state)
+{
+    (void)state;
+    struct world w;
+    struct session_event event;
+    struct msg m = message(MSG_WELCOME, 1, 0, 0);
+    open_world(&w, 1, 1, false);
+    tick(&w, S);
+    snprintf(m.text, sizeof m.text, "%s", DECANT_VERSION);
+    tell(&w, SERVER_PARAMETER, &m);
+    m = message(MSG_WELCOME, 1, 0, 0);
+    snprintf(m.text, sizeof m.text, "9.9.9");
+    tell(&w, SERVER_PROTOTYPE, &m);
+    unsigned remarks = 0;
+    while (session_next_event(w.session, &event))
+        if (strcmp(event.text, "event=other_version server=prototype version=\"9.9.9\" own=" DECANT_VERSION) == 0)
+            remarks++;
+        else
+            assert_null(strstr(event.text, "other_version"));
+    assert_int_equal(remarks, 1);
+    close_world(&w);
+}
+
 /* Statistics that the old one had acknowledged are lost with it: the slot is computed again before its gradient counts.
  */
 static void test_prototype_server_starts_anew(void **state)
@@ -1116,6 +1141,7 @@ int main(void)
         cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
         cmocka_unit_test(test_gradients_name_their_lineage),
         cmocka_unit_test(test_an_older_generation_is_ignored),
+        cmocka_unit_test(test_a_server_of_another_version_is_remarked),
         cmocka_unit_test(test_prototype_server_starts_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
