@@ -2,6 +2,7 @@
 BUILD ?= build
 CC ?= cc
 SANITIZE ?=
+COVERAGE ?=
 PYTHON ?= /usr/bin/python3
 JOBS ?= $(shell nproc)
 
@@ -14,6 +15,10 @@ LDLIBS_DATA = -lpng -ljpeg -lzip -lz
 ifneq ($(SANITIZE),)
 CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
 LDFLAGS += -fsanitize=$(SANITIZE)
+endif
+ifneq ($(COVERAGE),)
+CFLAGS += --coverage -fprofile-update=atomic -O1
+LDFLAGS += --coverage
 endif
 
 ROOMS = common proto server/shell server/prototype server/parameter worker worker/data worker/nn worker/loss cli
@@ -36,7 +41,7 @@ BINS = $(addprefix $(BUILD)/bin/,decant decant-prototype decant-parameter decant
 all: $(BINS) ## build the four binaries under build/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_.-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -139,7 +144,8 @@ PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
 
-.PHONY: deps run test unit chaos fuzz sim asan tsan bench cost capacity recovery format lint man install clean
+.PHONY: deps run test unit chaos fuzz sim asan tsan coverage bench cost capacity recovery format lint man install uninstall
+.PHONY: compile_commands.json clean
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
@@ -184,6 +190,20 @@ tsan: ## units and a training run under ThreadSanitizer
 	TSAN_OPTIONS=suppressions=tests/tsan.supp $(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all unit
 	tests/e2e/test_tsan.sh
 
+# What processes that are killed had executed is lost, so that the figure is a little too low.
+COVERED_TESTS = $(E2E_COVERED:%=tests/e2e/test_%.sh)
+E2E_COVERED = cli cli_more resume redis same_bytes
+.PHONY: coverage-programs
+coverage-programs: all $(UNIT) $(SIM)
+coverage: ## line coverage of units, 1000 simulated clusters and some processes end to end, in build-coverage
+	deploy/install-deps --test --coverage
+	find build-coverage -name '*.gcda' -delete 2>/dev/null || true
+	$(MAKE) -j$(JOBS) BUILD=build-coverage COVERAGE=1 coverage-programs
+	BUILD=build-coverage tests/run build-coverage/logs $(UNIT:$(BUILD)/%=build-coverage/%) $(COVERED_TESTS)
+	build-coverage/sim/sim --seeds 1..1000 --jobs $(JOBS)
+	gcovr --root . --object-directory build-coverage/obj --filter '(common|proto|server|worker|cli)/' \
+	    --exclude-unreachable-branches --print-summary --txt build-coverage/coverage.txt --sort-percentage
+
 bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
@@ -220,11 +240,21 @@ install: all ## copy binaries, manual pages and bash completion below $(PREFIX)
 	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	$(BUILD)/bin/decant completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/decant
 
+uninstall: ## remove what `make install` copied below $(PREFIX)
+	rm -f $(BINS:$(BUILD)/%=$(DESTDIR)$(PREFIX)/%)
+	rm -f $(patsubst docs/man/%,$(DESTDIR)$(PREFIX)/share/man/man1/%,$(wildcard docs/man/*.1))
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/decant
+
+compile_commands.json: ## how each file is compiled, for editors and clang's tools
+	@{ echo '['; for file in $$(git ls-files '*.c'); do \
+	    printf '{"directory": "%s", "file": "%s", "command": "%s"},\n' '$(CURDIR)' "$$file" \
+	        '$(CC) -I. -D_GNU_SOURCE $(CFLAGS) -c '"$$file"; done | sed '$$ s/,$$//'; echo ']'; } >$@
+
 format: ## clang-format every C file
 	clang-format -i $(shell git ls-files '*.c' '*.h')
 
 clean: ## remove everything built
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-coverage compile_commands.json
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
