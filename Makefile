@@ -224,12 +224,13 @@ recovery: all ## kill processes of a run and measure until it is back at its rat
 # Everything that the tree promises about itself and that no test program can hold. Reads the objects of the build, so that
 # a call against the arrows is seen as well as an include. About half a minute beside the build.
 LINTED = common proto server worker cli
-lint: all ## formatting, clang-tidy, cppcheck, the arrows between rooms and files, includes that nothing needs
+lint: all ## formatting, clang-tidy, cppcheck, the arrows between rooms and files, includes that nothing needs, names
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 	@cppcheck -j$(JOBS) --quiet --error-exitcode=1 --enable=warning,portability --suppress=invalidPointerCast --inline-suppr -I. $(LINTED)
 	@git ls-files $(LINTED:%='%/*.c') | xargs -P$(JOBS) -n12 sh -c 'clang-tidy --quiet "$$@" -- -I. -D_GNU_SOURCE -std=gnu17 2>/dev/null' _
 	@tests/lint/arrows --objects $(BUILD)/obj
 	@tests/lint/includes
+	@tests/lint/names
 
 man: all ## write docs/man/*.1 from what the programs say with --help
 	docs/man/generate $(BUILD)/bin docs/man

@@ -37,15 +37,15 @@ def arrows(files):
     return result.returncode, result.stdout
 
 
-def includes(files):
-    """The script looks at the tree that it lies in, as git lists it."""
+def in_tree(script, files):
+    """Exit status and output of a script that looks at the tree that it lies in, as git lists it."""
     tree = Tree(files)
     os.makedirs(os.path.join(tree.root, "tests/lint"))
-    shutil.copy(os.path.join(ROOT, "tests/lint/includes"), os.path.join(tree.root, "tests/lint"))
+    shutil.copy(os.path.join(ROOT, "tests/lint", script), os.path.join(tree.root, "tests/lint"))
     for command in (["git", "init", "-q"], ["git", "add", "."]):
         subprocess.run(command, check=True, cwd=tree.root)
-    script = os.path.join(tree.root, "tests/lint/includes")
-    result = subprocess.run([script], capture_output=True, text=True, check=False)
+    path = os.path.join(tree.root, "tests/lint", script)
+    result = subprocess.run([path], capture_output=True, text=True, check=False)
     shutil.rmtree(tree.root)
     return result.returncode, result.stdout
 
@@ -102,7 +102,7 @@ class Includes(unittest.TestCase):
     HEADER = "struct pair { int left, right; };\nstruct hidden;\n#define PAIRS 2\n"
 
     def test_passes_what_is_used_by_type_by_member_and_by_name(self):
-        code, text = includes({
+        code, text = in_tree("includes", {
             "a.h": self.HEADER,
             "b.c": '#include "a.h"\nint b = PAIRS;\n',
             "c.c": '#include <stdio.h>\n#include "a.h"\nvoid c(struct hidden *h) { printf("%p", (void *)h); }\n',
@@ -112,11 +112,28 @@ class Includes(unittest.TestCase):
         self.assertEqual((code, text), (0, "includes: 5 in 5 files, none unused\n"))
 
     def test_finds_unused_headers_of_both_kinds(self):
-        code, text = includes({
+        code, text = in_tree("includes", {
             "a.h": self.HEADER,
             "b.c": '#include <stdio.h>\n#include "a.h"\n/* printf, PAIRS */\nconst char *b = "pair";\nint left;\n',
         })
         self.assertEqual((code, text), (1, "b.c: nothing of stdio.h is used\nb.c: nothing of a.h is used\n"))
+
+
+class Names(unittest.TestCase):
+    def test_guards_and_tests(self):
+        code, text = in_tree("names", {
+            "common/a.h": "#ifndef DECANT_COMMON_A_H\n#define DECANT_COMMON_A_H\n#endif\n",
+            "common/b.h": "#ifndef B_H\n#define B_H\n#endif\n",
+            "common/many.h": "/* No include guard, for a reason. */\n",
+            "tests/unit/common/test_a.c": "static void test_one(void **state)\n{\n}\nstatic void two(void **state)\n{\n}\n",
+        })
+        self.assertEqual((code, text.splitlines()), (1, [
+            "common/b.h: its include guard should be DECANT_COMMON_B_H",
+            "tests/unit/common/test_a.c: the test two should be called test_two",
+        ]))
+
+    def test_passes_the_rest(self):
+        self.assertEqual(in_tree("names", {"common/a.c": "int a;\n"}), (0, "names: 1 files\n"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 /* A run's directory with small checkpoints, made and removed by each test that looks at files. */
-#ifndef DECANT_TESTS_CHECKPOINT_RIG_H
-#define DECANT_TESTS_CHECKPOINT_RIG_H
+#ifndef DECANT_TESTS_UNIT_CLI_CHECKPOINT_RIG_H
+#define DECANT_TESTS_UNIT_CLI_CHECKPOINT_RIG_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -16,7 +16,7 @@ static struct workers *fresh(void)
     return w;
 }
 
-static void an_empty_table_knows_nobody(void **state)
+static void test_an_empty_table_knows_nobody(void **state)
 {
     (void)state;
     struct workers *w = fresh();
@@ -29,7 +29,7 @@ static void an_empty_table_knows_nobody(void **state)
     assert_null(w);
 }
 
-static void a_worker_moves_with_its_messages(void **state)
+static void test_a_worker_moves_with_its_messages(void **state)
 {
     (void)state;
     struct workers *w = fresh();
@@ -45,7 +45,7 @@ static void a_worker_moves_with_its_messages(void **state)
     workers_free(&w);
 }
 
-static void the_silent_are_taken_out(void **state)
+static void test_the_silent_are_taken_out(void **state)
 {
     (void)state;
     struct workers *w = fresh();
@@ -62,7 +62,7 @@ static void the_silent_are_taken_out(void **state)
     workers_free(&w);
 }
 
-static void a_full_table_takes_no_more(void **state)
+static void test_a_full_table_takes_no_more(void **state)
 {
     (void)state;
     struct workers *w = fresh();
@@ -76,7 +76,7 @@ static void a_full_table_takes_no_more(void **state)
     workers_free(&w);
 }
 
-static void hosts_are_made_fit_for_logs(void **state)
+static void test_hosts_are_made_fit_for_logs(void **state)
 {
     (void)state;
     struct worker w = {0};
@@ -95,9 +95,9 @@ static void hosts_are_made_fit_for_logs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_empty_table_knows_nobody), cmocka_unit_test(a_worker_moves_with_its_messages),
-        cmocka_unit_test(the_silent_are_taken_out),    cmocka_unit_test(a_full_table_takes_no_more),
-        cmocka_unit_test(hosts_are_made_fit_for_logs),
+        cmocka_unit_test(test_an_empty_table_knows_nobody), cmocka_unit_test(test_a_worker_moves_with_its_messages),
+        cmocka_unit_test(test_the_silent_are_taken_out),    cmocka_unit_test(test_a_full_table_takes_no_more),
+        cmocka_unit_test(test_hosts_are_made_fit_for_logs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ static struct run_config loaded(const char *assignment)
     return c;
 }
 
-static void defaults_are_the_recipe(void **state)
+static void test_defaults_are_the_recipe(void **state)
 {
     (void)state;
     struct run_config c = loaded(NULL);
@@ -39,7 +39,7 @@ static void defaults_are_the_recipe(void **state)
     assert_false(c.redis.enabled);
 }
 
-static void keys_are_distinct_and_do_not_overlap(void **state)
+static void test_keys_are_distinct_and_do_not_overlap(void **state)
 {
     (void)state;
     for (size_t i = 0; i < run_config_key_count; i++)
@@ -51,7 +51,7 @@ static void keys_are_distinct_and_do_not_overlap(void **state)
 }
 
 /* A key whose type is not its field's would write beside it. */
-static void field_sizes_match_types(void **state)
+static void test_field_sizes_match_types(void **state)
 {
     (void)state;
     static const size_t sizes[] = {[CONFIG_INT] = sizeof(int64_t),
@@ -99,7 +99,7 @@ static const struct config_key *key_named(const char *name)
     return NULL;
 }
 
-static void choices_are_the_enums(void **state)
+static void test_choices_are_the_enums(void **state)
 {
     size_t words = 0;
     (void)state;
@@ -118,7 +118,7 @@ static void choices_are_the_enums(void **state)
     assert_int_equal(words, CHOICES); /* a new word has its line above */
 }
 
-static void words_without_a_configuration(void **state)
+static void test_words_without_a_configuration(void **state)
 {
     (void)state;
     for (size_t i = 0; i < CHOICES; i++) {
@@ -134,7 +134,7 @@ static void words_without_a_configuration(void **state)
     assert_string_equal(optimiser_word((enum optimiser_name)7), "?");
 }
 
-static void derived_numbers(void **state)
+static void test_derived_numbers(void **state)
 {
     (void)state;
     struct run_config c = loaded("mixture.components=1024");
@@ -146,7 +146,7 @@ static void derived_numbers(void **state)
     assert_int_equal(run_config_reseed_max(&c), 3);
 }
 
-static void later_sources_win(void **state)
+static void test_later_sources_win(void **state)
 {
     char path[512];
     struct run_config c;
@@ -162,7 +162,7 @@ static void later_sources_win(void **state)
     assert_int_equal(c.run.slot_size, 32);
 }
 
-static void errors_of_every_source_stop_the_load(void **state)
+static void test_errors_of_every_source_stop_the_load(void **state)
 {
     char path[512];
     struct run_config c;
@@ -179,7 +179,7 @@ static void errors_of_every_source_stop_the_load(void **state)
     assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_NOT_FOUND);
 }
 
-static void cross_checks(void **state)
+static void test_cross_checks(void **state)
 {
     (void)state;
     struct run_config c;
@@ -197,7 +197,7 @@ static void cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
 
-static void hash_follows_what_shapes_the_result(void **state)
+static void test_hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
     static const char *const shaping[] = {
@@ -221,7 +221,7 @@ static void hash_follows_what_shapes_the_result(void **state)
     }
 }
 
-static void written_configurations_have_the_same_hash(void **state)
+static void test_written_configurations_have_the_same_hash(void **state)
 {
     char path[512];
     struct run_config c = loaded("augment.aspect=1.23456789012345"), back;
@@ -235,7 +235,7 @@ static void written_configurations_have_the_same_hash(void **state)
     assert_true(back.augment.aspect == 1.23456789012345);
 }
 
-static void counts_steps(void **state)
+static void test_counts_steps(void **state)
 {
     (void)state;
     struct run_config c = loaded(NULL);
@@ -252,18 +252,18 @@ static void counts_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_the_recipe),
-        cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
-        cmocka_unit_test(field_sizes_match_types),
-        cmocka_unit_test(choices_are_the_enums),
-        cmocka_unit_test(words_without_a_configuration),
-        cmocka_unit_test(derived_numbers),
-        scratch_test(later_sources_win),
-        scratch_test(errors_of_every_source_stop_the_load),
-        cmocka_unit_test(cross_checks),
-        cmocka_unit_test(hash_follows_what_shapes_the_result),
-        scratch_test(written_configurations_have_the_same_hash),
-        cmocka_unit_test(counts_steps),
+        cmocka_unit_test(test_defaults_are_the_recipe),
+        cmocka_unit_test(test_keys_are_distinct_and_do_not_overlap),
+        cmocka_unit_test(test_field_sizes_match_types),
+        cmocka_unit_test(test_choices_are_the_enums),
+        cmocka_unit_test(test_words_without_a_configuration),
+        cmocka_unit_test(test_derived_numbers),
+        scratch_test(test_later_sources_win),
+        scratch_test(test_errors_of_every_source_stop_the_load),
+        cmocka_unit_test(test_cross_checks),
+        cmocka_unit_test(test_hash_follows_what_shapes_the_result),
+        scratch_test(test_written_configurations_have_the_same_hash),
+        cmocka_unit_test(test_counts_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

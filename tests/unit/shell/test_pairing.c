@@ -8,7 +8,7 @@
 
 enum { PROOF = PAIRING_PROOF_STEPS };
 
-static void before_enough_steps_together_always(void **state)
+static void test_before_enough_steps_together_always(void **state)
 {
     (void)state;
     struct pairing p;
@@ -18,7 +18,7 @@ static void before_enough_steps_together_always(void **state)
     assert_true(pairing_due(&p, 40 + PROOF));
 }
 
-static void afterwards_only_when_the_other_started_anew(void **state)
+static void test_afterwards_only_when_the_other_started_anew(void **state)
 {
     (void)state;
     struct pairing p;
@@ -32,7 +32,7 @@ static void afterwards_only_when_the_other_started_anew(void **state)
 }
 
 /* Started together: the other's first generation is seen late. Or it was restarted without a loss. */
-static void a_newer_generation_has_to_prove_itself(void **state)
+static void test_a_newer_generation_has_to_prove_itself(void **state)
 {
     (void)state;
     struct pairing p;
@@ -46,9 +46,9 @@ static void a_newer_generation_has_to_prove_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(before_enough_steps_together_always),
-        cmocka_unit_test(afterwards_only_when_the_other_started_anew),
-        cmocka_unit_test(a_newer_generation_has_to_prove_itself),
+        cmocka_unit_test(test_before_enough_steps_together_always),
+        cmocka_unit_test(test_afterwards_only_when_the_other_started_anew),
+        cmocka_unit_test(test_a_newer_generation_has_to_prove_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
