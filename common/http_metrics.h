@@ -1,10 +1,11 @@
-/* A small HTTP server for people who watch: /metrics in the Prometheus text format and /healthz, one line of JSON with
- * 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor wakes the
- * loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
+/* A small HTTP server for people who watch: /metrics in the Prometheus text format and /healthz, one line of JSON
+ * with 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor
+ * wakes the loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
  *
  * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, of which
- * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with HTTP_CONNECTION_BYTES of memory: more is refused. There is no
- * authentication: bind it to an address that only your monitoring reaches. */
+ * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with
+ * HTTP_CONNECTION_BYTES of memory: more is refused. There is no authentication: bind it to an address that only your
+ * monitoring reaches. */
 #ifndef DECANT_COMMON_HTTP_METRICS_H
 #define DECANT_COMMON_HTTP_METRICS_H
 

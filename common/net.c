@@ -1,7 +1,7 @@
 /* ZeroMQ sockets on a libuv loop: the option list, the adapter, sending and receiving.
  *
  * The adapter. ZMQ_FD says "look at ZMQ_EVENTS", once, and any send or receive may swallow that hint. So the descriptor
- * only wakes the loop; whether there is input is asked anew before every poll:
+ * only wakes the loop; whether there is input is checked again before every poll:
  *
  *      prepare   input waiting?  -> start idle, which keeps the poll from blocking
  *      poll      wakes when ZMQ_FD becomes readable

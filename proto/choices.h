@@ -1,5 +1,6 @@
-/* What a configuration can choose between. Each list gives an enum and, in the same order, the words that stand for it in
- * configurations, checkpoints and reports: the two cannot drift apart. A new choice goes to the end of its list. */
+/* What a configuration can choose between. Each list gives an enum and, in the same order, the words that stand for
+ * it in configurations, checkpoints and reports: the two cannot drift apart. A new choice goes to the end of its
+ * list. */
 #ifndef DECANT_PROTO_CHOICES_H
 #define DECANT_PROTO_CHOICES_H
 

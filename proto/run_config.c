@@ -216,7 +216,8 @@ size_t run_config_differences(const struct run_config *was, const struct run_con
     return found;
 }
 
-/* Where and how: addresses, directories, intervals, the number of threads. */
+/* Back to their defaults: addresses, directories, intervals, the number of threads. A checkpoint must not depend on
+ * them. */
 static void drop_circumstances(struct run_config *c)
 {
     struct run_config defaults;

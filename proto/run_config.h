@@ -1,5 +1,5 @@
 /* The configuration of a run: every key that any process reads, in one table, and the hash by which processes know that
- * they agree. docs/OPERATIONS.md lists the keys; `decant train --help` prints them. */
+ * they agree. docs/OPERATIONS.md lists the keys; `decant config` prints them. */
 #ifndef DECANT_PROTO_RUN_CONFIG_H
 #define DECANT_PROTO_RUN_CONFIG_H
 
@@ -87,7 +87,8 @@ struct run_config {
     } eval;
 };
 
-/* Changes when the meaning of a key does, so that processes of different versions do not agree by accident. */
+/* To be raised when the meaning of a key changes: it is hashed, so that processes of versions that mean different
+ * things by the same key do not agree by accident. */
 enum { PROTO_RUN_CONFIG_FORMAT = 1 };
 
 extern const struct config_key run_config_keys[];

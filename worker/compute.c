@@ -21,7 +21,7 @@ struct ring {
 struct compute {
     struct compute_options options;
     uv_mutex_t lock;
-    uv_cond_t wake; /* a job came, or closing */
+    uv_cond_t wake; /* signalled when a job is queued, and when closing */
     uv_async_t async;
     bool closing;
     struct ring jobs, done;
@@ -109,7 +109,9 @@ static int compute_b(struct compute *c, struct slot_workspace *w, struct slot_jo
     return 0;
 }
 
-/* After the report of part A the loop reads what A wrote, after that of B the rest: nothing is shared. */
+/* Hands over in two steps: once A is reported, what A wrote is the loop's; once B is reported, so is the rest. That
+ * is why results need no lock. If A fails B is reported with the same error, as the session waits for a report of
+ * each part. */
 static void run_job(struct compute *c, struct slot_workspace *w, struct slot_job *job)
 {
     unsigned parts = job->parts;
@@ -134,7 +136,7 @@ static void thread_main(void *arg)
     struct thread_start start = *(struct thread_start *)arg;
     struct slot_job *job;
     free(arg);
-    pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for who measures */
+    pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for benchmarks that add up these threads' time */
     compute_thread_init();
     while ((job = next_job(start.c)) != NULL)
         run_job(start.c, start.worker, job);

@@ -1,5 +1,5 @@
-/* The message is kept as it was first made; only the generation is the receiver's of the moment, since a server that was
- * restarted takes no other. */
+/* The message is kept as it was first made; only the generation is set in each copy, since a restarted server
+ * refuses its earlier ones. */
 #include "worker/contribution.h"
 
 void contribution_hold(struct contribution *c)

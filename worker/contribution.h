@@ -1,5 +1,6 @@
-/* A message that must arrive: it is held, and sent again, until the server has acknowledged it, refused it, or shown that
- * it is superfluous. STATS, GRADIENT and INIT are such messages. Servers apply each once, whatever arrives twice.
+/* A message that must arrive: it is held, and sent again, until the server has acknowledged it, refused it, or shown
+ * that it is superfluous. STATS, GRADIENT and INIT are such messages. Servers apply each once, whatever arrives
+ * twice.
  *
  *   contribution_hold(&c)                     after c.msg was filled
  *   if (contribution_due(&c, now))            first, after RESEND, and after contribution_hurry

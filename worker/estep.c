@@ -12,7 +12,7 @@
 
 enum {
     BLOCK_ROWS_MAX = 256,
-    BLOCK_ROWS_MIN = 16,        /* below this the operand is read too often */
+    BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
     TILE_COMPONENTS = 1024,
 };
@@ -199,7 +199,8 @@ static uint32_t first_of(const float *x, uint32_t n, float value)
     return i;
 }
 
-/* Whether a gives way before b: smaller, or equal and of higher index. */
+/* Whether a is given up before b: it is smaller, or equal and of higher index. The index makes the order total, so that
+ * which responsibilities are kept does not depend on the heap's history. */
 static bool weaker(struct kept a, struct kept b)
 {
     return a.value < b.value || (a.value == b.value && a.index > b.index);
@@ -207,7 +208,7 @@ static bool weaker(struct kept a, struct kept b)
 
 HEAP_DEFINE(kept_heap, struct kept, weaker) /* the weakest at the root */
 
-/* The weakest of the `top` largest values of row (K): everything weaker goes. */
+/* The weakest of the `top` largest values of row (K); the caller drops everything weaker. */
 static struct kept top_threshold(struct estep *s)
 {
     size_t m = s->options.top;

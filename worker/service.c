@@ -70,7 +70,7 @@ static void send_item(struct service *s, const struct outbox_item *item)
     int rc = msg_encode(&item->msg, frames, &n);
     if (rc == 0)
         rc = net_send(socket, frames, n);
-    if (rc != 0) /* whatever matters is sent again */
+    if (rc != 0) /* whatever matters will be sent again by the session */
         log_debug("event=undelivered type=%s error=%s", msg_type_name(item->msg.type), error_name(rc));
     for (size_t i = 0; i < n; i++)
         buf_unref(&frames[i]);
@@ -152,7 +152,7 @@ static void on_publication(void *arg, struct buf **frames, size_t n)
         take_message(arg, frames + 1, n - 1);
 }
 
-/* An observer: a heartbeat that cannot be written is said once, and tried again. */
+/* A heartbeat that cannot be written must not stop the worker: it is logged once, and tried again. */
 static void beat(struct service *s, uint64_t now)
 {
     struct session_view v;
@@ -199,7 +199,7 @@ static void on_signal(uv_signal_t *handle, int number)
         close_all(s);
 }
 
-/* A wrong key is told apart from a server that is down. */
+/* So that a wrong key does not look like a server that is down. */
 static void on_event(void *arg, const struct net_event *event)
 {
     struct server_link *l = arg;
@@ -222,7 +222,7 @@ static void on_event(void *arg, const struct net_event *event)
 
 /* ---- start ---- */
 
-/* The first few by name, then how many there are. */
+/* Logs the first few files that could not be read by name, then how many there are. */
 static void log_problems(const struct dataset *d)
 {
     for (uint32_t i = 0; i < d->problem_count && i < PROBLEMS_LOGGED; i++)

@@ -1,5 +1,5 @@
 /* The two servers of a session. A server is usable from WELCOME on; a message of another generation than the one that
- * welcomed us means that it started anew, and is answered with HELLO. */
+ * welcomed us means that it was restarted or went back; we then say HELLO again. */
 #include "worker/session_internal.h"
 
 #include <inttypes.h>
@@ -18,7 +18,9 @@ void link_down(struct link *l)
     l->hello_at = 0;
 }
 
-/* What was learnt from the earlier incarnation is void: it may have gone back to a checkpoint. */
+/* What was learnt from the earlier generation is void: the server may have gone back to a checkpoint. The two
+ * servers mean different work. Without its prototype server a slot has lost its statistics, but its lease still
+ * stands: it is computed again. Without its parameter server the lease itself is gone, and so are the weights. */
 static void forget_incarnation(struct session *s, struct link *l)
 {
     session_event(s, LOG_WARN, "event=server_restarted server=%s generation=%" PRIu64, l->name, l->generation);
@@ -68,7 +70,7 @@ static int prepare_init(struct session *s)
     return rc;
 }
 
-/* Types whose step is the server's own, in any order of arrival. */
+/* Only these types name the server's own step. They may arrive in any order, so only a larger one counts. */
 static void note_step(struct link *l, const struct msg *m)
 {
     bool own = m->type == MSG_WELCOME || m->type == MSG_PONG || m->type == MSG_WEIGHTS || m->type == MSG_MIXTURE;
@@ -109,7 +111,8 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
 }
 
-/* A message that was long under way, or a copy of the server that should not be running: it must not pull us back. */
+/* A message that took long to arrive, or one from a second copy of the server that should not be running. Neither
+ * may make us forget what the newer generation told. */
 static bool is_outdated(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->generation == 0 || m->generation >= l->generation)
@@ -117,7 +120,7 @@ static bool is_outdated(struct session *s, struct link *l, const struct msg *m)
     if (!l->outdated)
         session_event(s, LOG_WARN,
                       "event=older_generation server=%s generation=%" PRIu64 " known=%" PRIu64
-                      " hint=\"was its directory emptied, or does a second one run? then start the workers anew\"",
+                      " hint=\"was its directory emptied, or does a second one run? then restart the workers\"",
                       l->name, m->generation, l->generation);
     l->outdated = true;
     return true;
@@ -148,14 +151,16 @@ static uint64_t claim_about(const struct link *other)
     return other->up ? (other->generation & 0xfffff) << 32 | (other->step & UINT32_MAX) : 0;
 }
 
-/* Slots wait for the mixture of the step at which the parameter server stands, in vain. */
+/* Slots of the parameter server's current step wait for a mixture that was asked for and has not come. */
 static bool lacks_mixture(const struct session *s, uint64_t step)
 {
     uint64_t version;
     return s->mixture_missing.asked_at != 0 && slots_missing_mixture(s, &version) && version == step;
 }
 
-/* l answered a PING that was sent when `other` had already shown claimed_step. */
+/* l answered a PING that was sent when `other` had already shown claimed_step. Because the claim travelled through
+ * l, it is older than the answer's own step: comparing the two can only understate how far they are apart, so a
+ * healthy pair is never accused, whatever the order in which messages arrive. */
 static int judge_pair(struct session *s, const struct link *l, struct link *other, const struct msg *pong, uint64_t now)
 {
     bool same = pong->seq != 0 && other->up && pong->seq >> 32 == (other->generation & 0xfffff);
@@ -197,7 +202,7 @@ static int say_hello(struct session *s, struct link *l)
     return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 
-/* Since the window was moved on. */
+/* Over the present window, which say_ping moves on every five seconds. */
 static double images_per_second(const struct session *s, uint64_t now)
 {
     double seconds = (double)(now - s->rate_at) / (double)SECOND;

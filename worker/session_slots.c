@@ -69,7 +69,7 @@ static void queue_slot(struct session *s, const struct lease *lease, uint32_t sl
 {
     uint64_t step = lease->step;
     struct slot_in_hand *e = slots_find(s, step, slot);
-    if (e && e->phase == SLOT_DONE) /* leased again: our contribution seems to be lost */
+    if (e && e->phase == SLOT_DONE) /* leased again, so the server does not have our contribution */
         hurry(e);
     if (e)
         return;
@@ -85,7 +85,8 @@ static void queue_slot(struct session *s, const struct lease *lease, uint32_t sl
     session_event(s, LOG_WARN, "event=lease_ignored reason=full");
 }
 
-/* Back to the state that the lease began: the slot, and those whose gradients were added to its own. */
+/* Queues the slot again, and with it those whose gradients were already added to its own: all of them are to be
+ * computed once more under the lease that they came with. */
 static void requeue(struct session *s, struct slot_in_hand *e)
 {
     struct lease lease = {e->job.step, e->lease_slot, e->lease_slots};
@@ -112,7 +113,9 @@ void slots_on_lease(struct session *s, const struct msg *m)
 
 /* ---- inputs ---- */
 
-/* The version that a slot of step t waits for, given what is held. */
+/* The mixture version that a slot of step t waits for, given what is held. With lag 1 it is t. With lag 0 it is t for
+ * part A and t + 1 for part B; but if t + 1 already exists, all statistics of t are applied, so that part A computes
+ * none and both parts take t + 1. */
 static uint64_t mixture_needed(const struct session *s, const struct slot_in_hand *e)
 {
     uint64_t newest, t = e->job.step;
@@ -166,7 +169,8 @@ static bool ready(const struct session *s, const struct slot_in_hand *e)
     return s->options.joint || mixture_cache_has(&s->mixtures, mixture_needed(s, e));
 }
 
-/* Part B before part A, so that slots leave; then in the order of slots, which is that of the leases. */
+/* Part B before part A, so that slots are finished before more are begun; then in the order of slots, which is that
+ * of the leases. */
 static bool before(const struct slot_in_hand *a, const struct slot_in_hand *b)
 {
     if (a->phase != b->phase)
@@ -174,7 +178,7 @@ static bool before(const struct slot_in_hand *a, const struct slot_in_hand *b)
     return a->job.step != b->job.step ? a->job.step < b->job.step : a->job.slot < b->job.slot;
 }
 
-/* Which mixtures go into which part. See mixture_needed: the version that this returned is held. */
+/* Decides which parts this job computes and with which mixtures. ready() has made sure that mixture_needed is held. */
 static void take_mixtures(struct session *s, struct slot_in_hand *e)
 {
     uint64_t newest, t = e->job.step, needed = mixture_needed(s, e);
@@ -242,7 +246,7 @@ static bool failed(struct session *s, const struct slot_job *job, int rc)
     return rc != 0;
 }
 
-/* A computed part of which nobody wants the result any more. */
+/* After a part whose result is not wanted any more: start over, or give the entry back. */
 static void end_detour(struct session *s, struct slot_in_hand *e)
 {
     if (e->again && !e->abandoned)
@@ -428,8 +432,8 @@ bool slots_idle(const struct session *s)
 
 /* ---- sending ---- */
 
-/* Slots wanted beside those in hand: one per thread and some ahead; with prototype_lag = 0 the whole step, since part B
- * of one slot may need part A of all. */
+/* How many slots to ask for beside those in hand: one for each thread and some ahead. With prototype_lag = 0 it is
+ * the whole step: part B of one slot waits for part A of all, and this worker may be the only one. */
 static uint32_t wanted(const struct session *s)
 {
     uint32_t capacity = s->options.threads + s->options.ahead, in_hand = 0;
@@ -454,7 +458,7 @@ static int send_request(struct session *s, uint32_t want, uint64_t now)
     return session_send(s, SERVER_PARAMETER, &m);
 }
 
-/* It carries the request. */
+/* A gradient carries the next lease request, which saves a round trip per slot. */
 static int send_gradient(struct session *s, struct slot_in_hand *e, uint32_t want, uint64_t now)
 {
     uint64_t before_at = e->gradient.sent_at;

@@ -1,6 +1,6 @@
-/* Nothing in a slot_workspace but the copied statics of slot_shared, scratch, and three caches that are keyed by what they
- * hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a mixture version. So a slot's
- * bytes cannot depend on what was computed before. */
+/* A slot_workspace holds nothing but scratch memory, copies of what slot_shared fixes, and three caches that are
+ * keyed by what they hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a
+ * mixture version. So a slot's bytes cannot depend on what was computed before. */
 #include "worker/slot.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@
 #include "worker/nn/model.h"
 
 enum {
-    NOVEL_PER_RESEED = 4, /* candidates a slot sends for each re-seed of a step: near neighbours shadow each other */
+    NOVEL_PER_RESEED = 4, /* candidates a slot sends for each re-seed of a step: of near neighbours only one is used */
     MODEL_FLOATS_MAX = 1 << 28 /* parameters: 1 GiB of them is beyond what gradients should travel as */
 };
 static const double warmup_fraction = 0.3; /* of the run: dino's temperature */
@@ -384,7 +384,8 @@ static void unit_copy(const struct slot_shared *s, const float *params, float *o
     vec_normalise_rows(out, s->K, s->D, NULL);
 }
 
-/* Through the normalisation of unit rows: what would only change their length is taken out, d -= (d.c) c. */
+/* The gradient through the normalisation of unit rows: the part that would only change their length is removed,
+ * d -= (d.c) c. */
 static void project_to_tangent(const float *c, size_t K, size_t D, float *d)
 {
     for (size_t k = 0; k < K; k++)

@@ -39,7 +39,7 @@ static void on_lineage(struct turn *t, uint64_t lineage)
     c->lineage = lineage;
     if (!c->ready || c->phase >= PHASE_COMPLETE || gradients_missing(c->gradients) == (uint32_t)c->config.run.slots)
         return;
-    log_warn("event=step_redone step=%" PRIu64 " lineage=%" PRIu64 " cause=\"the prototype server has started anew\"",
+    log_warn("event=step_redone step=%" PRIu64 " lineage=%" PRIu64 " cause=\"the prototype server was restarted\"",
              c->step, lineage);
     core_redo_step(c);
 }

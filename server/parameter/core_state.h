@@ -1,6 +1,6 @@
-/* Inside the core: its state, one turn of it, and what its files call of each other. core.c has the life cycle and the
- * calls from outside, core_messages.c admits and handles messages, core_weights.c takes weights over, core_step.c sends,
- * grants and completes steps. */
+/* Inside the core: its state, one turn of it, and what its files call of each other. core.c has the life cycle and
+ * the calls from outside, core_messages.c admits and handles messages, core_weights.c takes weights over,
+ * core_step.c sends, grants and completes steps. */
 #ifndef DECANT_SERVER_PARAMETER_CORE_STATE_H
 #define DECANT_SERVER_PARAMETER_CORE_STATE_H
 

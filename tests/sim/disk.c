@@ -53,14 +53,14 @@ void disk_crash(struct disk *d, enum server server)
     w->busy = w->waiting = false;
 }
 
-/* By what is there, sound or not: nobody reads files to find out. */
+/* Completeness is judged by which files exist, sound or not, as in the real directory: nothing is read for it. */
 static bool all_present(const struct disk *d, uint64_t step)
 {
     const struct disk_file *f = d->files[step];
     return f[SERVER_PARAMETER].present && (d->joint || f[SERVER_PROTOTYPE].present);
 }
 
-/* What is older than the newest `keep` complete steps goes. */
+/* Deletes what is older than the newest `keep` complete steps. */
 static void prune(struct disk *d)
 {
     uint32_t complete = 0;

@@ -27,7 +27,7 @@ enum { FAILURE_BYTES = 1024 };
 
 struct server_node {
     bool alive;
-    uint64_t incarnation;     /* of the process; unique in the cluster */
+    uint64_t incarnation;     /* number of the process; unique in the cluster */
     uint64_t frozen_until_us; /* it does nothing before */
     uint64_t clock_us;        /* what its clock showed at virtual time 0 */
     struct parameter_core *parameter;

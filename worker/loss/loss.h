@@ -1,6 +1,6 @@
-/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in loss.c). Prototypes come in as `const real *` and,
- * for decoupled training, nothing about them goes out; the joint baselines ask for their gradient through a separate
- * struct. */
+/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in carp.c, cross_entropy.c and targets.c).
+ * Prototypes come in as `const real *`. In decoupled training nothing about them comes out: this is the wall inside
+ * the worker. The joint baselines ask for their gradient through a separate struct. */
 #ifndef DECANT_WORKER_LOSS_LOSS_H
 #define DECANT_WORKER_LOSS_LOSS_H
 

@@ -1,5 +1,5 @@
-/* What every objective does at its two ends, and nothing of any one of them: logits before it, the way back after it. It
- * is a file of its own so that the objectives call down to it and loss.c down to the objectives. */
+/* What all objectives share: the logits before an objective, and the gradient's way back to the embeddings after it.
+ * It is a file of its own so that calls go one way, from loss.c to the objectives and from those to here. */
 #include "worker/loss/objective.h"
 
 #include "worker/nn/rows.h"

@@ -1,5 +1,5 @@
-/* The compute threads: every part is reported once, on the loop's thread, with the bytes that one thread alone gives; what
- * is still queued at the end is dropped without a report. */
+/* The compute threads: every part is reported once, on the loop's thread, with the bytes that one thread alone
+ * gives; what is still queued at the end is dropped without a report. */
 #include "tests/unit/worker/slot_rig.h"
 
 #include "worker/compute.h"

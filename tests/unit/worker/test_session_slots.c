@@ -101,7 +101,7 @@ static void test_refused_statistics_hold_back_the_gradient(void **state)
     close_world(&w);
 }
 
-/* The same slot would diverge again, on any worker: end with a message instead of being leased it for ever. */
+/* The same slot would diverge again, on any worker: end with a message instead of being leased it again and again. */
 static void test_divergence_ends_the_worker(void **state)
 {
     (void)state;
