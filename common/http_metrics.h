@@ -17,7 +17,8 @@
 
 enum {
     HTTP_CONNECTIONS_MAX = 64,
-    HTTP_PER_ADDRESS_MAX = 48, /* the rest is for others: a scraper gets in while one machine holds what it can */
+    HTTP_PER_ADDRESS_MAX =
+        48, /* leaves room for others: a scraper still gets in while one machine holds as many as it may */
     HTTP_TIMEOUT_S = 3,
     HTTP_CONNECTION_BYTES = 8192 /* request line and headers of any scraper fit many times */
 };
@@ -32,7 +33,7 @@ struct http_metrics_options {
 
 struct http_metrics;
 
-/* ERR_CONFIG for an address that is none, ERR_IO when it cannot be listened on. */
+/* ERR_CONFIG for a malformed address, ERR_IO when it cannot be listened on. */
 int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, struct http_metrics **out,
                       struct error *e);
 unsigned http_metrics_port(const struct http_metrics *h);

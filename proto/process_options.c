@@ -1,5 +1,5 @@
-/* getopt_long over the shared options. The only place below cli/ and the mains that prints: a command line has nobody
- * else to answer to. */
+/* getopt_long over the shared options. This is the only library code that prints: the answer to a
+ * command line is what it prints. */
 #include "proto/process_options.h"
 
 #include <getopt.h>
@@ -43,7 +43,7 @@ static int usage(const struct process_options *o, const char *what, const char *
     return EXIT_USAGE;
 }
 
-/* One option; -1 to go on, else the exit code. */
+/* Takes one option. -1: go on; else the exit code. */
 static int take_option(struct process_options *o, struct sources *s, int option)
 {
     switch (option) {
