@@ -221,15 +221,23 @@ capacity: all $(BUILD)/bench/bench_load ## load the servers with 8, 32 and 128 s
 recovery: all ## kill processes of a run and measure until it is back at its rate
 	BUILD=$(BUILD) $(PYTHON) tests/bench/recovery.py
 
-# Everything that the tree promises about itself and that no test program can hold. Reads the objects of the build, so that
-# a call against the arrows is seen as well as an include. About half a minute beside the build.
+# What the tree promises about itself and no test program can hold; half a minute beside the build. `make -k lint` goes on
+# after a finding. The arrows are read off the objects of the build, so that a call is seen as well as an include.
 LINTED = common proto server worker cli
-lint: all ## formatting, clang-tidy, cppcheck, the arrows between rooms and files, includes that nothing needs, names
+LINTS = lint-format lint-cppcheck lint-tidy lint-arrows lint-includes lint-names
+.PHONY: $(LINTS)
+lint: $(LINTS) ## formatting, clang-tidy, cppcheck, the arrows between rooms and files, includes that nothing needs, names
+lint-format:
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+lint-cppcheck:
 	@cppcheck -j$(JOBS) --quiet --error-exitcode=1 --enable=warning,portability --suppress=invalidPointerCast --inline-suppr -I. $(LINTED)
+lint-tidy:
 	@git ls-files $(LINTED:%='%/*.c') | xargs -P$(JOBS) -n12 sh -c 'clang-tidy --quiet "$$@" -- -I. -D_GNU_SOURCE -std=gnu17 2>/dev/null' _
+lint-arrows: all
 	@tests/lint/arrows --objects $(BUILD)/obj
+lint-includes:
 	@tests/lint/includes
+lint-names:
 	@tests/lint/names
 
 man: all ## write docs/man/*.1 from what the programs say with --help
