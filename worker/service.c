@@ -1,5 +1,5 @@
-/* Everything happens in turns: a message, a tick or a finished part goes into the session; then new jobs are handed to
- * the threads, messages leave, events are logged. */
+/* Everything happens in turns. A message, a tick or a finished part goes into the session; then finish_turn hands
+ * new jobs to the threads, sends messages and logs events. */
 #include "worker/service.h"
 
 #include <inttypes.h>
@@ -88,12 +88,12 @@ static void close_all(struct service *s)
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
-    /* libuv has let go of them: a signal that comes late must not kill what is being written */
+    /* libuv no longer catches these signals, and their default would kill the process while it is still closing */
     signal(SIGTERM, SIG_IGN);
     signal(SIGINT, SIG_IGN);
 }
 
-/* Logs; the text of the last error is what the process gives as its cause. */
+/* Logs what the session has to say. The last error is kept: it is the cause that the process ends with. */
 static void log_events(struct service *s)
 {
     struct session_event event;
@@ -104,7 +104,10 @@ static void log_events(struct service *s)
     }
 }
 
-/* Ends every turn. rc: what the session said. */
+/* Ends every turn. rc: what the session returned. Jobs are handed out before anything is sent, so that the threads
+ * compute while this one encodes; messages leave before the log is written, because a log may block on its reader;
+ * and whether the worker is to end is looked at last, so that the session's goodbyes and its last words have left by
+ * then. */
 static void finish_turn(struct service *s, int rc)
 {
     struct outbox *out = session_outbox(s->session);
@@ -311,7 +314,8 @@ static int open_compute(struct service *s, struct error *e)
     return compute_new(&s->loop, &o, &s->compute, e);
 }
 
-/* Subscribes first: what is published from now on is not missed, what was before is asked for. */
+/* Subscribes before the first request: whatever is published from now on arrives, and what was published before is
+ * asked for. The other way round a version published in between would be missed. */
 static int open_server(struct service *s, struct server_link *l, enum server server, const char *requests,
                        const char *publications, struct error *e)
 {
@@ -349,7 +353,7 @@ static int open_servers(struct service *s, struct error *e)
     return rc;
 }
 
-/* Handles on a fresh loop: their initialisation cannot fail, but for signals, which take a pipe. */
+/* On a fresh loop only signal handles can fail to initialise, since they need a pipe. */
 static int start_handles(struct service *s, struct error *e)
 {
     uv_timer_init(&s->loop, &s->timer);
