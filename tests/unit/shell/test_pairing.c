@@ -18,7 +18,7 @@ static void test_before_enough_steps_together_always(void **state)
     assert_true(pairing_due(&p, 40 + PROOF));
 }
 
-static void test_afterwards_only_when_the_other_started_anew(void **state)
+static void test_afterwards_only_when_the_other_was_restarted(void **state)
 {
     (void)state;
     struct pairing p;
@@ -47,7 +47,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_before_enough_steps_together_always),
-        cmocka_unit_test(test_afterwards_only_when_the_other_started_anew),
+        cmocka_unit_test(test_afterwards_only_when_the_other_was_restarted),
         cmocka_unit_test(test_a_newer_generation_has_to_prove_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
