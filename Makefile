@@ -192,7 +192,7 @@ tsan: ## units and a training run under ThreadSanitizer
 
 # Counters in the inner loops make the network twenty times slower, so only tests that train little take part; and what
 # processes that are killed had executed is lost. The figure is therefore a little too low.
-COVERED_TESTS = $(addprefix tests/e2e/test_,cli.sh cli_more.sh) $(addprefix tests/py/test_,wire.py redis.py keys.py metrics.py)
+COVERED_TESTS = $(addprefix tests/e2e/test_,cli.sh cli_more.sh) $(addprefix tests/py/test_,wire.py redis.py keys.py)
 .PHONY: coverage-programs
 coverage-programs: all $(UNIT) $(SIM)
 coverage: ## line coverage of units, 1000 simulated clusters and some tests of real processes, in build-coverage
