@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
-#include <string.h>
 #include "cli/json_print.h"
 
 enum { CLASSES_PRINTED = 40, PROBLEMS_PRINTED = 20 }; /* --json has them all, as far as they were kept */

@@ -7,6 +7,7 @@
 #include "cli/completion.h"
 #include "cli/suggest.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "proto/msg.h"
 
 struct subcommand {
@@ -66,7 +67,7 @@ static int print_version(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    printf("decant, protocol %d\n", PROTO_VERSION);
+    printf("decant " DECANT_VERSION ", protocol %d\n", PROTO_VERSION);
     return COMMAND_DONE;
 }
 

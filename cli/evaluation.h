@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include "cli/prototype_scores.h"
 #include "common/error.h"
-#include "proto/run_config.h"
 
 struct evaluation_options {
     bool references;       /* also raw pixels and a random encoder */

@@ -3,7 +3,6 @@
 #define DECANT_CLI_FEATURE_SET_H
 
 #include <stdint.h>
-#include "common/error.h"
 #include "worker/data/dataset.h"
 
 struct feature_set {

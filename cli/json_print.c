@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "common/error.h"
 
 int json_print(json_t *object, FILE *f)
 {

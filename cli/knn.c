@@ -5,9 +5,11 @@
 #include <cblas.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/parallel.h"
+#include "common/heap.h"
 #include "common/vecmath.h"
 
 enum {
@@ -37,32 +39,12 @@ struct knn_job {
     _Atomic uint32_t correct;
 };
 
-static void heap_sink(struct neighbour *heap, uint32_t n, uint32_t i)
+static bool farther(struct neighbour a, struct neighbour b)
 {
-    for (;;) {
-        uint32_t least = i, left = 2 * i + 1, right = left + 1;
-        if (left < n && heap[left].cosine < heap[least].cosine)
-            least = left;
-        if (right < n && heap[right].cosine < heap[least].cosine)
-            least = right;
-        if (least == i)
-            return;
-        struct neighbour t = heap[i];
-        heap[i] = heap[least];
-        heap[least] = t;
-        i = least;
-    }
+    return a.cosine < b.cosine;
 }
 
-static void heap_rise(struct neighbour *heap, uint32_t i)
-{
-    while (i > 0 && heap[i].cosine < heap[(i - 1) / 2].cosine) {
-        struct neighbour t = heap[i];
-        heap[i] = heap[(i - 1) / 2];
-        heap[(i - 1) / 2] = t;
-        i = (i - 1) / 2;
-    }
-}
+HEAP_DEFINE(heap, struct neighbour, farther) /* the farthest at the root: the first to give way */
 
 static void offer_row(struct neighbour *heap, uint32_t *held, uint32_t k, const float *cosine, const uint16_t *labels,
                       uint32_t n)

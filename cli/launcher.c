@@ -2,7 +2,6 @@
  * in launcher_advance, in a defined order. */
 #include "cli/launcher.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>

@@ -25,6 +25,6 @@ int redis_client_append(struct redis_client *c, const char *format, ...);
 int redis_client_vappend(struct redis_client *c, const char *format, va_list args);
 /* The next reply, to be freed with freeReplyObject; an error reply is a reply. */
 int redis_client_reply(struct redis_client *c, redisReply **reply, struct error *e);
-void redis_client_close(struct redis_client **c);
+void redis_client_close(struct redis_client **out);
 
 #endif

@@ -33,7 +33,7 @@ int run_source_directory(const struct source_options *o, char directory[CHECKPOI
 void run_source_close(struct run_source *s);
 
 /* The connection only, whatever runs it may hold. */
-int run_source_connect(const struct redis_address *address, struct run_source *out, struct error *e);
+int run_source_connect(const struct redis_address *address, struct run_source *s, struct error *e);
 /* Begins another look at Redis: everything until the next one takes at most that long. Does nothing for a checkpoint. */
 void run_source_allow(struct run_source *s, int within_ms);
 

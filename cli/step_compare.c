@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/checkpoint.h"
+#include "cli/step_list.h"
 #include "common/files.h"
 #include "proto/run_dir.h"
 
@@ -93,11 +95,17 @@ static void compare_tensor(const struct tensor_view *a, const struct tensor_view
     }
 }
 
+/* The checksum covers the metadata itself, and the version says who wrote, not what was computed. */
+static bool is_about_the_run(const char *key)
+{
+    return strcmp(key, "checksum") != 0 && strcmp(key, "version") != 0;
+}
+
 static void compare_metadata(const struct safetensors *a, const struct safetensors *b, struct file_comparison *out)
 {
     for (size_t i = 0; i < a->metadata_count && !out->metadata[0]; i++) {
         const char *key = a->metadata[i].key, *other = safetensors_meta(b, key);
-        if (strcmp(key, "checksum") != 0 && (!other || strcmp(other, a->metadata[i].value) != 0))
+        if (is_about_the_run(key) && (!other || strcmp(other, a->metadata[i].value) != 0))
             snprintf(out->metadata, sizeof out->metadata, "%s", key);
     }
 }
@@ -115,6 +123,8 @@ static void compare_files(const struct pair *p, struct file_comparison *out)
         if (!find(a, b->tensors[i].name))
             note(out, TENSOR_ONLY_IN_B, b->tensors[i].name);
     compare_metadata(a, b, out);
+    compare_metadata(b, a, out);
+    out->identical = out->differing == 0 && out->metadata[0] == '\0'; /* then only the writers' versions differ */
 }
 
 static bool both(const struct file_comparison *f, enum file_state state)

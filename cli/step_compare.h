@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "cli/step_list.h"
 #include "cli/tensor_compare.h"
 #include "common/error.h"
 
@@ -31,7 +30,7 @@ struct file_comparison {
     const char *name;         /* "encoder.safetensors" */
     enum file_state state[2]; /* in A and in B */
     struct error damage[2];
-    bool identical;                  /* byte for byte; also when neither has it and neither should */
+    bool identical;                  /* but for the writer's version; also when neither has it and neither should */
     size_t tensors, differing;       /* of A, and how many of them are not the same in B, plus those only in B */
     enum tensor_parting parting;     /* of the first that differs */
     char first[TENSOR_NAME_MAX];     /* its name */

@@ -4,7 +4,7 @@
 
 #include "common/config.h"
 
-enum { CONFIG_VALUE_MAX = 4096 }; /* bytes of a value's text with its NUL; longer fields would not be written whole */
+enum { CONFIG_VALUE_MAX = 4096 }; /* bytes of a value's text with its NUL; longer fields would be cut when written */
 
 /* Index of the key of that name, or ERR_CONFIG with the nearest known name in the text. */
 int config_find(const struct config_key *keys, size_t n, const char *name, const char *origin, size_t *out,

@@ -1,7 +1,8 @@
 /* Where assignments come from: INI files, the environment, the command line.
  *
- * inih parses; its line reader is ours, because only there are line numbers known, too long lines seen as such, and
- * '#' comments after a value possible. Indented lines lose their indent, so that none is taken for a continuation. */
+ * inih parses, but reads its lines through a function of ours: only there are line numbers known, can too long lines be
+ * recognised, and can a '#' comment follow a value. Indented lines lose their indent, so that none is taken for a
+ * continuation. */
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -96,7 +97,7 @@ static int parse_stream(struct ini_file *file)
     int bad_line = ini_parse_stream(read_line, file, on_pair, file);
     if (ferror(file->stream))
         return error_set(file->e, ERR_IO, "read %s: %s", file->path, strerror(errno));
-    /* A line that inih itself refuses comes before any error of ours: after ours nothing more is read. */
+    /* After an error of ours nothing more is read, so a line that inih itself refused always comes first. */
     if (bad_line > 0 && (file->rc == 0 || bad_line < file->line)) {
         file->line = bad_line;
         return line_error(file, "neither '[section]' nor 'key = value'");

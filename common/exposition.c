@@ -27,7 +27,7 @@ void exposition_family(struct exposition *x, const char *name, const char *type,
         fprintf(x->stream, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* The format has its own words for what is not finite. */
+/* The format spells infinities and NaN in its own way. */
 static void write_number(FILE *f, double value)
 {
     if (isnan(value))

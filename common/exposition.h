@@ -7,8 +7,7 @@
  *   exposition_value(&x, 7, "direction=\"%s\"", "in");
  *   if (exposition_end(&x, &text, &size) == 0) ... free(text);
  *
- * Names and help are literals; label values may hold neither '"' nor '\' nor a newline, which is the caller's to see
- * to. */
+ * Names and help are literals; the caller makes sure that label values hold neither '"' nor '\' nor a newline. */
 #ifndef DECANT_COMMON_EXPOSITION_H
 #define DECANT_COMMON_EXPOSITION_H
 

@@ -117,7 +117,7 @@ static int fill(int fd, const char *path, const struct file_part *parts, size_t 
     return fsync(fd) == 0 ? 0 : io_error(e, "fsync", path);
 }
 
-/* Makes the rename itself durable. */
+/* A rename is durable only once its directory is on disk. */
 static int sync_parent(const char *path, struct error *e)
 {
     char dir[PATH_MAX];

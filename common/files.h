@@ -15,9 +15,10 @@ struct file_part {
     const void *data;
     size_t size;
 };
-/* Writes the parts one after the other. Two processes may write the same path at once: one of the two wins, whole. */
+/* Writes the parts one after the other. Two processes may write the same path at once: the file is then the whole of
+ * one of the two. */
 int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e);
-/* Takes the lock file PATH for as long as *fd stays open, whatever happens to the process: the kernel lets go. It then
+/* Takes the lock file PATH for as long as *fd stays open; if the process dies the kernel releases it. The file then
  * holds "HOST:PID". ERR_STATE when another process has it; the text names that one. */
 int file_lock(const char *path, int *fd, struct error *e);
 int dir_make(const char *path, struct error *e); /* mkdir -p; an existing directory is fine */

@@ -1,4 +1,5 @@
-/* Idle vectors wait on a stack under a mutex: the newest, whose pages are the warmest, goes out first. */
+/* Idle vectors wait on a stack under a mutex: the one that came back last goes out first, since its pages are
+ * warmest. */
 #include "common/float_pool.h"
 
 #include <pthread.h>
@@ -11,7 +12,7 @@ enum { VECTOR_ALIGNMENT = 64 };
 struct float_pool {
     pthread_mutex_t lock;
     size_t bytes;                    /* of a vector's data */
-    void *idle[FLOAT_POOL_IDLE_MAX]; /* at home */
+    void *idle[FLOAT_POOL_IDLE_MAX]; /* returned, waiting to be taken again */
     size_t idle_count;
     size_t away; /* vectors taken and not yet returned */
     bool closed; /* float_pool_free was called */

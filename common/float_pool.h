@@ -15,9 +15,10 @@ enum { FLOAT_POOL_IDLE_MAX = 16 };
 struct float_pool;
 
 int float_pool_new(size_t floats, struct float_pool **out); /* floats > 0; 0 or ERR_MEMORY */
-/* The pool lives on until its last vector comes home, so it may be freed before them. */
+/* May be called while vectors are still out: the pool lives on until the last of them has come back. */
 void float_pool_free(struct float_pool **p);
-/* An uninitialised vector, 64-byte aligned, one reference; NULL when out of memory. Returns home with buf_unref. */
+/* An uninitialised vector, 64-byte aligned, one reference; NULL when out of memory. The last buf_unref returns it to
+ * the pool. */
 struct buf *float_pool_take(struct float_pool *p);
 
 #endif

@@ -71,7 +71,8 @@ static enum MHD_Result answer_health(struct http_metrics *h, struct MHD_Connecti
     return answer_with(c, ok ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, "application/json", text, size + 1);
 }
 
-/* Called first when the headers are there: nothing that we serve needs a body, so the answer is given at once. */
+/* libmicrohttpd calls this as soon as the headers are there. Nothing that we serve needs a body, so the answer is
+ * given at once. */
 static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *url, const char *method,
                               const char *version, const char *upload, size_t *upload_size, void **connection_state)
 {
@@ -93,8 +94,8 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *u
 
 static void on_timer(uv_timer_t *timer);
 
-/* At its limit of connections libmicrohttpd stops listening, and begins again in the first run after one has gone, for
- * which it asks neither by descriptor nor by time: hence TICK_MS. */
+/* At its limit of connections libmicrohttpd stops listening. It begins again in the first run after a connection has
+ * ended, but asks for that run neither by descriptor nor by timeout. That is why there is a tick every TICK_MS. */
 static void run(struct http_metrics *h)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;

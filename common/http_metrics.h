@@ -1,10 +1,11 @@
-/* A small HTTP server for people who watch: /metrics in the Prometheus text format and /healthz, one line of JSON with
- * 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor wakes the
- * loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
+/* A small HTTP server for people who watch: /metrics in the Prometheus text format and /healthz, one line of JSON
+ * with 200 or 503. It runs on the owner's libuv loop: libmicrohttpd has no thread of its own, its epoll descriptor
+ * wakes the loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
  *
  * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, of which
- * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with HTTP_CONNECTION_BYTES of memory: more is refused. There is no
- * authentication: bind it to an address that only your monitoring reaches. */
+ * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with
+ * HTTP_CONNECTION_BYTES of memory: more is refused. There is no authentication: bind it to an address that only your
+ * monitoring reaches. */
 #ifndef DECANT_COMMON_HTTP_METRICS_H
 #define DECANT_COMMON_HTTP_METRICS_H
 
@@ -16,7 +17,8 @@
 
 enum {
     HTTP_CONNECTIONS_MAX = 64,
-    HTTP_PER_ADDRESS_MAX = 48, /* the rest is for others: a scraper gets in while one machine holds what it can */
+    HTTP_PER_ADDRESS_MAX =
+        48, /* leaves room for others: a scraper still gets in while one machine holds as many as it may */
     HTTP_TIMEOUT_S = 3,
     HTTP_CONNECTION_BYTES = 8192 /* request line and headers of any scraper fit many times */
 };
@@ -31,7 +33,7 @@ struct http_metrics_options {
 
 struct http_metrics;
 
-/* ERR_CONFIG for an address that is none, ERR_IO when it cannot be listened on. */
+/* ERR_CONFIG for a malformed address, ERR_IO when it cannot be listened on. */
 int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, struct http_metrics **out,
                       struct error *e);
 unsigned http_metrics_port(const struct http_metrics *h);

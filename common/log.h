@@ -14,7 +14,7 @@ void log_init(const char *process, enum log_level level);   /* process: static s
 int log_level_parse(const char *text, enum log_level *out); /* 0 or ERR_RANGE */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Keeps repeats of one event apart: true when the last true was at least every_ms ago. p starts as zeros. */
+/* Limits the rate of one event: true when it last said true at least every_ms ago. p starts as zeros. */
 struct log_pace {
     uint64_t next_ms;
 };

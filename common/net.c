@@ -1,7 +1,7 @@
 /* ZeroMQ sockets on a libuv loop: the option list, the adapter, sending and receiving.
  *
  * The adapter. ZMQ_FD says "look at ZMQ_EVENTS", once, and any send or receive may swallow that hint. So the descriptor
- * only wakes the loop; whether there is input is asked anew before every poll:
+ * only wakes the loop; whether there is input is checked again before every poll:
  *
  *      prepare   input waiting?  -> start idle, which keeps the poll from blocking
  *      poll      wakes when ZMQ_FD becomes readable
@@ -40,7 +40,7 @@ struct net_socket {
     uv_check_t check;
     uv_idle_t idle;
     unsigned open_handles; /* of the four */
-    bool closing;          /* no callback any more */
+    bool closing;          /* callbacks are not called any more */
     bool curve;            /* senders are known */
     struct net_sender sender;
     struct net_socket *monitor; /* of on_event; NULL without */
@@ -94,7 +94,7 @@ static int set_ints(void *zmq, const struct int_option *options, size_t n)
     return 0;
 }
 
-/* Options of every socket, none left to its default. */
+/* The options of every socket. None that matters is left to its default, which differs between versions of ZeroMQ. */
 static int set_common(void *zmq, const struct net_options *o)
 {
     int hwm = o->hwm ? o->hwm : HWM_DEFAULT;
@@ -160,7 +160,8 @@ static int set_key(void *zmq, int option, const char *key)
     return zmq_setsockopt(zmq, option, key, NET_KEY_TEXT);
 }
 
-/* A server's verbosity is for whoever has to know each subscriber's connection. */
+/* XPUB_VERBOSE passes on every subscription, not only the first of a topic: the door needs each subscriber's
+ * connection. */
 static int set_curve(void *zmq, const struct net_options *o)
 {
     static const struct int_option server[] = {
@@ -199,7 +200,7 @@ static void on_monitor(void *arg, struct buf **frames, size_t n)
         s->on_event(s->event_arg, &event);
 }
 
-/* Before the socket is attached, so that nothing goes unseen. */
+/* Opened before the socket binds or connects, so that no event is missed. */
 static int monitor_start(struct net *n, uv_loop_t *loop, struct net_socket *s, const struct net_options *o)
 {
     char endpoint[64];
@@ -308,7 +309,7 @@ static bool receive_frames(struct net_socket *s, struct incoming *in)
             zmq_msg_close(&msg);
             if (errno == EINTR)
                 continue;
-            in->refused = true; /* a message that ends before its last frame is none */
+            in->refused = true; /* a message that ends before its last frame is not delivered */
             return in->count > 0;
         }
         more = zmq_msg_more(&msg);
@@ -341,12 +342,12 @@ static bool input_waiting(const struct net_socket *s)
 
 static void on_idle(uv_idle_t *idle)
 {
-    (void)idle; /* being active is all it does */
+    (void)idle; /* an active idle handle keeps the loop from blocking; it needs to do nothing else */
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    (void)poll; /* waking the loop is all it does; check follows at once */
+    (void)poll; /* the descriptor has woken the loop; the check handle that follows receives */
     (void)status;
     (void)events;
 }

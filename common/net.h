@@ -5,8 +5,8 @@
  * What a user may rely on: a DEALER queues up to `hwm` messages while its server is away and sends them when it is
  * back, so a request may arrive late or, after a lost connection, not at all: ask again. A ROUTER never queues for a
  * peer that is gone. An XPUB drops for a subscriber that lags by `hwm` messages. A frame above the size limit costs a
- * remote sender its connection (ZeroMQ drops it and the sender reconnects); within a process, where there is none to
- * lose, its message is refused and counted.
+ * remote sender its connection (ZeroMQ drops it and the sender reconnects); within a process, where there is no
+ * connection, the message is refused and counted.
  *
  * With keys a tcp:// socket speaks CURVE only. A bound one lets in whom the ZAP handler of its context lets in
  * (common/zap.h), and nobody while there is none; so open that one first. ipc:// and inproc:// stay as they are: the
@@ -50,14 +50,14 @@ struct net_options {
     int hwm;                       /* send and receive high-water mark, messages; 0 means the default of 64 */
     const char *identity;          /* DEALER: routing id, or NULL for a random one */
     const struct net_curve *curve; /* of tcp:// endpoints; NULL for none */
-    net_on_event *on_event;        /* what becomes of connections, on the loop; NULL when nobody cares */
+    net_on_event *on_event;        /* told what becomes of connections, on the loop; NULL when nobody needs to know */
     void *event_arg;
 };
 
 struct net; /* one ZeroMQ context */
 struct net_socket;
 
-/* frames: n buffers, owned by the callee's caller (take references to keep). ROUTER: frames[0] is the routing id.
+/* frames: n buffers that are valid during the call (take references to keep them). ROUTER: frames[0] is the routing id.
  * XPUB: one frame, subscription byte + topic. */
 typedef void net_on_message(void *arg, struct buf **frames, size_t n);
 

@@ -10,9 +10,9 @@
 
 enum net_event_kind {
     NET_HANDSHAKE_DONE,
-    NET_KEY_REFUSED,       /* the server knows our key as none of its own; a connecting socket gives up then */
-    NET_HANDSHAKE_INVALID, /* one side has keys and the other none, or those of somebody else; gives up too */
-    NET_HANDSHAKE_CUT,     /* the other side hung up meanwhile, often for the same reasons; tried again */
+    NET_KEY_REFUSED,       /* the server does not know our key; a connecting socket then gives up */
+    NET_HANDSHAKE_INVALID, /* one side has keys and the other has none, or different ones; gives up too */
+    NET_HANDSHAKE_CUT,     /* the other side closed the connection meanwhile, often for the same reasons; tried again */
     NET_DISCONNECTED,      /* tried again */
 };
 

@@ -3,7 +3,7 @@
  * A balanced Feistel network permutes [0, 4^w), the smallest such domain that holds n; whatever lands at n or above is
  * sent through again until it falls inside ("cycle walking", Black and Rogaway, CT-RSA 2002). Walking a cycle of a
  * bijection back into a subset is a bijection of that subset. The domain is under 4n, so that the mean number of passes
- * is under four. This shuffles; it does not hide. */
+ * is under four. This shuffles well enough for training; it is no cipher. */
 #include <stdint.h>
 #include "common/error.h"
 #include "common/rng.h"

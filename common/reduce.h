@@ -1,15 +1,15 @@
 /* The fixed binary tree in which contributions of slots are added.
  *
- * Leaves are slots 0..M-1 (any M >= 1). Node (level l, index i) covers slots [i*2^l, min((i+1)*2^l, M)); its value is
- * left + right in float, or left alone when the right half lies beyond M. The root's value depends on the leaves only,
- * never on the order of arrival or on who summed a subtree:
+ * Leaves are slots 0..M-1 (any M >= 1). Node (level l, index i) covers slots [i*2^l, min((i+1)*2^l, M)); its value
+ * is left + right in float, or left alone when the right half lies beyond M. The root's value depends on the leaves
+ * only, never on the order of arrival or on who summed a subtree:
  *
  *      level 2             (0..3)
  *      level 1       (0..1)      (2..3)
  *      level 0      0     1     2     3
  *
- * A node arrives whole: a worker that holds an aligned subtree may hand in its sum. Nodes are opaque; `add` combines
- * two siblings (left, right), consumes both and returns their sum. */
+ * Values arrive for whole nodes: a worker that holds all slots of an aligned subtree may hand in their sum. Nodes
+ * are opaque; `add` combines two siblings (left, right), consumes both and returns their sum. */
 #ifndef DECANT_COMMON_REDUCE_H
 #define DECANT_COMMON_REDUCE_H
 

@@ -77,7 +77,7 @@ static bool read_u64(const json_t *value, uint64_t *out)
 
 static bool read_shape(const json_t *array, struct tensor_view *t)
 {
-    size_t rank = json_array_size(array); /* 0 for what is no array */
+    size_t rank = json_array_size(array); /* 0 when it is not an array */
     if (!json_is_array(array) || rank > TENSOR_RANK_MAX)
         return false;
     t->rank = (uint32_t)rank;
@@ -114,7 +114,7 @@ static int read_tensor(const char *name, const json_t *entry, const struct heade
     return 0;
 }
 
-/* By place; of those in one place (empty tensors) the ones without bytes first, then by name. */
+/* By offset; at equal offsets (empty tensors) those without bytes first, then by name. */
 static int compare_places(const void *a, const void *b)
 {
     const struct tensor_view *s = a, *t = b;
@@ -125,7 +125,7 @@ static int compare_places(const void *a, const void *b)
     return strcmp(s->name, t->name);
 }
 
-/* The tensors must tile the data section: no gap, no overlap, nothing behind. */
+/* The tensors must tile the data section: no gap, no overlap, nothing after them. */
 static int check_contiguous(const struct safetensors *s, const struct header *h, struct error *e)
 {
     const uint8_t *next = h->data;

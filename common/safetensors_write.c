@@ -71,7 +71,7 @@ static json_t *tensor_entry(const struct tensor_view *t, size_t begin)
     for (uint32_t i = 0; i < t->rank; i++)
         json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(t->dtype), "shape", shape, "data_offsets",
-                     (json_int_t)begin, (json_int_t)(begin + t->size));
+                     (json_int_t)begin, (json_int_t)begin + (json_int_t)t->size);
 }
 
 static int check_tensor(const struct tensor_view *t, size_t begin, struct error *e)

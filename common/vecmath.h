@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Put before a hot function's definition. Off under sanitizers, whose runtimes are not up when resolvers run. */
+/* Put before a hot function's definition. Off under sanitizers: their runtimes are not initialised yet when the
+ * resolvers of the clones run. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__) || defined(__clang__)
 #define KERNEL
 #else

@@ -10,8 +10,8 @@
 #define DECANT_PROTO_KEYS_H
 
 #include "common/net.h"
-#include "proto/roles.h"
 #include "proto/run_config.h"
+#include "proto/server.h"
 
 enum { KEY_PATH_MAX = 1200 };
 

@@ -3,10 +3,8 @@
  * the view, so that a refused message leaves a usable version behind. */
 #include "proto/mixture_wire.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "common/vecmath.h"
 
 static size_t variance_width(const struct mixture_view *v)
 {

@@ -11,10 +11,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "proto/choices.h"
 #include "proto/msg.h"
 
 enum mixture_encoding { MIXTURE_FULL = 1, MIXTURE_DELTA = 2 };
-enum covariance { COVARIANCE_SPHERICAL, COVARIANCE_DIAGONAL };
 
 struct mixture_view {
     uint32_t K, D;

@@ -25,13 +25,15 @@ enum {
     MSG_SCALARS_MAX = 24,
     MSG_TEXT_MAX = 256,
     MSG_RUN_MAX = 64,
-    PEER_ID_MAX = 32, /* routing ids we accept; ZeroMQ's own are 5 bytes */
+    PEER_ID_MAX = 32,                       /* routing ids we accept; ZeroMQ's own are 5 bytes */
+    PING_EVERY_MS = 1000,                   /* a worker's heartbeat */
+    WORKER_SILENCE_MS = 10 * PING_EVERY_MS, /* ten missed: the servers forget the worker */
 };
 
 /* Which door accepts what: P = parameter server, M = prototype (mixture) server, w = worker, s = any subscriber. */
 enum msg_type {
     MSG_HELLO = 1,     /* w->P,M  worker, config, text=host:pid                       -> WELCOME | ERROR */
-    MSG_WELCOME,       /* P,M->w  generation, step, config; P: code = 1 when it wants INIT */
+    MSG_WELCOME,       /* P,M->w  generation, step, config, text = version; P: code = 1 when it wants INIT */
     MSG_INIT,          /* w->P    manifest (U8 JSON), params F32 (P), buffers F32 (Q) -> ACK | ERROR */
     MSG_LEASE_REQUEST, /* w->P    worker, want = slots wanted at most                 -> LEASE (maybe later) | STOP */
     MSG_LEASE,         /* P->w    step, slot, slots, scalars: timeout_ms */

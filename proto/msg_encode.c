@@ -1,6 +1,6 @@
 /* Writes a message: the header through msgpack-c's packer into a bounded buffer, the tensors as they are. Fields that
- * are zero or empty are left out; the reader takes absence as zero. What could not be read back is refused here
- * already. */
+ * are zero or empty are left out; the reader takes absence as zero. What the reader would refuse is refused here
+ * already, where the mistake was made. */
 #include "proto/msg.h"
 
 #include <math.h>

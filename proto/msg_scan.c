@@ -1,6 +1,6 @@
-/* The bounded look at foreign MessagePack before msgpack-c sees it. msgpack-c allocates containers by their declared
- * size, so 155 bytes can reserve a gigabyte; here every declared count is held against the bytes that are left. No
- * memory is taken. The format: https://github.com/msgpack/msgpack/blob/master/spec.md */
+/* A bounded check of foreign MessagePack before msgpack-c sees it. msgpack-c allocates containers by their declared
+ * size, so 155 bytes can reserve a gigabyte; here every declared count is compared with the bytes that are left. It
+ * allocates nothing. The format: https://github.com/msgpack/msgpack/blob/master/spec.md */
 #include "proto/msg_wire.h"
 
 struct cursor {

@@ -1,4 +1,4 @@
-/* The queue of outgoing messages that the cores append to and the main programs empty. */
+/* The queue of outgoing messages that the cores append to and the shells empty. */
 #include "proto/msg.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@ bool peer_equal(const struct peer *a, const struct peer *b)
     return a->size == b->size && memcmp(a->id, b->id, a->size) == 0;
 }
 
-/* A cleared item at the end, or NULL when memory is out. */
+/* A cleared item at the end, or NULL when memory ran out. */
 static struct outbox_item *append(struct outbox *o, enum out_kind kind)
 {
     if (o->count == o->room) {
@@ -28,7 +28,7 @@ static struct outbox_item *append(struct outbox *o, enum out_kind kind)
     return item;
 }
 
-/* Moves the message in; the caller's is empty afterwards, also when there is no item to move it to. */
+/* Moves the message into the item. The caller's is empty afterwards, even if there was no item: it is released then. */
 static int move(struct outbox_item *item, struct msg *m)
 {
     if (!item) {

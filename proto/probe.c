@@ -43,7 +43,7 @@ int probe_endpoint(const char *endpoint, char out[PROBE_ENDPOINT_MAX])
 
 /* ---- the answer ---- */
 
-/* Only a prototype server speaks of components. */
+/* Only the prototype server's WELCOME has the scalar `components`. */
 static void take_welcome(const struct msg *m, struct probe_answer *out)
 {
     double total = msg_scalar(m, "total_steps", 0);

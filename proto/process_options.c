@@ -1,11 +1,12 @@
-/* getopt_long over the shared options. The only place below cli/ and the mains that prints: a command line has nobody
- * else to answer to. */
+/* getopt_long over the shared options. This is the only library code that prints: the answer to a
+ * command line is what it prints. */
 #include "proto/process_options.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "common/version.h"
 #include "proto/msg.h"
 
 enum { ASSIGNMENTS_MAX = 256 }; /* more than there are keys */
@@ -42,7 +43,7 @@ static int usage(const struct process_options *o, const char *what, const char *
     return EXIT_USAGE;
 }
 
-/* One option; -1 to go on, else the exit code. */
+/* Takes one option. -1: go on; else the exit code. */
 static int take_option(struct process_options *o, struct sources *s, int option)
 {
     switch (option) {
@@ -66,7 +67,7 @@ static int take_option(struct process_options *o, struct sources *s, int option)
         print_help(o);
         return EXIT_DONE;
     case 'v':
-        printf("%s, protocol %d\n", o->program, PROTO_VERSION);
+        printf("%s " DECANT_VERSION ", protocol %d\n", o->program, PROTO_VERSION);
         return EXIT_DONE;
     default:
         return EXIT_USAGE; /* getopt has said why */

@@ -17,7 +17,7 @@ struct process_options {
     bool listens;        /* takes --insecure */
     /* filled in */
     bool resume;
-    bool health; /* the subcommand: look whether such a process is well, and leave */
+    bool health; /* the subcommand: check whether such a process is well, and exit */
     enum log_level level;
     struct run_config config;
 };

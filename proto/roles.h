@@ -1,5 +1,5 @@
-/* Who may send what. Roles come from a server's list of keys (proto/allow_list.h); whoever may read a publication is
- * not told apart: subscribing is open to all roles. docs/PROTOCOL.md section 2 has the same table for people. */
+/* Who may send what. Roles come from a server's list of keys (proto/allow_list.h). Subscribing is open to all roles, so
+ * readers of publications are not distinguished. docs/PROTOCOL.md section 2 has the same table for people. */
 #ifndef DECANT_PROTO_ROLES_H
 #define DECANT_PROTO_ROLES_H
 

@@ -8,6 +8,8 @@
 #include <xxhash.h>
 #include "proto/redis_address.h"
 
+enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
+
 #define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
 #define KEY_INT(name, f, initial, min, max, help)                                                                      \
     {                                                                                                                  \
@@ -68,7 +70,7 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("augment.jitter", augment.jitter, "0.8", 0, 1, "probability of brightness and contrast jitter"),
     KEY_FLOAT("augment.brightness", augment.brightness, "0.4", 0, 1, "brightness factor is 1 +- this"),
     KEY_FLOAT("augment.contrast", augment.contrast, "0.4", 0, 1, "contrast factor is 1 +- this"),
-    KEY_CHOICE("encoder.model", encoder.model, "conv", "conv|vit", "model family"),
+    KEY_CHOICE("encoder.model", encoder.model, "conv", CHOICE_WORDS(ENCODER_MODELS), "model family"),
     KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
     KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
     KEY_INT("encoder.patch", encoder.patch, "4", 1, 256, "vit: patch side, pixels"),
@@ -76,16 +78,17 @@ const struct config_key run_config_keys[] = {
     KEY_INT("encoder.depth", encoder.depth, "4", 1, 64, "vit: blocks"),
     KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
     KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
-    KEY_CHOICE("encoder.pool", encoder.pool, "mean", "cls|mean", "vit: what becomes the feature"),
+    KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS), "vit: what becomes the feature"),
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
-    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", "spherical|diag", "form of the covariances"),
+    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
     KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
     KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
     KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
-    KEY_CHOICE("mixture.prior", mixture.prior, "uniform", "uniform|count", "mixing weights: 1/K, or N_k / sum N"),
+    KEY_CHOICE("mixture.prior", mixture.prior, "uniform", CHOICE_WORDS(WEIGHT_PRIORS),
+               "mixing weights: 1/K, or N_k / sum N"),
     KEY_FLOAT("mixture.variance_floor", mixture.variance_floor, "1e-3", 1e-9, 1, "smallest variance"),
     KEY_FLOAT("mixture.initial_mass", mixture.initial_mass, "1", 1e-6, 1e6, "n0: mass of a fresh component"),
     KEY_INT("mixture.top", mixture.top, "0", 0, 1048576,
@@ -101,8 +104,8 @@ const struct config_key run_config_keys[] = {
             "re-seeds in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of step t uses mixture t; 0: mixture t+1"),
-    KEY_CHOICE("loss.objective", loss.objective, "carp", "carp|dino|swav", "the objective"),
-    KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", "decoupled|joint",
+    KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES), "the objective"),
+    KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
                "constants from the prototype server, or parameters"),
     KEY_FLOAT("loss.temperature_student", loss.temperature_student, "0.1", 1e-3, 10, "tau_s"),
     KEY_FLOAT("loss.temperature_teacher", loss.temperature_teacher, "0.1", 1e-3, 10, "tau_t; dino: its final value"),
@@ -113,7 +116,7 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
     KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10, "swav: entropy regularisation"),
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
-    KEY_CHOICE("optimiser.name", optimiser.name, "adamw", "adamw|sgd", "the optimiser"),
+    KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
               "final learning rate as a share of the peak (cosine)"),
@@ -217,7 +220,8 @@ size_t run_config_differences(const struct run_config *was, const struct run_con
     return found;
 }
 
-/* Where and how: addresses, directories, intervals, the number of threads. */
+/* Back to their defaults: addresses, directories, intervals, the number of threads. A checkpoint must not depend on
+ * them. */
 static void drop_circumstances(struct run_config *c)
 {
     struct run_config defaults;
@@ -270,6 +274,17 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
                          origin);
     return error_set(e, ERR_CONFIG, "%s: its run has %s; resume without changing that, or choose another run.out",
                      origin, keys);
+}
+
+uint32_t run_config_slot_rows(const struct run_config *c)
+{
+    return 2 * (uint32_t)c->run.slot_size;
+}
+
+uint32_t run_config_reseed_max(const struct run_config *c)
+{
+    uint32_t share = (uint32_t)c->mixture.components / RESEED_COMPONENTS;
+    return c->mixture.reseed_max > 0 ? (uint32_t)c->mixture.reseed_max : share > 1 ? share : 1;
 }
 
 uint64_t run_config_steps_per_epoch(const struct run_config *c, uint64_t samples)

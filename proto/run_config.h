@@ -1,20 +1,13 @@
 /* The configuration of a run: every key that any process reads, in one table, and the hash by which processes know that
- * they agree. docs/OPERATIONS.md lists the keys; `decant train --help` prints them. */
+ * they agree. docs/OPERATIONS.md lists the keys; `decant config` prints them. */
 #ifndef DECANT_PROTO_RUN_CONFIG_H
 #define DECANT_PROTO_RUN_CONFIG_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include "common/config.h"
 #include "common/error.h"
-
-enum encoder_model { ENCODER_CONV, ENCODER_VIT };
-enum vit_pool { VIT_POOL_CLS, VIT_POOL_MEAN };
-enum loss_objective { LOSS_CARP, LOSS_DINO, LOSS_SWAV };
-enum loss_prototypes { PROTOTYPES_DECOUPLED, PROTOTYPES_JOINT };
-enum optimiser_name { OPTIMISER_ADAMW, OPTIMISER_SGD };
-enum weight_prior { PRIOR_UNIFORM, PRIOR_COUNT };
+#include "proto/choices.h"
 
 struct run_config {
     struct {
@@ -31,33 +24,34 @@ struct run_config {
         double area_min, area_max, aspect, flip, jitter, brightness, contrast;
     } augment;
     struct {
-        int model;
+        enum encoder_model model;
         char widths[128];
         int64_t groups, patch, dim, depth, heads, mlp;
-        int pool;
+        enum vit_pool pool;
     } encoder;
     struct {
         int64_t hidden;
     } head;
     struct {
         int64_t components, dimensions;
-        int covariance;
+        enum covariance covariance;
         double forgetting, beta_start, beta_end, beta_fraction;
-        int prior;
+        enum weight_prior prior;
         double variance_floor, initial_mass;
         int64_t top;
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
     } mixture;
     struct {
-        int objective, prototypes;
+        enum loss_objective objective;
+        enum loss_prototypes prototypes;
         double temperature_student, temperature_teacher, temperature_teacher_start;
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
     } loss;
     struct {
-        int name;
+        enum optimiser_name name;
         double lr, lr_end;
         int64_t warmup;
         double beta1, beta2, epsilon, momentum, decay, clip, prototype_lr;
@@ -94,7 +88,8 @@ struct run_config {
     } eval;
 };
 
-/* Changes when the meaning of a key does, so that processes of different versions do not agree by accident. */
+/* To be raised when the meaning of a key changes: it is hashed, so that processes of versions that mean different
+ * things by the same key do not agree by accident. */
 enum { PROTO_RUN_CONFIG_FORMAT = 1 };
 
 extern const struct config_key run_config_keys[];
@@ -122,6 +117,10 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
                                   struct error *e);
 /* Whether the result depends on that key, so that it is hashed. */
 bool run_config_shapes_result(const char *name);
+/* Embeddings of a slot: both views of each image. The rows of its normalisation and of its statistics. */
+uint32_t run_config_slot_rows(const struct run_config *c);
+/* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */
+uint32_t run_config_reseed_max(const struct run_config *c);
 /* Steps of the run: run.steps when > 0, else epochs * steps per epoch, for `samples` training images. */
 uint64_t run_config_steps(const struct run_config *c, uint64_t samples);
 uint64_t run_config_steps_per_epoch(const struct run_config *c,

@@ -106,7 +106,7 @@ static bool latest_is_sound(const struct run_config *c)
     return run_dir_parse_step(name, &step) && run_dir_step_complete(c, step);
 }
 
-/* `latest` is for readers: resuming does not need it, but leaves it right. */
+/* `latest` is for readers. Resuming does not need it, but corrects it. */
 static void repair_latest(const struct run_config *c, uint64_t step)
 {
     struct error why = {0};
@@ -119,7 +119,7 @@ static bool is_kept_for_good(const struct run_config *c, uint64_t step)
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
 }
 
-/* Only what belongs there: a directory in which somebody keeps more stays. */
+/* Deletes only the files that belong there: if somebody keeps more in the directory, it stays. */
 static void remove_step(const struct run_config *c, uint64_t step)
 {
     char path[RUN_PATH_MAX];
@@ -222,7 +222,7 @@ int run_dir_lock(const struct run_config *c, const char *holder, int *fd, struct
                      rc == ERR_STATE ? "; only one may work in a directory, stop it first" : "");
 }
 
-/* Other errors than "not there" may pass, and the write that follows will tell. */
+/* Errors other than "not there" may be transient; if not, the write that follows reports them. */
 int run_dir_lock_held(const struct run_config *c, const char *holder, int fd, struct error *e)
 {
     char path[RUN_PATH_MAX];

@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "proto/stats_wire.h"
 
 static int add(struct msg *m, const char *name, enum dtype dtype, uint64_t rows, uint64_t width, const void *data)
 {

@@ -21,7 +21,7 @@ struct ring {
 struct compute {
     struct compute_options options;
     uv_mutex_t lock;
-    uv_cond_t wake; /* a job came, or closing */
+    uv_cond_t wake; /* signalled when a job is queued, and when closing */
     uv_async_t async;
     bool closing;
     struct ring jobs, done;
@@ -29,7 +29,7 @@ struct compute {
     struct slot_workspace **workers; /* (threads) */
     uv_thread_t *threads;
     uint32_t started;
-    struct float_pool *gradients, *contributions; /* (P), (Q); the latter NULL when Q = 0 */
+    struct float_pool *gradients, *new_buffers; /* (P), (Q); the latter NULL when Q = 0 */
 };
 
 static int ring_init(struct ring *r, size_t room)
@@ -99,17 +99,19 @@ static int compute_b(struct compute *c, struct slot_workspace *w, struct slot_jo
     const struct manifest *m = slot_manifest(c->options.shared);
     struct slot_weights weights = weights_of(job);
     job->gradient = float_pool_take(c->gradients);
-    job->contribution = m->buffer_floats > 0 ? float_pool_take(c->contributions) : buf_new(0);
+    job->new_buffers = m->buffer_floats > 0 ? float_pool_take(c->new_buffers) : buf_new(0);
     job->metrics = buf_new(SLOT_METRICS * sizeof(double));
-    if (job->gradient == NULL || job->contribution == NULL || job->metrics == NULL)
+    if (job->gradient == NULL || job->new_buffers == NULL || job->metrics == NULL)
         return ERR_MEMORY;
     job->metric_count = SLOT_METRICS;
     slot_part_b(w, c->states[job->index], &weights, job->mixture_b, (float *)job->gradient->data,
-                (float *)job->contribution->data, (double *)job->metrics->data);
+                (float *)job->new_buffers->data, (double *)job->metrics->data);
     return 0;
 }
 
-/* After the report of part A the loop reads what A wrote, after that of B the rest: nothing is shared. */
+/* Hands over in two steps: once A is reported, what A wrote is the loop's; once B is reported, so is the rest. That
+ * is why results need no lock. If A fails B is reported with the same error, as the session waits for a report of
+ * each part. */
 static void run_job(struct compute *c, struct slot_workspace *w, struct slot_job *job)
 {
     unsigned parts = job->parts;
@@ -134,7 +136,7 @@ static void thread_main(void *arg)
     struct thread_start start = *(struct thread_start *)arg;
     struct slot_job *job;
     free(arg);
-    pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for who measures */
+    pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for benchmarks that add up these threads' time */
     compute_thread_init();
     while ((job = next_job(start.c)) != NULL)
         run_job(start.c, start.worker, job);
@@ -174,7 +176,7 @@ static void release(struct compute *c)
     free(c->states);
     free(c->threads);
     float_pool_free(&c->gradients);
-    float_pool_free(&c->contributions);
+    float_pool_free(&c->new_buffers);
     free(c->jobs.items);
     free(c->done.items);
     uv_cond_destroy(&c->wake);
@@ -232,7 +234,7 @@ static int allocate(struct compute *c, struct error *e)
     const struct manifest *m = slot_manifest(o->shared);
     int rc = float_pool_new(m->parameter_floats, &c->gradients);
     if (rc == 0 && m->buffer_floats > 0)
-        rc = float_pool_new(m->buffer_floats, &c->contributions);
+        rc = float_pool_new(m->buffer_floats, &c->new_buffers);
     return rc == 0 ? 0 : error_set(e, rc, "no memory");
 }
 

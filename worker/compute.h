@@ -1,6 +1,6 @@
-/* The threads that compute: each has a slot_workspace and takes jobs from one queue. Finished parts come back on the
- * loop's thread. Part A of a job is reported while part B goes on; the thread then no longer touches what part A
- * produced. */
+/* The threads that compute: each has a slot_workspace and takes jobs from one queue. Finished parts are reported on
+ * the loop's thread. Part A of a job is reported while its part B is still being computed, so that statistics leave
+ * at once; the thread no longer touches what part A produced then. */
 #ifndef DECANT_WORKER_COMPUTE_H
 #define DECANT_WORKER_COMPUTE_H
 

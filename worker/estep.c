@@ -7,11 +7,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/heap.h"
 #include "common/vecmath.h"
 
 enum {
     BLOCK_ROWS_MAX = 256,
-    BLOCK_ROWS_MIN = 16,        /* below this the operand is read too often */
+    BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
     TILE_COMPONENTS = 1024,
 };
@@ -198,41 +199,28 @@ static uint32_t first_of(const float *x, uint32_t n, float value)
     return i;
 }
 
-/* Whether a gives way before b: smaller, or equal and of higher index. */
+/* Whether a is given up before b: it is smaller, or equal and of higher index. The index makes the order total, so that
+ * which responsibilities are kept does not depend on the heap's history. */
 static bool weaker(struct kept a, struct kept b)
 {
     return a.value < b.value || (a.value == b.value && a.index > b.index);
 }
 
-/* Restores the heap (weakest at the root) from position i downward. */
-static void sift_down(struct kept *heap, size_t n, size_t i)
-{
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child + 1 < n && weaker(heap[child + 1], heap[child]))
-            child++;
-        if (child >= n || !weaker(heap[child], heap[i]))
-            return;
-        struct kept swap = heap[i];
-        heap[i] = heap[child];
-        heap[child] = swap;
-        i = child;
-    }
-}
+HEAP_DEFINE(kept_heap, struct kept, weaker) /* the weakest at the root */
 
-/* The weakest of the `top` largest values of row (K): everything weaker goes. */
+/* The weakest of the `top` largest values of row (K); the caller drops everything weaker. */
 static struct kept top_threshold(struct estep *s)
 {
     size_t m = s->options.top;
     for (uint32_t k = 0; k < m; k++)
         s->top[k] = (struct kept){k, s->row[k]};
     for (size_t i = m / 2; i-- > 0;)
-        sift_down(s->top, m, i);
+        kept_heap_sink(s->top, m, i);
     for (uint32_t k = (uint32_t)m; k < s->K; k++) {
         struct kept candidate = {k, s->row[k]};
         if (weaker(s->top[0], candidate)) {
             s->top[0] = candidate;
-            sift_down(s->top, m, 0);
+            kept_heap_sink(s->top, m, 0);
         }
     }
     return s->top[0];

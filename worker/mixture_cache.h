@@ -1,5 +1,6 @@
-/* The mixture versions that a worker holds: the newest and the one before it, as immutable reference-counted views, and
- * older ones for as long as a job still reads them. Loop thread only; jobs read the views, they never count. */
+/* The mixture versions that a worker holds: the newest and the one before it, as immutable reference-counted views,
+ * and older ones for as long as a job still reads them. Loop thread only: jobs read the views, but only the loop
+ * changes reference counts. */
 #ifndef DECANT_WORKER_MIXTURE_CACHE_H
 #define DECANT_WORKER_MIXTURE_CACHE_H
 
@@ -22,7 +23,7 @@ struct mixture_cache {
 
 void mixture_cache_init(struct mixture_cache *c, uint32_t K, uint32_t D, enum covariance covariance);
 void mixture_cache_fini(struct mixture_cache *c);  /* every reference handed out must be back */
-void mixture_cache_clear(struct mixture_cache *c); /* forgets all versions: their server started anew */
+void mixture_cache_clear(struct mixture_cache *c); /* forgets all versions: their server was restarted */
 
 /* Takes a published version. 0, also when nothing new was learnt; ERR_STATE on a gap: a delta whose base is not held;
  * ERR_FORMAT with *why; ERR_MEMORY. Nothing changes on failure. */

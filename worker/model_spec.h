@@ -1,5 +1,5 @@
-/* From a run's configuration and the images' size to the architecture: the one place where workers and the evaluation
- * agree on which network a configuration means. */
+/* Turns a run's configuration and the images' size into the architecture. Workers and the evaluation both use it, so
+ * that they agree on which network a configuration means. */
 #ifndef DECANT_WORKER_MODEL_SPEC_H
 #define DECANT_WORKER_MODEL_SPEC_H
 

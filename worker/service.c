@@ -1,11 +1,10 @@
-/* Everything happens in turns: a message, a tick or a finished part goes into the session; then new jobs are handed to
- * the threads, messages leave, events are logged. */
+/* Everything happens in turns. A message, a tick or a finished part goes into the session; then finish_turn hands
+ * new jobs to the threads, sends messages and logs events. */
 #include "worker/service.h"
 
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 #include <uv.h>
@@ -71,7 +70,7 @@ static void send_item(struct service *s, const struct outbox_item *item)
     int rc = msg_encode(&item->msg, frames, &n);
     if (rc == 0)
         rc = net_send(socket, frames, n);
-    if (rc != 0) /* whatever matters is sent again */
+    if (rc != 0) /* whatever matters will be sent again by the session */
         log_debug("event=undelivered type=%s error=%s", msg_type_name(item->msg.type), error_name(rc));
     for (size_t i = 0; i < n; i++)
         buf_unref(&frames[i]);
@@ -89,12 +88,12 @@ static void close_all(struct service *s)
     uv_close((uv_handle_t *)&s->timer, NULL);
     uv_close((uv_handle_t *)&s->terminate, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
-    /* libuv has let go of them: a signal that comes late must not kill what is being written */
+    /* libuv no longer catches these signals, and their default would kill the process while it is still closing */
     signal(SIGTERM, SIG_IGN);
     signal(SIGINT, SIG_IGN);
 }
 
-/* Logs; the text of the last error is what the process gives as its cause. */
+/* Logs what the session has to say. The last error is kept: it is the cause that the process ends with. */
 static void log_events(struct service *s)
 {
     struct session_event event;
@@ -105,7 +104,10 @@ static void log_events(struct service *s)
     }
 }
 
-/* Ends every turn. rc: what the session said. */
+/* Ends every turn. rc: what the session returned. Jobs are handed out before anything is sent, so that the threads
+ * compute while this one encodes; messages leave before the log is written, because a log may block on its reader;
+ * and whether the worker is to end is looked at last, so that the session's goodbyes and its last words have left by
+ * then. */
 static void finish_turn(struct service *s, int rc)
 {
     struct outbox *out = session_outbox(s->session);
@@ -153,7 +155,7 @@ static void on_publication(void *arg, struct buf **frames, size_t n)
         take_message(arg, frames + 1, n - 1);
 }
 
-/* An observer: a heartbeat that cannot be written is said once, and tried again. */
+/* A heartbeat that cannot be written must not stop the worker: it is logged once, and tried again. */
 static void beat(struct service *s, uint64_t now)
 {
     struct session_view v;
@@ -200,7 +202,7 @@ static void on_signal(uv_signal_t *handle, int number)
         close_all(s);
 }
 
-/* A wrong key is told apart from a server that is down. */
+/* So that a wrong key does not look like a server that is down. */
 static void on_event(void *arg, const struct net_event *event)
 {
     struct server_link *l = arg;
@@ -223,7 +225,7 @@ static void on_event(void *arg, const struct net_event *event)
 
 /* ---- start ---- */
 
-/* The first few by name, then how many there are. */
+/* Logs the first few files that could not be read by name, then how many there are. */
 static void log_problems(const struct dataset *d)
 {
     for (uint32_t i = 0; i < d->problem_count && i < PROBLEMS_LOGGED; i++)
@@ -291,7 +293,7 @@ static int open_session(struct service *s, struct error *e)
         .prototype_lag = (uint32_t)c->mixture.prototype_lag,
         .K = (uint32_t)c->mixture.components,
         .D = (uint32_t)c->mixture.dimensions,
-        .covariance = (enum covariance)c->mixture.covariance,
+        .covariance = c->mixture.covariance,
         .manifest = slot_manifest(s->shared),
         .initial = initial,
         .context = s->shared,
@@ -312,7 +314,8 @@ static int open_compute(struct service *s, struct error *e)
     return compute_new(&s->loop, &o, &s->compute, e);
 }
 
-/* Subscribes first: what is published from now on is not missed, what was before is asked for. */
+/* Subscribes before the first request: whatever is published from now on arrives, and what was published before is
+ * asked for. The other way round a version published in between would be missed. */
 static int open_server(struct service *s, struct server_link *l, enum server server, const char *requests,
                        const char *publications, struct error *e)
 {
@@ -350,7 +353,7 @@ static int open_servers(struct service *s, struct error *e)
     return rc;
 }
 
-/* Handles on a fresh loop: their initialisation cannot fail, but for signals, which take a pipe. */
+/* On a fresh loop only signal handles can fail to initialise, since they need a pipe. */
 static int start_handles(struct service *s, struct error *e)
 {
     uv_timer_init(&s->loop, &s->timer);

@@ -1,4 +1,5 @@
-/* Messages in, state, timers. Slots are in session_slots.c, servers in session_links.c. */
+/* The public interface: messages, timers, weights and mixture. Slots in hand are in session_slots.c, the two servers in
+ * session_links.c. Every call ends in settle(), so that whatever an event makes possible happens in the same turn. */
 #include "worker/session_internal.h"
 
 #include <inttypes.h>
@@ -129,24 +130,13 @@ int session_send(struct session *s, enum server to, struct msg *m)
     return outbox_to_server(&s->outbox, to, m);
 }
 
-int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now)
+int session_contribute(struct session *s, struct link *to, struct contribution *c, uint64_t now)
 {
-    if (!c->held || !link_answers(to, now) || (c->sent_at != 0 && now - c->sent_at < RESEND_US))
+    struct msg copy;
+    if (!link_answers(to, now) || !contribution_due(c, now))
         return 0;
-    struct msg copy = c->msg;
-    for (uint32_t i = 0; i < copy.tensor_count; i++)
-        buf_ref(copy.tensors[i].data);
-    copy.generation = to->generation;
-    c->sent = true;
-    c->sent_at = now;
+    contribution_copy(c, to->generation, now, &copy);
     return session_send(s, to->server, &copy);
-}
-
-void contribution_drop(struct contribution *c)
-{
-    if (c->held)
-        msg_fini(&c->msg);
-    *c = (struct contribution){0};
 }
 
 /* ---- weights ---- */
@@ -183,7 +173,7 @@ static void on_weights(struct session *s, const struct msg *m)
     replace(&s->buffers, buffers);
     s->weights_held = true;
     s->weights_step = m->step;
-    contribution_drop(&s->init); /* there are weights, whoever's they were */
+    contribution_drop(&s->init); /* there are initial weights now, ours or another worker's */
     slots_purge(s);
 }
 
@@ -205,7 +195,8 @@ static int on_mixture(struct session *s, const struct msg *m)
 
 /* ---- what is missing ---- */
 
-/* True when it is time to ask. urgent: at once instead of waiting for a publication first. */
+/* True when it is time to ask for something missing. A publication usually brings it by itself, so the first
+ * question waits a little, unless it is urgent: nothing is held at all, or it is known that a publication was lost. */
 static bool time_to_ask(struct missing *m, bool missing, bool urgent, uint64_t now)
 {
     if (!missing) {
@@ -246,14 +237,16 @@ static int ask_for_mixture(struct session *s, uint64_t now)
     return session_send(s, SERVER_PROTOTYPE, &m);
 }
 
-/* After anything happened: asks for what is missing, sends what is due, ends when nothing is left. */
+/* Ends every turn: asks for what is missing, sends what is due, ends when nothing is left. Questions go first, since
+ * their answers take longest; INIT goes before anything that the parameter server would refuse without it; goodbyes
+ * go last, so that they cannot overtake a contribution on the same socket. */
 static int settle(struct session *s, uint64_t now)
 {
     int rc = ask_for_weights(s, now);
     if (rc == 0)
         rc = ask_for_mixture(s, now);
     if (rc == 0)
-        rc = contribution_send(s, &s->parameter, &s->init, now);
+        rc = session_contribute(s, &s->parameter, &s->init, now);
     if (rc == 0)
         rc = slots_send(s, now);
     if (rc == 0 && s->stopping && s->status == SESSION_RUNNING && (slots_idle(s) || now - s->stop_at >= STOP_US)) {
@@ -291,15 +284,16 @@ static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
-    else if (m->code == REASON_NON_FINITE) /* a slot is a pure function: nobody's next attempt would be finite */
+    else if (m->code ==
+             REASON_NON_FINITE) /* a slot is a pure function, so no worker's next attempt would be finite either */
         session_fail(
             s, "event=diverged server=%s step=%" PRIu64 " slot=%u hint=\"start again with a smaller optimiser.lr\"",
             l->name, m->step, m->slot);
     else if (m->code == REASON_WRONG_GENERATION) {
-        if (m->generation != l->generation) /* else the answer to something sent before WELCOME */
+        if (m->generation != l->generation) /* otherwise it answers something that was sent before WELCOME */
             link_down(l);
     } else if (m->code == REASON_NOT_READY || m->code == REASON_UNKNOWN_VERSION || m->code == REASON_STOPPING)
-        return; /* asked again in its time */
+        return; /* what was asked for is asked for again by its timer */
     else if (l->server == SERVER_PARAMETER && s->init.held)
         session_fail(s, "event=init_refused reason=%s text=\"%s\"", reason_name(m->code), m->text);
     else
@@ -314,6 +308,8 @@ static void on_ack(struct session *s, enum server from, const struct msg *m)
         slots_on_ack(s, from, m);
 }
 
+/* STOP, LEASE and WEIGHTS count only from the parameter server and MIXTURE only from the prototype server: what
+ * arrives on the wrong socket is a mistake of its sender and is ignored, like a message of an unknown type. */
 static int dispatch(struct session *s, struct link *l, const struct msg *m, uint64_t now)
 {
     bool parameter = l->server == SERVER_PARAMETER;
@@ -342,7 +338,7 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
         break;
     case MSG_MIXTURE:
         return parameter ? 0 : on_mixture(s, m);
-    default: /* METRICS are for others */
+    default: /* METRICS are for those who watch the run */
         break;
     }
     return 0;
@@ -371,16 +367,11 @@ int session_stop(struct session *s, uint64_t now)
     return settle(s, now);
 }
 
-static bool answers(const struct link *l, uint64_t now)
-{
-    return l->up && now - l->heard_at < QUIET_US;
-}
-
 void session_look(const struct session *s, uint64_t now, struct session_view *out)
 {
     *out = (struct session_view){
-        .parameter_up = answers(&s->parameter, now),
-        .prototype_up = answers(&s->prototype, now),
+        .parameter_up = link_answers(&s->parameter, now),
+        .prototype_up = link_answers(&s->prototype, now),
         .joint = s->options.joint,
         .step = s->weights_held ? s->weights_step : 0,
     };

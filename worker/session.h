@@ -1,8 +1,8 @@
-/* The core of a worker: leases in, jobs out; results in, statistics and gradients out. A state machine without socket,
- * clock or thread; time is in microseconds of any monotonic clock.
+/* The core of a worker: leases come in and jobs go out; results come in and statistics and gradients go out. It is a
+ * state machine without socket, clock or thread; time is in microseconds of any monotonic clock.
  *
  *   session_on_timer(s, now);                             // every 50 ms or so; the first call says hello
- *   session_on_message(s, SERVER_PARAMETER, &msg, now);      // whatever arrives, checked by msg_decode only
+ *   session_on_message(s, SERVER_PARAMETER, &msg, now);   // whatever arrives, checked by msg_decode only
  *   while ((job = session_next_job(s)) != NULL)           // at most `threads` are out at a time
  *       hand it to an executor;
  *   session_on_part_a(s, job, now);                       // as soon as its statistics are there
@@ -10,21 +10,23 @@
  *   send session_outbox(s)'s items, then outbox_clear; log session_next_event; look at session_status
  *
  * Rules it keeps:
- *   - A slot of step t starts once WEIGHTS t and MIXTURE t are held. Missing ones are asked for after 200 ms, then with
- * back-off.
- *   - STATS leave after part A. GRADIENT leaves after part B, but only once STATS are acknowledged or a mixture version
- * shows that they were applied: so a step that the parameter server finishes never lacks statistics.
- *   - Contributions are sent again every 2 s and after every WELCOME, until acknowledged, refused, or known to be
- * superfluous.
- *   - mixture.prototype_lag = 0: part B of step t waits for MIXTURE t+1. When t+1 exists before part A, statistics are
- * skipped.
- *   - Newer WEIGHTS end older steps: leases of those are dropped, results of those are not sent.
- *   - A server that started anew (a higher generation) may have gone back to a checkpoint. What is in hand is then
- * dropped (parameter server) or computed again (prototype server): it is a pure function, so nothing is lost but time.
- *   - Workers are the only ones who see both servers, and so it is they who notice when one of them has lost what the
- * other builds upon. With t the parameter server's step and v the mixture's version, a healthy pair has t <= v <= t+1
- * at every instant. PING carries what is known of the other server, PONG repeats it: if one server, asked after the
- * other was seen at a step, stands too far behind that step, the other is told to go back (REWIND). */
+ *   - A slot of step t starts once WEIGHTS t and MIXTURE t are held. If one is missing it is asked for after 200 ms,
+ *     then again with back-off.
+ *   - STATS are sent after part A. GRADIENT is sent after part B, but only once STATS are acknowledged or a mixture
+ *     version shows that they were applied. So a step that the parameter server finishes never lacks statistics.
+ *   - Contributions are sent again every 2 s and after every WELCOME, until they are acknowledged, refused, or known
+ *     to be superfluous (contribution.h).
+ *   - mixture.prototype_lag = 0: part B of step t waits for MIXTURE t+1. If t+1 exists before part A begins,
+ *     statistics are skipped.
+ *   - Newer WEIGHTS end older steps: their leases are dropped and their results are not sent.
+ *   - A server that was restarted (a higher generation) may have gone back to a checkpoint. What is in hand is then
+ *     dropped (parameter server) or computed again (prototype server). A slot is a pure function, so only time is
+ *     lost.
+ *   - Workers are the only ones who see both servers, so it is they who notice when one of them has lost what the
+ *     other builds on. With t the parameter server's step and v the mixture's version, a healthy pair has t <= v <=
+ *     t+1 at every instant. PING carries what is known of the other server, and PONG repeats it: if a server that
+ *     was asked after the other one had been seen at a step stands too far behind that step, the other is told to go
+ *     back (REWIND). */
 #ifndef DECANT_WORKER_SESSION_H
 #define DECANT_WORKER_SESSION_H
 
@@ -57,34 +59,34 @@ struct session_options {
 
 enum { SLOT_PART_A = 1, SLOT_PART_B = 2 };
 
-/* What an executor computes, and where it leaves the results. Between part A and part B of a slot it may keep what it
- * likes under `index`, which no other slot in hand has. */
+/* What an executor (a compute thread) computes, and where it leaves the results. Between part A and part B of a slot
+ * it may keep whatever it needs under `index`, which no other slot in hand has. */
 struct slot_job {
     uint32_t index; /* < session_jobs_max() */
     uint64_t step;
     uint32_t slot;
-    unsigned parts;                                /* SLOT_PART_*: to be computed in this go, A first */
-    struct buf *student, *teacher, *buffers;       /* WEIGHTS of the step; buffers is NULL when there are none */
-    const struct mixture_view *mixture_a;          /* of the E-step; NULL: no E-step, no statistics */
-    const struct mixture_view *mixture_b;          /* of the loss; NULL when joint */
-    struct msg *stats;                             /* part A adds encoding, tensors, scalars; NULL without an E-step */
-    struct buf *gradient, *contribution, *metrics; /* part B puts new buffers here: (P) F32, (Q) F32, F64 */
+    unsigned parts;                               /* SLOT_PART_*: to be computed in this go, A first */
+    struct buf *student, *teacher, *buffers;      /* WEIGHTS of the step; buffers is NULL when there are none */
+    const struct mixture_view *mixture_a;         /* of the E-step; NULL: no E-step, no statistics */
+    const struct mixture_view *mixture_b;         /* of the loss; NULL when joint */
+    struct msg *stats;                            /* part A adds encoding, tensors, scalars; NULL without an E-step */
+    struct buf *gradient, *new_buffers, *metrics; /* part B puts new ones here: (P) F32, (Q) F32, F64 */
     uint32_t metric_count;
-    int rc_a, rc_b; /* of each part: 0, or the ERR_* that ends the worker */
+    int rc_a, rc_b; /* result of each part: 0, or the ERR_* that ends the worker */
 };
 
 struct session;
 int session_new(const struct session_options *o, struct session **out);
-void session_free(struct session **s); /* no job may be with an executor */
+void session_free(struct session **s); /* no job may still be with an executor */
 uint32_t session_jobs_max(const struct session *s);
 
-/* from: which server's socket it came in by. Takes nothing over. 0 or ERR_MEMORY. */
+/* from: the server whose socket it arrived on. The message stays the caller's. 0 or ERR_MEMORY. */
 int session_on_message(struct session *s, enum server from, const struct msg *m, uint64_t now);
 int session_on_timer(struct session *s, uint64_t now);
 struct slot_job *session_next_job(struct session *s); /* NULL when none is ready or all threads are busy */
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now);
 int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now);
-/* Takes no more leases; finishes what is in hand within 10 s, then SESSION_DONE. */
+/* Takes no more leases, finishes what is in hand within 10 s, and is SESSION_DONE then. */
 int session_stop(struct session *s, uint64_t now);
 
 struct outbox *session_outbox(struct session *s); /* SERVER_PARAMETER and SERVER_PROTOTYPE items */
@@ -97,13 +99,13 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
-/* For those who watch. */
+/* What health checks and progress lines show. */
 struct session_view {
-    bool parameter_up, prototype_up; /* it answered lately */
+    bool parameter_up, prototype_up; /* heard of within the last three heartbeats */
     bool joint;                      /* there is no prototype server */
     uint64_t step;                   /* of the newest weights held; 0 before */
 };
 void session_look(const struct session *s, uint64_t now, struct session_view *out);
-uint64_t session_slots_done(const struct session *s); /* slots of which the gradient was applied */
+uint64_t session_slots_done(const struct session *s); /* slots whose gradient was applied */
 
 #endif

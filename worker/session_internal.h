@@ -1,4 +1,5 @@
 /* Inside the session only: its state, and what its files call of each other.
+ *
  *   session.c        messages, weights, mixture, timers, the public interface
  *   session_slots.c  slots in hand: from lease to acknowledgement
  *   session_sums.c   gradients of one lease become one
@@ -6,23 +7,24 @@
 #ifndef DECANT_WORKER_SESSION_INTERNAL_H
 #define DECANT_WORKER_SESSION_INTERNAL_H
 
+#include "worker/contribution.h"
 #include "worker/mixture_cache.h"
 #include "worker/session.h"
 
 #define MILLISECOND UINT64_C(1000)
 #define SECOND UINT64_C(1000000)
-#define RESEND_US (2 * SECOND)            /* contributions, HELLO, LEASE_REQUEST */
-#define PING_US SECOND                    /* the servers forget a worker after ten of them */
+#define RESEND_US CONTRIBUTION_RESEND_US /* HELLO and LEASE_REQUEST too */
+#define PING_US (PING_EVERY_MS * MILLISECOND)
 #define PING_HURRY_US (250 * MILLISECOND) /* while something is missing or a server does not answer */
 #define REWIND_US SECOND                  /* before the same server is told to go back again */
 #define MISSING_US (200 * MILLISECOND)    /* a publication may take so long before it is asked for */
-#define MISSING_MAX_US (2 * SECOND)       /* back-off's end */
+#define MISSING_MAX_US (2 * SECOND)       /* where its back-off ends */
 #define QUIET_US (3 * SECOND) /* a server that missed three heartbeats gets no contributions until it answers */
 #define SILENCE_WARN_US (30 * SECOND)
 #define SILENCE_FAIL_US (300 * SECOND)
-#define STOP_US (10 * SECOND) /* for what is in hand, then the worker leaves anyway */
+#define STOP_US (10 * SECOND) /* so long may what is in hand take; then the worker leaves anyway */
 
-#define DATA_MASK ((UINT64_C(1) << 53) - 1) /* of the fingerprint: what a float64 says exactly */
+#define DATA_MASK ((UINT64_C(1) << 53) - 1) /* the bits of the fingerprint that a float64 carries exactly */
 
 enum { SESSION_EVENTS_MAX = 32 };
 
@@ -37,8 +39,8 @@ struct link {
     uint64_t hello_at, ping_at; /* last sent, 0 = never */
     uint64_t rewind_at;         /* when it was last told to go back, 0 = never */
     uint64_t heard_at;          /* last message; the start counts as one */
-    bool warned;                /* of the present silence */
-    bool outdated;              /* an older generation answers; warned of */
+    bool warned;                /* the present silence has been logged */
+    bool outdated;              /* an older generation has answered, and that was logged */
 };
 
 /* Something published that slots wait for. */
@@ -46,13 +48,6 @@ struct missing {
     uint64_t since;    /* 0: nothing is missing */
     uint64_t asked_at; /* 0: not asked yet */
     uint64_t wait;     /* before it is asked for again */
-};
-
-struct contribution {
-    struct msg msg;
-    bool held;        /* not acknowledged yet */
-    bool sent;        /* at least once: the tensors are shared from then on */
-    uint64_t sent_at; /* 0: not sent yet, or to be sent again at once */
 };
 
 enum slot_phase {
@@ -109,22 +104,22 @@ void session_event(struct session *s, enum log_level level, const char *format, 
 void session_fail(struct session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct link *session_link(struct session *s, enum server server);
 void session_msg(struct session *s, struct msg *m, enum msg_type type, const struct link *to);
-/* Under which start of the prototype server this worker works, if any: see the parameter server's core.h. */
+/* Adds the generation of the prototype server that this worker works with, if any: see the parameter server's
+ * core.h. */
 int session_add_lineage(const struct session *s, struct msg *m);
 int session_send(struct session *s, enum server to, struct msg *m);
-/* Sends c now if it is due and its server is up; the held message stays. */
-int contribution_send(struct session *s, struct link *to, struct contribution *c, uint64_t now);
-void contribution_drop(struct contribution *c);
+/* Sends c now if it is due and its server answers; the held message stays. */
+int session_contribute(struct session *s, struct link *to, struct contribution *c, uint64_t now);
 
 /* ---- session_slots.c ---- */
 void slots_on_lease(struct session *s, const struct msg *m);
 void slots_on_ack(struct session *s, enum server from, const struct msg *m);
 void slots_on_refusal(struct session *s, enum server from, const struct msg *m);
-/* The newest weights or mixture changed: what is superfluous goes. */
+/* To be called whenever the newest weights or mixture changed: drops what has become superfluous. */
 void slots_purge(struct session *s);
-void slots_forget_leases(struct session *s);          /* the parameter server started anew: nothing in hand counts */
-void slots_redo(struct session *s);                   /* the prototype server did: statistics are needed again */
-void slots_end(struct session *s);                    /* the run is over: no gradient is needed any more */
+void slots_forget_leases(struct session *s); /* the parameter server was restarted: nothing in hand counts any more */
+void slots_redo(struct session *s);          /* the prototype server was: statistics are needed again */
+void slots_end(struct session *s);           /* the run is over: no gradient is needed any more */
 void slots_resend(struct session *s, enum server to); /* what that server has not acknowledged is due now */
 int slots_send(struct session *s,
                uint64_t now);             /* contributions that are due, then the lease request when it changed */
@@ -134,11 +129,12 @@ bool slots_missing_mixture(const struct session *s, uint64_t *version);
 bool slots_missing_weights(const struct session *s);
 void slots_free(struct session *s);
 struct slot_in_hand *slots_find(struct session *s, uint64_t step, uint32_t slot); /* NULL when not in hand */
-void slots_settle(struct session *s, struct slot_in_hand *e); /* frees the entry when nothing of it is to be done */
+void slots_settle(struct session *s, struct slot_in_hand *e); /* frees the entry when nothing is left to do for it */
 
 /* ---- session_sums.c ---- */
-/* e's gradient may leave: adds to it those of its lease as far as they are there. The entry that now holds the sum, e
- * or another; NULL when more of the lease is on its way and worth waiting for. */
+/* Called when e's gradient may be sent: adds to it the gradients of the same lease that are ready. Returns the entry
+ * that now holds the sum (e or another), or NULL when more of the lease is still being computed and worth waiting
+ * for. */
 struct slot_in_hand *sums_take(struct session *s, struct slot_in_hand *e);
 
 /* ---- session_links.c ---- */
@@ -147,9 +143,9 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m);
 int link_on_pong(struct session *s, struct link *l, const struct msg *m, uint64_t now);
 /* Any message: notes that the server lives. True when the message may be used: from the generation that welcomed us. */
 bool link_heard(struct session *s, struct link *l, const struct msg *m, uint64_t now);
-void link_down(struct link *l);                        /* says hello again */
+void link_down(struct link *l);                        /* forgets the welcome, so that hello is said again */
 bool link_answers(const struct link *l, uint64_t now); /* welcomed us, and was heard of lately */
 int link_on_timer(struct session *s, struct link *l, uint64_t now);
-int link_goodbye(struct session *s, struct link *l); /* so that the server need not wait for our silence */
+int link_goodbye(struct session *s, struct link *l); /* so that the server need not wait until our silence is noticed */
 
 #endif

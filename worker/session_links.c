@@ -1,10 +1,11 @@
 /* The two servers of a session. A server is usable from WELCOME on; a message of another generation than the one that
- * welcomed us means that it started anew, and is answered with HELLO. */
+ * welcomed us means that it was restarted or went back; we then say HELLO again. */
 #include "worker/session_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/version.h"
 
 void link_init(struct link *l, enum server server, bool used)
 {
@@ -17,7 +18,9 @@ void link_down(struct link *l)
     l->hello_at = 0;
 }
 
-/* What was learnt from the earlier incarnation is void: it may have gone back to a checkpoint. */
+/* What was learnt from the earlier generation is void: the server may have gone back to a checkpoint. The two
+ * servers mean different work. Without its prototype server a slot has lost its statistics, but its lease still
+ * stands: it is computed again. Without its parameter server the lease itself is gone, and so are the weights. */
 static void forget_incarnation(struct session *s, struct link *l)
 {
     session_event(s, LOG_WARN, "event=server_restarted server=%s generation=%" PRIu64, l->name, l->generation);
@@ -53,8 +56,7 @@ static int prepare_init(struct session *s)
     }
     s->options.initial(s->options.context, (float *)params->data, (float *)buffers->data);
     session_msg(s, &s->init.msg, MSG_INIT, &s->parameter);
-    s->init.held = true;
-    s->init.sent_at = 0;
+    contribution_hold(&s->init);
     uint64_t size = json->size;
     int rc = msg_add_tensor(&s->init.msg, "manifest", DTYPE_U8, 1, &size, json);
     if (rc == 0)
@@ -68,12 +70,21 @@ static int prepare_init(struct session *s)
     return rc;
 }
 
-/* Types whose step is the server's own, in any order of arrival. */
+/* Only these types name the server's own step. They may arrive in any order, so only a larger one counts. */
 static void note_step(struct link *l, const struct msg *m)
 {
     bool own = m->type == MSG_WELCOME || m->type == MSG_PONG || m->type == MSG_WEIGHTS || m->type == MSG_MIXTURE;
     if (own && m->step > l->step)
         l->step = m->step;
+}
+
+/* Another version may round differently, so that the run's bytes depend on who computed what. It is not refused: an
+ * upgrade may be rolled out process by process. */
+static void compare_versions(struct session *s, const struct link *l, const struct msg *welcome)
+{
+    if (welcome->text[0] != '\0' && strcmp(welcome->text, DECANT_VERSION) != 0)
+        session_event(s, LOG_WARN, "event=other_version server=%s version=\"%s\" own=" DECANT_VERSION, l->name,
+                      welcome->text);
 }
 
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
@@ -86,19 +97,22 @@ int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
     if (l->generation != 0 && l->generation != m->generation)
         forget_incarnation(s, l);
     note_step(l, m);
-    if (!l->up)
+    if (!l->up) {
         session_event(s, LOG_INFO, "event=welcome server=%s step=%" PRIu64, l->name, m->step);
+        compare_versions(s, l, m);
+    }
     l->up = true;
     l->generation = m->generation;
     slots_resend(s, l->server);
     if (l->server == SERVER_PROTOTYPE)
         return 0;
     s->requested = 0;
-    s->init.sent_at = 0;
+    contribution_hurry(&s->init);
     return m->code == 1 && !s->init.held ? prepare_init(s) : 0;
 }
 
-/* A message that was long under way, or a copy of the server that should not be running: it must not pull us back. */
+/* A message that took long to arrive, or one from a second copy of the server that should not be running. Neither
+ * may make us forget what the newer generation told. */
 static bool is_outdated(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->generation == 0 || m->generation >= l->generation)
@@ -106,7 +120,7 @@ static bool is_outdated(struct session *s, struct link *l, const struct msg *m)
     if (!l->outdated)
         session_event(s, LOG_WARN,
                       "event=older_generation server=%s generation=%" PRIu64 " known=%" PRIu64
-                      " hint=\"was its directory emptied, or does a second one run? then start the workers anew\"",
+                      " hint=\"was its directory emptied, or does a second one run? then restart the workers\"",
                       l->name, m->generation, l->generation);
     l->outdated = true;
     return true;
@@ -137,14 +151,16 @@ static uint64_t claim_about(const struct link *other)
     return other->up ? (other->generation & 0xfffff) << 32 | (other->step & UINT32_MAX) : 0;
 }
 
-/* Slots wait for the mixture of the step at which the parameter server stands, in vain. */
+/* Slots of the parameter server's current step wait for a mixture that was asked for and has not come. */
 static bool lacks_mixture(const struct session *s, uint64_t step)
 {
     uint64_t version;
     return s->mixture_missing.asked_at != 0 && slots_missing_mixture(s, &version) && version == step;
 }
 
-/* l answered a PING that was sent when `other` had already shown claimed_step. */
+/* l answered a PING that was sent when `other` had already shown claimed_step. Because the claim travelled through
+ * l, it is older than the answer's own step: comparing the two can only understate how far they are apart, so a
+ * healthy pair is never accused, whatever the order in which messages arrive. */
 static int judge_pair(struct session *s, const struct link *l, struct link *other, const struct msg *pong, uint64_t now)
 {
     bool same = pong->seq != 0 && other->up && pong->seq >> 32 == (other->generation & 0xfffff);
@@ -186,7 +202,7 @@ static int say_hello(struct session *s, struct link *l)
     return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 
-/* Since the window was moved on. */
+/* Over the present window, which say_ping moves on every five seconds. */
 static double images_per_second(const struct session *s, uint64_t now)
 {
     double seconds = (double)(now - s->rate_at) / (double)SECOND;

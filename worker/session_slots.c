@@ -39,7 +39,7 @@ static void free_entry(struct session *s, struct slot_in_hand *e)
     contribution_drop(&e->gradient);
     msg_fini(&e->stats_draft);
     buf_unref(&e->job.gradient);
-    buf_unref(&e->job.contribution);
+    buf_unref(&e->job.new_buffers);
     buf_unref(&e->job.metrics);
     uint32_t index = e->job.index;
     memset(e, 0, sizeof *e);
@@ -59,12 +59,18 @@ struct lease {
     uint32_t slot, slots;
 };
 
+static void hurry(struct slot_in_hand *e)
+{
+    contribution_hurry(&e->stats);
+    contribution_hurry(&e->gradient);
+}
+
 static void queue_slot(struct session *s, const struct lease *lease, uint32_t slot)
 {
     uint64_t step = lease->step;
     struct slot_in_hand *e = slots_find(s, step, slot);
-    if (e && e->phase == SLOT_DONE) /* leased again: our contribution seems to be lost */
-        e->stats.sent_at = e->gradient.sent_at = 0;
+    if (e && e->phase == SLOT_DONE) /* leased again, so the server does not have our contribution */
+        hurry(e);
     if (e)
         return;
     for (uint32_t i = 0; i < s->slots_max; i++)
@@ -79,7 +85,8 @@ static void queue_slot(struct session *s, const struct lease *lease, uint32_t sl
     session_event(s, LOG_WARN, "event=lease_ignored reason=full");
 }
 
-/* Back to the state that the lease began: the slot, and those whose gradients were added to its own. */
+/* Queues the slot again, and with it those whose gradients were already added to its own: all of them are to be
+ * computed once more under the lease that they came with. */
 static void requeue(struct session *s, struct slot_in_hand *e)
 {
     struct lease lease = {e->job.step, e->lease_slot, e->lease_slots};
@@ -106,7 +113,9 @@ void slots_on_lease(struct session *s, const struct msg *m)
 
 /* ---- inputs ---- */
 
-/* The version that a slot of step t waits for, given what is held. */
+/* The mixture version that a slot of step t waits for, given what is held. With lag 1 it is t. With lag 0 it is t for
+ * part A and t + 1 for part B; but if t + 1 already exists, all statistics of t are applied, so that part A computes
+ * none and both parts take t + 1. */
 static uint64_t mixture_needed(const struct session *s, const struct slot_in_hand *e)
 {
     uint64_t newest, t = e->job.step;
@@ -160,7 +169,8 @@ static bool ready(const struct session *s, const struct slot_in_hand *e)
     return s->options.joint || mixture_cache_has(&s->mixtures, mixture_needed(s, e));
 }
 
-/* Part B before part A, so that slots leave; then in the order of slots, which is that of the leases. */
+/* Part B before part A, so that slots are finished before more are begun; then in the order of slots, which is that
+ * of the leases. */
 static bool before(const struct slot_in_hand *a, const struct slot_in_hand *b)
 {
     if (a->phase != b->phase)
@@ -168,7 +178,7 @@ static bool before(const struct slot_in_hand *a, const struct slot_in_hand *b)
     return a->job.step != b->job.step ? a->job.step < b->job.step : a->job.slot < b->job.slot;
 }
 
-/* Which mixtures go into which part. See mixture_needed: the version that this returned is held. */
+/* Decides which parts this job computes and with which mixtures. ready() has made sure that mixture_needed is held. */
 static void take_mixtures(struct session *s, struct slot_in_hand *e)
 {
     uint64_t newest, t = e->job.step, needed = mixture_needed(s, e);
@@ -236,7 +246,7 @@ static bool failed(struct session *s, const struct slot_job *job, int rc)
     return rc != 0;
 }
 
-/* A computed part of which nobody wants the result any more. */
+/* After a part whose result is not wanted any more: start over, or give the entry back. */
 static void end_detour(struct session *s, struct slot_in_hand *e)
 {
     if (e->again && !e->abandoned)
@@ -250,7 +260,8 @@ int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now)
     struct slot_in_hand *e = (struct slot_in_hand *)job;
     ASSERT(e->phase == SLOT_RUNNING && (job->parts & SLOT_PART_A) != 0);
     if (job->stats) {
-        e->stats = (struct contribution){.msg = e->stats_draft, .held = true};
+        e->stats.msg = e->stats_draft;
+        contribution_hold(&e->stats);
         memset(&e->stats_draft, 0, sizeof e->stats_draft);
         job->stats = NULL;
     }
@@ -275,16 +286,15 @@ static int prepare_gradient(struct session *s, struct slot_in_hand *e)
     m->step = job->step;
     m->slot = job->slot;
     m->slots = 1;
-    e->gradient.held = true;
-    e->gradient.sent_at = 0;
+    contribution_hold(&e->gradient);
     int rc = session_add_lineage(s, m);
     if (rc == 0) {
         rc = msg_add_tensor(m, "grad", DTYPE_F32, 1, &P, job->gradient);
         job->gradient = NULL;
     }
     if (rc == 0 && Q > 0) {
-        rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->contribution);
-        job->contribution = NULL;
+        rc = msg_add_tensor(m, "buffers", DTYPE_F32, 1, &Q, job->new_buffers);
+        job->new_buffers = NULL;
     }
     if (rc == 0) {
         rc = msg_add_tensor(m, "metrics", DTYPE_F64, 1, &n, job->metrics);
@@ -382,7 +392,7 @@ void slots_redo(struct session *s)
 void slots_resend(struct session *s, enum server to)
 {
     for (uint32_t i = 0; i < s->slots_max; i++)
-        *(to == SERVER_PROTOTYPE ? &s->slots[i].stats.sent_at : &s->slots[i].gradient.sent_at) = 0;
+        contribution_hurry(to == SERVER_PROTOTYPE ? &s->slots[i].stats : &s->slots[i].gradient);
 }
 
 void slots_on_ack(struct session *s, enum server from, const struct msg *m)
@@ -422,8 +432,8 @@ bool slots_idle(const struct session *s)
 
 /* ---- sending ---- */
 
-/* Slots wanted beside those in hand: one per thread and some ahead; with prototype_lag = 0 the whole step, since part B
- * of one slot may need part A of all. */
+/* How many slots to ask for beside those in hand: one for each thread and some ahead. With prototype_lag = 0 it is
+ * the whole step: part B of one slot waits for part A of all, and this worker may be the only one. */
 static uint32_t wanted(const struct session *s)
 {
     uint32_t capacity = s->options.threads + s->options.ahead, in_hand = 0;
@@ -448,12 +458,12 @@ static int send_request(struct session *s, uint32_t want, uint64_t now)
     return session_send(s, SERVER_PARAMETER, &m);
 }
 
-/* It carries the request. */
+/* A gradient carries the next lease request, which saves a round trip per slot. */
 static int send_gradient(struct session *s, struct slot_in_hand *e, uint32_t want, uint64_t now)
 {
     uint64_t before_at = e->gradient.sent_at;
     e->gradient.msg.want = want;
-    int rc = contribution_send(s, &s->parameter, &e->gradient, now);
+    int rc = session_contribute(s, &s->parameter, &e->gradient, now);
     if (e->gradient.sent_at != before_at) {
         s->requested = want;
         s->requested_at = now;
@@ -467,7 +477,7 @@ int slots_send(struct session *s, uint64_t now)
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < s->slots_max; i++) {
         struct slot_in_hand *e = &s->slots[i];
-        rc = contribution_send(s, &s->prototype, &e->stats, now);
+        rc = session_contribute(s, &s->prototype, &e->stats, now);
         if (rc == 0 && e->gradient.held && !e->stats.held && (e = sums_take(s, e)) != NULL)
             rc = send_gradient(s, e, want, now);
     }

@@ -2,14 +2,14 @@
  * one sum: half the bytes for two slots, a quarter for four. The additions are those that the parameter server would
  * make, in the same order, so the result is the same bytes.
  *
- * A gradient takes part once it is there and its statistics are acknowledged, and as long as it was never sent. What is
- * still being computed is waited for; what is lost (refused, dropped) is not, and the parts then leave by themselves.
- */
+ * A gradient takes part once it is computed and its statistics are acknowledged, unless it was sent before: its tensors
+ * are shared then. Slots that are still being computed are waited for. Slots that are lost (refused, dropped) are not,
+ * and what there is of the lease is then sent in parts. */
 #include "worker/session_internal.h"
 
 #include "common/vecmath.h"
 
-/* May be added to its sibling, as far as it alone is concerned. */
+/* Whether e itself is ready to be added to its sibling. */
 static bool is_loose(const struct slot_in_hand *e)
 {
     return e->phase == SLOT_DONE && e->gradient.held && !e->gradient.sent && !e->stats.held;
@@ -20,7 +20,7 @@ static bool of_one_lease(const struct slot_in_hand *a, const struct slot_in_hand
     return a->job.step == b->job.step && a->lease_slot == b->lease_slot && a->lease_slots == b->lease_slots;
 }
 
-/* The node of the same size that e's parent has beside it; NULL when it is not in hand or not loose. */
+/* The other child of e's parent in the tree; NULL when it is not in hand, or not ready. */
 static struct slot_in_hand *find_sibling(struct session *s, const struct slot_in_hand *e)
 {
     uint32_t slot = e->gradient.msg.slot, slots = e->gradient.msg.slots;
@@ -60,7 +60,7 @@ static void add_right(struct session *s, struct slot_in_hand *left, struct slot_
     slots_settle(s, right);
 }
 
-/* Something of the lease will still become loose. */
+/* Whether another slot of the lease will still become ready. */
 static bool more_to_come(const struct session *s, const struct slot_in_hand *e)
 {
     for (uint32_t i = 0; i < s->slots_max; i++) {

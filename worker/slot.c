@@ -1,6 +1,6 @@
-/* Nothing in a slot_workspace but the copied statics of slot_shared, scratch, and three caches that are keyed by what they
- * hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a mixture version. So a slot's
- * bytes cannot depend on what was computed before. */
+/* A slot_workspace holds nothing but scratch memory, copies of what slot_shared fixes, and three caches that are
+ * keyed by what they hold: the views of (step, slot), CARP's permutation of a step, the E-step's operand of a
+ * mixture version. So a slot's bytes cannot depend on what was computed before. */
 #include "worker/slot.h"
 
 #include <math.h>
@@ -16,8 +16,7 @@
 #include "worker/nn/model.h"
 
 enum {
-    NOVEL_PER_RESEED = 4,    /* candidates a slot sends for each re-seed of a step: near neighbours shadow each other */
-    RESEED_COMPONENTS = 128, /* one re-seed in a step for so many components, unless configured */
+    NOVEL_PER_RESEED = 4, /* candidates a slot sends for each re-seed of a step: of near neighbours only one is used */
     MODEL_FLOATS_MAX = 1 << 28 /* parameters: 1 GiB of them is beyond what gradients should travel as */
 };
 static const double warmup_fraction = 0.3; /* of the run: dino's temperature */
@@ -139,7 +138,7 @@ static int build_shared(struct slot_shared *s, struct error *e)
     const struct run_config *c = s->config;
     if (s->steps_per_epoch == 0)
         return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
-                         (unsigned long long)s->samples, (long long)(c->run.slots * c->run.slot_size));
+                         (unsigned long long)s->samples, (long long)c->run.slots * c->run.slot_size);
     struct model_spec spec;
     int rc = model_spec_of(c, s->train, &spec, e);
     if (rc == 0)
@@ -239,12 +238,7 @@ static float *aligned_floats(size_t n)
 static uint32_t novel_max(const struct slot_shared *s)
 {
     const struct run_config *c = s->config;
-    uint32_t reseeds = (uint32_t)c->mixture.reseed_max;
-    if (c->mixture.reseed_usage <= 0)
-        return 0;
-    if (reseeds == 0)
-        reseeds = s->K > RESEED_COMPONENTS ? s->K / RESEED_COMPONENTS : 1;
-    return NOVEL_PER_RESEED * reseeds;
+    return c->mixture.reseed_usage > 0 ? NOVEL_PER_RESEED * run_config_reseed_max(c) : 0;
 }
 
 static int new_estep(const struct slot_shared *s, struct estep **out)
@@ -256,7 +250,7 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
         .novel_max = novel_max(s),
         .novel_distance = (float)c->mixture.reseed_distance,
     };
-    return estep_new(2 * s->b, s->K, s->D, o, out);
+    return estep_new(run_config_slot_rows(c), s->K, s->D, o, out);
 }
 
 static bool allocate_worker(struct slot_workspace *w)
@@ -390,7 +384,8 @@ static void unit_copy(const struct slot_shared *s, const float *params, float *o
     vec_normalise_rows(out, s->K, s->D, NULL);
 }
 
-/* Through the normalisation of unit rows: what would only change their length is taken out, d -= (d.c) c. */
+/* The gradient through the normalisation of unit rows: the part that would only change their length is removed,
+ * d -= (d.c) c. */
 static void project_to_tangent(const float *c, size_t K, size_t D, float *d)
 {
     for (size_t k = 0; k < K; k++)

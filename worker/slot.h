@@ -1,20 +1,23 @@
-/* The arithmetic of a slot, the pure function of DESIGN: (seed, t, slot, weights_t, mixture_t) -> gradient, buffers,
- * statistics. In two parts, so that statistics leave before the student's work begins: A  augment both views, teacher
- * forward, E-step -> STATS message         (joint: no E-step, no message) B  student forward, loss, backward ->
- * gradient, buffers, metrics One slot_workspace per compute thread. What A leaves for B is a slot_state, which any
- * slot_workspace can take up: the teacher's projections are kept, the views are drawn again if other slots came in
- * between. Knows messages' tensors but no socket, no lease; clocks are read for the timing metrics only. */
+/* The arithmetic of a slot: a pure function of (seed, t, slot, weights of t, mixture of t) that gives a gradient,
+ * new buffers and statistics. It comes in two parts, so that statistics leave before the student's work begins:
+ *
+ *   A  augment both views, teacher forward, E-step   -> the STATS message      (joint: neither E-step nor message)
+ *   B  student forward, loss, backward               -> gradient, buffers, metrics
+ *
+ * There is one slot_workspace per compute thread. What part A leaves for part B is a slot_state, which any
+ * slot_workspace can take up: the teacher's projections are kept, and the views are drawn again if other slots came
+ * in between. This file knows the tensors of messages, but no socket and no lease; it reads the clock for the timing
+ * metrics only. */
 #ifndef DECANT_WORKER_SLOT_H
 #define DECANT_WORKER_SLOT_H
 
-#include "common/buf.h"
 #include "proto/manifest.h"
 #include "proto/mixture_wire.h"
 #include "proto/msg.h"
 #include "proto/run_config.h"
 #include "worker/data/dataset.h"
 
-/* What every slot_workspace of a process shares, read-only: configuration, images, model, the run's manifest. */
+/* What all slot_workspaces of a process share, read-only: configuration, images, model, the run's manifest. */
 struct slot_shared;
 /* Keeps pointers to c and train. ERR_CONFIG names the key when the configuration does not fit the images. */
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e);

@@ -50,16 +50,6 @@ void parameter_core_free(struct parameter_core **c)
     free(core);
 }
 
-int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, struct weight_vectors *vectors)
-{
-    int rc = weights_init(&c->weights, manifest, optimiser_from_config(&c->config), vectors);
-    if (rc != 0)
-        return rc;
-    c->ready = true;
-    return gradients_new((uint32_t)c->config.run.slots, c->weights.parameter_pool, c->weights.buffer_pool,
-                         &c->gradients);
-}
-
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state)
 {
     ASSERT(!c->ready);

@@ -1,6 +1,6 @@
 /* The parameter server as a state machine without I/O: weights, optimiser, the step counter and the leases. Messages
- * and time go in, messages come out in an outbox; checkpoints and reports that are due are picked up after each call.
- * One thread.
+ * and time go in, messages come out in an outbox; checkpoints and reports that are due are picked up after each
+ * call. One thread.
  *
  *   parameter_core_on_message(core, now, &peer, &msg, &out);   // msg's tensors may be taken out of it
  *   while (out has items) send them;
@@ -10,24 +10,24 @@
  *   if (parameter_core_awaits_durable(core) and it is) parameter_core_on_durable(core, now, &out);
  *   if (parameter_core_stopped(core)) linger, then leave;
  *
- * A step: grant leases for its slots -> add gradients as they arrive -> with the last one update, publish WEIGHTS, go
- * on. What a refused message asked for does not happen at all; it is counted and answered with ERROR.
+ * A step: grant leases for its slots -> add gradients as they arrive -> with the last one update, publish WEIGHTS,
+ * go on. What a refused message asked for does not happen at all; it is counted and answered with ERROR.
  *
  * On top of proto/msg.h:
- * - HELLO may carry a generation of an earlier process of ours: it is how a worker learns the new one. Everywhere else
- * a generation that is neither 0 nor ours is refused.
- * - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
- * - The tensors of a GRADIENT for a subtree of slots are sums over these slots, its metrics too.
- * - A LEASE_REQUEST with want = 0 withdraws the worker's request.
- * - A PING with code = 1 is a worker's goodbye: its leases are free at once.
- * - REWIND names our generation and the step at which the sender saw the prototype server stand. In a healthy pair that
- * step is never below ours (a gradient is sent only after its statistics were applied), so if it is, statistics are
- * lost and the run goes back to a checkpoint that both servers have.
- * - GRADIENT and a worker's PING may carry the scalar lineage: a number that grows whenever something that
- * contributions rest upon has started anew (the prototype server's generation). When a larger one is heard, what the
- * current step has so far is dropped and leased again; a GRADIENT of a smaller one is refused as wrong_generation.
- * - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost and run
- * out at once. */
+ *   - HELLO may carry a generation of an earlier process of ours: this is how a worker learns the new one.
+ *     Everywhere else a generation that is neither 0 nor ours is refused.
+ *   - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
+ *   - The tensors of a GRADIENT for a subtree of slots are sums over these slots, and so are its metrics.
+ *   - A LEASE_REQUEST with want = 0 withdraws the worker's request.
+ *   - A PING with code = 1 is a worker's goodbye: its leases are free at once.
+ *   - REWIND names our generation and the step at which the sender saw the prototype server stand. In a healthy pair
+ *     that step is never below ours (a gradient is sent only after its statistics were applied). If it is,
+ *     statistics are lost and the run goes back to a checkpoint that both servers have.
+ *   - GRADIENT and a worker's PING may carry the scalar lineage: the prototype server's generation, which grows
+ *     whenever that server is restarted or goes back. When a larger one is heard, what the current step has so far
+ *     is dropped and leased again; a GRADIENT of a smaller one is refused as wrong_generation.
+ *   - A worker whose messages come from a new routing id has reconnected: leases sent to the old one may be lost, so
+ *     they expire at once. */
 #ifndef DECANT_SERVER_PARAMETER_CORE_H
 #define DECANT_SERVER_PARAMETER_CORE_H
 

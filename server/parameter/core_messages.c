@@ -4,8 +4,10 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "common/log.h"
+#include "common/version.h"
 
 static const double LINEAGE_MAX = 1LL << 53; /* whole numbers that a scalar carries */
 
@@ -17,6 +19,7 @@ static enum reason on_hello(struct turn *t)
         log_info("event=hello worker=%016" PRIx64 " host=%s step=%" PRIu64, w->id, w->host, c->step);
     struct msg welcome = core_begin(c, MSG_WELCOME);
     welcome.code = c->ready ? 0 : 1;
+    snprintf(welcome.text, sizeof welcome.text, DECANT_VERSION);
     core_note(c, msg_add_scalar(&welcome, "total_steps", (double)c->schedule.steps));
     core_note(c, msg_add_scalar(&welcome, "slots", (double)c->config.run.slots));
     core_note(c, msg_add_scalar(&welcome, "slot_size", (double)c->config.run.slot_size));
@@ -34,7 +37,7 @@ static void on_lineage(struct turn *t, uint64_t lineage)
     c->lineage = lineage;
     if (!c->ready || c->phase >= PHASE_COMPLETE || gradients_missing(c->gradients) == (uint32_t)c->config.run.slots)
         return;
-    log_warn("event=step_redone step=%" PRIu64 " lineage=%" PRIu64 " cause=\"the prototype server has started anew\"",
+    log_warn("event=step_redone step=%" PRIu64 " lineage=%" PRIu64 " cause=\"the prototype server was restarted\"",
              c->step, lineage);
     core_redo_step(c);
 }

@@ -1,6 +1,6 @@
-/* Inside the core: its state, one turn of it, and what its three files call of each other. core.c has the life cycle
- * and the calls from outside, core_messages.c admits and handles messages, core_step.c sends, grants and completes
- * steps. */
+/* Inside the core: its state, one turn of it, and what its files call of each other. core.c has the life cycle and
+ * the calls from outside, core_messages.c admits and handles messages, core_weights.c takes weights over,
+ * core_step.c sends, grants and completes steps. */
 #ifndef DECANT_SERVER_PARAMETER_CORE_STATE_H
 #define DECANT_SERVER_PARAMETER_CORE_STATE_H
 
@@ -55,6 +55,8 @@ struct turn {
     struct worker *worker; /* who sent m, once it was admitted; NULL when m names none */
     struct error detail;   /* of a refusal; text may be empty */
 };
+
+/* ---- core_weights.c ---- */
 
 /* Takes over manifest and vectors (also on failure); the core is ready then. 0 or ERR_MEMORY. */
 int core_adopt_weights(struct parameter_core *c, struct manifest *manifest, struct weight_vectors *vectors);

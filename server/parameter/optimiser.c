@@ -9,7 +9,7 @@
 struct optimiser optimiser_from_config(const struct run_config *c)
 {
     return (struct optimiser){
-        .name = (enum optimiser_name)c->optimiser.name,
+        .name = c->optimiser.name,
         .beta1 = c->optimiser.beta1,
         .beta2 = c->optimiser.beta2,
         .epsilon = c->optimiser.epsilon,

@@ -1,12 +1,16 @@
-/* The optimisers: how a gradient moves a flat vector of parameters. Out of place in every operand, so that the version
- * being read may still be on the wire or under a checkpoint's hands; a destination may also be its own source.
+/* The optimisers: how a gradient moves a flat vector of parameters. Every operand is out of place, because the
+ * version being read may still be on the wire or in a checkpoint that is being written; a destination may also be
+ * its own source.
  *
- *   g      = scale * sum                        (scale: 1/M, times the clipping factor where the entry takes part in
- * it) a      = lr * lr_scale                      (per entry) AdamW  m' = b1 m + (1 - b1) g,  v' = b2 v + (1 - b2) g^2
+ *   g      = scale * sum              scale: 1/M, times the clipping factor where the entry takes part in clipping
+ *   a      = lr * lr_scale            per entry
+ *
+ *   AdamW  m' = b1 m + (1 - b1) g,  v' = b2 v + (1 - b2) g^2
  *          p' = p - a decay p - a (m' / (1 - b1^n)) / (sqrt(v' / (1 - b2^n)) + epsilon)          n = step + 1
  *          (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, with decay multiplied by lr)
  *   SGD    u' = momentum u + g
- *          p' = p - a decay p - a u'            (decay decoupled here too, so that it never enters the momentum)
+ *          p' = p - a decay p - a u'            (decay is decoupled here too, so that it never enters the momentum)
+ *
  * Decay is zero for entries whose manifest says so. */
 #ifndef DECANT_SERVER_PARAMETER_OPTIMISER_H
 #define DECANT_SERVER_PARAMETER_OPTIMISER_H

@@ -8,10 +8,11 @@
 #include <string.h>
 #include "common/safetensors.h"
 #include "common/vecmath.h"
+#include "common/version.h"
 
 #define FORMAT "decant-encoder-1"
 
-enum { PREFIX_MAX = 8, KINDS_MAX = 3 + MOMENTS_MAX, METADATA = 7 };
+enum { PREFIX_MAX = 8, KINDS_MAX = 3 + MOMENTS_MAX, METADATA = 8 };
 
 /* One flat vector and the entries that it consists of. */
 struct kind {
@@ -86,7 +87,8 @@ static struct tensor_view entry_view(const struct kind *k, const struct manifest
 static void write_metadata(struct metadata_entry meta[METADATA], const struct run_config *c,
                            const struct encoder_state *s)
 {
-    const char *const keys[METADATA] = {"format", "kind", "run", "step", "total_steps", "config", "optimiser"};
+    const char *const keys[METADATA] = {"format",      "kind",   "run",       "step",
+                                        "total_steps", "config", "optimiser", "version"};
     for (size_t i = 0; i < METADATA; i++)
         snprintf(meta[i].key, sizeof meta[i].key, "%s", keys[i]);
     snprintf(meta[0].value, sizeof meta[0].value, FORMAT);
@@ -95,7 +97,8 @@ static void write_metadata(struct metadata_entry meta[METADATA], const struct ru
     snprintf(meta[3].value, sizeof meta[3].value, "%" PRIu64, s->step);
     snprintf(meta[4].value, sizeof meta[4].value, "%" PRIu64, s->total_steps);
     snprintf(meta[5].value, sizeof meta[5].value, "%016" PRIx64, run_config_hash(c));
-    snprintf(meta[6].value, sizeof meta[6].value, "%s", c->optimiser.name == OPTIMISER_ADAMW ? "adamw" : "sgd");
+    snprintf(meta[6].value, sizeof meta[6].value, "%s", optimiser_word(c->optimiser.name));
+    snprintf(meta[7].value, sizeof meta[7].value, DECANT_VERSION);
 }
 
 static int write_tensors(const char *path, const struct run_config *c, const struct encoder_state *s,
@@ -103,8 +106,7 @@ static int write_tensors(const char *path, const struct run_config *c, const str
 {
     struct weight_vectors vectors = s->vectors;
     struct kind kinds[KINDS_MAX];
-    size_t kind_count = list_kinds(&s->manifest, (enum optimiser_name)c->optimiser.name, &vectors, kinds), room = 2,
-           n = 0;
+    size_t kind_count = list_kinds(&s->manifest, c->optimiser.name, &vectors, kinds), room = 2, n = 0;
     for (size_t k = 0; k < kind_count; k++)
         room += kinds[k].count;
     struct tensor_view *tensors = calloc(room, sizeof *tensors);
@@ -212,7 +214,7 @@ static int read_state(const char *path, const struct safetensors *file, const st
     if (rc != 0)
         return rc;
     struct kind kinds[KINDS_MAX];
-    size_t n = list_kinds(&out->manifest, (enum optimiser_name)c->optimiser.name, &out->vectors, kinds);
+    size_t n = list_kinds(&out->manifest, c->optimiser.name, &out->vectors, kinds);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = read_kind(file, &kinds[i], e);
     return rc;

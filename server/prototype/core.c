@@ -8,6 +8,7 @@
 #include <string.h>
 #include "common/error.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "server/prototype/core_state.h"
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
@@ -173,7 +174,7 @@ static int acknowledge(struct prototype_core *c, const struct peer *from, const 
 
 uint32_t prototype_core_active_window(const struct prototype_core *c)
 {
-    uint64_t step = 2 * (uint64_t)c->config.run.slots * (uint64_t)c->config.run.slot_size;
+    uint64_t step = (uint64_t)c->config.run.slots * run_config_slot_rows(&c->config);
     return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
 }
 
@@ -456,6 +457,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
     };
     struct msg reply;
     reply_init(c, &reply, MSG_WELCOME);
+    snprintf(reply.text, sizeof reply.text, DECANT_VERSION);
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         msg_add_scalar(&reply, facts[i].name, facts[i].value);
     return outbox_to_peer(out, from, &reply);

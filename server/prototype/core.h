@@ -44,7 +44,7 @@ struct prototype_core_options {
 struct prototype_core;
 
 int prototype_core_new(const struct prototype_core_options *o, struct prototype_core **out, struct error *e);
-void prototype_core_free(struct prototype_core **c);
+void prototype_core_free(struct prototype_core **out);
 
 /* Replies and publications are appended to out. 0; ERR_MEMORY leaves the core unfit to go on: the process should end
  * and resume from its checkpoint. */

@@ -18,7 +18,7 @@ static struct prototype_verdict refuse(enum reason why, const char *text)
 
 uint32_t prototype_core_slot_rows(const struct prototype_core *c)
 {
-    return 2 * (uint32_t)c->config.run.slot_size;
+    return run_config_slot_rows(&c->config);
 }
 
 static bool has_door(enum msg_type type)

@@ -35,7 +35,7 @@ int diagnostics_input_of(const struct mixture *m, uint32_t window, struct diagno
 void diagnostics_input_fini(struct diagnostics_input *in);
 
 int diagnostics_run(const struct diagnostics_input *in, struct diagnostics **out); /* 0 or ERR_MEMORY */
-void diagnostics_free(struct diagnostics **d);
+void diagnostics_free(struct diagnostics **out);
 
 /* exp of the entropy of the normalised eigenvalues of the covariance of x (K,D), K >= 1 (Roy and Vetterli, "The
  * effective rank", EUSIPCO 2007); 1 when the rows do not differ. 0 or ERR_MEMORY. */

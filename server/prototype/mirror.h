@@ -44,6 +44,6 @@ struct mirror_queue *mirror_queue(struct mirror *m);
 /* Writes the final state if Redis is there and quick (at most a second), closes, then calls done once. */
 void mirror_stop(struct mirror *m, void (*done)(void *arg), void *arg);
 void mirror_status(const struct mirror *m, struct mirror_status *out);
-void mirror_free(struct mirror **m); /* after done; NULL-safe */
+void mirror_free(struct mirror **out); /* after done; NULL-safe */
 
 #endif

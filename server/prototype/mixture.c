@@ -10,20 +10,18 @@
 
 struct mixture_options mixture_options_of(const struct run_config *c)
 {
-    uint32_t K = (uint32_t)c->mixture.components;
-    uint32_t automatic = K / 128 > 1 ? K / 128 : 1;
     return (struct mixture_options){
-        .K = K,
+        .K = (uint32_t)c->mixture.components,
         .D = (uint32_t)c->mixture.dimensions,
-        .covariance = (enum covariance)c->mixture.covariance,
-        .prior = (enum weight_prior)c->mixture.prior,
+        .covariance = c->mixture.covariance,
+        .prior = c->mixture.prior,
         .forgetting = c->mixture.forgetting,
         .variance_floor = c->mixture.variance_floor,
         .initial_mass = c->mixture.initial_mass,
         .usage_momentum = c->mixture.usage_momentum,
         .reseed_usage = c->mixture.reseed_usage,
         .reseed_distance = c->mixture.reseed_distance,
-        .reseed_max = c->mixture.reseed_max > 0 ? (uint32_t)c->mixture.reseed_max : automatic,
+        .reseed_max = run_config_reseed_max(c),
     };
 }
 

@@ -30,7 +30,7 @@ struct mixture_options {
     uint32_t reseed_max;    /* re-seeds in a step at most */
 };
 
-/* The mixture's part of a run's configuration; reseed_max = 0 there means K/128, at least 1. */
+/* The mixture's part of a run's configuration; see run_config_reseed_max. */
 struct mixture_options mixture_options_of(const struct run_config *c);
 
 struct mixture_reseed {
@@ -58,7 +58,7 @@ struct mixture {
 
 int mixture_new(const struct mixture_options *o,
                 struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
-void mixture_free(struct mixture **m);
+void mixture_free(struct mixture **out);
 int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot for another thread */
 
 /* All three below leave view->beta at 1: the schedule belongs to the run. */

@@ -2,8 +2,8 @@
 #include "server/prototype/mixture_checkpoint.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include "proto/run_dir.h"
+#include "server/prototype/mixture_file.h"
 
 static struct mixture_file_info info_of(const struct run_config *c, uint64_t total_steps)
 {

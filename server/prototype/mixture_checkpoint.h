@@ -4,7 +4,7 @@
 
 #include "common/error.h"
 #include "proto/run_config.h"
-#include "server/prototype/mixture_file.h"
+#include "server/prototype/mixture.h"
 
 /* Writes the mixture of its version below run.out, then `latest` if that completes the step. */
 int mixture_checkpoint_write(const struct run_config *c, const struct mixture *m, uint64_t total_steps,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/safetensors.h"
+#include "common/version.h"
 
 static const char mixture_format[] = "decant-mixture-1";
 
@@ -49,16 +50,17 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
         tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight),
         tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record),
     };
-    struct metadata_entry meta[9];
+    struct metadata_entry meta[10];
     entry_set(&meta[0], "format", "%s", mixture_format);
     entry_set(&meta[1], "kind", "mixture");
     entry_set(&meta[2], "run", "%s", info->config->run.name);
     entry_set(&meta[3], "step", "%" PRIu64, m->view->version);
     entry_set(&meta[4], "config", "%016" PRIx64, run_config_hash(info->config));
     entry_set(&meta[5], "total_steps", "%" PRIu64, info->total_steps);
-    entry_set(&meta[6], "covariance", "%s", spherical ? "spherical" : "diag");
+    entry_set(&meta[6], "covariance", "%s", covariance_word(m->options.covariance));
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
+    entry_set(&meta[9], "version", DECANT_VERSION);
     return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, sizeof meta / sizeof meta[0], e);
 }
 

@@ -2,7 +2,7 @@
 #ifndef DECANT_SERVER_PROTOTYPE_PROMETHEUS_H
 #define DECANT_SERVER_PROTOTYPE_PROMETHEUS_H
 
-#include "server/shell/server_metrics.h"
+#include "common/exposition.h"
 #include "server/prototype/core.h"
 #include "server/prototype/mirror.h"
 

@@ -36,6 +36,6 @@ int redis_link_open(uv_loop_t *loop, const struct redis_link_options *o, struct 
 bool redis_link_send(struct redis_link *l, const void *wire, size_t size);
 /* The most bytes that a reply may have from now on. */
 void redis_link_limit(struct redis_link *l, size_t reply_max);
-void redis_link_close(struct redis_link **l); /* NULL-safe; also within a callback */
+void redis_link_close(struct redis_link **out); /* NULL-safe; also within a callback */
 
 #endif

@@ -277,7 +277,7 @@ static int open_observers(void *arg, bool resume, struct error *e)
 /* The largest frame of a step's statistics: s1 of the dense encoding, or the embeddings of the factored one. */
 static int64_t frame_bytes_max(const struct run_config *c)
 {
-    int64_t rows = 2 * c->run.slots * c->run.slot_size, K = c->mixture.components;
+    int64_t rows = c->run.slots * run_config_slot_rows(c), K = c->mixture.components;
     int64_t widest = K > rows ? K : rows;
     return MESSAGE_SLACK + 4 * (widest > 4096 ? widest : 4096) * c->mixture.dimensions;
 }

@@ -3,7 +3,7 @@
 #define DECANT_SERVER_SHELL_SERVER_HEALTH_H
 
 #include "proto/process_options.h"
-#include "proto/roles.h"
+#include "proto/server.h"
 
 /* Asks net.parameter or net.prototype of o->config, with the server's own keys, and prints one line, on stdout when all
  * is well. EXIT_DONE; EXIT_FAILED when nobody answers in time, or for another run. */

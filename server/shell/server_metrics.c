@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stddef.h>
-#include <string.h>
+#include "common/version.h"
 #include "proto/msg.h"
 
 /* ---- records ---- */
@@ -48,8 +48,8 @@ void checkpoint_record_note(struct checkpoint_record *r, uint64_t step, const st
 static void write_identity(const struct server_figures *f, struct exposition *x)
 {
     exposition_family(x, "decant_build_info", "gauge", "1; what runs here.");
-    exposition_value(x, 1, "server=\"%s\",protocol=\"%d\",compiler=\"%d.%d\"", server_name(f->server), PROTO_VERSION,
-                     __GNUC__, __GNUC_MINOR__);
+    exposition_value(x, 1, "server=\"%s\",version=\"" DECANT_VERSION "\",protocol=\"%d\",compiler=\"%d.%d\"",
+                     server_name(f->server), PROTO_VERSION, __GNUC__, __GNUC_MINOR__);
     exposition_family(x, "decant_run_info", "gauge", "1; the run that is served, and the hash of its configuration.");
     exposition_value(x, 1, "run=\"%s\",config=\"%016" PRIx64 "\"", f->config->run.name, run_config_hash(f->config));
     exposition_single(x, "decant_generation", "gauge",

@@ -94,7 +94,7 @@ static void slot(struct bench *b, uint64_t step, uint32_t number)
     struct slot_weights weights = {b->params, b->params, b->buffers};
     struct msg stats;
     msg_init(&stats, MSG_STATS, "bench");
-    b->mixture->version = step; /* every step has a mixture of its own, whose operands are made anew */
+    b->mixture->version = step; /* every step has a mixture of its own, whose operands are built again */
     if (slot_part_a(b->worker, step, number, &weights, b->mixture, b->state, &stats) != 0)
         abort();
     slot_part_b(b->worker, b->state, &weights, b->mixture, b->gradient, b->contribution, b->metrics);

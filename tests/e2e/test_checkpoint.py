@@ -47,6 +47,12 @@ def train(out, *settings):
     return out + "/checkpoints/step-%06d/" % STEPS
 
 
+def version():
+    """What `decant version` says: "decant 1.2.3, protocol 1"."""
+    text = subprocess.run([BUILD + "/bin/decant", "version"], check=True, capture_output=True, text=True).stdout
+    return text.split()[1].rstrip(",")
+
+
 def finite(tensors):
     return all(numpy.isfinite(t).all() for t in tensors.values() if t.dtype.kind == "f")
 
@@ -57,6 +63,7 @@ def check_encoder(directory, joint):
     manifest = json.loads(encoder["manifest"].tobytes())
     check(kind + " encoder: finite", finite(encoder))
     check(kind + " encoder: step", int(meta["step"]) == STEPS)
+    check(kind + " encoder: version", meta["version"] == version())
     for prefix in ("student", "teacher", "adam_m", "adam_v"):
         check(kind + " encoder: %s tensors have the manifest's shapes" % prefix,
               all(list(encoder[prefix + "." + p["name"]].shape) == p["shape"] for p in manifest["parameters"]))
@@ -72,6 +79,7 @@ def check_mixture(directory):
     mixture, meta = read(directory + "mixture.safetensors")
     check("mixture: finite", finite(mixture))
     check("mixture: step", int(meta["step"]) == STEPS)
+    check("mixture: version", meta["version"] == version())
     shapes = {"mean": (K, D), "variance": (K, D), "weight": (K,), "mass": (K,), "usage": (K,), "s1": (K, D), "s2": (K, D)}
     check("mixture: shapes", all(mixture[name].shape == shape for name, shape in shapes.items()))
     check("mixture: mean = s1 / mass", numpy.allclose(mixture["mean"], mixture["s1"] / mixture["mass"][:, None], atol=1e-6))

@@ -16,6 +16,10 @@ for command in train eval status prototypes dataset config; do
 done
 check "help train is train --help" exits 0 "$decant" help train
 check "version" exits 0 "$decant" version
+check "version is a number" grep -qE '^decant [0-9]+\.[0-9]+\.[0-9]+, protocol [0-9]+$' "$work/out"
+for program in decant decant-parameter decant-prototype decant-worker; do
+    check "$program --version" bash -c "diff <('$BUILD/bin/$program' --version) <('$decant' version | sed 's/^decant/$program/')"
+done
 check "a stray argument" exits 2 "$decant" train now
 check "a bad number of workers" exits 2 "$decant" train --workers none
 check "both --redis and --no-redis" exits 2 "$decant" train --redis localhost:1 --no-redis

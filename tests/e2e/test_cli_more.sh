@@ -97,7 +97,7 @@ check "an empty generation ends the run" exits 1 timeout 120 "$decant" resume "$
 check "at once: no second start heals it" bash -c "! grep -q 'starting it again' '$work/err'"
 check "the file is named" grep -q "generation-parameter: .* is not a generation" "$work/err"
 
-# The lock of one server goes: it ends, and is started anew. The whole directory goes: the run ends and leaves nothing.
+# The lock of one server goes: it ends, and is restarted. The whole directory goes: the run ends and leaves nothing.
 until_says() { # until_says FILE TEXT
     for _ in $(seq 300); do grep -qsF -- "$2" "$1" && return || sleep 0.1; done
     return 1

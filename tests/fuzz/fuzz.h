@@ -1,8 +1,8 @@
 /* A fuzzing harness is LLVMFuzzerTestOneInput, as libFuzzer wants it, plus valid inputs for the driver in fuzz_main.c,
  * so that any compiler can run it. Both treat an input as frames: each a length (4 bytes, little-endian) and its bytes.
  */
-#ifndef DECANT_TESTS_FUZZ_H
-#define DECANT_TESTS_FUZZ_H
+#ifndef DECANT_TESTS_FUZZ_FUZZ_H
+#define DECANT_TESTS_FUZZ_FUZZ_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A run goes on while somebody who speaks the protocol well tells lies: that the other server has gone back, that the mixture has
-started anew, that a thousand workers want everything. Same bytes as a run left in peace."""
+restarted, that a thousand workers want everything. Same bytes as a run left in peace."""
 import os
 import pathlib
 import shutil

@@ -288,6 +288,7 @@ def test_nameless_hello_learns_everything():
         welcome = client.hello()
         assert (welcome.run, welcome.step) == (RUN, 0)
         assert welcome.config != 0 and welcome.generation > 0
+        assert re.fullmatch(r"\d+\.\d+\.\d+", welcome.text), welcome.text
         expected = {"components": K, "dimensions": D, "covariance": wire.DIAGONAL, "slots": SLOTS, "slot_size": SLOT_SIZE,
                     "rows_max": 2 * SLOT_SIZE, "total_steps": 100}
         assert expected.items() <= welcome.scalars.items(), welcome.scalars

@@ -70,7 +70,7 @@ static int statistics(const struct scenario *s, uint64_t state, struct msg *out)
 {
     float h[ROWS_MAX * D_MAX], gamma[2 * ROWS_MAX], distance[NOVEL] = {0.9f, 0.5f};
     uint32_t start[ROWS_MAX + 1] = {0}, index[2 * ROWS_MAX], assigned[ROWS_MAX];
-    uint32_t N = 2 * (uint32_t)s->config.run.slot_size, K = (uint32_t)s->config.mixture.components;
+    uint32_t N = run_config_slot_rows(&s->config), K = (uint32_t)s->config.mixture.components;
     uint32_t D = (uint32_t)s->config.mixture.dimensions;
     ASSERT(N <= ROWS_MAX && D <= D_MAX);
     fill(h, (size_t)N * D, state);
@@ -105,13 +105,13 @@ int arithmetic_part_b(const struct scenario *s, struct slot_job *job, uint64_t c
     ASSERT(s->joint || job->mixture_b->version == job->step + 1 - (uint64_t)s->config.mixture.prototype_lag);
     uint64_t state = mix_view(mix_buf(mix_buf(carry, job->student), job->buffers), job->mixture_b);
     job->gradient = buf_new(m->parameter_floats * sizeof(float));
-    job->contribution = buf_new(m->buffer_floats * sizeof(float));
+    job->new_buffers = buf_new(m->buffer_floats * sizeof(float));
     job->metrics = buf_new(METRICS * sizeof(double));
-    if (job->gradient == NULL || job->contribution == NULL || job->metrics == NULL)
+    if (job->gradient == NULL || job->new_buffers == NULL || job->metrics == NULL)
         return ERR_MEMORY;
     job->metric_count = METRICS;
     fill((float *)(void *)job->gradient->data, m->parameter_floats, state);
-    fill((float *)(void *)job->contribution->data, m->buffer_floats, mix(state, 1));
+    fill((float *)(void *)job->new_buffers->data, m->buffer_floats, mix(state, 1));
     for (int i = 0; i < METRICS; i++)
         ((double *)(void *)job->metrics->data)[i] = 1 + i;
     return 0;

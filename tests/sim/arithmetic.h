@@ -11,7 +11,7 @@
 void arithmetic_initial(void *context, float *params, float *buffers);
 /* Part A: fills job->stats when there is an E-step. *carry: what it leaves for part B. 0 or ERR_*. */
 int arithmetic_part_a(const struct scenario *s, struct slot_job *job, uint64_t *carry);
-/* Part B: fills gradient, contribution and metrics of the job. */
+/* Part B: fills gradient, new_buffers and metrics of the job. */
 int arithmetic_part_b(const struct scenario *s, struct slot_job *job, uint64_t carry);
 
 #endif

@@ -1,7 +1,6 @@
 #include "tests/sim/checker.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <xxhash.h>
 #include "tests/sim/sim.h"
 
@@ -66,7 +65,7 @@ void checker_mixture(struct cluster *c, const struct mixture *m)
 
 /* ---- answers ---- */
 
-/* 0: may be answered later, or not at all. */
+/* The type that answers m; 0 when the answer may come later, or never. */
 static enum msg_type answer_to(enum msg_type t)
 {
     static const enum msg_type answers[MSG_TYPE_END] = {
@@ -77,7 +76,8 @@ static enum msg_type answer_to(enum msg_type t)
     return answers[t];
 }
 
-/* Waiting, a sum of which somebody else was quicker with a part, or a server that started anew explains these. */
+/* Refusals that a healthy run may see: the server is not ready yet, another worker was quicker with a part of the
+ * sum, or the server was restarted. */
 static bool is_expected(const struct cluster *c, enum reason why)
 {
     if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING || why == REASON_OVERLAP)
@@ -97,7 +97,7 @@ static uint64_t all_slots(const struct cluster *c)
     return (UINT64_C(1) << c->scenario->config.run.slots) - 1;
 }
 
-/* A larger lineage than before voids what the parameter server's step has so far: see its core.h. */
+/* A larger lineage than before makes the parameter server drop what its step has so far: see its core.h. */
 static void note_lineage(struct cluster *c, const struct msg *m, uint64_t step)
 {
     uint64_t lineage = (uint64_t)msg_scalar(m, "lineage", 0);

@@ -158,7 +158,7 @@ static uint32_t empty_seat(const struct cluster *c)
     return seat;
 }
 
-/* From now on everything works (what is frozen wakes in its time): the run must come to its end. */
+/* From now on nothing goes wrong any more (what is frozen wakes when its freeze ends): the run must come to its end. */
 static void heal(struct cluster *c)
 {
     if (c->healed)
@@ -218,7 +218,7 @@ static bool reaches_worker(struct cluster *c, struct event **e)
     return false;
 }
 
-/* Whether it is to be handled now. *e is NULL when it was put off. */
+/* Whether *e is to be handled now. *e becomes NULL when it was put off to later. */
 static bool arrives(struct cluster *c, struct event **e)
 {
     switch ((*e)->kind) {
@@ -309,7 +309,7 @@ static void note(struct cluster *c, const struct event *e)
     c->handled++;
 }
 
-/* Between two events, wherever that is. */
+/* Checked between any two events. */
 static void strike_when_busy(struct cluster *c)
 {
     if (c->fault_at == 0 || c->handled < c->fault_at)
@@ -318,7 +318,7 @@ static void strike_when_busy(struct cluster *c)
     faults_on_event(c);
 }
 
-/* Where everybody stands. */
+/* Writes where every node stands, for the text of a failure. */
 static void explain(const struct cluster *c, char *text, size_t size)
 {
     size_t used = 0;

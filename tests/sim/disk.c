@@ -60,7 +60,7 @@ bool disk_present(const struct disk *d, uint64_t step)
     return f[SERVER_PARAMETER].present && (d->joint || f[SERVER_PROTOTYPE].present);
 }
 
-/* What is older than the newest `keep` complete steps goes. */
+/* Deletes what is older than the newest `keep` complete steps. */
 static void prune(struct disk *d)
 {
     uint32_t complete = 0;

@@ -7,7 +7,6 @@
 #include "proto/server.h"
 #include "server/parameter/weights_file.h"
 #include "server/prototype/mixture.h"
-#include "tests/sim/scenario.h"
 
 enum { DISK_STEPS = 256 /* more than any scenario's T */ };
 

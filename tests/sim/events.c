@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "common/heap.h"
 
 void events_init(struct events *q)
 {
@@ -42,6 +43,8 @@ static bool before(const struct event *a, const struct event *b)
     return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
 }
 
+HEAP_DEFINE(heap, struct event *, before)
+
 void events_add(struct events *q, uint64_t at_us, struct event *e)
 {
     ASSERT(at_us >= q->now_us);
@@ -53,29 +56,17 @@ void events_add(struct events *q, uint64_t at_us, struct event *e)
     e->at_us = at_us;
     if (e->sequence == 0)
         e->sequence = ++q->sequence;
-    size_t i = q->count++;
-    for (; i > 0 && before(e, q->heap[(i - 1) / 2]); i = (i - 1) / 2)
-        q->heap[i] = q->heap[(i - 1) / 2];
-    q->heap[i] = e;
+    q->heap[q->count] = e;
+    heap_rise(q->heap, q->count++);
 }
 
 struct event *events_take(struct events *q)
 {
     if (q->count == 0)
         return NULL;
-    struct event *first = q->heap[0], *last = q->heap[--q->count];
-    size_t i = 0;
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child + 1 < q->count && before(q->heap[child + 1], q->heap[child]))
-            child++;
-        if (child >= q->count || !before(q->heap[child], last))
-            break;
-        q->heap[i] = q->heap[child];
-        i = child;
-    }
-    if (q->count > 0)
-        q->heap[i] = last;
+    struct event *first = q->heap[0];
+    q->heap[0] = q->heap[--q->count];
+    heap_sink(q->heap, q->count, 0);
     q->now_us = first->at_us;
     return first;
 }

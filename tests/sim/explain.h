@@ -1,5 +1,5 @@
-/* For whoever reads a failure: where a session stands. It looks inside and changes nothing. (Not part of sim.h, because
- * the session's insides and the parameter server's have a struct of the same name.) */
+/* Describes where a session stands, for people who read a failure. It looks inside and changes nothing. (Not part of
+ * sim.h, because the session's insides and the parameter server's have a struct of the same name.) */
 #ifndef DECANT_TESTS_SIM_EXPLAIN_H
 #define DECANT_TESTS_SIM_EXPLAIN_H
 

@@ -9,7 +9,9 @@ void faults_start(struct cluster *c)
     if (s->faults == 0)
         return;
     if (s->busy_faults)
-        c->fault_at = c->handled + 1 + wait / (5 * MILLISECONDS); /* about as often */
+        c->fault_at =
+            c->handled + 1 +
+            wait / (5 * MILLISECONDS); /* events come about every 5 ms, so faults are about as frequent as by time */
     else
         events_add(&c->events, sim_now(c) + wait, event_new(EVENT_FAULT));
 }
@@ -57,7 +59,7 @@ static uint32_t any_seat(struct cluster *c)
     return (uint32_t)sim_between(c, 0, SEATS - 1);
 }
 
-/* Never shortens: what was put off until the end of a freeze keeps its order. */
+/* Never shortens a freeze: events that were put off until its end keep their order. */
 static void freeze(struct cluster *c, uint64_t *until_us)
 {
     uint64_t until = sim_now(c) + downtime(c);
@@ -113,7 +115,7 @@ static void reconnect(struct cluster *c, uint32_t seat)
     network_connect(c, seat, server);
 }
 
-/* One seat or all, one server or both, one way or every way: cut off, or held up. */
+/* Cuts off or holds up one seat or all, towards one server or both, in one direction or in both. */
 static void trouble(struct cluster *c, bool clog)
 {
     uint64_t until = sim_now(c) + downtime(c);

@@ -1,12 +1,11 @@
 /* Messages on their way: lost, doubled, late, out of order, held back. A link is one way between a seat and a server.
  */
-#include <stdio.h>
 #include <string.h>
 #include "tests/sim/sim.h"
 
 enum { IN_FLIGHT_MAX = 20000, SUBSCRIBED_TYPES = 3 };
 
-/* What the bytes would carry: everything is copied, nothing is shared with the sender. */
+/* A message as the wire would deliver it: everything is copied, nothing is shared with the sender. */
 static void through_the_wire(struct cluster *c, const struct msg *from, struct msg *to)
 {
     struct buf *frames[1 + MSG_TENSORS_MAX], *copies[1 + MSG_TENSORS_MAX];
@@ -135,7 +134,7 @@ bool network_from_server(struct cluster *c, enum server server, const struct out
         return true;
     }
     uint32_t seat = find_seat(c, server, &item->peer);
-    if (seat == SEATS) /* a ROUTER notices, or has not noticed yet */
+    if (seat == SEATS) /* a ROUTER reports a peer that is gone, but not at once */
         return sim_chance(c, 50);
     struct event model = {
         .kind = EVENT_TO_WORKER, .server = server, .seat = seat, .process = c->seats[seat].process, .peer = item->peer};

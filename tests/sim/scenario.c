@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "server/shell/pairing.h"
+#include "common/rng.h"
 
 enum { ASSIGNMENTS = 24, ASSIGNMENT_BYTES = 64 };
 

@@ -8,7 +8,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "common/rng.h"
 #include "proto/manifest.h"
 #include "proto/run_config.h"
 

@@ -12,6 +12,7 @@
 #ifndef DECANT_TESTS_SIM_SIM_H
 #define DECANT_TESTS_SIM_SIM_H
 
+#include "common/rng.h"
 #include "proto/server.h"
 #include "server/parameter/core_incarnation.h"
 #include "server/prototype/core_incarnation.h"

@@ -7,7 +7,6 @@
  * its seed too. */
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

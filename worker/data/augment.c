@@ -9,7 +9,7 @@
 #include "common/error.h"
 #include "common/rng.h"
 #include "common/vecmath.h"
-#include "worker/data/dataset.h"
+#include "worker/data/limits.h"
 
 enum { LINE_MAX = DATASET_SIDE_MAX * DATASET_CHANNELS_MAX, LANES = 16 };
 

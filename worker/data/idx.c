@@ -7,7 +7,6 @@
  * the bytes behind it do not bear out is an error, never a short set. */
 #include <errno.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <zlib.h>

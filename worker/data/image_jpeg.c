@@ -3,8 +3,6 @@
  * warns; here that is an error, except for what leaves the pixels alone. libjpeg leaves by longjmp: see image_png.c. */
 #include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <jpeglib.h>
 #include <jerror.h>
 #include "worker/data/image_file.h"

@@ -4,7 +4,6 @@
  * not, and verifies its checksums. An array's size must be what its header says before anything is taken for it. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <zip.h>

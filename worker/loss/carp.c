@@ -8,6 +8,7 @@
  * Blocks are independent, so each goes forward and backward while its (2b,P) probabilities are in cache. */
 #include "worker/loss/objective.h"
 
+#include <math.h>
 #include "common/vecmath.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/rows.h"

@@ -1,5 +1,6 @@
 /* A linear layer whose weights are a choice of prototypes; see logits.h. */
 #include "worker/loss/logits.h"
+#include <string.h>
 
 int logits_init(struct logits *l, uint32_t D, uint32_t width)
 {

@@ -3,8 +3,10 @@
  * one pointer: without d_prototypes no prototype gradient is computed anywhere. */
 #include "worker/loss/objective.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include "common/error.h"
 #include "proto/run_config.h"
 #include "worker/nn/rows.h"
@@ -83,29 +85,6 @@ static void through_normalisation(const struct loss_workspace *w, real *dz)
         for (size_t j = 0; j < w->D; j++)
             d[j] = (d[j] - along * unit[j]) * inverse;
     }
-}
-
-void objective_logits(const struct loss_call *call, size_t first)
-{
-    struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
-    logits_select(&w->logits, call->prototypes, call->order, first);
-    logits_forward(&w->logits, rows, w->student, w->p);
-    if (call->prototypes_teacher != call->prototypes)
-        logits_select(&w->logits, call->prototypes_teacher, call->order, first);
-    logits_forward(&w->logits, rows, w->teacher, w->q);
-}
-
-void objective_backward(const struct loss_call *call, size_t first, const real *d)
-{
-    struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
-    real *into = first == 0 ? call->dz : w->partial;
-    logits_backward(&w->logits, rows, d, call->prototypes, call->order, first, into);
-    if (into != call->dz)
-        row_add(call->dz, into, rows * w->D);
-    if (call->d_prototypes)
-        logits_backward_prototypes(&w->logits, rows, w->student, d, call->order, first, call->d_prototypes);
 }
 
 static void run(const struct loss_call *call, const real *z_student, const real *z_teacher, struct loss_result *result)

@@ -1,15 +1,16 @@
-/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in loss.c). Prototypes come in as `const real *` and,
- * for decoupled training, nothing about them goes out; the joint baselines ask for their gradient through a separate
- * struct. */
+/* Objectives on two views: CARP, DINO, SwAV (formulas and sources in carp.c, cross_entropy.c and targets.c).
+ * Prototypes come in as `const real *`. In decoupled training nothing about them comes out: this is the wall inside
+ * the worker. The joint baselines ask for their gradient through a separate struct. */
 #ifndef DECANT_WORKER_LOSS_LOSS_H
 #define DECANT_WORKER_LOSS_LOSS_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include "proto/choices.h"
 #include "worker/nn/real.h"
 
 struct loss_options {
-    int objective;       /* enum loss_objective */
+    enum loss_objective objective;
     uint32_t b, K, D;    /* images in the slot, prototypes, dimensions */
     uint32_t block;      /* carp: P */
     real tau_s, tau_t;   /* of this step (dino's warm-up is applied by the caller) */

@@ -1,4 +1,5 @@
-/* Inside of worker/loss: what loss.c prepares and the objectives consume. Row i of one view looks at row (i + b) mod
+/* Inside of worker/loss: what loss.c prepares and the objectives consume. Calls go one way: loss.c calls an objective
+ * (carp.c; targets.c and cross_entropy.c), and that calls objective.c. Row i of one view looks at row (i + b) mod
  * 2b, the same image's other view, of the teacher. */
 #ifndef DECANT_WORKER_LOSS_OBJECTIVE_H
 #define DECANT_WORKER_LOSS_OBJECTIVE_H
@@ -34,11 +35,15 @@ static inline size_t other_view(size_t i, size_t b)
     return i < b ? i + b : i - b;
 }
 
+/* ---- objective.c ---- */
+
 /* Logits of prototypes first..first+width of the order into w->p and w->q. */
 void objective_logits(const struct loss_call *call, size_t first);
 /* Adds (or writes, for first = 0) the gradient that flows through d (2b,width) to dz and, in joint mode, to the
  * prototypes. */
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
+
+/* ---- the objectives ---- */
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);
 /* Targets q (2b,K) from the teacher's logits in w->q, in place. */

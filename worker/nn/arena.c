@@ -2,6 +2,7 @@
 #include "worker/nn/arena.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include "common/error.h"
 
 enum { ARENA_ALIGN = 64 }; /* a cache line, and the widest vector */

@@ -1,6 +1,8 @@
 /* Six small products per head, all through the tile kernels; see attention.h. */
 #include "worker/nn/attention.h"
 
+#include <math.h>
+#include <string.h>
 #include "common/error.h"
 #include "common/vecmath.h"
 #include "worker/nn/rows.h"

@@ -27,7 +27,7 @@ void attention_carve(const struct attention *t, struct attention_scratch *s, str
 size_t attention_probabilities_size(const struct attention *t); /* reals of one sample: heads, T, padded */
 
 /* For the first `queries` tokens; keys and values are always those of all. probabilities are kept for backward, their
- * columns beyond T being as good as zero; output (queries,dim). */
+ * columns beyond T are practically zero; output (queries,dim). */
 void attention_forward(const struct attention *t, size_t queries, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s);
 /* d_output (queries,dim); d_qkv (T,3 dim) is overwritten. */

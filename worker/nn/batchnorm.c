@@ -1,6 +1,8 @@
 /* BatchNorm with GELU; see batchnorm.h. */
 #include "worker/nn/batchnorm.h"
 
+#include <math.h>
+#include <string.h>
 #include "common/vecmath.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/scalar.h"

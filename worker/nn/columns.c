@@ -1,6 +1,7 @@
 /* Column sums; see columns.h. */
 #include "worker/nn/columns.h"
 
+#include <string.h>
 #include "common/vecmath.h"
 
 KERNEL void columns_sum(const real *restrict x, size_t rows, size_t n, real *restrict sum)

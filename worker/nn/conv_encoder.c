@@ -5,8 +5,10 @@
  * sample, the padded input and the raw output of each stage; other passes reuse the first chunk's places. */
 #include "worker/nn/encoder.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "worker/nn/arena.h"
 #include "worker/nn/conv.h"
 #include "worker/nn/groupnorm.h"

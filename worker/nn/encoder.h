@@ -17,7 +17,7 @@ struct encoder_ops {
     /* images (R,H,W,C) -> features (R,width). keep: activations stay in the workspace for backward. */
     void (*forward)(const void *encoder, bool keep, const real *params, const real *images, size_t R, void *workspace,
                     real *features);
-    /* Of the last forward that kept; the encoder's part of grad is overwritten. */
+    /* Gradient of the last forward that kept its activations; the encoder's part of grad is overwritten. */
     void (*backward)(const void *encoder, const real *params, const real *d_features, size_t R, void *workspace,
                      real *grad);
 };

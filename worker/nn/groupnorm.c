@@ -1,6 +1,8 @@
 /* Per channel first (vectorised over channels), then per group; see groupnorm.h. */
 #include "worker/nn/groupnorm.h"
 
+#include <math.h>
+#include <string.h>
 #include "common/vecmath.h"
 #include "worker/nn/columns.h"
 
@@ -28,7 +30,8 @@ static void spread_groups(const struct groupnorm *g, const real *group, real *ch
 
 static real inverse_count(const struct groupnorm *g)
 {
-    return 1 / ((real)g->height * (real)g->width * (real)(g->channels / g->groups));
+    uint32_t channels = g->channels / g->groups;
+    return 1 / ((real)g->height * (real)g->width * (real)channels);
 }
 
 /* The affine form: gamma xhat + beta = slope x + shift, per channel. */

@@ -1,7 +1,7 @@
 /* GroupNorm and ReLU of one NHWC sample, fused: y = max(0, gamma xhat + beta), xhat = (x - mean) / sqrt(var + 1e-5),
  * mean and variance over the pixels and channels of a group (Wu & He, "Group Normalization", ECCV 2018). Backward
- * recomputes the mask from x, so y need not be kept. Images on the far side may be framed: their rows are `row` reals
- * apart. */
+ * recomputes the mask from x, so y need not be kept. The output (and d_x) may lie inside a zero frame, as conv.h
+ * wants it: its rows are `row` reals apart. */
 #ifndef DECANT_WORKER_NN_GROUPNORM_H
 #define DECANT_WORKER_NN_GROUPNORM_H
 

@@ -2,6 +2,7 @@
 #include "worker/nn/head.h"
 
 #include <stdio.h>
+#include <string.h>
 #include "worker/nn/batchnorm.h"
 #include "worker/nn/columns.h"
 

@@ -1,6 +1,7 @@
 /* LayerNorm; see layernorm.h. */
 #include "worker/nn/layernorm.h"
 
+#include <math.h>
 #include "common/vecmath.h"
 #include "worker/nn/vector.h"
 

@@ -15,17 +15,18 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "common/error.h"
+#include "proto/choices.h"
 #include "proto/manifest.h"
 #include "worker/nn/real.h"
 
 enum { CONV_STAGES_MAX = 8 };
 
 struct model_spec {
-    int family;                       /* enum encoder_model of proto/run_config.h: ENCODER_CONV, ENCODER_VIT */
-    uint32_t height, width, channels; /* of images */
+    enum encoder_model family;
+    uint32_t height, width, channels;                 /* of images */
     uint32_t stages, widths[CONV_STAGES_MAX], groups; /* conv */
     uint32_t patch, dim, depth, heads, mlp;
-    int pool;                    /* vit; mlp = hidden / dim; pool = enum vit_pool */
+    enum vit_pool pool;          /* vit; mlp = hidden / dim */
     uint32_t hidden, projection; /* head: features-hidden-hidden-projection, BatchNorm + GELU after the first two */
 };
 

@@ -3,10 +3,8 @@
 #ifndef DECANT_WORKER_NN_REAL_H
 #define DECANT_WORKER_NN_REAL_H
 
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #ifdef NN_DOUBLE
 typedef double real;

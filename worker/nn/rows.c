@@ -1,6 +1,7 @@
 /* Row kernels; see rows.h. */
 #include "worker/nn/rows.h"
 
+#include <math.h>
 #include "common/vecmath.h"
 #include "worker/nn/scalar.h"
 

@@ -3,6 +3,8 @@
 #ifndef DECANT_WORKER_NN_SCALAR_H
 #define DECANT_WORKER_NN_SCALAR_H
 
+#include <math.h>
+#include <string.h>
 #include "worker/nn/vector.h"
 
 #ifdef NN_DOUBLE

@@ -2,8 +2,7 @@
 #include "worker/nn/tiles.h"
 
 #include <stdbool.h>
-#include "common/error.h"
-#include "common/vecmath.h"
+#include <string.h>
 #include "worker/nn/vector.h"
 
 enum {

@@ -1,13 +1,14 @@
-/* Matrix products whose rows are gathered: the one pair of hot kernels under convolutions, linear layers, attention and
- * the logits of the losses.
+/* Matrix products whose rows are gathered: the one pair of hot kernels under convolutions, linear layers, attention
+ * and the logits of the losses.
  *
- * gather_product  C[out[r] + j] = bias[j] + sum_k A(r,k) B(k,j)   where row r of A is `runs` runs of `run` reals, the
- * first at A + in[r], the next `stride` further gather_outer    G(k,j) += sum_p A[a[p] + left[k]] * D[d[p] + j] the
- * matching gradient with respect to B
+ *   gather_product  C[out[r] + j] = bias[j] + sum_k A(r,k) B(k,j)
+ *                   where row r of A is `runs` runs of `run` reals, the first at A + in[r], each next one `stride` on
+ *   gather_outer    G(k,j) += sum_p A[a[p] + left[k]] * D[d[p] + j]
+ *                   the matching gradient with respect to B
  *
- * Because rows are addresses, a 3x3 convolution over a zero-padded NHWC image is a gather_product with three runs per
- * output pixel: no im2col. B is packed once per step in panels of `panel` columns, so that a tile of 6x16 or 4x24 sums
- * (float, AVX2) stays in registers while k runs:
+ * Because rows are addresses, a 3x3 convolution over a zero-padded NHWC image is a gather_product with three runs
+ * per output pixel: no im2col. B is packed once per step in panels of `panel` columns, so that a tile of 6x16 or
+ * 4x24 sums (float, AVX2) stays in registers while k runs:
  *
  *      panel 0                panel 1
  *      bias   | panel reals |        row 0: the bias, or zeros

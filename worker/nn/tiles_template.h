@@ -1,6 +1,9 @@
 /* The two inner kernels for one tile of TILE_ROWS x (TILE_VECTORS vectors) sums. Included by tiles.c once per tile
  * shape, because the sums stay in registers only when both numbers are constants and every loop over them is unrolled.
  * No include guard, for that reason. */
+#include <string.h>
+#include "common/vecmath.h"
+#include "worker/nn/real.h"
 
 #define TILE_COLUMNS (TILE_VECTORS * VECTOR)
 

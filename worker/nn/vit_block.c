@@ -2,6 +2,7 @@
 #include "worker/nn/vit_block.h"
 
 #include <stdio.h>
+#include <string.h>
 #include "worker/nn/activations.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/layernorm.h"

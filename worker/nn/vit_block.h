@@ -1,7 +1,7 @@
 /* One pre-norm transformer block on tokens x (samples * T, dim):
  *   mid = x + out(attention(norm1 x)),   y = mid + mlp2(gelu(mlp1(norm2 mid)))
- * A kept pass stores x, qkv, probabilities, the heads' output, mid and the MLP's hidden values; backward recomputes the
- * cheap rest. Positions in the stores are samples. */
+ * A pass that is kept for backward stores x, qkv, probabilities, the heads' output, mid and the MLP's hidden values;
+ * backward recomputes the rest, which is cheap. Positions in the stores are samples. */
 #ifndef DECANT_WORKER_NN_VIT_BLOCK_H
 #define DECANT_WORKER_NN_VIT_BLOCK_H
 

@@ -3,7 +3,9 @@
  * CLS token. Samples are independent, so passes run over chunks of samples whose tokens stay in cache. */
 #include "worker/nn/encoder.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "proto/run_config.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/layernorm.h"

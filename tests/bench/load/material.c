@@ -1,6 +1,5 @@
 #include "tests/bench/load/material.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/rng.h"
@@ -93,7 +92,7 @@ static void draw_row(struct draft *d, uint32_t i, uint32_t K, struct rng *r)
 
 static int draw_stats(const struct run_config *c, uint32_t which, struct msg *out)
 {
-    const uint32_t N = 2 * (uint32_t)c->run.slot_size, K = (uint32_t)c->mixture.components;
+    const uint32_t N = run_config_slot_rows(c), K = (uint32_t)c->mixture.components;
     const uint32_t D = (uint32_t)c->mixture.dimensions;
     size_t all = (size_t)N * 2;
     struct draft d = {malloc((size_t)N * D * sizeof *d.h), malloc(all * sizeof *d.gamma),
@@ -180,7 +179,7 @@ void material_part_a(const struct material *m, struct slot_job *job)
 void material_part_b(const struct material *m, struct slot_job *job)
 {
     job->gradient = buf_ref(m->gradient);
-    job->contribution = buf_ref(m->contribution);
+    job->new_buffers = buf_ref(m->contribution);
     job->metrics = buf_ref(m->metrics);
     job->metric_count = METRICS;
 }

@@ -1,4 +1,4 @@
-/* Planted: the generation is not kept on disk, so that a server which starts anew calls itself by its old number. */
+/* Planted: the generation is not kept on disk, so that a restarted server has the number that it had before. */
 #include "tests/sim/disk.h"
 
 uint64_t __wrap_disk_raise_generation(struct disk *d, enum server server);

@@ -1,4 +1,4 @@
-/* Planted: the acknowledgement of one slot is dropped for ever. */
+/* Planted: the acknowledgement of one slot is dropped every time. */
 #include "proto/msg.h"
 
 int __real_outbox_to_peer(struct outbox *o, const struct peer *p, struct msg *m);

@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +24,7 @@ static void refusal_of(const char *word, char text[512])
     int said = mkstemp(path), kept = dup(STDERR_FILENO);
     snprintf(copy, sizeof copy, "%s", word);
     assert_true(said >= 0 && kept >= 0);
-    optind = 0; /* getopt starts anew */
+    optind = 0; /* resets getopt */
     int refused = getopt_long(2, argv, ":h", options, NULL);
     fflush(stderr);
     dup2(said, STDERR_FILENO);

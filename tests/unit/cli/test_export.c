@@ -1,5 +1,4 @@
 /* What is taken out of a checkpoint, under which names, and the bytes of .npz files. */
-#include <unistd.h>
 #include "cli/export_set.h"
 #include "cli/npz_write.h"
 #include "tests/unit/cli/checkpoint_rig.h"

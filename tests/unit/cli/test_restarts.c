@@ -6,14 +6,14 @@
 #include <cmocka.h>
 #include "cli/restarts.h"
 
-static void a_wrong_command_line_never(void **state)
+static void test_a_wrong_command_line_never(void **state)
 {
     (void)state;
     struct restarts r = {0};
     assert_false(restarts_after(&r, DEATH_USAGE, 1));
 }
 
-static void a_fault_that_repeats_a_few_times(void **state)
+static void test_a_fault_that_repeats_a_few_times(void **state)
 {
     (void)state;
     struct restarts r = {0};
@@ -23,7 +23,7 @@ static void a_fault_that_repeats_a_few_times(void **state)
     assert_true(restarts_after(&r, DEATH_KILLED, 10001)); /* that is not its fault */
 }
 
-static void rare_faults_for_ever(void **state)
+static void test_rare_faults_for_ever(void **state)
 {
     (void)state;
     struct restarts r = {0};
@@ -31,7 +31,7 @@ static void rare_faults_for_ever(void **state)
         assert_true(restarts_after(&r, DEATH_FAILED, i * (RESTARTS_WINDOW_MS / RESTARTS_FAILED_MAX + 1)));
 }
 
-static void kills_often_but_not_without_end(void **state)
+static void test_kills_often_but_not_without_end(void **state)
 {
     (void)state;
     struct restarts r = {0};
@@ -43,10 +43,10 @@ static void kills_often_but_not_without_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_wrong_command_line_never),
-        cmocka_unit_test(a_fault_that_repeats_a_few_times),
-        cmocka_unit_test(rare_faults_for_ever),
-        cmocka_unit_test(kills_often_but_not_without_end),
+        cmocka_unit_test(test_a_wrong_command_line_never),
+        cmocka_unit_test(test_a_fault_that_repeats_a_few_times),
+        cmocka_unit_test(test_rare_faults_for_ever),
+        cmocka_unit_test(test_kills_often_but_not_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* A scratch directory per test: cmocka setup and teardown. *state is its path. */
-#ifndef DECANT_TESTS_SCRATCH_H
-#define DECANT_TESTS_SCRATCH_H
+#ifndef DECANT_TESTS_UNIT_COMMON_SCRATCH_H
+#define DECANT_TESTS_UNIT_COMMON_SCRATCH_H
 
 #include <ftw.h>
 #include <stdio.h>

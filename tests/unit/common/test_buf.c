@@ -3,13 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 #include <pthread.h>
 #include "common/buf.h"
 
-static void empty_buffer_is_a_buffer(void **state)
+static void test_empty_buffer_is_a_buffer(void **state)
 {
     (void)state;
     struct buf *b = buf_new(0);
@@ -22,7 +21,7 @@ static void empty_buffer_is_a_buffer(void **state)
     buf_unref(&b);
 }
 
-static void null_is_safe(void **state)
+static void test_null_is_safe(void **state)
 {
     (void)state;
     struct buf *none = NULL;
@@ -30,14 +29,14 @@ static void null_is_safe(void **state)
     buf_unref(&none);
 }
 
-static void impossible_size_is_refused(void **state)
+static void test_impossible_size_is_refused(void **state)
 {
     (void)state;
     assert_null(buf_new(SIZE_MAX));
     assert_null(buf_new(SIZE_MAX / 2 + 1));
 }
 
-static void data_is_aligned_and_writable(void **state)
+static void test_data_is_aligned_and_writable(void **state)
 {
     (void)state;
     for (size_t size = 1; size < 300; size += 37) {
@@ -48,7 +47,7 @@ static void data_is_aligned_and_writable(void **state)
     }
 }
 
-static void copies(void **state)
+static void test_copies(void **state)
 {
     (void)state;
     char text[] = "slot";
@@ -64,7 +63,7 @@ static void count_release(void *data, void *hint)
     ++*(int *)hint;
 }
 
-static void releases_once_with_the_last_reference(void **state)
+static void test_releases_once_with_the_last_reference(void **state)
 {
     (void)state;
     int released = 0;
@@ -87,7 +86,7 @@ static void *ref_and_unref(void *arg)
     return NULL;
 }
 
-static void count_is_atomic(void **state)
+static void test_count_is_atomic(void **state)
 {
     (void)state;
     int released = 0;
@@ -106,13 +105,13 @@ static void count_is_atomic(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_buffer_is_a_buffer),
-        cmocka_unit_test(null_is_safe),
-        cmocka_unit_test(impossible_size_is_refused),
-        cmocka_unit_test(data_is_aligned_and_writable),
-        cmocka_unit_test(copies),
-        cmocka_unit_test(releases_once_with_the_last_reference),
-        cmocka_unit_test(count_is_atomic),
+        cmocka_unit_test(test_empty_buffer_is_a_buffer),
+        cmocka_unit_test(test_null_is_safe),
+        cmocka_unit_test(test_impossible_size_is_refused),
+        cmocka_unit_test(test_data_is_aligned_and_writable),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_releases_once_with_the_last_reference),
+        cmocka_unit_test(test_count_is_atomic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

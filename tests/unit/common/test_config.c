@@ -47,7 +47,7 @@ static void assert_mentions(const struct error *e, const char *part)
         fail_msg("'%s' does not mention '%s'", e->text, part);
 }
 
-static void defaults_are_applied(void **state)
+static void test_defaults_are_applied(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -58,7 +58,7 @@ static void defaults_are_applied(void **state)
     assert_int_equal(t.model, 0);
 }
 
-static void assigns_every_type(void **state)
+static void test_assigns_every_type(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -78,7 +78,7 @@ static void assigns_every_type(void **state)
     assert_string_equal(t.name, "");
 }
 
-static void bad_values_change_nothing(void **state)
+static void test_bad_values_change_nothing(void **state)
 {
     (void)state;
     static const char *const bad[] = {
@@ -123,7 +123,7 @@ static void bad_values_change_nothing(void **state)
     }
 }
 
-static void range_is_in_the_message(void **state)
+static void test_range_is_in_the_message(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -134,7 +134,7 @@ static void range_is_in_the_message(void **state)
     assert_mentions(&e, "conv|vit");
 }
 
-static void unknown_keys_suggest_the_nearest(void **state)
+static void test_unknown_keys_suggest_the_nearest(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -149,7 +149,7 @@ static void unknown_keys_suggest_the_nearest(void **state)
     assert_mentions(&e, "did you mean optimiser.lr?");
 }
 
-static void malformed_assignments(void **state)
+static void test_malformed_assignments(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -171,7 +171,7 @@ static int load(void **state, struct target *t, const char *text, struct error *
     return config_file(keys, KEYS, t, path, e);
 }
 
-static void reads_files(void **state)
+static void test_reads_files(void **state)
 {
     struct target t = fresh();
     struct error e;
@@ -187,7 +187,7 @@ static void reads_files(void **state)
     assert_true(t.lr == 0.5);
 }
 
-static void files_that_are_wrong(void **state)
+static void test_files_that_are_wrong(void **state)
 {
     static const struct {
         const char *text, *where, *what;
@@ -210,7 +210,7 @@ static void files_that_are_wrong(void **state)
     }
 }
 
-static void lines_too_long_and_binary_files(void **state)
+static void test_lines_too_long_and_binary_files(void **state)
 {
     struct target t = fresh();
     struct error e;
@@ -227,7 +227,7 @@ static void lines_too_long_and_binary_files(void **state)
     assert_int_equal(config_file(keys, KEYS, &t, *state, &e), ERR_IO);
 }
 
-static void reads_the_environment(void **state)
+static void test_reads_the_environment(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -249,7 +249,7 @@ static void reads_the_environment(void **state)
     assert_mentions(&e, "DECANT_RUN_SLOTS");
 }
 
-static void written_files_read_back(void **state)
+static void test_written_files_read_back(void **state)
 {
     struct target t = fresh(), back = fresh();
     struct error e;
@@ -266,7 +266,7 @@ static void written_files_read_back(void **state)
     assert_memory_equal(&t, &back, sizeof t);
 }
 
-static void values_are_canonical(void **state)
+static void test_values_are_canonical(void **state)
 {
     (void)state;
     struct target t = fresh();
@@ -283,18 +283,18 @@ static void values_are_canonical(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_applied),
-        cmocka_unit_test(assigns_every_type),
-        cmocka_unit_test(bad_values_change_nothing),
-        cmocka_unit_test(range_is_in_the_message),
-        cmocka_unit_test(unknown_keys_suggest_the_nearest),
-        cmocka_unit_test(malformed_assignments),
-        scratch_test(reads_files),
-        scratch_test(files_that_are_wrong),
-        scratch_test(lines_too_long_and_binary_files),
-        cmocka_unit_test(reads_the_environment),
-        scratch_test(written_files_read_back),
-        cmocka_unit_test(values_are_canonical),
+        cmocka_unit_test(test_defaults_are_applied),
+        cmocka_unit_test(test_assigns_every_type),
+        cmocka_unit_test(test_bad_values_change_nothing),
+        cmocka_unit_test(test_range_is_in_the_message),
+        cmocka_unit_test(test_unknown_keys_suggest_the_nearest),
+        cmocka_unit_test(test_malformed_assignments),
+        scratch_test(test_reads_files),
+        scratch_test(test_files_that_are_wrong),
+        scratch_test(test_lines_too_long_and_binary_files),
+        cmocka_unit_test(test_reads_the_environment),
+        scratch_test(test_written_files_read_back),
+        cmocka_unit_test(test_values_are_canonical),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

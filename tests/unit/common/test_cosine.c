@@ -4,8 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <cmocka.h>
 #include <math.h>
 #include <stdbool.h>
@@ -62,7 +60,7 @@ static uint32_t cover_reference(const float *x, size_t K, size_t D, double eps, 
     return count;
 }
 
-static void cover_of_nothing(void **state)
+static void test_cover_of_nothing(void **state)
 {
     (void)state;
     uint32_t counts[EPS] = {9, 9, 9, 9};
@@ -72,7 +70,7 @@ static void cover_of_nothing(void **state)
     assert_int_equal(cosine_cover((float[]){1, 0}, 1, 2, all_eps, 0, NULL), 0);
 }
 
-static void cover_of_one_and_of_copies(void **state)
+static void test_cover_of_one_and_of_copies(void **state)
 {
     (void)state;
     float x[400 * 2];
@@ -87,7 +85,7 @@ static void cover_of_one_and_of_copies(void **state)
 }
 
 /* 1 - cos = 0.5 exactly: not less than 0.5, so not joined. */
-static void comparison_is_strict(void **state)
+static void test_comparison_is_strict(void **state)
 {
     (void)state;
     const float x[] = {1, 0, 0, 0, 0.5f, 0.5f, 0.5f, 0.5f};
@@ -99,7 +97,7 @@ static void comparison_is_strict(void **state)
 }
 
 /* a - b - c in a row, each near the next: b joins a, then c has nobody to join. */
-static void only_representatives_are_joined(void **state)
+static void test_only_representatives_are_joined(void **state)
 {
     (void)state;
     float x[6];
@@ -112,7 +110,7 @@ static void only_representatives_are_joined(void **state)
     assert_int_equal(count, 2);
 }
 
-static void cover_against_the_definition(void **state)
+static void test_cover_against_the_definition(void **state)
 {
     (void)state;
     static const size_t sizes[] = {2, 127, 128, 129, 300, 1500};
@@ -134,7 +132,7 @@ static void cover_against_the_definition(void **state)
     assert_true(fair >= 36); /* of 48 */
 }
 
-static void cover_keeps_more_than_a_tile_of_representatives(void **state)
+static void test_cover_keeps_more_than_a_tile_of_representatives(void **state)
 {
     (void)state;
     enum { K = 2600, D = 64 };
@@ -168,7 +166,7 @@ static void check_nearest(size_t K, size_t D)
     free(nearest);
 }
 
-static void nearest_against_the_definition(void **state)
+static void test_nearest_against_the_definition(void **state)
 {
     (void)state;
     static const size_t sizes[] = {2, 3, 127, 128, 129, 1024, 1025, 1300};
@@ -176,7 +174,7 @@ static void nearest_against_the_definition(void **state)
         check_nearest(sizes[s], 9);
 }
 
-static void nearest_of_equals_is_the_first(void **state)
+static void test_nearest_of_equals_is_the_first(void **state)
 {
     (void)state;
     enum { K = 1200 };
@@ -191,7 +189,7 @@ static void nearest_of_equals_is_the_first(void **state)
     assert_true(cosine[K - 1] == 1);
 }
 
-static void opposite_rows_still_have_a_nearest(void **state)
+static void test_opposite_rows_still_have_a_nearest(void **state)
 {
     (void)state;
     const float x[] = {1, 0, -1, 0};
@@ -206,15 +204,15 @@ static void opposite_rows_still_have_a_nearest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cover_of_nothing),
-        cmocka_unit_test(cover_of_one_and_of_copies),
-        cmocka_unit_test(comparison_is_strict),
-        cmocka_unit_test(only_representatives_are_joined),
-        cmocka_unit_test(cover_against_the_definition),
-        cmocka_unit_test(cover_keeps_more_than_a_tile_of_representatives),
-        cmocka_unit_test(nearest_against_the_definition),
-        cmocka_unit_test(nearest_of_equals_is_the_first),
-        cmocka_unit_test(opposite_rows_still_have_a_nearest),
+        cmocka_unit_test(test_cover_of_nothing),
+        cmocka_unit_test(test_cover_of_one_and_of_copies),
+        cmocka_unit_test(test_comparison_is_strict),
+        cmocka_unit_test(test_only_representatives_are_joined),
+        cmocka_unit_test(test_cover_against_the_definition),
+        cmocka_unit_test(test_cover_keeps_more_than_a_tile_of_representatives),
+        cmocka_unit_test(test_nearest_against_the_definition),
+        cmocka_unit_test(test_nearest_of_equals_is_the_first),
+        cmocka_unit_test(test_opposite_rows_still_have_a_nearest),
     };
     blas_single_threaded();
     return cmocka_run_group_tests(tests, NULL, NULL);

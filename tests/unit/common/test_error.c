@@ -12,13 +12,13 @@
 #include <unistd.h>
 #include "common/error.h"
 
-static void returns_the_code_without_an_object(void **state)
+static void test_returns_the_code_without_an_object(void **state)
 {
     (void)state;
     assert_int_equal(error_set(NULL, ERR_IO, "x %d", 1), ERR_IO);
 }
 
-static void keeps_code_and_text(void **state)
+static void test_keeps_code_and_text(void **state)
 {
     (void)state;
     struct error e = {0};
@@ -27,7 +27,7 @@ static void keeps_code_and_text(void **state)
     assert_string_equal(e.text, "flip at 7");
 }
 
-static void cuts_long_texts(void **state)
+static void test_cuts_long_texts(void **state)
 {
     (void)state;
     struct error e;
@@ -35,7 +35,7 @@ static void cuts_long_texts(void **state)
     assert_int_equal(strlen(e.text), sizeof e.text - 1);
 }
 
-static void names_are_distinct(void **state)
+static void test_names_are_distinct(void **state)
 {
     (void)state;
     for (int a = 0; a >= ERR_CLOSED; a--) {
@@ -62,7 +62,7 @@ static int exit_status_of_assert(int value)
     return status;
 }
 
-static void assertion_aborts_in_release(void **state)
+static void test_assertion_aborts_in_release(void **state)
 {
     (void)state;
     assert_int_equal(exit_status_of_assert(1), 0);
@@ -73,11 +73,11 @@ static void assertion_aborts_in_release(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(returns_the_code_without_an_object),
-        cmocka_unit_test(keeps_code_and_text),
-        cmocka_unit_test(cuts_long_texts),
-        cmocka_unit_test(names_are_distinct),
-        cmocka_unit_test(assertion_aborts_in_release),
+        cmocka_unit_test(test_returns_the_code_without_an_object),
+        cmocka_unit_test(test_keeps_code_and_text),
+        cmocka_unit_test(test_cuts_long_texts),
+        cmocka_unit_test(test_names_are_distinct),
+        cmocka_unit_test(test_assertion_aborts_in_release),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

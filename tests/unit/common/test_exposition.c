@@ -20,7 +20,7 @@ static void assert_text(struct exposition *x, const char *want)
     free(text);
 }
 
-static void nothing_is_empty(void **state)
+static void test_nothing_is_empty(void **state)
 {
     (void)state;
     struct exposition x;
@@ -28,7 +28,7 @@ static void nothing_is_empty(void **state)
     assert_text(&x, "");
 }
 
-static void families_and_samples(void **state)
+static void test_families_and_samples(void **state)
 {
     (void)state;
     struct exposition x;
@@ -45,7 +45,7 @@ static void families_and_samples(void **state)
                     "app_messages_total{direction=\"none\"} -Inf\napp_messages_total{direction=\"all\"} +Inf\n");
 }
 
-static void histograms_accumulate(void **state)
+static void test_histograms_accumulate(void **state)
 {
     (void)state;
     struct histogram h = {0};
@@ -75,7 +75,7 @@ static double figure(const char *text, const char *name)
     return strtod(at + strlen(name), NULL);
 }
 
-static void the_process_shows_itself(void **state)
+static void test_the_process_shows_itself(void **state)
 {
     (void)state;
     struct exposition x;
@@ -96,10 +96,10 @@ static void the_process_shows_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_empty),
-        cmocka_unit_test(families_and_samples),
-        cmocka_unit_test(histograms_accumulate),
-        cmocka_unit_test(the_process_shows_itself),
+        cmocka_unit_test(test_nothing_is_empty),
+        cmocka_unit_test(test_families_and_samples),
+        cmocka_unit_test(test_histograms_accumulate),
+        cmocka_unit_test(test_the_process_shows_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

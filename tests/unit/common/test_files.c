@@ -27,7 +27,7 @@ static void assert_content(const char *path, const char *wanted)
     buf_unref(&b);
 }
 
-static void reading_nothing(void **state)
+static void test_reading_nothing(void **state)
 {
     char path[512];
     struct error e;
@@ -43,7 +43,7 @@ static void reading_nothing(void **state)
     buf_unref(&b);
 }
 
-static void limit_is_inclusive(void **state)
+static void test_limit_is_inclusive(void **state)
 {
     char path[512];
     struct error e;
@@ -56,7 +56,7 @@ static void limit_is_inclusive(void **state)
     buf_unref(&b);
 }
 
-static void writes_parts_in_order_and_replaces(void **state)
+static void test_writes_parts_in_order_and_replaces(void **state)
 {
     char path[512], temporary[600];
     const struct file_part parts[] = {{"ab", 2}, {NULL, 0}, {"cde", 3}};
@@ -71,7 +71,7 @@ static void writes_parts_in_order_and_replaces(void **state)
     assert_int_equal(access(temporary, F_OK), -1);
 }
 
-static void a_crashed_write_leaves_nothing_behind(void **state)
+static void test_a_crashed_write_leaves_nothing_behind(void **state)
 {
     char path[512], stray[512];
     const struct file_part part = {"new", 3};
@@ -82,7 +82,7 @@ static void a_crashed_write_leaves_nothing_behind(void **state)
     assert_int_equal(access(stray, F_OK), -1);
 }
 
-static void failures_keep_the_old_file(void **state)
+static void test_failures_keep_the_old_file(void **state)
 {
     char path[512], longest[5000];
     struct error e;
@@ -110,7 +110,7 @@ static void write_often(const char *path, char letter)
     _exit(0);
 }
 
-static void two_processes_may_write_the_same_file(void **state)
+static void test_two_processes_may_write_the_same_file(void **state)
 {
     char path[512];
     in_scratch(state, "latest", path);
@@ -133,7 +133,7 @@ static void two_processes_may_write_the_same_file(void **state)
     buf_unref(&b);
 }
 
-static void makes_directories(void **state)
+static void test_makes_directories(void **state)
 {
     char path[512];
     struct error e;
@@ -151,7 +151,7 @@ static void makes_directories(void **state)
     assert_int_not_equal(dir_make(path, &e), 0);
 }
 
-static void formats_paths(void **state)
+static void test_formats_paths(void **state)
 {
     (void)state;
     char path[8];
@@ -163,14 +163,14 @@ static void formats_paths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(reading_nothing),
-        scratch_test(limit_is_inclusive),
-        scratch_test(writes_parts_in_order_and_replaces),
-        scratch_test(a_crashed_write_leaves_nothing_behind),
-        scratch_test(failures_keep_the_old_file),
-        scratch_test(two_processes_may_write_the_same_file),
-        scratch_test(makes_directories),
-        cmocka_unit_test(formats_paths),
+        scratch_test(test_reading_nothing),
+        scratch_test(test_limit_is_inclusive),
+        scratch_test(test_writes_parts_in_order_and_replaces),
+        scratch_test(test_a_crashed_write_leaves_nothing_behind),
+        scratch_test(test_failures_keep_the_old_file),
+        scratch_test(test_two_processes_may_write_the_same_file),
+        scratch_test(test_makes_directories),
+        cmocka_unit_test(test_formats_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

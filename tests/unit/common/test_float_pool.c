@@ -16,7 +16,7 @@ static struct float_pool *fresh(void)
     return p;
 }
 
-static void an_unused_pool_is_freed(void **state)
+static void test_an_unused_pool_is_freed(void **state)
 {
     (void)state;
     struct float_pool *p = fresh();
@@ -25,7 +25,7 @@ static void an_unused_pool_is_freed(void **state)
     float_pool_free(&p);
 }
 
-static void vectors_are_aligned_and_reused(void **state)
+static void test_vectors_are_aligned_and_reused(void **state)
 {
     (void)state;
     struct float_pool *p = fresh();
@@ -48,7 +48,7 @@ static void vectors_are_aligned_and_reused(void **state)
 }
 
 /* More vectors than it keeps, some of them coming home after it was freed; the address sanitizer watches. */
-static void vectors_outlive_the_pool(void **state)
+static void test_vectors_outlive_the_pool(void **state)
 {
     (void)state;
     struct float_pool *p = fresh();
@@ -65,9 +65,9 @@ static void vectors_outlive_the_pool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_unused_pool_is_freed),
-        cmocka_unit_test(vectors_are_aligned_and_reused),
-        cmocka_unit_test(vectors_outlive_the_pool),
+        cmocka_unit_test(test_an_unused_pool_is_freed),
+        cmocka_unit_test(test_vectors_are_aligned_and_reused),
+        cmocka_unit_test(test_vectors_outlive_the_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

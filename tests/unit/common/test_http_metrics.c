@@ -115,7 +115,7 @@ static void get_metrics(struct door *d)
     ask(d, GET("/metrics"));
 }
 
-static void metrics_are_made_when_asked_for(void **state)
+static void test_metrics_are_made_when_asked_for(void **state)
 {
     (void)state;
     struct door d = {0};
@@ -131,7 +131,7 @@ static void get_health(struct door *d)
     ask(d, GET("/healthz"));
 }
 
-static void health_has_a_status(void **state)
+static void test_health_has_a_status(void **state)
 {
     (void)state;
     struct door d = {.ok = true};
@@ -156,7 +156,7 @@ static void ask_for_more(struct door *d)
     ask(d, "HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
 }
 
-static void nothing_else_is_served(void **state)
+static void test_nothing_else_is_served(void **state)
 {
     (void)state;
     struct door d = {0};
@@ -180,7 +180,7 @@ static void crowd(struct door *d)
     ask(d, GET("/healthz"));
 }
 
-static void a_crowd_goes_by(void **state)
+static void test_a_crowd_goes_by(void **state)
 {
     (void)state;
     struct door d = {.ok = true};
@@ -202,7 +202,7 @@ static void assert_refused(const char *address, int code)
     http_metrics_close(&http);
 }
 
-static void addresses_that_are_none(void **state)
+static void test_addresses_that_are_none(void **state)
 {
     (void)state;
     assert_refused("9100", ERR_CONFIG);
@@ -215,9 +215,9 @@ static void addresses_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(metrics_are_made_when_asked_for), cmocka_unit_test(health_has_a_status),
-        cmocka_unit_test(nothing_else_is_served),          cmocka_unit_test(a_crowd_goes_by),
-        cmocka_unit_test(addresses_that_are_none),
+        cmocka_unit_test(test_metrics_are_made_when_asked_for), cmocka_unit_test(test_health_has_a_status),
+        cmocka_unit_test(test_nothing_else_is_served),          cmocka_unit_test(test_a_crowd_goes_by),
+        cmocka_unit_test(test_addresses_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ static size_t logged(char *out, size_t size)
     return (size_t)n - 1;
 }
 
-static void one_line_per_event(void **state)
+static void test_one_line_per_event(void **state)
 {
     (void)state;
     char out[4096];
@@ -60,7 +60,7 @@ static void one_line_per_event(void **state)
     assert_ptr_equal(strchr(out, '\n'), out + n - 1);
 }
 
-static void level_filters(void **state)
+static void test_level_filters(void **state)
 {
     (void)state;
     char out[4096];
@@ -75,7 +75,7 @@ static void level_filters(void **state)
     assert_non_null(strstr(out, " error worker a=4\n"));
 }
 
-static void control_characters_cannot_forge_a_line(void **state)
+static void test_control_characters_cannot_forge_a_line(void **state)
 {
     (void)state;
     char out[4096];
@@ -85,7 +85,7 @@ static void control_characters_cannot_forge_a_line(void **state)
     assert_non_null(strstr(out, " cli peer=a b [2J\n"));
 }
 
-static void long_lines_are_cut_and_marked(void **state)
+static void test_long_lines_are_cut_and_marked(void **state)
 {
     (void)state;
     char out[8192];
@@ -96,7 +96,7 @@ static void long_lines_are_cut_and_marked(void **state)
     assert_string_equal(out + n - 4, "...\n");
 }
 
-static void parses_levels(void **state)
+static void test_parses_levels(void **state)
 {
     (void)state;
     enum log_level level = LOG_ERROR;
@@ -110,11 +110,11 @@ static void parses_levels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_line_per_event, redirect, restore),
-        cmocka_unit_test_setup_teardown(level_filters, redirect, restore),
-        cmocka_unit_test_setup_teardown(control_characters_cannot_forge_a_line, redirect, restore),
-        cmocka_unit_test_setup_teardown(long_lines_are_cut_and_marked, redirect, restore),
-        cmocka_unit_test(parses_levels),
+        cmocka_unit_test_setup_teardown(test_one_line_per_event, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_level_filters, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_control_characters_cannot_forge_a_line, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_long_lines_are_cut_and_marked, redirect, restore),
+        cmocka_unit_test(test_parses_levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

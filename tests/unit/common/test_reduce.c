@@ -3,8 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <cmocka.h>
 #include <stdlib.h>
 #include "common/error.h"
@@ -84,7 +82,7 @@ static void assert_root(struct reduce *r, struct tally *t, uint32_t M)
     assert_int_equal(t->live, 0);
 }
 
-static void limits(void **state)
+static void test_limits(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -98,7 +96,7 @@ static void limits(void **state)
     reduce_free(&r);
 }
 
-static void one_slot(void **state)
+static void test_one_slot(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -109,7 +107,7 @@ static void one_slot(void **state)
     reduce_free(&r);
 }
 
-static void nodes_of_a_ragged_tree(void **state)
+static void test_nodes_of_a_ragged_tree(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -129,7 +127,7 @@ static void nodes_of_a_ragged_tree(void **state)
     reduce_free(&r);
 }
 
-static void overlap_is_refused_and_changes_nothing(void **state)
+static void test_overlap_is_refused_and_changes_nothing(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -150,7 +148,7 @@ static void overlap_is_refused_and_changes_nothing(void **state)
     reduce_free(&r);
 }
 
-static void any_order_gives_the_same_bytes(void **state)
+static void test_any_order_gives_the_same_bytes(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -190,7 +188,7 @@ static void split(struct rng *rng, uint32_t slot, uint32_t width, uint32_t M, st
     out[(*n)++] = (struct node){slot, width < M - slot ? width : M - slot, width};
 }
 
-static void any_partition_gives_the_same_bytes(void **state)
+static void test_any_partition_gives_the_same_bytes(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -216,7 +214,7 @@ static void any_partition_gives_the_same_bytes(void **state)
     }
 }
 
-static void reset_and_free_drop_what_is_held(void **state)
+static void test_reset_and_free_drop_what_is_held(void **state)
 {
     (void)state;
     struct tally t = {0};
@@ -235,13 +233,13 @@ static void reset_and_free_drop_what_is_held(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(limits),
-        cmocka_unit_test(one_slot),
-        cmocka_unit_test(nodes_of_a_ragged_tree),
-        cmocka_unit_test(overlap_is_refused_and_changes_nothing),
-        cmocka_unit_test(any_order_gives_the_same_bytes),
-        cmocka_unit_test(any_partition_gives_the_same_bytes),
-        cmocka_unit_test(reset_and_free_drop_what_is_held),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_one_slot),
+        cmocka_unit_test(test_nodes_of_a_ragged_tree),
+        cmocka_unit_test(test_overlap_is_refused_and_changes_nothing),
+        cmocka_unit_test(test_any_order_gives_the_same_bytes),
+        cmocka_unit_test(test_any_partition_gives_the_same_bytes),
+        cmocka_unit_test(test_reset_and_free_drop_what_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

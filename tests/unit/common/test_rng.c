@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 #include <math.h>
@@ -13,7 +12,7 @@
 #include "common/rng.h"
 
 /* Random123, tests/kat_vectors */
-static void philox_known_answers(void **state)
+static void test_philox_known_answers(void **state)
 {
     (void)state;
     static const uint32_t vectors[3][10] = {
@@ -37,7 +36,7 @@ static bool same_start(const uint64_t a[5], const uint64_t b[5])
     return rng_u32(&r) == rng_u32(&s) && rng_u32(&r) == rng_u32(&s);
 }
 
-static void every_bit_of_the_name_counts(void **state)
+static void test_every_bit_of_the_name_counts(void **state)
 {
     (void)state;
     const uint64_t name[5] = {1, RNG_AUGMENT, 2, 3, 4};
@@ -53,7 +52,7 @@ static void every_bit_of_the_name_counts(void **state)
     assert_false(same_start(name, swapped));
 }
 
-static void words_follow_the_blocks(void **state)
+static void test_words_follow_the_blocks(void **state)
 {
     (void)state;
     struct rng r;
@@ -66,7 +65,7 @@ static void words_follow_the_blocks(void **state)
     }
 }
 
-static void below_is_uniform(void **state)
+static void test_below_is_uniform(void **state)
 {
     (void)state;
     struct rng r;
@@ -85,7 +84,7 @@ static void below_is_uniform(void **state)
     assert_in_range(low, 19500, 20500);
 }
 
-static void uniform_and_normal_have_their_moments(void **state)
+static void test_uniform_and_normal_have_their_moments(void **state)
 {
     (void)state;
     enum { N = 200000 };
@@ -108,7 +107,7 @@ static void uniform_and_normal_have_their_moments(void **state)
     assert_true(fabs(z4 / N - 3) < 0.1);
 }
 
-static void shuffle_is_a_uniform_permutation(void **state)
+static void test_shuffle_is_a_uniform_permutation(void **state)
 {
     (void)state;
     struct rng r;
@@ -138,7 +137,7 @@ static void check_bijection(uint64_t epoch, uint64_t n)
     free(seen);
 }
 
-static void permute_is_a_bijection(void **state)
+static void test_permute_is_a_bijection(void **state)
 {
     (void)state;
     for (uint64_t n = 1; n <= 300; n++)
@@ -148,7 +147,7 @@ static void permute_is_a_bijection(void **state)
         check_bijection(5, sizes[i]);
 }
 
-static void permute_reaches_the_largest_domain(void **state)
+static void test_permute_reaches_the_largest_domain(void **state)
 {
     (void)state;
     const uint64_t n = (uint64_t)1 << 32;
@@ -157,7 +156,7 @@ static void permute_reaches_the_largest_domain(void **state)
     assert_true(permute(1, 0, 0, n) != permute(1, 0, n - 1, n));
 }
 
-static void permute_depends_on_seed_and_epoch(void **state)
+static void test_permute_depends_on_seed_and_epoch(void **state)
 {
     (void)state;
     unsigned same_epoch = 0, same_seed = 0;
@@ -170,7 +169,7 @@ static void permute_depends_on_seed_and_epoch(void **state)
 }
 
 /* Each of n places is hit equally often by element 0 over many epochs, also in a tiny domain. */
-static void permute_spreads(void **state)
+static void test_permute_spreads(void **state)
 {
     (void)state;
     enum { N = 10, EPOCHS = 20000 };
@@ -188,16 +187,16 @@ static void permute_spreads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_known_answers),
-        cmocka_unit_test(every_bit_of_the_name_counts),
-        cmocka_unit_test(words_follow_the_blocks),
-        cmocka_unit_test(below_is_uniform),
-        cmocka_unit_test(uniform_and_normal_have_their_moments),
-        cmocka_unit_test(shuffle_is_a_uniform_permutation),
-        cmocka_unit_test(permute_is_a_bijection),
-        cmocka_unit_test(permute_reaches_the_largest_domain),
-        cmocka_unit_test(permute_depends_on_seed_and_epoch),
-        cmocka_unit_test(permute_spreads),
+        cmocka_unit_test(test_philox_known_answers),
+        cmocka_unit_test(test_every_bit_of_the_name_counts),
+        cmocka_unit_test(test_words_follow_the_blocks),
+        cmocka_unit_test(test_below_is_uniform),
+        cmocka_unit_test(test_uniform_and_normal_have_their_moments),
+        cmocka_unit_test(test_shuffle_is_a_uniform_permutation),
+        cmocka_unit_test(test_permute_is_a_bijection),
+        cmocka_unit_test(test_permute_reaches_the_largest_domain),
+        cmocka_unit_test(test_permute_depends_on_seed_and_epoch),
+        cmocka_unit_test(test_permute_spreads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

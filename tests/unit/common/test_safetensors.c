@@ -29,7 +29,7 @@ static void write_sample(void **state, const char *name, char path[512])
     assert_int_equal(safetensors_write(path, tensors, 4, metadata, 2, NULL), 0);
 }
 
-static void an_empty_file_is_valid(void **state)
+static void test_an_empty_file_is_valid(void **state)
 {
     char path[512];
     struct safetensors s;
@@ -44,7 +44,7 @@ static void an_empty_file_is_valid(void **state)
 }
 
 /* Byte by byte what the format's description says, without our reader. */
-static void bytes_are_as_described(void **state)
+static void test_bytes_are_as_described(void **state)
 {
     char path[512], header[512];
     struct buf *b;
@@ -73,7 +73,7 @@ static void bytes_are_as_described(void **state)
     buf_unref(&b);
 }
 
-static void same_content_same_bytes(void **state)
+static void test_same_content_same_bytes(void **state)
 {
     char path[512], again[512];
     struct buf *a, *b;
@@ -87,7 +87,7 @@ static void same_content_same_bytes(void **state)
     buf_unref(&b);
 }
 
-static void round_trip(void **state)
+static void test_round_trip(void **state)
 {
     char path[512];
     struct safetensors s;
@@ -110,7 +110,7 @@ static void round_trip(void **state)
     safetensors_fini(&s);
 }
 
-static void find_tells_absent_from_different(void **state)
+static void test_find_tells_absent_from_different(void **state)
 {
     char path[512];
     struct safetensors s;
@@ -127,7 +127,7 @@ static void find_tells_absent_from_different(void **state)
     safetensors_fini(&s);
 }
 
-static void the_writer_refuses_what_the_reader_would(void **state)
+static void test_the_writer_refuses_what_the_reader_would(void **state)
 {
     char path[512];
     struct error e;
@@ -168,7 +168,7 @@ static int read_crafted(void **state, const char *json, size_t n, struct safeten
     return safetensors_read(path, s, e);
 }
 
-static void files_of_other_writers_are_read(void **state)
+static void test_files_of_other_writers_are_read(void **state)
 {
     struct safetensors s;
     struct error e;
@@ -186,7 +186,7 @@ static void files_of_other_writers_are_read(void **state)
 #define TENSOR(name, dtype, shape, begin, end)                                                                         \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" begin "," end "]}"
 
-static void hostile_headers(void **state)
+static void test_hostile_headers(void **state)
 {
     static const char *const bad[] = {
         "",
@@ -236,7 +236,7 @@ static void hostile_headers(void **state)
     }
 }
 
-static void hostile_lengths(void **state)
+static void test_hostile_lengths(void **state)
 {
     char path[512];
     struct safetensors s;
@@ -258,7 +258,7 @@ static void hostile_lengths(void **state)
     assert_int_equal(safetensors_read(path, &s, &e), ERR_NOT_FOUND);
 }
 
-static void every_truncation_is_found(void **state)
+static void test_every_truncation_is_found(void **state)
 {
     char path[512], cut[512];
     struct buf *b;
@@ -274,7 +274,7 @@ static void every_truncation_is_found(void **state)
 }
 
 /* All but the bits of the words "__metadata__" and "checksum": without them it is a file of another writer. */
-static void flipped_bits_are_found_everywhere(void **state)
+static void test_flipped_bits_are_found_everywhere(void **state)
 {
     char path[512], flipped[512];
     struct buf *b;
@@ -297,7 +297,7 @@ static void flipped_bits_are_found_everywhere(void **state)
     buf_unref(&b);
 }
 
-static void dtypes(void **state)
+static void test_dtypes(void **state)
 {
     (void)state;
     enum dtype t;
@@ -317,18 +317,18 @@ static void dtypes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(an_empty_file_is_valid),
-        scratch_test(bytes_are_as_described),
-        scratch_test(same_content_same_bytes),
-        scratch_test(round_trip),
-        scratch_test(find_tells_absent_from_different),
-        scratch_test(the_writer_refuses_what_the_reader_would),
-        scratch_test(files_of_other_writers_are_read),
-        scratch_test(hostile_headers),
-        scratch_test(hostile_lengths),
-        scratch_test(every_truncation_is_found),
-        scratch_test(flipped_bits_are_found_everywhere),
-        cmocka_unit_test(dtypes),
+        scratch_test(test_an_empty_file_is_valid),
+        scratch_test(test_bytes_are_as_described),
+        scratch_test(test_same_content_same_bytes),
+        scratch_test(test_round_trip),
+        scratch_test(test_find_tells_absent_from_different),
+        scratch_test(test_the_writer_refuses_what_the_reader_would),
+        scratch_test(test_files_of_other_writers_are_read),
+        scratch_test(test_hostile_headers),
+        scratch_test(test_hostile_lengths),
+        scratch_test(test_every_truncation_is_found),
+        scratch_test(test_flipped_bits_are_found_everywhere),
+        cmocka_unit_test(test_dtypes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 #include <float.h>
@@ -25,7 +24,7 @@ static void fill(float *x, size_t n, uint64_t name, float scale)
         x[i] = (float)rng_normal(&r) * scale;
 }
 
-static void elementwise(void **state)
+static void test_elementwise(void **state)
 {
     (void)state;
     float x[N], y[N], sum[N], axpy[N], scaled[N];
@@ -50,7 +49,7 @@ static void elementwise(void **state)
         }
 }
 
-static void reductions(void **state)
+static void test_reductions(void **state)
 {
     (void)state;
     float x[N], y[N];
@@ -73,7 +72,7 @@ static void reductions(void **state)
     }
 }
 
-static void max_is_found_at_every_place(void **state)
+static void test_max_is_found_at_every_place(void **state)
 {
     (void)state;
     float x[100];
@@ -85,7 +84,7 @@ static void max_is_found_at_every_place(void **state)
     }
 }
 
-static void one_bad_element_is_found_at_every_place(void **state)
+static void test_one_bad_element_is_found_at_every_place(void **state)
 {
     (void)state;
     const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
@@ -114,7 +113,7 @@ static void one_bad_element_is_found_at_every_place(void **state)
     }
 }
 
-static void exponentials_against_double(void **state)
+static void test_exponentials_against_double(void **state)
 {
     (void)state;
     enum { M = 4000 };
@@ -141,7 +140,7 @@ static void exponentials_against_double(void **state)
     free(y);
 }
 
-static void exponentials_at_the_edges(void **state)
+static void test_exponentials_at_the_edges(void **state)
 {
     (void)state;
     float x[] = {0, -87.0f, -87.01f, -1e30f, -INFINITY, 88, 100, INFINITY, NAN};
@@ -155,7 +154,7 @@ static void exponentials_at_the_edges(void **state)
 }
 
 /* The same element gives the same bits wherever it stands, so that results do not depend on the row's length. */
-static void exponentials_do_not_depend_on_the_place(void **state)
+static void test_exponentials_do_not_depend_on_the_place(void **state)
 {
     (void)state;
     float x[67], y[1];
@@ -168,7 +167,7 @@ static void exponentials_do_not_depend_on_the_place(void **state)
         assert_memory_equal(&x[i], &y[0], sizeof y[0]);
 }
 
-static void rows_get_unit_length(void **state)
+static void test_rows_get_unit_length(void **state)
 {
     (void)state;
     enum { R = 5, D = 37 };
@@ -190,7 +189,7 @@ static void rows_get_unit_length(void **state)
     vec_normalise_rows(x, R, D, NULL);
 }
 
-static void denormals_are_flushed(void **state)
+static void test_denormals_are_flushed(void **state)
 {
     (void)state;
     unsigned before = _mm_getcsr();
@@ -206,15 +205,15 @@ static void denormals_are_flushed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elementwise),
-        cmocka_unit_test(reductions),
-        cmocka_unit_test(max_is_found_at_every_place),
-        cmocka_unit_test(one_bad_element_is_found_at_every_place),
-        cmocka_unit_test(exponentials_against_double),
-        cmocka_unit_test(exponentials_at_the_edges),
-        cmocka_unit_test(exponentials_do_not_depend_on_the_place),
-        cmocka_unit_test(rows_get_unit_length),
-        cmocka_unit_test(denormals_are_flushed),
+        cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_reductions),
+        cmocka_unit_test(test_max_is_found_at_every_place),
+        cmocka_unit_test(test_one_bad_element_is_found_at_every_place),
+        cmocka_unit_test(test_exponentials_against_double),
+        cmocka_unit_test(test_exponentials_at_the_edges),
+        cmocka_unit_test(test_exponentials_do_not_depend_on_the_place),
+        cmocka_unit_test(test_rows_get_unit_length),
+        cmocka_unit_test(test_denormals_are_flushed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -119,7 +118,7 @@ static void run_until(struct fixture *f, const unsigned *count)
     assert_true(*count > 0);
 }
 
-static void a_listed_key_comes_in_and_is_known(void **state)
+static void test_a_listed_key_comes_in_and_is_known(void **state)
 {
     struct fixture *f = *state;
     authenticate(f);
@@ -131,7 +130,7 @@ static void a_listed_key_comes_in_and_is_known(void **state)
     assert_int_equal(f->asked, 1);
 }
 
-static void another_key_is_told_that_it_is_refused(void **state)
+static void test_another_key_is_told_that_it_is_refused(void **state)
 {
     struct fixture *f = *state;
     authenticate(f);
@@ -142,7 +141,7 @@ static void another_key_is_told_that_it_is_refused(void **state)
     assert_true(f->asked > 0);
 }
 
-static void without_an_authenticator_nobody_comes_in(void **state)
+static void test_without_an_authenticator_nobody_comes_in(void **state)
 {
     struct fixture *f = *state;
     connect_both(f);
@@ -154,7 +153,7 @@ static void without_an_authenticator_nobody_comes_in(void **state)
     assert_int_equal(f->events[NET_HANDSHAKE_DONE], 0);
 }
 
-static void a_client_without_keys_does_not_come_in(void **state)
+static void test_a_client_without_keys_does_not_come_in(void **state)
 {
     struct fixture *f = *state;
     authenticate(f);
@@ -166,7 +165,7 @@ static void a_client_without_keys_does_not_come_in(void **state)
     assert_int_equal(f->received + f->asked, 0);
 }
 
-static void a_server_with_another_key_hears_nothing(void **state)
+static void test_a_server_with_another_key_hears_nothing(void **state)
 {
     struct fixture *f = *state;
     struct net_curve other;
@@ -182,9 +181,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(a_listed_key_comes_in_and_is_known),       CASE(another_key_is_told_that_it_is_refused),
-        CASE(without_an_authenticator_nobody_comes_in), CASE(a_client_without_keys_does_not_come_in),
-        CASE(a_server_with_another_key_hears_nothing),
+        CASE(test_a_listed_key_comes_in_and_is_known),       CASE(test_another_key_is_told_that_it_is_refused),
+        CASE(test_without_an_authenticator_nobody_comes_in), CASE(test_a_client_without_keys_does_not_come_in),
+        CASE(test_a_server_with_another_key_hears_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,10 @@
 /* Whole models by central finite differences: for L = sum of fixed random weights times z, the gradient of every tensor
  * at random coordinates, in double. */
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "common/rng.h"
@@ -186,7 +186,7 @@ static void test_conv_odd_shapes(void **state)
     check_model(&spec, 5);
 }
 
-static struct model_spec vit_spec(int pool)
+static struct model_spec vit_spec(enum vit_pool pool)
 {
     return (struct model_spec){.family = ENCODER_VIT,
                                .height = 12,

@@ -1,15 +1,13 @@
 /* A core with a small model and workers that are numbers: what the tests of core and checkpoints share. Contributions
  * are pure functions of (step, slot), like those of real workers. */
-#ifndef DECANT_TESTS_PARAMETER_CORE_RIG_H
-#define DECANT_TESTS_PARAMETER_CORE_RIG_H
+#ifndef DECANT_TESTS_UNIT_PARAMETER_CORE_RIG_H
+#define DECANT_TESTS_UNIT_PARAMETER_CORE_RIG_H
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include "common/log.h"

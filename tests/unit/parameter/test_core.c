@@ -1,6 +1,11 @@
 /* The step machine: who is let in, what a contribution does and does not change, leases, draining, the end. */
 #include "tests/unit/parameter/core_rig.h"
 
+#include <math.h>
+#include <stdlib.h>
+#include "common/version.h"
+#include "server/shell/slot_time.h"
+
 /* ---- admission ---- */
 
 static struct msg hello(uint64_t total_steps)
@@ -12,7 +17,7 @@ static struct msg hello(uint64_t total_steps)
     return m;
 }
 
-static void hello_is_welcomed_and_asked_for_weights(void **state)
+static void test_hello_is_welcomed_and_asked_for_weights(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -26,6 +31,7 @@ static void hello_is_welcomed_and_asked_for_weights(void **state)
     assert_int_equal(welcome->code, 1);
     assert_int_equal(welcome->step, 0);
     assert_string_equal(welcome->run, "rig");
+    assert_string_equal(welcome->text, DECANT_VERSION);
     assert_true(msg_scalar(welcome, "total_steps", 0) == RIG_STEPS);
     assert_true(msg_scalar(welcome, "slots", 0) == RIG_SLOTS);
     assert_true(msg_scalar(welcome, "slot_size", 0) == 2);
@@ -36,7 +42,7 @@ static void hello_is_welcomed_and_asked_for_weights(void **state)
     rig_free(&r);
 }
 
-static void strangers_are_refused(void **state)
+static void test_strangers_are_refused(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -64,7 +70,7 @@ static void strangers_are_refused(void **state)
     rig_free(&r);
 }
 
-static void an_old_generation_may_only_say_hello(void **state)
+static void test_an_old_generation_may_only_say_hello(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -83,7 +89,7 @@ static void an_old_generation_may_only_say_hello(void **state)
     rig_free(&r);
 }
 
-static void what_belongs_elsewhere_came_to_the_wrong_door(void **state)
+static void test_what_belongs_elsewhere_came_to_the_wrong_door(void **state)
 {
     (void)state;
     static const enum msg_type types[] = {MSG_STATS, MSG_MIXTURE_GET, MSG_WEIGHTS, MSG_ACK, MSG_STOP, MSG_TYPE_END};
@@ -99,7 +105,7 @@ static void what_belongs_elsewhere_came_to_the_wrong_door(void **state)
     rig_free(&r);
 }
 
-static void total_steps_come_from_the_first_worker_that_tells(void **state)
+static void test_total_steps_come_from_the_first_worker_that_tells(void **state)
 {
     (void)state;
     struct rig r = rig_new("run.steps=0");
@@ -128,7 +134,7 @@ static void total_steps_come_from_the_first_worker_that_tells(void **state)
 
 /* ---- initial weights ---- */
 
-static void the_first_init_is_taken_and_published(void **state)
+static void test_the_first_init_is_taken_and_published(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -147,7 +153,7 @@ static void the_first_init_is_taken_and_published(void **state)
     rig_free(&r);
 }
 
-static void later_inits_are_duplicates_or_wrong(void **state)
+static void test_later_inits_are_duplicates_or_wrong(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -161,7 +167,7 @@ static void later_inits_are_duplicates_or_wrong(void **state)
     rig_free(&r);
 }
 
-static void a_broken_init_is_refused_and_still_wanted(void **state)
+static void test_a_broken_init_is_refused_and_still_wanted(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -213,7 +219,7 @@ static void assert_undisturbed(struct rig *r)
     assert_memory_equal(got, expected, sizeof got);
 }
 
-static void order_and_subtrees_do_not_change_a_byte(void **state)
+static void test_order_and_subtrees_do_not_change_a_byte(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -230,7 +236,7 @@ static void order_and_subtrees_do_not_change_a_byte(void **state)
 }
 
 /* A sender in this process may still hold its buffer: it must not become the accumulator. */
-static void a_gradient_that_others_hold_is_copied(void **state)
+static void test_a_gradient_that_others_hold_is_copied(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -249,7 +255,7 @@ static void a_gradient_that_others_hold_is_copied(void **state)
     rig_free(&r);
 }
 
-static void duplicates_and_stale_ones_change_nothing_and_are_counted(void **state)
+static void test_duplicates_and_stale_ones_change_nothing_and_are_counted(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -276,7 +282,7 @@ static void duplicates_and_stale_ones_change_nothing_and_are_counted(void **stat
     rig_free(&r);
 }
 
-static void a_contribution_out_of_place_is_refused(void **state)
+static void test_a_contribution_out_of_place_is_refused(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -296,7 +302,7 @@ static void a_contribution_out_of_place_is_refused(void **state)
     rig_free(&r);
 }
 
-static void a_malformed_contribution_is_refused(void **state)
+static void test_a_malformed_contribution_is_refused(void **state)
 {
     (void)state;
     static const enum reason expected[] = {REASON_NON_FINITE, REASON_NON_FINITE, REASON_NON_FINITE, REASON_BAD_SHAPE,
@@ -329,7 +335,7 @@ static void a_malformed_contribution_is_refused(void **state)
     rig_free(&r);
 }
 
-static void bytes_that_do_not_decode_are_answered_with_the_reason(void **state)
+static void test_bytes_that_do_not_decode_are_answered_with_the_reason(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -374,7 +380,7 @@ static void work_off(struct rig *r, uint32_t *stops)
     }
 }
 
-static void two_workers_run_to_the_end(void **state)
+static void test_two_workers_run_to_the_end(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -403,7 +409,7 @@ static void two_workers_run_to_the_end(void **state)
     rig_free(&r);
 }
 
-static void the_last_gradient_publishes_then_leases(void **state)
+static void test_the_last_gradient_publishes_then_leases(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -422,7 +428,7 @@ static void the_last_gradient_publishes_then_leases(void **state)
     rig_free(&r);
 }
 
-static void leases_of_the_slow_and_the_silent_go_to_others(void **state)
+static void test_leases_of_the_slow_and_the_silent_go_to_others(void **state)
 {
     (void)state;
     struct rig r = rig_new("net.lease_ms=15000");
@@ -454,7 +460,7 @@ static void leases_of_the_slow_and_the_silent_go_to_others(void **state)
     rig_free(&r);
 }
 
-static void goodbye_frees_at_once(void **state)
+static void test_goodbye_frees_at_once(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -470,7 +476,7 @@ static void goodbye_frees_at_once(void **state)
     rig_free(&r);
 }
 
-static void a_reconnected_worker_is_leased_to_again(void **state)
+static void test_a_reconnected_worker_is_leased_to_again(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -486,7 +492,7 @@ static void a_reconnected_worker_is_leased_to_again(void **state)
     rig_free(&r);
 }
 
-static void an_undelivered_lease_is_granted_to_the_next(void **state)
+static void test_an_undelivered_lease_is_granted_to_the_next(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -500,7 +506,7 @@ static void an_undelivered_lease_is_granted_to_the_next(void **state)
 
 /* ---- the end ---- */
 
-static void checkpoints_are_due_at_multiples_and_at_the_end(void **state)
+static void test_checkpoints_are_due_at_multiples_and_at_the_end(void **state)
 {
     (void)state;
     struct rig r = rig_new("run.checkpoint_every=4");
@@ -520,7 +526,7 @@ static void checkpoints_are_due_at_multiples_and_at_the_end(void **state)
     rig_free(&r);
 }
 
-static void a_drain_finishes_the_step(void **state)
+static void test_a_drain_finishes_the_step(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -544,7 +550,7 @@ static void a_drain_finishes_the_step(void **state)
     rig_free(&r);
 }
 
-static void a_drain_gives_up_after_its_time(void **state)
+static void test_a_drain_gives_up_after_its_time(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -579,7 +585,7 @@ static struct msg hello_with_data(double data)
     return m;
 }
 
-static void other_images_are_refused(void **state)
+static void test_other_images_are_refused(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -595,7 +601,7 @@ static void other_images_are_refused(void **state)
     rig_free(&r);
 }
 
-static void step_0_needs_no_checkpoint(void **state)
+static void test_step_0_needs_no_checkpoint(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -607,7 +613,7 @@ static void step_0_needs_no_checkpoint(void **state)
     rig_free(&r);
 }
 
-static void a_drain_does_not_wait_for_nobody(void **state)
+static void test_a_drain_does_not_wait_for_nobody(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -625,7 +631,7 @@ static void a_drain_does_not_wait_for_nobody(void **state)
     rig_free(&r);
 }
 
-static void a_stop_answers_those_who_wait(void **state)
+static void test_a_stop_answers_those_who_wait(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -639,7 +645,7 @@ static void a_stop_answers_those_who_wait(void **state)
 
 /* ---- reports ---- */
 
-static void a_report_says_what_happened(void **state)
+static void test_a_report_says_what_happened(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -662,7 +668,7 @@ static void a_report_says_what_happened(void **state)
     rig_free(&r);
 }
 
-static void a_report_leaves_out_what_is_unknown_or_not_a_number(void **state)
+static void test_a_report_leaves_out_what_is_unknown_or_not_a_number(void **state)
 {
     (void)state;
     struct step_report report = {.step = 7, .epoch = -1.0, .loss = 2.5, .grad_norm = NAN};
@@ -697,7 +703,7 @@ static struct msg rewind_message(uint64_t generation, uint64_t step)
     return m;
 }
 
-static void rewind_is_taken_when_the_mixture_is_behind(void **state)
+static void test_rewind_is_taken_when_the_mixture_is_behind(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -729,7 +735,7 @@ static void take_state(struct rig *r, struct encoder_state *s)
 }
 
 /* Also from step T, as long as it is not known to be durable. */
-static void rewind_leads_to_the_same_bytes(void **state)
+static void test_rewind_leads_to_the_same_bytes(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -756,7 +762,7 @@ static void rewind_leads_to_the_same_bytes(void **state)
 }
 
 /* Somebody was quicker with a part of the sum: the sum is void, and what is still missing goes to whoever wants it. */
-static void an_overlapping_sum_frees_the_rest(void **state)
+static void test_an_overlapping_sum_frees_the_rest(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -778,7 +784,7 @@ static void an_overlapping_sum_frees_the_rest(void **state)
 
 /* Who is far slower than the others keeps its lease, but somebody idle gets one on the same slot; whoever is first
  * counts. */
-static void a_straggler_does_not_hold_up_the_idle(void **state)
+static void test_a_straggler_does_not_hold_up_the_idle(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -807,7 +813,7 @@ static void a_straggler_does_not_hold_up_the_idle(void **state)
     rig_free(&r);
 }
 
-static void a_dead_workers_lease_ends_soon(void **state)
+static void test_a_dead_workers_lease_ends_soon(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -843,7 +849,7 @@ static void tell_lineage(struct rig *r, double lineage)
     rig_send(r, &m);
 }
 
-static void a_new_lineage_voids_the_partial_step(void **state)
+static void test_a_new_lineage_voids_the_partial_step(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -870,7 +876,7 @@ static void a_new_lineage_voids_the_partial_step(void **state)
 }
 
 /* A lineage that the prototype server never had stops nobody. */
-static void a_made_up_lineage_changes_nothing(void **state)
+static void test_a_made_up_lineage_changes_nothing(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -889,7 +895,7 @@ static void a_made_up_lineage_changes_nothing(void **state)
     rig_free(&r);
 }
 
-static void a_lineage_that_is_no_number_is_none(void **state)
+static void test_a_lineage_that_is_no_number_is_none(void **state)
 {
     (void)state;
     struct rig r = rig_new(NULL);
@@ -905,43 +911,43 @@ static void a_lineage_that_is_no_number_is_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hello_is_welcomed_and_asked_for_weights),
-        cmocka_unit_test(strangers_are_refused),
-        cmocka_unit_test(an_old_generation_may_only_say_hello),
-        cmocka_unit_test(what_belongs_elsewhere_came_to_the_wrong_door),
-        cmocka_unit_test(total_steps_come_from_the_first_worker_that_tells),
-        cmocka_unit_test(the_first_init_is_taken_and_published),
-        cmocka_unit_test(later_inits_are_duplicates_or_wrong),
-        cmocka_unit_test(a_broken_init_is_refused_and_still_wanted),
-        cmocka_unit_test(order_and_subtrees_do_not_change_a_byte),
-        cmocka_unit_test(a_gradient_that_others_hold_is_copied),
-        cmocka_unit_test(duplicates_and_stale_ones_change_nothing_and_are_counted),
-        cmocka_unit_test(a_contribution_out_of_place_is_refused),
-        cmocka_unit_test(a_malformed_contribution_is_refused),
-        cmocka_unit_test(bytes_that_do_not_decode_are_answered_with_the_reason),
-        cmocka_unit_test(two_workers_run_to_the_end),
-        cmocka_unit_test(the_last_gradient_publishes_then_leases),
-        cmocka_unit_test(leases_of_the_slow_and_the_silent_go_to_others),
-        cmocka_unit_test(goodbye_frees_at_once),
-        cmocka_unit_test(a_reconnected_worker_is_leased_to_again),
-        cmocka_unit_test(an_undelivered_lease_is_granted_to_the_next),
-        cmocka_unit_test(checkpoints_are_due_at_multiples_and_at_the_end),
-        cmocka_unit_test(a_drain_finishes_the_step),
-        cmocka_unit_test(a_drain_gives_up_after_its_time),
-        cmocka_unit_test(a_drain_does_not_wait_for_nobody),
-        cmocka_unit_test(a_stop_answers_those_who_wait),
-        cmocka_unit_test(a_report_says_what_happened),
-        cmocka_unit_test(a_report_leaves_out_what_is_unknown_or_not_a_number),
-        cmocka_unit_test(other_images_are_refused),
-        cmocka_unit_test(step_0_needs_no_checkpoint),
-        cmocka_unit_test(an_overlapping_sum_frees_the_rest),
-        cmocka_unit_test(a_straggler_does_not_hold_up_the_idle),
-        cmocka_unit_test(rewind_is_taken_when_the_mixture_is_behind),
-        cmocka_unit_test(rewind_leads_to_the_same_bytes),
-        cmocka_unit_test(a_dead_workers_lease_ends_soon),
-        cmocka_unit_test(a_new_lineage_voids_the_partial_step),
-        cmocka_unit_test(a_made_up_lineage_changes_nothing),
-        cmocka_unit_test(a_lineage_that_is_no_number_is_none),
+        cmocka_unit_test(test_hello_is_welcomed_and_asked_for_weights),
+        cmocka_unit_test(test_strangers_are_refused),
+        cmocka_unit_test(test_an_old_generation_may_only_say_hello),
+        cmocka_unit_test(test_what_belongs_elsewhere_came_to_the_wrong_door),
+        cmocka_unit_test(test_total_steps_come_from_the_first_worker_that_tells),
+        cmocka_unit_test(test_the_first_init_is_taken_and_published),
+        cmocka_unit_test(test_later_inits_are_duplicates_or_wrong),
+        cmocka_unit_test(test_a_broken_init_is_refused_and_still_wanted),
+        cmocka_unit_test(test_order_and_subtrees_do_not_change_a_byte),
+        cmocka_unit_test(test_a_gradient_that_others_hold_is_copied),
+        cmocka_unit_test(test_duplicates_and_stale_ones_change_nothing_and_are_counted),
+        cmocka_unit_test(test_a_contribution_out_of_place_is_refused),
+        cmocka_unit_test(test_a_malformed_contribution_is_refused),
+        cmocka_unit_test(test_bytes_that_do_not_decode_are_answered_with_the_reason),
+        cmocka_unit_test(test_two_workers_run_to_the_end),
+        cmocka_unit_test(test_the_last_gradient_publishes_then_leases),
+        cmocka_unit_test(test_leases_of_the_slow_and_the_silent_go_to_others),
+        cmocka_unit_test(test_goodbye_frees_at_once),
+        cmocka_unit_test(test_a_reconnected_worker_is_leased_to_again),
+        cmocka_unit_test(test_an_undelivered_lease_is_granted_to_the_next),
+        cmocka_unit_test(test_checkpoints_are_due_at_multiples_and_at_the_end),
+        cmocka_unit_test(test_a_drain_finishes_the_step),
+        cmocka_unit_test(test_a_drain_gives_up_after_its_time),
+        cmocka_unit_test(test_a_drain_does_not_wait_for_nobody),
+        cmocka_unit_test(test_a_stop_answers_those_who_wait),
+        cmocka_unit_test(test_a_report_says_what_happened),
+        cmocka_unit_test(test_a_report_leaves_out_what_is_unknown_or_not_a_number),
+        cmocka_unit_test(test_other_images_are_refused),
+        cmocka_unit_test(test_step_0_needs_no_checkpoint),
+        cmocka_unit_test(test_an_overlapping_sum_frees_the_rest),
+        cmocka_unit_test(test_a_straggler_does_not_hold_up_the_idle),
+        cmocka_unit_test(test_rewind_is_taken_when_the_mixture_is_behind),
+        cmocka_unit_test(test_rewind_leads_to_the_same_bytes),
+        cmocka_unit_test(test_a_dead_workers_lease_ends_soon),
+        cmocka_unit_test(test_a_new_lineage_voids_the_partial_step),
+        cmocka_unit_test(test_a_made_up_lineage_changes_nothing),
+        cmocka_unit_test(test_a_lineage_that_is_no_number_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 /* Checkpoints on disk: the round trip, resuming byte for byte, damage, foreign files, the generation. */
-#include <sys/stat.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include "common/files.h"
 #include "common/safetensors.h"
+#include "common/version.h"
 #include "server/parameter/encoder_checkpoint.h"
 #include "tests/unit/parameter/core_rig.h"
 
@@ -120,7 +121,7 @@ static int resume_fails(struct rig *r, struct error *e)
     return encoder_checkpoint_resume(&r->config, UINT64_MAX, &s, e);
 }
 
-static void nothing_there_is_not_found(void **state)
+static void test_nothing_there_is_not_found(void **state)
 {
     struct rig r = rig_at(*state, NULL);
     struct error e = {0};
@@ -128,7 +129,7 @@ static void nothing_there_is_not_found(void **state)
     rig_free(&r);
 }
 
-static void what_is_read_is_what_was_written(void **state)
+static void test_what_is_read_is_what_was_written(void **state)
 {
     struct rig r = rig_at(*state, NULL);
     rig_init(&r);
@@ -151,7 +152,7 @@ static void what_is_read_is_what_was_written(void **state)
     rig_free(&r);
 }
 
-static void a_file_explains_itself(void **state)
+static void test_a_file_explains_itself(void **state)
 {
     const struct place *p = *state;
     char path[160], hash[32];
@@ -168,6 +169,7 @@ static void a_file_explains_itself(void **state)
     assert_string_equal(safetensors_meta(&file, "step"), "4");
     assert_string_equal(safetensors_meta(&file, "total_steps"), "6");
     assert_string_equal(safetensors_meta(&file, "config"), hash);
+    assert_string_equal(safetensors_meta(&file, "version"), DECANT_VERSION);
     assert_non_null(safetensors_find(&file, "student.weight", DTYPE_F32, 2, shape, &e));
     assert_non_null(safetensors_find(&file, "teacher.weight", DTYPE_F32, 2, shape, &e));
     assert_non_null(safetensors_find(&file, "sgd_v.weight", DTYPE_F32, 2, shape, &e));
@@ -183,7 +185,7 @@ static void a_file_explains_itself(void **state)
     rig_free(&r);
 }
 
-static void a_resumed_run_ends_with_the_same_bytes(void **state)
+static void test_a_resumed_run_ends_with_the_same_bytes(void **state)
 {
     const struct place *p = *state;
     struct rig whole = rig_at(p, NULL);
@@ -212,7 +214,7 @@ static void a_resumed_run_ends_with_the_same_bytes(void **state)
     rig_free(&r);
 }
 
-static void arrival_does_not_change_a_byte_of_the_file(void **state)
+static void test_arrival_does_not_change_a_byte_of_the_file(void **state)
 {
     const struct place *p = *state;
     write_two(p, NULL);
@@ -233,7 +235,7 @@ static void arrival_does_not_change_a_byte_of_the_file(void **state)
     rig_free(&r);
 }
 
-static void where_and_how_it_ran_does_not_change_a_byte(void **state)
+static void test_where_and_how_it_ran_does_not_change_a_byte(void **state)
 {
     const struct place *p = *state;
     struct place elsewhere = *p;
@@ -252,7 +254,7 @@ static void where_and_how_it_ran_does_not_change_a_byte(void **state)
     buf_unref(&b);
 }
 
-static void a_finished_run_resumes_as_finished(void **state)
+static void test_a_finished_run_resumes_as_finished(void **state)
 {
     struct rig r = rig_at(*state, NULL);
     rig_init(&r);
@@ -269,7 +271,7 @@ static void a_finished_run_resumes_as_finished(void **state)
     rig_free(&r);
 }
 
-static void a_damaged_file_costs_the_steps_since_the_one_before(void **state)
+static void test_a_damaged_file_costs_the_steps_since_the_one_before(void **state)
 {
     const struct place *p = *state;
     write_two(p, NULL);
@@ -294,7 +296,7 @@ static void a_damaged_file_costs_the_steps_since_the_one_before(void **state)
     rig_free(&r);
 }
 
-static void a_file_under_the_wrong_step_is_passed_over(void **state)
+static void test_a_file_under_the_wrong_step_is_passed_over(void **state)
 {
     const struct place *p = *state;
     char dir[160];
@@ -312,7 +314,7 @@ static void a_file_under_the_wrong_step_is_passed_over(void **state)
     rig_free(&r);
 }
 
-static void another_configuration_is_an_error_not_a_fallback(void **state)
+static void test_another_configuration_is_an_error_not_a_fallback(void **state)
 {
     struct error e = {0};
     write_two(*state, NULL);
@@ -322,7 +324,7 @@ static void another_configuration_is_an_error_not_a_fallback(void **state)
 }
 
 /* Decoupled: the step counts, for `latest` and for resuming, once both servers' files are there and sound. */
-static void a_step_is_complete_with_the_files_of_both_servers(void **state)
+static void test_a_step_is_complete_with_the_files_of_both_servers(void **state)
 {
     const struct place *p = *state;
     struct error e = {0};
@@ -349,17 +351,17 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
     const struct CMUnitTest tests[] = {
-        TEST(nothing_there_is_not_found),
-        TEST(what_is_read_is_what_was_written),
-        TEST(a_file_explains_itself),
-        TEST(a_resumed_run_ends_with_the_same_bytes),
-        TEST(arrival_does_not_change_a_byte_of_the_file),
-        TEST(where_and_how_it_ran_does_not_change_a_byte),
-        TEST(a_finished_run_resumes_as_finished),
-        TEST(a_damaged_file_costs_the_steps_since_the_one_before),
-        TEST(a_file_under_the_wrong_step_is_passed_over),
-        TEST(another_configuration_is_an_error_not_a_fallback),
-        TEST(a_step_is_complete_with_the_files_of_both_servers),
+        TEST(test_nothing_there_is_not_found),
+        TEST(test_what_is_read_is_what_was_written),
+        TEST(test_a_file_explains_itself),
+        TEST(test_a_resumed_run_ends_with_the_same_bytes),
+        TEST(test_arrival_does_not_change_a_byte_of_the_file),
+        TEST(test_where_and_how_it_ran_does_not_change_a_byte),
+        TEST(test_a_finished_run_resumes_as_finished),
+        TEST(test_a_damaged_file_costs_the_steps_since_the_one_before),
+        TEST(test_a_file_under_the_wrong_step_is_passed_over),
+        TEST(test_another_configuration_is_an_error_not_a_fallback),
+        TEST(test_a_step_is_complete_with_the_files_of_both_servers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

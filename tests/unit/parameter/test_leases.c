@@ -47,7 +47,7 @@ static void expect_none(struct leases *l, uint64_t now)
     assert_false(leases_grant(l, now, &worker, &slot, &count));
 }
 
-static void nothing_is_granted_without_a_request(void **state)
+static void test_nothing_is_granted_without_a_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
@@ -59,7 +59,7 @@ static void nothing_is_granted_without_a_request(void **state)
     assert_null(l);
 }
 
-static void one_worker_gets_what_it_wants_in_ascending_order(void **state)
+static void test_one_worker_gets_what_it_wants_in_ascending_order(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
@@ -72,7 +72,7 @@ static void one_worker_gets_what_it_wants_in_ascending_order(void **state)
 }
 
 /* Aligned powers of two that are free throughout, at the ragged end too. */
-static void what_is_leased_at_once_is_a_node_of_the_tree(void **state)
+static void test_what_is_leased_at_once_is_a_node_of_the_tree(void **state)
 {
     (void)state;
     struct leases *l = fresh(7);
@@ -85,7 +85,7 @@ static void what_is_leased_at_once_is_a_node_of_the_tree(void **state)
     leases_free(&l);
 }
 
-static void requests_take_turns_in_order_of_arrival(void **state)
+static void test_requests_take_turns_in_order_of_arrival(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
@@ -102,7 +102,7 @@ static void requests_take_turns_in_order_of_arrival(void **state)
     leases_free(&l);
 }
 
-static void the_rest_of_a_request_waits_for_the_next_step(void **state)
+static void test_the_rest_of_a_request_waits_for_the_next_step(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
@@ -117,7 +117,7 @@ static void the_rest_of_a_request_waits_for_the_next_step(void **state)
     leases_free(&l);
 }
 
-static void a_newer_request_replaces_the_older_in_its_place(void **state)
+static void test_a_newer_request_replaces_the_older_in_its_place(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
@@ -130,7 +130,7 @@ static void a_newer_request_replaces_the_older_in_its_place(void **state)
     leases_free(&l);
 }
 
-static void an_expired_lease_is_granted_again(void **state)
+static void test_an_expired_lease_is_granted_again(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
@@ -145,7 +145,7 @@ static void an_expired_lease_is_granted_again(void **state)
     leases_free(&l);
 }
 
-static void a_lease_knows_its_holder_and_its_start(void **state)
+static void test_a_lease_knows_its_holder_and_its_start(void **state)
 {
     (void)state;
     struct leases *l = fresh(2);
@@ -161,7 +161,7 @@ static void a_lease_knows_its_holder_and_its_start(void **state)
     leases_free(&l);
 }
 
-static void a_done_slot_neither_expires_nor_comes_back(void **state)
+static void test_a_done_slot_neither_expires_nor_comes_back(void **state)
 {
     (void)state;
     struct leases *l = fresh(SLOTS);
@@ -175,7 +175,7 @@ static void a_done_slot_neither_expires_nor_comes_back(void **state)
     leases_free(&l);
 }
 
-static void a_dead_worker_frees_its_slots_and_its_request(void **state)
+static void test_a_dead_worker_frees_its_slots_and_its_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(2);
@@ -190,7 +190,7 @@ static void a_dead_worker_frees_its_slots_and_its_request(void **state)
     leases_free(&l);
 }
 
-static void a_reconnected_worker_keeps_its_request(void **state)
+static void test_a_reconnected_worker_keeps_its_request(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
@@ -201,7 +201,7 @@ static void a_reconnected_worker_keeps_its_request(void **state)
     leases_free(&l);
 }
 
-static void an_undelivered_lease_is_released_unless_it_is_anothers(void **state)
+static void test_an_undelivered_lease_is_released_unless_it_is_anothers(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
@@ -219,7 +219,7 @@ static void an_undelivered_lease_is_released_unless_it_is_anothers(void **state)
     leases_free(&l);
 }
 
-static void the_queue_is_bounded(void **state)
+static void test_the_queue_is_bounded(void **state)
 {
     (void)state;
     struct leases *l = fresh(1);
@@ -239,19 +239,19 @@ static void the_queue_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_granted_without_a_request),
-        cmocka_unit_test(one_worker_gets_what_it_wants_in_ascending_order),
-        cmocka_unit_test(what_is_leased_at_once_is_a_node_of_the_tree),
-        cmocka_unit_test(requests_take_turns_in_order_of_arrival),
-        cmocka_unit_test(the_rest_of_a_request_waits_for_the_next_step),
-        cmocka_unit_test(a_newer_request_replaces_the_older_in_its_place),
-        cmocka_unit_test(an_expired_lease_is_granted_again),
-        cmocka_unit_test(a_lease_knows_its_holder_and_its_start),
-        cmocka_unit_test(a_done_slot_neither_expires_nor_comes_back),
-        cmocka_unit_test(a_dead_worker_frees_its_slots_and_its_request),
-        cmocka_unit_test(a_reconnected_worker_keeps_its_request),
-        cmocka_unit_test(an_undelivered_lease_is_released_unless_it_is_anothers),
-        cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(test_nothing_is_granted_without_a_request),
+        cmocka_unit_test(test_one_worker_gets_what_it_wants_in_ascending_order),
+        cmocka_unit_test(test_what_is_leased_at_once_is_a_node_of_the_tree),
+        cmocka_unit_test(test_requests_take_turns_in_order_of_arrival),
+        cmocka_unit_test(test_the_rest_of_a_request_waits_for_the_next_step),
+        cmocka_unit_test(test_a_newer_request_replaces_the_older_in_its_place),
+        cmocka_unit_test(test_an_expired_lease_is_granted_again),
+        cmocka_unit_test(test_a_lease_knows_its_holder_and_its_start),
+        cmocka_unit_test(test_a_done_slot_neither_expires_nor_comes_back),
+        cmocka_unit_test(test_a_dead_worker_frees_its_slots_and_its_request),
+        cmocka_unit_test(test_a_reconnected_worker_keeps_its_request),
+        cmocka_unit_test(test_an_undelivered_lease_is_released_unless_it_is_anothers),
+        cmocka_unit_test(test_the_queue_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ static void assert_near(double got, double expected)
         fail_msg("got %.17g, expected %.17g", got, expected);
 }
 
-static void warm_up_is_linear_on_top_of_the_cosine(void **state)
+static void test_warm_up_is_linear_on_top_of_the_cosine(void **state)
 {
     (void)state;
     assert_near(schedule_lr(&recipe, 0), 2e-3 / 50);
@@ -25,14 +25,14 @@ static void warm_up_is_linear_on_top_of_the_cosine(void **state)
     assert_near(schedule_lr(&recipe, 49), 2e-3 * (0.01 + 0.99 * 0.5 * (1 + cos(M_PI * 49 / 1000))));
 }
 
-static void learning_rate_falls_to_its_share(void **state)
+static void test_learning_rate_falls_to_its_share(void **state)
 {
     (void)state;
     assert_near(schedule_lr(&recipe, 500), 2e-3 * (0.01 + 0.99 * 0.5));
     assert_near(schedule_lr(&recipe, 1000), 2e-3 * 0.01);
 }
 
-static void no_warm_up_starts_at_the_peak(void **state)
+static void test_no_warm_up_starts_at_the_peak(void **state)
 {
     (void)state;
     struct schedule s = recipe;
@@ -42,7 +42,7 @@ static void no_warm_up_starts_at_the_peak(void **state)
     assert_near(schedule_lr(&s, 0), 2e-3);
 }
 
-static void momentum_goes_from_start_to_end(void **state)
+static void test_momentum_goes_from_start_to_end(void **state)
 {
     (void)state;
     assert_near(schedule_ema(&recipe, 0), 0.99);
@@ -50,7 +50,7 @@ static void momentum_goes_from_start_to_end(void **state)
     assert_near(schedule_ema(&recipe, 1000), 0.996);
 }
 
-static void a_single_step_is_legal(void **state)
+static void test_a_single_step_is_legal(void **state)
 {
     (void)state;
     struct schedule s = recipe;
@@ -62,11 +62,11 @@ static void a_single_step_is_legal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(warm_up_is_linear_on_top_of_the_cosine),
-        cmocka_unit_test(learning_rate_falls_to_its_share),
-        cmocka_unit_test(no_warm_up_starts_at_the_peak),
-        cmocka_unit_test(momentum_goes_from_start_to_end),
-        cmocka_unit_test(a_single_step_is_legal),
+        cmocka_unit_test(test_warm_up_is_linear_on_top_of_the_cosine),
+        cmocka_unit_test(test_learning_rate_falls_to_its_share),
+        cmocka_unit_test(test_no_warm_up_starts_at_the_peak),
+        cmocka_unit_test(test_momentum_goes_from_start_to_end),
+        cmocka_unit_test(test_a_single_step_is_legal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

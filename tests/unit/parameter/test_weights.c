@@ -1,6 +1,5 @@
 /* The update against a plain double-precision reference, over several steps, for each optimiser and each flag that an
  * entry of the manifest can have. */
-#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,13 +182,13 @@ static const struct optimiser adamw = {
     .name = OPTIMISER_ADAMW, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .decay = 0.05, .clip = 3.0};
 static const struct optimiser sgd = {.name = OPTIMISER_SGD, .momentum = 0.9, .decay = 0.05, .clip = 3.0};
 
-static void adamw_follows_the_reference(void **state)
+static void test_adamw_follows_the_reference(void **state)
 {
     (void)state;
     run_against_reference(adamw);
 }
 
-static void adamw_follows_the_reference_without_clipping(void **state)
+static void test_adamw_follows_the_reference_without_clipping(void **state)
 {
     (void)state;
     struct optimiser o = adamw;
@@ -197,13 +196,13 @@ static void adamw_follows_the_reference_without_clipping(void **state)
     run_against_reference(o);
 }
 
-static void sgd_follows_the_reference(void **state)
+static void test_sgd_follows_the_reference(void **state)
 {
     (void)state;
     run_against_reference(sgd);
 }
 
-static void sgd_follows_the_reference_under_a_high_clip(void **state)
+static void test_sgd_follows_the_reference_under_a_high_clip(void **state)
 {
     (void)state;
     struct optimiser o = sgd;
@@ -211,7 +210,7 @@ static void sgd_follows_the_reference_under_a_high_clip(void **state)
     run_against_reference(o);
 }
 
-static void clipping_caps_the_norm_and_spares_the_small(void **state)
+static void test_clipping_caps_the_norm_and_spares_the_small(void **state)
 {
     (void)state;
     struct optimiser o = {.clip = 3.0};
@@ -222,7 +221,7 @@ static void clipping_caps_the_norm_and_spares_the_small(void **state)
     assert_true(optimiser_clip_factor(&o, 1e30) == 1.0);
 }
 
-static void a_fresh_teacher_is_the_student(void **state)
+static void test_a_fresh_teacher_is_the_student(void **state)
 {
     (void)state;
     struct weights w;
@@ -231,7 +230,7 @@ static void a_fresh_teacher_is_the_student(void **state)
     weights_fini(&w);
 }
 
-static void an_overflowed_sum_changes_nothing(void **state)
+static void test_an_overflowed_sum_changes_nothing(void **state)
 {
     (void)state;
     static const size_t places[] = {0, MATRIX, P - 1}; /* the last one does not take part in clipping */
@@ -249,7 +248,7 @@ static void an_overflowed_sum_changes_nothing(void **state)
     }
 }
 
-static void vectors_that_others_hold_are_not_written(void **state)
+static void test_vectors_that_others_hold_are_not_written(void **state)
 {
     (void)state;
     struct weights w;
@@ -271,7 +270,7 @@ static void vectors_that_others_hold_are_not_written(void **state)
     weights_fini(&w);
 }
 
-static void holding_the_moments_changes_no_byte_of_the_result(void **state)
+static void test_holding_the_moments_changes_no_byte_of_the_result(void **state)
 {
     (void)state;
     struct weights shared, alone;
@@ -294,15 +293,15 @@ static void holding_the_moments_changes_no_byte_of_the_result(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adamw_follows_the_reference),
-        cmocka_unit_test(adamw_follows_the_reference_without_clipping),
-        cmocka_unit_test(sgd_follows_the_reference),
-        cmocka_unit_test(sgd_follows_the_reference_under_a_high_clip),
-        cmocka_unit_test(clipping_caps_the_norm_and_spares_the_small),
-        cmocka_unit_test(a_fresh_teacher_is_the_student),
-        cmocka_unit_test(an_overflowed_sum_changes_nothing),
-        cmocka_unit_test(vectors_that_others_hold_are_not_written),
-        cmocka_unit_test(holding_the_moments_changes_no_byte_of_the_result),
+        cmocka_unit_test(test_adamw_follows_the_reference),
+        cmocka_unit_test(test_adamw_follows_the_reference_without_clipping),
+        cmocka_unit_test(test_sgd_follows_the_reference),
+        cmocka_unit_test(test_sgd_follows_the_reference_under_a_high_clip),
+        cmocka_unit_test(test_clipping_caps_the_norm_and_spares_the_small),
+        cmocka_unit_test(test_a_fresh_teacher_is_the_student),
+        cmocka_unit_test(test_an_overflowed_sum_changes_nothing),
+        cmocka_unit_test(test_vectors_that_others_hold_are_not_written),
+        cmocka_unit_test(test_holding_the_moments_changes_no_byte_of_the_result),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

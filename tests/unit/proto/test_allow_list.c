@@ -30,7 +30,7 @@ static void refuse(const char *text, const char *told)
         fail_msg("'%s' does not say '%s'", e.text, told);
 }
 
-static void empty_lists_let_nobody_in(void **state)
+static void test_empty_lists_let_nobody_in(void **state)
 {
     static const char *const texts[] = {"", "\n", "# comment", "  \t\n# a\n\n   # b\r\n\r\n"};
     (void)state;
@@ -44,7 +44,7 @@ static void empty_lists_let_nobody_in(void **state)
     }
 }
 
-static void entries_are_found_by_key(void **state)
+static void test_entries_are_found_by_key(void **state)
 {
     (void)state;
     struct allow_list l;
@@ -60,7 +60,7 @@ static void entries_are_found_by_key(void **state)
     assert_null(l.entries);
 }
 
-static void anything_else_is_refused_with_its_line(void **state)
+static void test_anything_else_is_refused_with_its_line(void **state)
 {
     (void)state;
     refuse("worker " KEY_A " a\nworker\n", "allowed:2: not three words");
@@ -81,7 +81,7 @@ static void anything_else_is_refused_with_its_line(void **state)
     refuse("worker " KEY_A " a\nviewer " KEY_A " b\n", "same key");
 }
 
-static void long_lines_and_nul_bytes_are_refused(void **state)
+static void test_long_lines_and_nul_bytes_are_refused(void **state)
 {
     (void)state;
     struct allow_list l;
@@ -94,7 +94,7 @@ static void long_lines_and_nul_bytes_are_refused(void **state)
     assert_int_equal(allow_list_parse(nul, sizeof nul - 1, "allowed", &l, NULL), ERR_FORMAT);
 }
 
-static void lists_have_a_largest_size(void **state)
+static void test_lists_have_a_largest_size(void **state)
 {
     (void)state;
     char *text = malloc((ALLOW_ENTRIES_MAX + 1) * 64), *at = text;
@@ -115,7 +115,7 @@ static void lists_have_a_largest_size(void **state)
     free(text);
 }
 
-static void files_are_read_whole_or_not(void **state)
+static void test_files_are_read_whole_or_not(void **state)
 {
     char path[512];
     struct allow_list l;
@@ -136,12 +136,12 @@ static void files_are_read_whole_or_not(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_lists_let_nobody_in),
-        cmocka_unit_test(entries_are_found_by_key),
-        cmocka_unit_test(anything_else_is_refused_with_its_line),
-        cmocka_unit_test(long_lines_and_nul_bytes_are_refused),
-        cmocka_unit_test(lists_have_a_largest_size),
-        scratch_test(files_are_read_whole_or_not),
+        cmocka_unit_test(test_empty_lists_let_nobody_in),
+        cmocka_unit_test(test_entries_are_found_by_key),
+        cmocka_unit_test(test_anything_else_is_refused_with_its_line),
+        cmocka_unit_test(test_long_lines_and_nul_bytes_are_refused),
+        cmocka_unit_test(test_lists_have_a_largest_size),
+        scratch_test(test_files_are_read_whole_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

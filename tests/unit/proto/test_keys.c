@@ -28,7 +28,7 @@ static struct run_config config_of(const char *directory)
     return c;
 }
 
-static void pairs_are_made_and_read_back(void **state)
+static void test_pairs_are_made_and_read_back(void **state)
 {
     const char *directory = *state;
     char public_key[NET_KEY_TEXT], worker_key[NET_KEY_TEXT];
@@ -48,7 +48,7 @@ static void pairs_are_made_and_read_back(void **state)
     assert_string_equal(client.secret_key, "");
 }
 
-static void no_keys_where_none_are_needed(void **state)
+static void test_no_keys_where_none_are_needed(void **state)
 {
     struct net_curve k;
     struct run_config c = config_of("");
@@ -62,7 +62,7 @@ static void no_keys_where_none_are_needed(void **state)
     assert_int_equal(keys_of_client(&c, "worker", SERVER_PARAMETER, &k, NULL), ERR_CONFIG);
 }
 
-static void other_files_are_no_keys(void **state)
+static void test_other_files_are_no_keys(void **state)
 {
     static const char *const texts[] = {"", "\n", "short", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7x",
                                         "~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~"};
@@ -82,9 +82,9 @@ static void other_files_are_no_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(pairs_are_made_and_read_back),
-        scratch_test(no_keys_where_none_are_needed),
-        scratch_test(other_files_are_no_keys),
+        scratch_test(test_pairs_are_made_and_read_back),
+        scratch_test(test_no_keys_where_none_are_needed),
+        scratch_test(test_other_files_are_no_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,7 @@ static void accepts(const struct expected *x)
     assert_string_equal(a.login.password, x->password);
 }
 
-static void plain_addresses(void **state)
+static void test_plain_addresses(void **state)
 {
     static const struct expected list[] = {
         {"redis", "redis", 6379, 0, "", ""},       {"redis:1", "redis", 1, 0, "", ""},
@@ -44,7 +44,7 @@ static void plain_addresses(void **state)
         accepts(&list[i]);
 }
 
-static void urls(void **state)
+static void test_urls(void **state)
 {
     static const struct expected list[] = {
         {"redis://", "127.0.0.1", 6379, 0, "", ""},
@@ -65,7 +65,7 @@ static void urls(void **state)
         accepts(&list[i]);
 }
 
-static void refusals_change_nothing_and_show_no_password(void **state)
+static void test_refusals_change_nothing_and_show_no_password(void **state)
 {
     static const char *const list[] = {
         "",
@@ -116,7 +116,7 @@ static void refusals_change_nothing_and_show_no_password(void **state)
     }
 }
 
-static void what_does_not_fit_is_refused(void **state)
+static void test_what_does_not_fit_is_refused(void **state)
 {
     char text[1200];
     struct redis_address a = before;
@@ -131,7 +131,7 @@ static void what_does_not_fit_is_refused(void **state)
     }
 }
 
-static void tls_is_refused_with_what_to_do(void **state)
+static void test_tls_is_refused_with_what_to_do(void **state)
 {
     struct redis_address a = before;
     struct error e;
@@ -141,7 +141,7 @@ static void tls_is_refused_with_what_to_do(void **state)
     assert_non_null(strstr(e.text, "stunnel"));
 }
 
-static void a_login_that_is_not_named_stays(void **state)
+static void test_a_login_that_is_not_named_stays(void **state)
 {
     struct redis_address a = {"was", 1, 2, {"me", "s3cret"}};
     (void)state;
@@ -158,7 +158,7 @@ static void a_login_that_is_not_named_stays(void **state)
     assert_string_equal(a.login.password, "other");
 }
 
-static void text_for_people(void **state)
+static void test_text_for_people(void **state)
 {
     static const struct redis_address list[] = {
         {"there", 7, 3, {"me", "s3cret"}}, {"::1", 7, 0, {"", "s3cret"}}, {"/a/b", 7, 0, {"", "s3cret"}}};
@@ -169,7 +169,7 @@ static void text_for_people(void **state)
         assert_string_equal(redis_address_text(&list[i], text), texts[i]);
 }
 
-static void arguments_are_blotted_out(void **state)
+static void test_arguments_are_blotted_out(void **state)
 {
     char url[] = "redis://me:s3cr@t@there:1/2?password=s3cret", plain[] = "host:1", set[] = "redis.url=redis://:p@h";
     (void)state;
@@ -184,7 +184,7 @@ static void arguments_are_blotted_out(void **state)
 
 /* ---- in the configuration ---- */
 
-static void a_url_in_the_configuration_is_taken_apart_and_never_written(void **state)
+static void test_a_url_in_the_configuration_is_taken_apart_and_never_written(void **state)
 {
     static const char *const given[] = {"redis.url=redis://me:s3cret@[::1]:7/3", "redis.password_file=/other"};
     struct run_config c;
@@ -208,7 +208,7 @@ static void a_url_in_the_configuration_is_taken_apart_and_never_written(void **s
     free(text);
 }
 
-static void a_url_from_the_environment(void **state)
+static void test_a_url_from_the_environment(void **state)
 {
     char *environment[] = {"DECANT_REDIS_URL=unix://:s3cret@/run/redis.sock", NULL};
     struct run_config c;
@@ -218,7 +218,7 @@ static void a_url_from_the_environment(void **state)
     assert_string_equal(c.redis.password, "s3cret");
 }
 
-static void a_wrong_one_is_refused_without_its_password(void **state)
+static void test_a_wrong_one_is_refused_without_its_password(void **state)
 {
     static const char *const wrong[] = {"redis.url=redis://:s3cret@there:x", "redis.host=redis://:s3cret@there",
                                         "redis.url=redis://:s3cret%20@there", "redis.url=redis://:s3cret%0a@there"};
@@ -232,7 +232,7 @@ static void a_wrong_one_is_refused_without_its_password(void **state)
     }
 }
 
-static void brackets_around_a_configured_host_are_dropped(void **state)
+static void test_brackets_around_a_configured_host_are_dropped(void **state)
 {
     static const char *const given[] = {"redis.host=[::1]"};
     struct run_config c;
@@ -246,18 +246,18 @@ static void brackets_around_a_configured_host_are_dropped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_addresses),
-        cmocka_unit_test(urls),
-        cmocka_unit_test(refusals_change_nothing_and_show_no_password),
-        cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(tls_is_refused_with_what_to_do),
-        cmocka_unit_test(a_login_that_is_not_named_stays),
-        cmocka_unit_test(text_for_people),
-        cmocka_unit_test(arguments_are_blotted_out),
-        cmocka_unit_test(a_url_in_the_configuration_is_taken_apart_and_never_written),
-        cmocka_unit_test(a_url_from_the_environment),
-        cmocka_unit_test(a_wrong_one_is_refused_without_its_password),
-        cmocka_unit_test(brackets_around_a_configured_host_are_dropped),
+        cmocka_unit_test(test_plain_addresses),
+        cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_refusals_change_nothing_and_show_no_password),
+        cmocka_unit_test(test_what_does_not_fit_is_refused),
+        cmocka_unit_test(test_tls_is_refused_with_what_to_do),
+        cmocka_unit_test(test_a_login_that_is_not_named_stays),
+        cmocka_unit_test(test_text_for_people),
+        cmocka_unit_test(test_arguments_are_blotted_out),
+        cmocka_unit_test(test_a_url_in_the_configuration_is_taken_apart_and_never_written),
+        cmocka_unit_test(test_a_url_from_the_environment),
+        cmocka_unit_test(test_a_wrong_one_is_refused_without_its_password),
+        cmocka_unit_test(test_brackets_around_a_configured_host_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static struct redis_judgement judge(const char *info)
     return j;
 }
 
-static void a_plain_one_is_fit(void **state)
+static void test_a_plain_one_is_fit(void **state)
 {
     (void)state;
     struct redis_judgement j = judge(PLAIN MEMORY("900", "0", "noeviction") MASTER ALONE);
@@ -41,7 +41,7 @@ static void unfit(const char *info, const char *why, const char *advice)
     assert_non_null(strstr(j.advice, advice));
 }
 
-static void what_never_takes_an_update_is_unfit(void **state)
+static void test_what_never_takes_an_update_is_unfit(void **state)
 {
     (void)state;
     unfit("", "no Redis", "address");
@@ -53,7 +53,7 @@ static void what_never_takes_an_update_is_unfit(void **state)
     unfit(PLAIN "role:slave\r\n", "replica", "master");
 }
 
-static void little_memory_is_said_with_what_its_policy_does(void **state)
+static void test_little_memory_is_said_with_what_its_policy_does(void **state)
 {
     (void)state;
     struct redis_judgement j = judge(PLAIN MEMORY("900", "1899", "noeviction"));
@@ -66,7 +66,7 @@ static void little_memory_is_said_with_what_its_policy_does(void **state)
 }
 
 /* It ends in logs within quotes, and in terminals. */
-static void foreign_text_is_made_harmless(void **state)
+static void test_foreign_text_is_made_harmless(void **state)
 {
     (void)state;
     struct redis_judgement j = judge("redis_version:7\"\033[2J\\ \xff"
@@ -74,7 +74,7 @@ static void foreign_text_is_made_harmless(void **state)
     assert_string_equal(j.version, "7??[2J???aaaaaaaaaaaaaaaaaaaaaa");
 }
 
-static void error_replies_have_an_advice(void **state)
+static void test_error_replies_have_an_advice(void **state)
 {
     (void)state;
     assert_non_null(strstr(redis_error_advice("NOAUTH Authentication required."), "password"));
@@ -89,11 +89,11 @@ static void error_replies_have_an_advice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_plain_one_is_fit),
-        cmocka_unit_test(what_never_takes_an_update_is_unfit),
-        cmocka_unit_test(little_memory_is_said_with_what_its_policy_does),
-        cmocka_unit_test(foreign_text_is_made_harmless),
-        cmocka_unit_test(error_replies_have_an_advice),
+        cmocka_unit_test(test_a_plain_one_is_fit),
+        cmocka_unit_test(test_what_never_takes_an_update_is_unfit),
+        cmocka_unit_test(test_little_memory_is_said_with_what_its_policy_does),
+        cmocka_unit_test(test_foreign_text_is_made_harmless),
+        cmocka_unit_test(test_error_replies_have_an_advice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ static int load(struct run_config *c, const char *const *assignments, size_t n, 
     return run_config_load(c, NULL, NULL, assignments, n, e);
 }
 
-static void nothing_to_send_by_default(void **state)
+static void test_nothing_to_send_by_default(void **state)
 {
     (void)state;
     struct run_config c;
@@ -27,7 +27,7 @@ static void nothing_to_send_by_default(void **state)
     assert_int_equal(redis_login_arguments(&l, arguments), 0);
 }
 
-static void a_password_with_and_without_a_user(void **state)
+static void test_a_password_with_and_without_a_user(void **state)
 {
     (void)state;
     static const char *const given[] = {"redis.password=a%s b", "redis.user=me"};
@@ -47,7 +47,7 @@ static void a_password_with_and_without_a_user(void **state)
     assert_string_equal(l.password, "");
 }
 
-static void a_password_from_a_file(void **state)
+static void test_a_password_from_a_file(void **state)
 {
     char path[512], assignment[600];
     const char *given[] = {assignment, "redis.password=x"};
@@ -71,7 +71,7 @@ static void a_password_from_a_file(void **state)
     assert_non_null(strstr(e.text, path));
 }
 
-static void a_user_needs_a_password(void **state)
+static void test_a_user_needs_a_password(void **state)
 {
     (void)state;
     static const char *const given[] = {"redis.user=me"};
@@ -81,7 +81,7 @@ static void a_user_needs_a_password(void **state)
     assert_int_equal(redis_login_read(&c, &l, NULL), ERR_CONFIG);
 }
 
-static void the_password_is_not_written(void **state)
+static void test_the_password_is_not_written(void **state)
 {
     (void)state;
     static const char *const given[] = {"redis.password=s3cret", "redis.user=me", "keys.directory=/keys"};
@@ -112,9 +112,9 @@ static void the_password_is_not_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_to_send_by_default),  cmocka_unit_test(a_password_with_and_without_a_user),
-        scratch_test(a_password_from_a_file),          cmocka_unit_test(a_user_needs_a_password),
-        cmocka_unit_test(the_password_is_not_written),
+        cmocka_unit_test(test_nothing_to_send_by_default),  cmocka_unit_test(test_a_password_with_and_without_a_user),
+        scratch_test(test_a_password_from_a_file),          cmocka_unit_test(test_a_user_needs_a_password),
+        cmocka_unit_test(test_the_password_is_not_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

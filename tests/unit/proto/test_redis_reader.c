@@ -14,7 +14,7 @@ static void open_reader(struct redis_reader *r)
     assert_true(redis_reader_empty(r));
 }
 
-static void replies_come_out_whole_however_they_are_cut(void **state)
+static void test_replies_come_out_whole_however_they_are_cut(void **state)
 {
     static const char wire[] = "+OK\r\n$5\r\nhello\r\n*2\r\n:7\r\n$-1\r\n-ERR no\r\n";
     static const int types[] = {REDIS_REPLY_STATUS, REDIS_REPLY_STRING, REDIS_REPLY_ARRAY, REDIS_REPLY_ERROR};
@@ -51,7 +51,7 @@ static int verdict(const char *wire, struct error *e)
     return rc;
 }
 
-static void claims_are_refused_before_anything_is_allocated(void **state)
+static void test_claims_are_refused_before_anything_is_allocated(void **state)
 {
     static const char *const claims[] = {"*2147483647\r\n", "*5\r\n", "*4\r\n*1\r\n", "*2\r\n*2\r\n:1\r\n:2\r\n*1\r\n"};
     (void)state;
@@ -63,7 +63,7 @@ static void claims_are_refused_before_anything_is_allocated(void **state)
     assert_int_equal(verdict("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n", NULL), 0);
 }
 
-static void what_is_not_the_protocol_is_refused(void **state)
+static void test_what_is_not_the_protocol_is_refused(void **state)
 {
     static const char *const wires[] = {"SSH-2.0-OpenSSH_9.2\r\n",
                                         "HTTP/1.1 400 Bad Request\r\n",
@@ -77,7 +77,7 @@ static void what_is_not_the_protocol_is_refused(void **state)
 }
 
 /* A string that claims 400 GB, a line without end, one byte at a time or all at once: at most reply_max are kept. */
-static void an_endless_reply_ends_at_the_limit(void **state)
+static void test_an_endless_reply_ends_at_the_limit(void **state)
 {
     static const char *const starts[] = {"$400000000000\r\n", "+", "$60\r\n", "*2\r\n$40\r\n"};
     (void)state;
@@ -98,7 +98,7 @@ static void an_endless_reply_ends_at_the_limit(void **state)
 }
 
 /* The limit is a reply's: many small ones may come in one piece. */
-static void many_replies_in_one_piece(void **state)
+static void test_many_replies_in_one_piece(void **state)
 {
     struct redis_reader r;
     redisReply *reply;
@@ -120,11 +120,11 @@ static void many_replies_in_one_piece(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replies_come_out_whole_however_they_are_cut),
-        cmocka_unit_test(claims_are_refused_before_anything_is_allocated),
-        cmocka_unit_test(what_is_not_the_protocol_is_refused),
-        cmocka_unit_test(an_endless_reply_ends_at_the_limit),
-        cmocka_unit_test(many_replies_in_one_piece),
+        cmocka_unit_test(test_replies_come_out_whole_however_they_are_cut),
+        cmocka_unit_test(test_claims_are_refused_before_anything_is_allocated),
+        cmocka_unit_test(test_what_is_not_the_protocol_is_refused),
+        cmocka_unit_test(test_an_endless_reply_ends_at_the_limit),
+        cmocka_unit_test(test_many_replies_in_one_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

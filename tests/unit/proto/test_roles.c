@@ -3,8 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <cmocka.h>
 #include "proto/roles.h"
 
@@ -15,7 +13,7 @@ static bool may(enum role r, enum server to, enum msg_type type)
     return role_may_send(r, to, &m);
 }
 
-static void every_type_by_role(void **state)
+static void test_every_type_by_role(void **state)
 {
     (void)state;
     for (int type = 0; type < MSG_TYPE_END; type++) {
@@ -33,7 +31,7 @@ static void every_type_by_role(void **state)
 }
 
 /* What would act in a worker's name, or set the length of the run. */
-static void looking_touches_nothing(void **state)
+static void test_looking_touches_nothing(void **state)
 {
     (void)state;
     struct msg ping, hello;
@@ -50,7 +48,7 @@ static void looking_touches_nothing(void **state)
     }
 }
 
-static void names(void **state)
+static void test_names(void **state)
 {
     (void)state;
     for (enum role r = ROLE_NONE; r < ROLE_END; r++)
@@ -64,9 +62,9 @@ static void names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_type_by_role),
-        cmocka_unit_test(looking_touches_nothing),
-        cmocka_unit_test(names),
+        cmocka_unit_test(test_every_type_by_role),
+        cmocka_unit_test(test_looking_touches_nothing),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

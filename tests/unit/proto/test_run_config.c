@@ -23,7 +23,7 @@ static struct run_config loaded(const char *assignment)
     return c;
 }
 
-static void defaults_are_the_recipe(void **state)
+static void test_defaults_are_the_recipe(void **state)
 {
     (void)state;
     struct run_config c = loaded(NULL);
@@ -39,7 +39,7 @@ static void defaults_are_the_recipe(void **state)
     assert_false(c.redis.enabled);
 }
 
-static void keys_are_distinct_and_do_not_overlap(void **state)
+static void test_keys_are_distinct_and_do_not_overlap(void **state)
 {
     (void)state;
     for (size_t i = 0; i < run_config_key_count; i++)
@@ -51,7 +51,7 @@ static void keys_are_distinct_and_do_not_overlap(void **state)
 }
 
 /* A key whose type is not its field's would write beside it. */
-static void field_sizes_match_types(void **state)
+static void test_field_sizes_match_types(void **state)
 {
     (void)state;
     static const size_t sizes[] = {[CONFIG_INT] = sizeof(int64_t),
@@ -67,18 +67,86 @@ static void field_sizes_match_types(void **state)
     }
 }
 
-static void choices_are_the_enums(void **state)
+/* Every word of every choice, as users write it, and the enumerator that the code compares with. */
+static const struct {
+    const char *key, *word;
+    int value;
+} choice_table[] = {
+    {"encoder.model", "conv", ENCODER_CONV},
+    {"encoder.model", "vit", ENCODER_VIT},
+    {"encoder.pool", "cls", VIT_POOL_CLS},
+    {"encoder.pool", "mean", VIT_POOL_MEAN},
+    {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
+    {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
+    {"mixture.prior", "uniform", PRIOR_UNIFORM},
+    {"mixture.prior", "count", PRIOR_COUNT},
+    {"loss.objective", "carp", LOSS_CARP},
+    {"loss.objective", "dino", LOSS_DINO},
+    {"loss.objective", "swav", LOSS_SWAV},
+    {"loss.prototypes", "decoupled", PROTOTYPES_DECOUPLED},
+    {"loss.prototypes", "joint", PROTOTYPES_JOINT},
+    {"optimiser.name", "adamw", OPTIMISER_ADAMW},
+    {"optimiser.name", "sgd", OPTIMISER_SGD},
+};
+enum { CHOICES = sizeof choice_table / sizeof choice_table[0] };
+
+static const struct config_key *key_named(const char *name)
 {
-    (void)state;
-    assert_int_equal(loaded("loss.objective=swav").loss.objective, LOSS_SWAV);
-    assert_int_equal(loaded("loss.prototypes=joint").loss.prototypes, PROTOTYPES_JOINT);
-    assert_int_equal(loaded("encoder.model=vit").encoder.model, ENCODER_VIT);
-    assert_int_equal(loaded("encoder.pool=mean").encoder.pool, VIT_POOL_MEAN);
-    assert_int_equal(loaded("optimiser.name=sgd").optimiser.name, OPTIMISER_SGD);
-    assert_int_equal(loaded("mixture.prior=count").mixture.prior, PRIOR_COUNT);
+    for (size_t i = 0; i < run_config_key_count; i++)
+        if (strcmp(run_config_keys[i].name, name) == 0)
+            return &run_config_keys[i];
+    fail_msg("no key %s", name);
+    return NULL;
 }
 
-static void later_sources_win(void **state)
+static void test_choices_are_the_enums(void **state)
+{
+    size_t words = 0;
+    (void)state;
+    for (size_t i = 0; i < CHOICES; i++) {
+        char assignment[64], back[64];
+        const struct config_key *key = key_named(choice_table[i].key);
+        snprintf(assignment, sizeof assignment, "%s=%s", choice_table[i].key, choice_table[i].word);
+        struct run_config c = loaded(assignment);
+        assert_int_equal(*(const int *)(const void *)((const char *)&c + key->offset), choice_table[i].value);
+        config_value(key, &c, back, sizeof back);
+        assert_string_equal(back, choice_table[i].word);
+    }
+    for (size_t i = 0; i < run_config_key_count; i++)
+        for (const char *p = run_config_keys[i].choices; p != NULL; p = strchr(p + 1, '|'))
+            words++;
+    assert_int_equal(words, CHOICES); /* a new word has its line above */
+}
+
+static void test_words_without_a_configuration(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHOICES; i++) {
+        const char *key = choice_table[i].key, *word = choice_table[i].word;
+        int value = choice_table[i].value;
+        if (strcmp(key, "mixture.covariance") == 0)
+            assert_string_equal(covariance_word((enum covariance)value), word);
+        if (strcmp(key, "loss.prototypes") == 0)
+            assert_string_equal(loss_prototypes_word((enum loss_prototypes)value), word);
+        if (strcmp(key, "optimiser.name") == 0)
+            assert_string_equal(optimiser_word((enum optimiser_name)value), word);
+    }
+    assert_string_equal(optimiser_word((enum optimiser_name)7), "?");
+}
+
+static void test_derived_numbers(void **state)
+{
+    (void)state;
+    struct run_config c = loaded("mixture.components=1024");
+    assert_int_equal(run_config_slot_rows(&c), 2 * c.run.slot_size);
+    assert_int_equal(run_config_reseed_max(&c), 8);
+    c.mixture.components = 100;
+    assert_int_equal(run_config_reseed_max(&c), 1);
+    c.mixture.reseed_max = 3;
+    assert_int_equal(run_config_reseed_max(&c), 3);
+}
+
+static void test_later_sources_win(void **state)
 {
     char path[512];
     struct run_config c;
@@ -94,7 +162,7 @@ static void later_sources_win(void **state)
     assert_int_equal(c.run.slot_size, 32);
 }
 
-static void errors_of_every_source_stop_the_load(void **state)
+static void test_errors_of_every_source_stop_the_load(void **state)
 {
     char path[512];
     struct run_config c;
@@ -111,7 +179,7 @@ static void errors_of_every_source_stop_the_load(void **state)
     assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_NOT_FOUND);
 }
 
-static void cross_checks(void **state)
+static void test_cross_checks(void **state)
 {
     (void)state;
     struct run_config c;
@@ -129,7 +197,7 @@ static void cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
 
-static void hash_follows_what_shapes_the_result(void **state)
+static void test_hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
     static const char *const shaping[] = {
@@ -153,7 +221,7 @@ static void hash_follows_what_shapes_the_result(void **state)
     }
 }
 
-static void written_configurations_have_the_same_hash(void **state)
+static void test_written_configurations_have_the_same_hash(void **state)
 {
     char path[512];
     struct run_config c = loaded("augment.aspect=1.23456789012345"), back;
@@ -167,7 +235,7 @@ static void written_configurations_have_the_same_hash(void **state)
     assert_true(back.augment.aspect == 1.23456789012345);
 }
 
-static void counts_steps(void **state)
+static void test_counts_steps(void **state)
 {
     (void)state;
     struct run_config c = loaded(NULL);
@@ -184,16 +252,18 @@ static void counts_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_the_recipe),
-        cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
-        cmocka_unit_test(field_sizes_match_types),
-        cmocka_unit_test(choices_are_the_enums),
-        scratch_test(later_sources_win),
-        scratch_test(errors_of_every_source_stop_the_load),
-        cmocka_unit_test(cross_checks),
-        cmocka_unit_test(hash_follows_what_shapes_the_result),
-        scratch_test(written_configurations_have_the_same_hash),
-        cmocka_unit_test(counts_steps),
+        cmocka_unit_test(test_defaults_are_the_recipe),
+        cmocka_unit_test(test_keys_are_distinct_and_do_not_overlap),
+        cmocka_unit_test(test_field_sizes_match_types),
+        cmocka_unit_test(test_choices_are_the_enums),
+        cmocka_unit_test(test_words_without_a_configuration),
+        cmocka_unit_test(test_derived_numbers),
+        scratch_test(test_later_sources_win),
+        scratch_test(test_errors_of_every_source_stop_the_load),
+        cmocka_unit_test(test_cross_checks),
+        cmocka_unit_test(test_hash_follows_what_shapes_the_result),
+        scratch_test(test_written_configurations_have_the_same_hash),
+        cmocka_unit_test(test_counts_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,13 +6,13 @@
 #include <cmocka.h>
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "common/buf.h"
 #include "common/files.h"
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "common/version.h"
 #include "server/prototype/core.h"
 #include "server/prototype/mixture_file.h"
 
@@ -171,6 +171,7 @@ static void test_hello_and_ping(void **state)
     const struct msg *w = &out.items[0].msg;
     assert_int_equal(w->type, MSG_WELCOME);
     assert_int_equal(w->generation, 3);
+    assert_string_equal(w->text, DECANT_VERSION);
     assert_true(w->config != 0 && strcmp(w->run, "unit") == 0);
     assert_true(msg_scalar(w, "components", 0) == K && msg_scalar(w, "dimensions", 0) == D);
     assert_true(msg_scalar(w, "covariance", 9) == COVARIANCE_DIAGONAL && msg_scalar(w, "slots", 0) == SLOTS);

@@ -6,7 +6,6 @@
 #include <cmocka.h>
 
 #include <math.h>
-#include <string.h>
 #include "server/prototype/diagnostics.h"
 
 static void close_to(double got, double want)

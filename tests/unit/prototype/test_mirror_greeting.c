@@ -43,7 +43,7 @@ static enum greeting_verdict inform(const char *info, struct mirror_greeting *g)
     return answer(g, REDIS_REPLY_STRING, info);
 }
 
-static void only_what_is_needed_is_said(void **state)
+static void test_only_what_is_needed_is_said(void **state)
 {
     struct mirror_greeting g;
     char words[256];
@@ -59,7 +59,7 @@ static void only_what_is_needed_is_said(void **state)
     assert_string_equal(next(&g, words), "INFO");
 }
 
-static void a_refused_login_is_over(void **state)
+static void test_a_refused_login_is_over(void **state)
 {
     struct mirror_greeting g;
     char words[256];
@@ -75,7 +75,7 @@ static void a_refused_login_is_over(void **state)
     assert_non_null(strstr(g.advice, "DECANT_REDIS_PASSWORD"));
 }
 
-static void a_stranger_is_not_believed(void **state)
+static void test_a_stranger_is_not_believed(void **state)
 {
     static const int types[] = {REDIS_REPLY_STATUS, REDIS_REPLY_INTEGER, REDIS_REPLY_NIL};
     struct mirror_greeting g;
@@ -92,7 +92,7 @@ static void a_stranger_is_not_believed(void **state)
     assert_int_equal(answer(&g, REDIS_REPLY_STRING, "hello"), GREETING_REFUSED);
 }
 
-static void what_takes_no_update_is_unfit(void **state)
+static void test_what_takes_no_update_is_unfit(void **state)
 {
     struct mirror_greeting g;
     (void)state;
@@ -106,7 +106,7 @@ static void what_takes_no_update_is_unfit(void **state)
 }
 
 /* An ACL of before may lack INFO: the mirror worked with it. */
-static void without_info_it_is_taken_on_trust(void **state)
+static void test_without_info_it_is_taken_on_trust(void **state)
 {
     struct mirror_greeting g;
     char words[256];
@@ -120,7 +120,7 @@ static void without_info_it_is_taken_on_trust(void **state)
 
 /* ---- trouble ---- */
 
-static void each_kind_is_logged_when_its_count_has_doubled(void **state)
+static void test_each_kind_is_logged_when_its_count_has_doubled(void **state)
 {
     struct mirror_trouble t = {0};
     size_t logged = 0;
@@ -134,7 +134,7 @@ static void each_kind_is_logged_when_its_count_has_doubled(void **state)
     assert_int_equal(mirror_trouble_note(&t, "MOVED"), 1);
 }
 
-static void invented_kinds_share_one_count(void **state)
+static void test_invented_kinds_share_one_count(void **state)
 {
     struct mirror_trouble t = {0};
     size_t logged = 0;
@@ -147,7 +147,7 @@ static void invented_kinds_share_one_count(void **state)
     assert_in_range(logged, 1, 2 * TROUBLE_KINDS);
 }
 
-static void kinds_and_texts_of_replies(void **state)
+static void test_kinds_and_texts_of_replies(void **state)
 {
     char kind[TROUBLE_KIND_MAX], text[TROUBLE_TEXT_MAX], longest[500];
     (void)state;
@@ -170,14 +170,14 @@ static void kinds_and_texts_of_replies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_what_is_needed_is_said),
-        cmocka_unit_test(a_refused_login_is_over),
-        cmocka_unit_test(a_stranger_is_not_believed),
-        cmocka_unit_test(what_takes_no_update_is_unfit),
-        cmocka_unit_test(without_info_it_is_taken_on_trust),
-        cmocka_unit_test(each_kind_is_logged_when_its_count_has_doubled),
-        cmocka_unit_test(invented_kinds_share_one_count),
-        cmocka_unit_test(kinds_and_texts_of_replies),
+        cmocka_unit_test(test_only_what_is_needed_is_said),
+        cmocka_unit_test(test_a_refused_login_is_over),
+        cmocka_unit_test(test_a_stranger_is_not_believed),
+        cmocka_unit_test(test_what_takes_no_update_is_unfit),
+        cmocka_unit_test(test_without_info_it_is_taken_on_trust),
+        cmocka_unit_test(test_each_kind_is_logged_when_its_count_has_doubled),
+        cmocka_unit_test(test_invented_kinds_share_one_count),
+        cmocka_unit_test(test_kinds_and_texts_of_replies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

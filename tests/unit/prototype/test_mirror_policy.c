@@ -33,7 +33,7 @@ static void begin_update(struct mirror_policy *p, uint64_t now)
     mirror_policy_updating(p, now);
 }
 
-static void an_update_begins_at_once_and_then_at_intervals(void **state)
+static void test_an_update_begins_at_once_and_then_at_intervals(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -53,7 +53,7 @@ static void an_update_begins_at_once_and_then_at_intervals(void **state)
 }
 
 /* Each pause lies between a half and the whole of one that doubles up to the maximum. */
-static void pauses_grow_with_jitter_and_are_bounded(void **state)
+static void test_pauses_grow_with_jitter_and_are_bounded(void **state)
 {
     static const uint64_t whole[] = {100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000};
     struct mirror_policy p, other;
@@ -76,7 +76,7 @@ static void pauses_grow_with_jitter_and_are_bounded(void **state)
 }
 
 /* A stranger that greets well and then misbehaves gets no shorter pauses; an update that was taken whole ends them. */
-static void only_a_whole_update_makes_pauses_short_again(void **state)
+static void test_only_a_whole_update_makes_pauses_short_again(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -97,7 +97,7 @@ static void only_a_whole_update_makes_pauses_short_again(void **state)
     assert_in_range(p.wake_ms, 50, 100);
 }
 
-static void connecting_has_a_deadline(void **state)
+static void test_connecting_has_a_deadline(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -108,7 +108,7 @@ static void connecting_has_a_deadline(void **state)
 }
 
 /* Progress is a whole answer, not a byte; a batch into an empty pipeline begins anew. */
-static void answers_have_a_deadline(void **state)
+static void test_answers_have_a_deadline(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -127,7 +127,7 @@ static void answers_have_a_deadline(void **state)
     assert_int_equal(decide(&p, 15010), MIRROR_DROP);
 }
 
-static void an_update_with_nothing_in_flight_has_failed(void **state)
+static void test_an_update_with_nothing_in_flight_has_failed(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -136,7 +136,7 @@ static void an_update_with_nothing_in_flight_has_failed(void **state)
     assert_int_equal(decide(&p, 1), MIRROR_DROP);
 }
 
-static void two_batches_are_in_flight_at_most(void **state)
+static void test_two_batches_are_in_flight_at_most(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -159,7 +159,7 @@ static uint64_t pause_after(struct mirror_policy *p, enum mirror_outcome outcome
     return p->wake_ms;
 }
 
-static void refusals_are_asked_less_and_less(void **state)
+static void test_refusals_are_asked_less_and_less(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -170,7 +170,7 @@ static void refusals_are_asked_less_and_less(void **state)
     assert_int_equal(pause_after(&p, MIRROR_REFUSED), INTERVAL_MS);
 }
 
-static void a_superseded_server_stands_back(void **state)
+static void test_a_superseded_server_stands_back(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -181,7 +181,7 @@ static void a_superseded_server_stands_back(void **state)
     assert_false(p.superseded);
 }
 
-static void an_unfit_redis_is_looked_at_again_much_later(void **state)
+static void test_an_unfit_redis_is_looked_at_again_much_later(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -192,7 +192,7 @@ static void an_unfit_redis_is_looked_at_again_much_later(void **state)
     assert_int_equal(decide(&p, p.wake_ms), MIRROR_CONNECT);
 }
 
-static void what_is_void_is_replaced_at_once(void **state)
+static void test_what_is_void_is_replaced_at_once(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -206,7 +206,7 @@ static void what_is_void_is_replaced_at_once(void **state)
     assert_int_equal(decide(&p, 1001), MIRROR_REST);
 }
 
-static void stopping_writes_once_more_and_ends(void **state)
+static void test_stopping_writes_once_more_and_ends(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -224,7 +224,7 @@ static void stopping_writes_once_more_and_ends(void **state)
 }
 
 /* What was copied before the stop lacks the last version. */
-static void an_update_from_before_the_stop_is_not_the_last(void **state)
+static void test_an_update_from_before_the_stop_is_not_the_last(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -237,7 +237,7 @@ static void an_update_from_before_the_stop_is_not_the_last(void **state)
     assert_int_equal(decide(&p, 20), MIRROR_UPDATE);
 }
 
-static void stopping_without_a_link_ends_at_once(void **state)
+static void test_stopping_without_a_link_ends_at_once(void **state)
 {
     struct mirror_policy p;
     (void)state;
@@ -253,20 +253,20 @@ static void stopping_without_a_link_ends_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_update_begins_at_once_and_then_at_intervals),
-        cmocka_unit_test(pauses_grow_with_jitter_and_are_bounded),
-        cmocka_unit_test(only_a_whole_update_makes_pauses_short_again),
-        cmocka_unit_test(connecting_has_a_deadline),
-        cmocka_unit_test(answers_have_a_deadline),
-        cmocka_unit_test(an_update_with_nothing_in_flight_has_failed),
-        cmocka_unit_test(two_batches_are_in_flight_at_most),
-        cmocka_unit_test(refusals_are_asked_less_and_less),
-        cmocka_unit_test(a_superseded_server_stands_back),
-        cmocka_unit_test(an_unfit_redis_is_looked_at_again_much_later),
-        cmocka_unit_test(what_is_void_is_replaced_at_once),
-        cmocka_unit_test(stopping_writes_once_more_and_ends),
-        cmocka_unit_test(an_update_from_before_the_stop_is_not_the_last),
-        cmocka_unit_test(stopping_without_a_link_ends_at_once),
+        cmocka_unit_test(test_an_update_begins_at_once_and_then_at_intervals),
+        cmocka_unit_test(test_pauses_grow_with_jitter_and_are_bounded),
+        cmocka_unit_test(test_only_a_whole_update_makes_pauses_short_again),
+        cmocka_unit_test(test_connecting_has_a_deadline),
+        cmocka_unit_test(test_answers_have_a_deadline),
+        cmocka_unit_test(test_an_update_with_nothing_in_flight_has_failed),
+        cmocka_unit_test(test_two_batches_are_in_flight_at_most),
+        cmocka_unit_test(test_refusals_are_asked_less_and_less),
+        cmocka_unit_test(test_a_superseded_server_stands_back),
+        cmocka_unit_test(test_an_unfit_redis_is_looked_at_again_much_later),
+        cmocka_unit_test(test_what_is_void_is_replaced_at_once),
+        cmocka_unit_test(test_stopping_writes_once_more_and_ends),
+        cmocka_unit_test(test_an_update_from_before_the_stop_is_not_the_last),
+        cmocka_unit_test(test_stopping_without_a_link_ends_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

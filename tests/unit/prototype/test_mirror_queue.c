@@ -19,7 +19,7 @@ static int close_queue(void **state)
     return 0;
 }
 
-static void without_a_mirror_nothing_happens(void **state)
+static void test_without_a_mirror_nothing_happens(void **state)
 {
     struct msg m;
     (void)state;
@@ -90,7 +90,7 @@ static void an_event_that_cannot_be_told_is_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_a_mirror_nothing_happens),
+        cmocka_unit_test(test_without_a_mirror_nothing_happens),
         CASE(the_oldest_make_room),
         CASE(events_are_json_in_order),
         CASE(an_event_that_cannot_be_told_is_counted),

@@ -105,7 +105,7 @@ static void run(struct rig *r)
     close(r->writer.lock);
 }
 
-static void a_snapshot_is_written_and_dropped(void **state)
+static void test_a_snapshot_is_written_and_dropped(void **state)
 {
     struct rig r;
     open_rig(state, &r);
@@ -120,7 +120,7 @@ static void a_snapshot_is_written_and_dropped(void **state)
     assert_int_equal(r.writer.record.step, 10);
 }
 
-static void one_waits_and_the_newest_takes_its_place(void **state)
+static void test_one_waits_and_the_newest_takes_its_place(void **state)
 {
     struct rig r;
     open_rig(state, &r);
@@ -134,7 +134,7 @@ static void one_waits_and_the_newest_takes_its_place(void **state)
     assert_int_equal(r.disk.dropped, 3);
 }
 
-static void a_failed_write_is_tried_again(void **state)
+static void test_a_failed_write_is_tried_again(void **state)
 {
     struct rig r;
     open_rig(state, &r);
@@ -149,7 +149,7 @@ static void a_failed_write_is_tried_again(void **state)
     assert_false(r.writer.record.failing);
 }
 
-static void a_newer_snapshot_is_of_more_use_than_one_that_failed(void **state)
+static void test_a_newer_snapshot_is_of_more_use_than_one_that_failed(void **state)
 {
     struct rig r;
     open_rig(state, &r);
@@ -162,7 +162,7 @@ static void a_newer_snapshot_is_of_more_use_than_one_that_failed(void **state)
     assert_int_equal(r.disk.dropped, 2);
 }
 
-static void who_gives_up_loses_it_and_is_told(void **state)
+static void test_who_gives_up_loses_it_and_is_told(void **state)
 {
     struct rig r;
     open_rig(state, &r);
@@ -177,7 +177,7 @@ static void who_gives_up_loses_it_and_is_told(void **state)
 }
 
 /* The directory is another's by now: nothing may be written there, now or later. */
-static void without_the_lock_nothing_is_written(void **state)
+static void test_without_the_lock_nothing_is_written(void **state)
 {
     struct rig r;
     char path[512];
@@ -194,12 +194,12 @@ static void without_the_lock_nothing_is_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(a_snapshot_is_written_and_dropped),
-        scratch_test(one_waits_and_the_newest_takes_its_place),
-        scratch_test(a_failed_write_is_tried_again),
-        scratch_test(a_newer_snapshot_is_of_more_use_than_one_that_failed),
-        scratch_test(who_gives_up_loses_it_and_is_told),
-        scratch_test(without_the_lock_nothing_is_written),
+        scratch_test(test_a_snapshot_is_written_and_dropped),
+        scratch_test(test_one_waits_and_the_newest_takes_its_place),
+        scratch_test(test_a_failed_write_is_tried_again),
+        scratch_test(test_a_newer_snapshot_is_of_more_use_than_one_that_failed),
+        scratch_test(test_who_gives_up_loses_it_and_is_told),
+        scratch_test(test_without_the_lock_nothing_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include "server/shell/door.h"
 
-static void which_endpoints_are_local(void **state)
+static void test_which_endpoints_are_local(void **state)
 {
     static const char *const local[] = {
         "tcp://127.0.0.1:5701", "tcp://127.1.2.3:*", "tcp://localhost:1", "tcp://[::1]:5701",
@@ -33,7 +33,7 @@ static void which_endpoints_are_local(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(which_endpoints_are_local),
+        cmocka_unit_test(test_which_endpoints_are_local),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -207,7 +207,7 @@ static void ask_back(struct fake *f, uint64_t step_max)
 
 /* ---- turns ---- */
 
-static void messages_leave_before_the_snapshot(void **state)
+static void test_messages_leave_before_the_snapshot(void **state)
 {
     struct fake f = {.step = 5};
     struct incarnation in;
@@ -218,7 +218,7 @@ static void messages_leave_before_the_snapshot(void **state)
     assert_false(in.leaving);
 }
 
-static void going_back_comes_before_both(void **state)
+static void test_going_back_comes_before_both(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40};
     struct incarnation in;
@@ -234,7 +234,7 @@ static void going_back_comes_before_both(void **state)
 }
 
 /* Whatever succeeds afterwards must not hide it. */
-static void a_failed_core_ends_the_process(void **state)
+static void test_a_failed_core_ends_the_process(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40};
     struct incarnation in;
@@ -249,7 +249,7 @@ static void a_failed_core_ends_the_process(void **state)
     assert_int_equal(in.error.code, ERR_MEMORY);
 }
 
-static void who_cannot_go_back_ends(void **state)
+static void test_who_cannot_go_back_ends(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40, .load_rc = ERR_MEMORY};
     struct incarnation in;
@@ -262,7 +262,7 @@ static void who_cannot_go_back_ends(void **state)
     assert_null(strchr(f.calls, 's'));
 }
 
-static void a_directory_of_another_is_left_alone(void **state)
+static void test_a_directory_of_another_is_left_alone(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40};
     struct incarnation in;
@@ -275,7 +275,7 @@ static void a_directory_of_another_is_left_alone(void **state)
     assert_null(strchr(f.calls, 'L'));
 }
 
-static void who_is_not_believed_changes_nothing(void **state)
+static void test_who_is_not_believed_changes_nothing(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40};
     struct incarnation in;
@@ -294,7 +294,7 @@ static void who_is_not_believed_changes_nothing(void **state)
     assert_int_equal(f.step, 40);
 }
 
-static void a_pair_that_is_stuck_goes_to_the_newest(void **state)
+static void test_a_pair_that_is_stuck_goes_to_the_newest(void **state)
 {
     struct fake f = {.step = 50, .load_to = 110};
     struct incarnation in;
@@ -313,7 +313,7 @@ static void a_pair_that_is_stuck_goes_to_the_newest(void **state)
     assert_int_equal(f.step, 110);
 }
 
-static void doubts_look_at_the_generation_again(void **state)
+static void test_doubts_look_at_the_generation_again(void **state)
 {
     struct fake f = {.step = 5};
     struct incarnation in;
@@ -330,7 +330,7 @@ static void doubts_look_at_the_generation_again(void **state)
 
 /* ---- the end ---- */
 
-static void the_end_is_when_all_files_are_there(void **state)
+static void test_the_end_is_when_all_files_are_there(void **state)
 {
     struct fake f = {.step = TOTAL, .writing = true, .workers = 1};
     struct incarnation in;
@@ -356,7 +356,7 @@ static void the_end_is_when_all_files_are_there(void **state)
     assert_int_equal(in.error.code, 0);
 }
 
-static void workers_that_do_not_leave_are_not_waited_for_long(void **state)
+static void test_workers_that_do_not_leave_are_not_waited_for_long(void **state)
 {
     struct fake f = {.step = TOTAL - 1, .workers = 1, .complete = true};
     struct incarnation in;
@@ -370,7 +370,7 @@ static void workers_that_do_not_leave_are_not_waited_for_long(void **state)
     assert_true(in.leaving);
 }
 
-static void a_run_that_was_over_waits_for_visitors(void **state)
+static void test_a_run_that_was_over_waits_for_visitors(void **state)
 {
     struct fake f = {.step = TOTAL, .complete = true};
     struct incarnation in;
@@ -388,7 +388,7 @@ static void a_run_that_was_over_waits_for_visitors(void **state)
     assert_true(in.leaving);
 }
 
-static void an_end_that_came_without_us_is_taken(void **state)
+static void test_an_end_that_came_without_us_is_taken(void **state)
 {
     struct fake f = {.step = 50, .load_to = TOTAL, .complete = true};
     struct incarnation in;
@@ -400,7 +400,7 @@ static void an_end_that_came_without_us_is_taken(void **state)
 }
 
 /* Its files are those of an earlier run, until this one has looked into the directory. */
-static void but_not_of_a_directory_that_was_never_looked_into(void **state)
+static void test_but_not_of_a_directory_that_was_never_looked_into(void **state)
 {
     struct fake f = {.step = 50, .load_to = TOTAL, .complete = true};
     struct incarnation in;
@@ -410,7 +410,7 @@ static void but_not_of_a_directory_that_was_never_looked_into(void **state)
     assert_string_equal(f.calls, "sc");
 }
 
-static void an_end_that_cannot_be_read_is_tried_once(void **state)
+static void test_an_end_that_cannot_be_read_is_tried_once(void **state)
 {
     struct fake f = {.step = 50, .load_to = 40, .complete = true};
     struct incarnation in;
@@ -425,7 +425,7 @@ static void an_end_that_cannot_be_read_is_tried_once(void **state)
 
 /* ---- signals and writes ---- */
 
-static void the_first_signal_drains_the_second_does_not_wait(void **state)
+static void test_the_first_signal_drains_the_second_does_not_wait(void **state)
 {
     struct fake f = {.step = 50, .writing = true};
     struct incarnation in;
@@ -445,7 +445,7 @@ static void the_first_signal_drains_the_second_does_not_wait(void **state)
     assert_int_equal(in.error.code, 0);
 }
 
-static void after_a_drain_workers_have_a_moment_to_hear(void **state)
+static void test_after_a_drain_workers_have_a_moment_to_hear(void **state)
 {
     struct fake f = {.step = 50};
     struct incarnation in;
@@ -460,7 +460,7 @@ static void after_a_drain_workers_have_a_moment_to_hear(void **state)
     assert_true(in.leaving);
 }
 
-static void a_directory_that_is_lost_ends_the_process_another_failure_does_not(void **state)
+static void test_a_directory_that_is_lost_ends_the_process_another_failure_does_not(void **state)
 {
     struct fake f = {.step = 50};
     struct incarnation in;
@@ -477,23 +477,23 @@ static void a_directory_that_is_lost_ends_the_process_another_failure_does_not(v
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(messages_leave_before_the_snapshot),
-        cmocka_unit_test(going_back_comes_before_both),
-        cmocka_unit_test(a_failed_core_ends_the_process),
-        cmocka_unit_test(who_cannot_go_back_ends),
-        cmocka_unit_test(a_directory_of_another_is_left_alone),
-        cmocka_unit_test(who_is_not_believed_changes_nothing),
-        cmocka_unit_test(a_pair_that_is_stuck_goes_to_the_newest),
-        cmocka_unit_test(doubts_look_at_the_generation_again),
-        cmocka_unit_test(the_end_is_when_all_files_are_there),
-        cmocka_unit_test(workers_that_do_not_leave_are_not_waited_for_long),
-        cmocka_unit_test(a_run_that_was_over_waits_for_visitors),
-        cmocka_unit_test(an_end_that_came_without_us_is_taken),
-        cmocka_unit_test(but_not_of_a_directory_that_was_never_looked_into),
-        cmocka_unit_test(an_end_that_cannot_be_read_is_tried_once),
-        cmocka_unit_test(the_first_signal_drains_the_second_does_not_wait),
-        cmocka_unit_test(after_a_drain_workers_have_a_moment_to_hear),
-        cmocka_unit_test(a_directory_that_is_lost_ends_the_process_another_failure_does_not),
+        cmocka_unit_test(test_messages_leave_before_the_snapshot),
+        cmocka_unit_test(test_going_back_comes_before_both),
+        cmocka_unit_test(test_a_failed_core_ends_the_process),
+        cmocka_unit_test(test_who_cannot_go_back_ends),
+        cmocka_unit_test(test_a_directory_of_another_is_left_alone),
+        cmocka_unit_test(test_who_is_not_believed_changes_nothing),
+        cmocka_unit_test(test_a_pair_that_is_stuck_goes_to_the_newest),
+        cmocka_unit_test(test_doubts_look_at_the_generation_again),
+        cmocka_unit_test(test_the_end_is_when_all_files_are_there),
+        cmocka_unit_test(test_workers_that_do_not_leave_are_not_waited_for_long),
+        cmocka_unit_test(test_a_run_that_was_over_waits_for_visitors),
+        cmocka_unit_test(test_an_end_that_came_without_us_is_taken),
+        cmocka_unit_test(test_but_not_of_a_directory_that_was_never_looked_into),
+        cmocka_unit_test(test_an_end_that_cannot_be_read_is_tried_once),
+        cmocka_unit_test(test_the_first_signal_drains_the_second_does_not_wait),
+        cmocka_unit_test(test_after_a_drain_workers_have_a_moment_to_hear),
+        cmocka_unit_test(test_a_directory_that_is_lost_ends_the_process_another_failure_does_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static struct pairing pair_after(uint64_t steps)
     return p;
 }
 
-static void before_enough_steps_together_a_few_times(void **state)
+static void test_before_enough_steps_together_a_few_times(void **state)
 {
     struct pairing p = pair_after(0);
     (void)state;
@@ -34,7 +34,7 @@ static void before_enough_steps_together_a_few_times(void **state)
     assert_int_equal(pairing_judge(&p, 4, 2000), PAIRING_GO_BACK);
 }
 
-static void trust_comes_back_with_steps(void **state)
+static void test_trust_comes_back_with_steps(void **state)
 {
     struct pairing p = pair_after(0);
     (void)state;
@@ -45,7 +45,7 @@ static void trust_comes_back_with_steps(void **state)
     assert_int_equal(pairing_judge(&p, 3, 2000), PAIRING_GO_BACK);
 }
 
-static void afterwards_only_when_the_other_restarted(void **state)
+static void test_afterwards_only_when_the_other_restarted(void **state)
 {
     struct pairing p = pair_after(PROOF);
     (void)state;
@@ -57,7 +57,7 @@ static void afterwards_only_when_the_other_restarted(void **state)
 }
 
 /* Started together: the other's first generation is seen late. Or it was restarted without a loss. */
-static void a_newer_generation_has_to_prove_itself(void **state)
+static void test_a_newer_generation_has_to_prove_itself(void **state)
 {
     struct pairing p;
     (void)state;
@@ -69,7 +69,7 @@ static void a_newer_generation_has_to_prove_itself(void **state)
     assert_int_equal(pairing_judge(&p, 1, 0), PAIRING_REFUSE);
 }
 
-static void a_pair_that_is_stuck_goes_back_in_the_end(void **state)
+static void test_a_pair_that_is_stuck_goes_back_in_the_end(void **state)
 {
     struct pairing p = pair_after(PROOF);
     (void)state;
@@ -81,7 +81,7 @@ static void a_pair_that_is_stuck_goes_back_in_the_end(void **state)
     assert_int_equal(pairing_judge(&p, 3, 50000 + 2 * PATIENCE), PAIRING_GO_NEWEST);
 }
 
-static void a_step_in_between_shows_that_it_is_not_stuck(void **state)
+static void test_a_step_in_between_shows_that_it_is_not_stuck(void **state)
 {
     struct pairing p = pair_after(PROOF);
     (void)state;
@@ -90,7 +90,7 @@ static void a_step_in_between_shows_that_it_is_not_stuck(void **state)
     assert_int_equal(pairing_judge(&p, 3, 10000 + PATIENCE), PAIRING_REFUSE);
 }
 
-static void patience_grows_with_the_steps(void **state)
+static void test_patience_grows_with_the_steps(void **state)
 {
     struct pairing p = pair_after(PROOF);
     uint64_t slow = 60000, now = 1000 + 10 * PROOF + slow;
@@ -104,13 +104,13 @@ static void patience_grows_with_the_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(before_enough_steps_together_a_few_times),
-        cmocka_unit_test(trust_comes_back_with_steps),
-        cmocka_unit_test(afterwards_only_when_the_other_restarted),
-        cmocka_unit_test(a_newer_generation_has_to_prove_itself),
-        cmocka_unit_test(a_pair_that_is_stuck_goes_back_in_the_end),
-        cmocka_unit_test(a_step_in_between_shows_that_it_is_not_stuck),
-        cmocka_unit_test(patience_grows_with_the_steps),
+        cmocka_unit_test(test_before_enough_steps_together_a_few_times),
+        cmocka_unit_test(test_trust_comes_back_with_steps),
+        cmocka_unit_test(test_afterwards_only_when_the_other_restarted),
+        cmocka_unit_test(test_a_newer_generation_has_to_prove_itself),
+        cmocka_unit_test(test_a_pair_that_is_stuck_goes_back_in_the_end),
+        cmocka_unit_test(test_a_step_in_between_shows_that_it_is_not_stuck),
+        cmocka_unit_test(test_patience_grows_with_the_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

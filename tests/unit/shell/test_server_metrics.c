@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "common/version.h"
 #include "proto/msg.h"
 #include "server/shell/server_metrics.h"
 
-static void steps_go_by(void **state)
+static void test_steps_go_by(void **state)
 {
     (void)state;
     struct step_clock c;
@@ -28,7 +29,7 @@ static void steps_go_by(void **state)
     assert_true(c.seconds.sum == 2.5);
 }
 
-static void checkpoints_succeed_and_fail(void **state)
+static void test_checkpoints_succeed_and_fail(void **state)
 {
     (void)state;
     struct checkpoint_record r;
@@ -85,7 +86,7 @@ static int close_fixture(void **state)
 }
 
 /* No sockets, as before they are open and after they are closed. */
-static void figures_are_written(void **state)
+static void test_figures_are_written(void **state)
 {
     struct fixture *f = *state;
     struct exposition x;
@@ -95,6 +96,8 @@ static void figures_are_written(void **state)
     exposition_begin(&x);
     server_metrics_write(&f->figures, &x);
     assert_int_equal(exposition_end(&x, &text, &size), 0);
+    assert_non_null(
+        strstr(text, "\ndecant_build_info{server=\"parameter\",version=\"" DECANT_VERSION "\",protocol=\"1\","));
     assert_non_null(strstr(text, "\ndecant_step 7\n"));
     assert_non_null(strstr(text, "\ndecant_workers 3\n"));
     assert_non_null(strstr(text, "\ndecant_contributions_total{result=\"applied\"} 11\n"));
@@ -120,7 +123,7 @@ static void assert_health(const struct fixture *f, const char *reason, bool want
     json_decref(object);
 }
 
-static void well_or_not(void **state)
+static void test_well_or_not(void **state)
 {
     struct fixture *f = *state;
     const struct error full = {.code = ERR_IO, .text = "no space left on \"/data\""};
@@ -136,10 +139,10 @@ static void well_or_not(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_go_by),
-        cmocka_unit_test(checkpoints_succeed_and_fail),
-        CASE(figures_are_written),
-        CASE(well_or_not),
+        cmocka_unit_test(test_steps_go_by),
+        cmocka_unit_test(test_checkpoints_succeed_and_fail),
+        CASE(test_figures_are_written),
+        CASE(test_well_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

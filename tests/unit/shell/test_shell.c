@@ -238,7 +238,7 @@ static int run(void **state, struct toy *t, int (*open)(void *, bool, struct err
     return rc;
 }
 
-static void a_message_is_answered_and_a_signal_ends_it(void **state)
+static void test_a_message_is_answered_and_a_signal_ends_it(void **state)
 {
     struct toy t = {.then = BYE_SIGNAL};
     struct error e = {0};
@@ -250,7 +250,7 @@ static void a_message_is_answered_and_a_signal_ends_it(void **state)
     assert_true(t.turns >= 2);
 }
 
-static void what_is_no_message_is_refused(void **state)
+static void test_what_is_no_message_is_refused(void **state)
 {
     struct toy t = {.then = BYE_GARBAGE};
     struct error e = {0};
@@ -260,7 +260,7 @@ static void what_is_no_message_is_refused(void **state)
     assert_int_equal(t.answer, MSG_ERROR);
 }
 
-static void a_core_that_fails_ends_the_process(void **state)
+static void test_a_core_that_fails_ends_the_process(void **state)
 {
     struct toy t = {.message_rc = ERR_MEMORY};
     struct error e = {0};
@@ -269,7 +269,7 @@ static void a_core_that_fails_ends_the_process(void **state)
     assert_string_equal(t.reason, "failure");
 }
 
-static void a_failed_start_closes_what_it_opened(void **state)
+static void test_a_failed_start_closes_what_it_opened(void **state)
 {
     struct toy t = {.then = BYE_NONE};
     struct error e = {0};
@@ -282,10 +282,10 @@ static void a_failed_start_closes_what_it_opened(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(a_message_is_answered_and_a_signal_ends_it),
-        scratch_test(what_is_no_message_is_refused),
-        scratch_test(a_core_that_fails_ends_the_process),
-        scratch_test(a_failed_start_closes_what_it_opened),
+        scratch_test(test_a_message_is_answered_and_a_signal_ends_it),
+        scratch_test(test_what_is_no_message_is_refused),
+        scratch_test(test_a_core_that_fails_ends_the_process),
+        scratch_test(test_a_failed_start_closes_what_it_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 
 enum { MAX_MS = 30000 };
 
-static void unknown_is_the_longest(void **state)
+static void test_unknown_is_the_longest(void **state)
 {
     (void)state;
     struct slot_time t = {0};
@@ -17,7 +17,7 @@ static void unknown_is_the_longest(void **state)
     assert_int_equal(slot_time_lease_ms(&t, MAX_MS), MAX_MS);
 }
 
-static void steady_work_tends_to_twice_its_time(void **state)
+static void test_steady_work_tends_to_twice_its_time(void **state)
 {
     (void)state;
     struct slot_time t = {0};
@@ -28,7 +28,7 @@ static void steady_work_tends_to_twice_its_time(void **state)
     assert_in_range(slot_time_lease_ms(&t, MAX_MS), 2000, 2005);
 }
 
-static void fast_work_still_gets_the_least(void **state)
+static void test_fast_work_still_gets_the_least(void **state)
 {
     (void)state;
     struct slot_time t = {0};
@@ -37,7 +37,7 @@ static void fast_work_still_gets_the_least(void **state)
     assert_int_equal(slot_time_lease_ms(&t, 100), 100);
 }
 
-static void a_missed_lease_doubles_until_work_is_done(void **state)
+static void test_a_missed_lease_doubles_until_work_is_done(void **state)
 {
     (void)state;
     struct slot_time t = {0};
@@ -53,7 +53,7 @@ static void a_missed_lease_doubles_until_work_is_done(void **state)
     assert_in_range(slot_time_lease_ms(&t, MAX_MS), before - 1, before + 1);
 }
 
-static void a_slower_worker_is_followed(void **state)
+static void test_a_slower_worker_is_followed(void **state)
 {
     (void)state;
     struct slot_time t = {0};
@@ -66,9 +66,11 @@ static void a_slower_worker_is_followed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unknown_is_the_longest),         cmocka_unit_test(steady_work_tends_to_twice_its_time),
-        cmocka_unit_test(fast_work_still_gets_the_least), cmocka_unit_test(a_missed_lease_doubles_until_work_is_done),
-        cmocka_unit_test(a_slower_worker_is_followed),
+        cmocka_unit_test(test_unknown_is_the_longest),
+        cmocka_unit_test(test_steady_work_tends_to_twice_its_time),
+        cmocka_unit_test(test_fast_work_still_gets_the_least),
+        cmocka_unit_test(test_a_missed_lease_doubles_until_work_is_done),
+        cmocka_unit_test(test_a_slower_worker_is_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static enum worker_verdict note(struct worker_table *t, uint64_t id, const struc
     return v;
 }
 
-static void an_empty_table_knows_nobody(void **state)
+static void test_an_empty_table_knows_nobody(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -40,7 +40,7 @@ static void an_empty_table_knows_nobody(void **state)
     free(t);
 }
 
-static void a_worker_moves_with_its_messages(void **state)
+static void test_a_worker_moves_with_its_messages(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -55,7 +55,7 @@ static void a_worker_moves_with_its_messages(void **state)
     free(t);
 }
 
-static void nobody_speaks_for_a_worker_of_another_key(void **state)
+static void test_nobody_speaks_for_a_worker_of_another_key(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -72,7 +72,7 @@ static void nobody_speaks_for_a_worker_of_another_key(void **state)
     free(t);
 }
 
-static void heartbeats_bring_rates(void **state)
+static void test_heartbeats_bring_rates(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -93,7 +93,7 @@ static void heartbeats_bring_rates(void **state)
     free(t);
 }
 
-static void the_silent_are_taken_out(void **state)
+static void test_the_silent_are_taken_out(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -110,7 +110,7 @@ static void the_silent_are_taken_out(void **state)
     free(t);
 }
 
-static void a_full_table_takes_no_more(void **state)
+static void test_a_full_table_takes_no_more(void **state)
 {
     (void)state;
     struct worker_table *t = fresh();
@@ -123,7 +123,7 @@ static void a_full_table_takes_no_more(void **state)
     free(t);
 }
 
-static void hosts_are_made_fit_for_logs(void **state)
+static void test_hosts_are_made_fit_for_logs(void **state)
 {
     (void)state;
     struct worker w = {0};
@@ -142,10 +142,13 @@ static void hosts_are_made_fit_for_logs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_empty_table_knows_nobody), cmocka_unit_test(a_worker_moves_with_its_messages),
-        cmocka_unit_test(the_silent_are_taken_out),    cmocka_unit_test(nobody_speaks_for_a_worker_of_another_key),
-        cmocka_unit_test(heartbeats_bring_rates),      cmocka_unit_test(a_full_table_takes_no_more),
-        cmocka_unit_test(hosts_are_made_fit_for_logs),
+        cmocka_unit_test(test_an_empty_table_knows_nobody),
+        cmocka_unit_test(test_a_worker_moves_with_its_messages),
+        cmocka_unit_test(test_the_silent_are_taken_out),
+        cmocka_unit_test(test_nobody_speaks_for_a_worker_of_another_key),
+        cmocka_unit_test(test_heartbeats_bring_rates),
+        cmocka_unit_test(test_a_full_table_takes_no_more),
+        cmocka_unit_test(test_hosts_are_made_fit_for_logs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

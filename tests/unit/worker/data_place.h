@@ -1,6 +1,6 @@
 /* A scratch directory for tests of image sets, and writers of the files in it. */
-#ifndef DECANT_TESTS_DATA_PLACE_H
-#define DECANT_TESTS_DATA_PLACE_H
+#ifndef DECANT_TESTS_UNIT_WORKER_DATA_PLACE_H
+#define DECANT_TESTS_UNIT_WORKER_DATA_PLACE_H
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,6 @@
 #include <string.h>
 #include <ftw.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include <png.h>
 #include <jpeglib.h>

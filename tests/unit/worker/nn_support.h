@@ -1,13 +1,13 @@
 /* What the tests of worker/nn share: random arrays and one comparison. The same tests are compiled with double reals in
  * tests/unit/f64, where the tolerance is that of double. */
-#ifndef DECANT_TESTS_NN_SUPPORT_H
-#define DECANT_TESTS_NN_SUPPORT_H
+#ifndef DECANT_TESTS_UNIT_WORKER_NN_SUPPORT_H
+#define DECANT_TESTS_UNIT_WORKER_NN_SUPPORT_H
 
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "common/rng.h"

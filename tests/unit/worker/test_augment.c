@@ -6,11 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <cmocka.h>
 #include "common/rng.h"
 #include "worker/data/augment.h"
-#include "worker/data/dataset.h"
+#include "worker/data/limits.h"
 
 static const struct augment_options recipe = {0.3f, 1, 4.f / 3, 0.5f, 0.8f, 0.4f, 0.4f, 0.286f, 0.353f};
 

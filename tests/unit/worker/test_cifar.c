@@ -1,5 +1,7 @@
 /* CIFAR's binary files: records, planes, both variants, and files that are not what they should be. */
 #include "tests/unit/worker/data_place.h"
+#include <string.h>
+#include <unistd.h>
 
 enum { PLANE = 32 * 32, RECORD = 1 + 3 * PLANE };
 

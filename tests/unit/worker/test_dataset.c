@@ -1,5 +1,6 @@
 /* IDX files, and what holds for every format (hold-out, size, fingerprint): what is read, and that every way in which a
  * file can lie is an error that names it. */
+#include <string.h>
 #include <zlib.h>
 #include "tests/unit/worker/data_place.h"
 

@@ -36,7 +36,7 @@ static int close_place(void **state)
     return 0;
 }
 
-static void the_newest_line_is_read(void **state)
+static void test_the_newest_line_is_read(void **state)
 {
     struct place *p = *state;
     struct error e = {0};
@@ -50,7 +50,7 @@ static void the_newest_line_is_read(void **state)
     assert_int_equal(heartbeat_read(p->path, line, &e), ERR_NOT_FOUND);
 }
 
-static void an_old_one_does_not_count(void **state)
+static void test_an_old_one_does_not_count(void **state)
 {
     struct place *p = *state;
     struct error e = {0};
@@ -64,7 +64,7 @@ static void an_old_one_does_not_count(void **state)
     assert_int_equal(heartbeat_read(p->path, line, &e), 0);
 }
 
-static void what_is_no_file_is_left_alone(void **state)
+static void test_what_is_no_file_is_left_alone(void **state)
 {
     struct place *p = *state;
     struct error e = {0};
@@ -78,7 +78,7 @@ static void what_is_no_file_is_left_alone(void **state)
     assert_int_equal(heartbeat_write(p->path, "x\n", &e), ERR_IO); /* and does not block */
 }
 
-static void the_path(void **state)
+static void test_the_path(void **state)
 {
     (void)state;
     struct run_config c;
@@ -102,10 +102,10 @@ static void the_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(the_newest_line_is_read),
-        CASE(an_old_one_does_not_count),
-        CASE(what_is_no_file_is_left_alone),
-        cmocka_unit_test(the_path),
+        CASE(test_the_newest_line_is_read),
+        CASE(test_an_old_one_does_not_count),
+        CASE(test_what_is_no_file_is_left_alone),
+        cmocka_unit_test(test_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

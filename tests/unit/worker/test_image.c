@@ -1,6 +1,7 @@
 /* Decoded images, conversion and resizing: failures first, then what comes out against references in plain arithmetic.
  */
 #include <math.h>
+#include <string.h>
 #include <zlib.h>
 #include "tests/unit/worker/data_place.h"
 #include "common/rng.h"

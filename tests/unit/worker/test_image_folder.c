@@ -1,5 +1,7 @@
 /* Directories of image files: empty and hostile ones first, then classes, splits, order, sizes. */
 #include "tests/unit/worker/data_place.h"
+#include <string.h>
+#include <unistd.h>
 
 static struct dataset_options options(const struct place *p)
 {

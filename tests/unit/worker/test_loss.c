@@ -2,10 +2,10 @@
  * with respect to the student's projections, and in joint mode with respect to the prototypes.
  * tests/unit/f64/test_loss.c compiles this file with double reals and a tolerance of 1e-9. */
 #include <setjmp.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include <jansson.h>
@@ -56,7 +56,7 @@ static uint32_t *order_of(const json_t *json, size_t K)
     return order;
 }
 
-static void fixture_open(struct fixture *f, const char *path, int objective)
+static void fixture_open(struct fixture *f, const char *path, enum loss_objective objective)
 {
     json_error_t error;
     f->json = json_load_file(path, 0, &error);
@@ -140,7 +140,7 @@ static void check_center(const struct fixture *f, const struct loss_workspace *w
     free(after);
 }
 
-static void check_fixture(const char *path, int objective)
+static void check_fixture(const char *path, enum loss_objective objective)
 {
     struct fixture f;
     fixture_open(&f, path, objective);

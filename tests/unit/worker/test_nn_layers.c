@@ -1,6 +1,9 @@
 /* Each layer against a slow reference in float64: forward here; gradients of whole networks are checked by finite
  * differences in tests/unit/f64, those of the convolution also against loops here. */
 #include "tests/unit/worker/nn_support.h"
+
+#include <math.h>
+#include <string.h>
 #include "worker/nn/activations.h"
 #include "worker/nn/attention.h"
 #include "worker/nn/batchnorm.h"

@@ -2,6 +2,9 @@
  * in all three modes, and what the slot's purity rests on: a sample's features depend on that sample alone, and a
  * workspace has no memory. */
 #include "tests/unit/worker/nn_support.h"
+
+#include <math.h>
+#include <string.h>
 #include "proto/run_config.h"
 #include "worker/nn/model.h"
 
@@ -33,7 +36,7 @@ static struct model_spec recipe_spec(void)
                                .projection = 128};
 }
 
-static struct model_spec vit_spec(int pool)
+static struct model_spec vit_spec(enum vit_pool pool)
 {
     return (struct model_spec){.family = ENCODER_VIT,
                                .height = 8,

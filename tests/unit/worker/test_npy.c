@@ -1,4 +1,6 @@
 /* .npy and .npz: what their headers may and may not say, and what is read. */
+#include <string.h>
+#include <unistd.h>
 #include <zip.h>
 #include "tests/unit/worker/data_place.h"
 #include "worker/data/npy_header.h"

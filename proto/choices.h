@@ -1,0 +1,36 @@
+/* What a configuration can choose between. Each list gives an enum and, in the same order, the words that stand for
+ * it in configurations, checkpoints and reports: the two cannot drift apart. A new choice goes to the end of its
+ * list. */
+#ifndef DECANT_PROTO_CHOICES_H
+#define DECANT_PROTO_CHOICES_H
+
+#define ENCODER_MODELS(CHOICE) CHOICE(ENCODER_CONV, "conv") CHOICE(ENCODER_VIT, "vit")
+#define VIT_POOLS(CHOICE) CHOICE(VIT_POOL_CLS, "cls") CHOICE(VIT_POOL_MEAN, "mean")
+#define LOSS_OBJECTIVES(CHOICE) CHOICE(LOSS_CARP, "carp") CHOICE(LOSS_DINO, "dino") CHOICE(LOSS_SWAV, "swav")
+#define LOSS_PROTOTYPES(CHOICE) CHOICE(PROTOTYPES_DECOUPLED, "decoupled") CHOICE(PROTOTYPES_JOINT, "joint")
+#define OPTIMISER_NAMES(CHOICE) CHOICE(OPTIMISER_ADAMW, "adamw") CHOICE(OPTIMISER_SGD, "sgd")
+#define WEIGHT_PRIORS(CHOICE) CHOICE(PRIOR_UNIFORM, "uniform") CHOICE(PRIOR_COUNT, "count")
+#define COVARIANCES(CHOICE) CHOICE(COVARIANCE_SPHERICAL, "spherical") CHOICE(COVARIANCE_DIAGONAL, "diag")
+
+#define CHOICE_ENUMERATOR(name, word) name,
+#define CHOICE_WORD(name, word) "|" word
+#define CHOICE_CASE(name, word)                                                                                        \
+    case name:                                                                                                         \
+        return word;
+/* "a|b|c", as struct config_key wants it. */
+#define CHOICE_WORDS(list) (&list(CHOICE_WORD)[1])
+
+enum encoder_model { ENCODER_MODELS(CHOICE_ENUMERATOR) };
+enum vit_pool { VIT_POOLS(CHOICE_ENUMERATOR) };
+enum loss_objective { LOSS_OBJECTIVES(CHOICE_ENUMERATOR) };
+enum loss_prototypes { LOSS_PROTOTYPES(CHOICE_ENUMERATOR) };
+enum optimiser_name { OPTIMISER_NAMES(CHOICE_ENUMERATOR) };
+enum weight_prior { WEIGHT_PRIORS(CHOICE_ENUMERATOR) };
+enum covariance { COVARIANCES(CHOICE_ENUMERATOR) };
+
+/* The words where something else than a configuration says them. */
+const char *loss_prototypes_word(enum loss_prototypes p);
+const char *optimiser_word(enum optimiser_name name);
+const char *covariance_word(enum covariance c);
+
+#endif

@@ -1,0 +1,28 @@
+/* What all objectives share: the logits before an objective, and the gradient's way back to the embeddings after it.
+ * It is a file of its own so that calls go one way, from loss.c to the objectives and from those to here. */
+#include "worker/loss/objective.h"
+
+#include "worker/nn/rows.h"
+
+void objective_logits(const struct loss_call *call, size_t first)
+{
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    logits_select(&w->logits, call->prototypes, call->order, first);
+    logits_forward(&w->logits, rows, w->student, w->p);
+    if (call->prototypes_teacher != call->prototypes)
+        logits_select(&w->logits, call->prototypes_teacher, call->order, first);
+    logits_forward(&w->logits, rows, w->teacher, w->q);
+}
+
+void objective_backward(const struct loss_call *call, size_t first, const real *d)
+{
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    real *into = first == 0 ? call->dz : w->partial;
+    logits_backward(&w->logits, rows, d, call->prototypes, call->order, first, into);
+    if (into != call->dz)
+        row_add(call->dz, into, rows * w->D);
+    if (call->d_prototypes)
+        logits_backward_prototypes(&w->logits, rows, w->student, d, call->order, first, call->d_prototypes);
+}
