@@ -1,4 +1,4 @@
-/* Finds the reader of a path; the readers and the intake do the rest. */
+/* Finds the reader of a path; the readers and the image sink do the rest. */
 #include "worker/data/dataset.h"
 
 #include <errno.h>
@@ -55,14 +55,14 @@ int dataset_load(const struct dataset_options *o, enum dataset_split split, stru
     if (reader == NULL)
         return e->code;
     out->format = reader->name;
-    struct intake t = {
+    struct image_sink sink = {
         .options = o,
         .out = out,
         .test = split == DATASET_TEST,
         .may_hold_out = !reader->has_test(o->path),
     };
-    int rc = reader->read(o->path, &t, e);
-    intake_close(&t);
+    int rc = reader->read(o->path, &sink, e);
+    image_sink_close(&sink);
     if (rc != 0)
         dataset_fini(out);
     return rc;

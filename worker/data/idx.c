@@ -161,9 +161,9 @@ static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *
     return rc;
 }
 
-static int take_pair(struct idx_pair *p, struct intake *t, struct error *e)
+static int take_pair(struct idx_pair *p, struct image_sink *sink, struct error *e)
 {
-    struct intake_stream s = {
+    struct image_sink_stream s = {
         .where = p->images.name,
         .count = p->images.dims[0],
         .size = p->size,
@@ -172,7 +172,7 @@ static int take_pair(struct idx_pair *p, struct intake *t, struct error *e)
         .arg = p,
     };
     bool whole = false;
-    int rc = intake_from_stream(t, &s, &whole, e);
+    int rc = image_sink_from_stream(sink, &s, &whole, e);
     if (rc == 0 && whole)
         rc = expect_end(&p->images, e);
     return rc == 0 && whole && p->labels.file ? expect_end(&p->labels, e) : rc;
@@ -197,15 +197,15 @@ static bool has_test(const char *path)
     return has_images(path, DATASET_TEST);
 }
 
-static int read_split(const char *path, struct intake *t, struct error *e)
+static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
-    enum dataset_split split = t->test && !t->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
+    enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
     struct idx_pair p = {0};
     int rc = open_images(path, image_files[split], &p, e);
     if (rc == 0)
         rc = open_labels(path, label_files[split], &p, e);
     if (rc == 0)
-        rc = take_pair(&p, t, e);
+        rc = take_pair(&p, sink, e);
     idx_close(&p.images);
     idx_close(&p.labels);
     return rc;

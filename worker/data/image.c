@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "common/error.h"
 #include "worker/data/limits.h"
 
 enum {
@@ -24,6 +23,17 @@ bool image_size_is_sane(const struct image_size *s)
 {
     return s->height - 1 < IMAGE_SIDE_FILE_MAX && s->width - 1 < IMAGE_SIDE_FILE_MAX &&
            s->channels - 1 < DATASET_CHANNELS_MAX && (uint64_t)s->height * s->width <= IMAGE_PIXELS_FILE_MAX;
+}
+
+int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e)
+{
+    if (height == 0 || width == 0 || height > IMAGE_SIDE_FILE_MAX || width > IMAGE_SIDE_FILE_MAX ||
+        height * width > IMAGE_PIXELS_FILE_MAX)
+        return error_set(e, ERR_RANGE, "%llux%llu pixels, at most %d a side and %d in all", (unsigned long long)height,
+                         (unsigned long long)width, IMAGE_SIDE_FILE_MAX, IMAGE_PIXELS_FILE_MAX);
+    image->size = (struct image_size){(uint32_t)height, (uint32_t)width, channels};
+    image->pixels = malloc(image_bytes(&image->size));
+    return image->pixels ? 0 : error_set(e, ERR_MEMORY, "no memory for %zu bytes of pixels", image_bytes(&image->size));
 }
 
 /* ---- channels ---- */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "common/error.h"
 
 struct image_size {
     uint32_t height, width, channels; /* channels: 1 grey, 2 grey with alpha, 3 colour, 4 colour with alpha */
@@ -23,6 +24,9 @@ static inline size_t image_bytes(const struct image_size *s)
 
 /* Within limits.h's limits for what a file may hold: no zero, and no product of these overflows. */
 bool image_size_is_sane(const struct image_size *s);
+
+/* Takes the memory for an image whose size a file claims, within limits.h. ERR_RANGE, ERR_MEMORY. */
+int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e);
 
 /* n pixels from `from` to `to` channels, 1..4 each. Alpha is composited on black when it is dropped and opaque when it
  * is added; grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, as in ITU-R 601. in and out may be the same when

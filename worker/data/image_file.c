@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include "worker/data/limits.h"
+#include "worker/data/image_codec.h"
 
 enum image_name image_name_kind(const char *name)
 {
@@ -20,17 +20,6 @@ enum image_name image_name_kind(const char *name)
         if (strcasecmp(ending, unread[i]) == 0)
             return IMAGE_NAME_UNREAD;
     return IMAGE_NAME_OTHER;
-}
-
-int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e)
-{
-    if (height == 0 || width == 0 || height > IMAGE_SIDE_FILE_MAX || width > IMAGE_SIDE_FILE_MAX ||
-        height * width > IMAGE_PIXELS_FILE_MAX)
-        return error_set(e, ERR_RANGE, "%llux%llu pixels, at most %d a side and %d in all", (unsigned long long)height,
-                         (unsigned long long)width, IMAGE_SIDE_FILE_MAX, IMAGE_PIXELS_FILE_MAX);
-    image->size = (struct image_size){(uint32_t)height, (uint32_t)width, channels};
-    image->pixels = malloc(image_bytes(&image->size));
-    return image->pixels ? 0 : error_set(e, ERR_MEMORY, "no memory for %zu bytes of pixels", image_bytes(&image->size));
 }
 
 int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e)

@@ -16,10 +16,4 @@ enum image_name image_name_kind(const char *name);
  * caller. 0, or with the cause (no file name): ERR_FORMAT, ERR_RANGE, ERR_MEMORY. */
 int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
 
-int image_decode_png(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
-int image_decode_jpeg(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
-
-/* Takes the memory for an image whose size a file claims, within limits.h. ERR_RANGE, ERR_MEMORY. */
-int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e);
-
 #endif

@@ -17,7 +17,7 @@
 
 struct decoding {
     const struct image_list *list;
-    struct intake *intake;
+    struct image_sink *sink;
     uint32_t min_side;
     atomic_uint next; /* the next file that nobody has taken */
     struct decoded {
@@ -88,7 +88,7 @@ static void decode_one(struct decoding *d, uint32_t i)
     struct image image;
     struct error e = {0};
     int rc = decode_file(d->list, x, d->min_side, &image, &e);
-    if (rc == 0 && intake_put(d->intake, i, image.pixels, &image.size, (uint16_t)x->class) != 0)
+    if (rc == 0 && image_sink_put(d->sink, i, image.pixels, &image.size, (uint16_t)x->class) != 0)
         rc = error_set(&e, ERR_MEMORY, "no memory to resize it");
     if (rc != 0)
         d->files[i].cause = strdup(e.text);
@@ -101,7 +101,7 @@ static void *decode_some(void *arg)
 {
     struct decoding *d = arg;
     unsigned i;
-    while ((i = atomic_fetch_add(&d->next, 1)) < d->intake->out->count)
+    while ((i = atomic_fetch_add(&d->next, 1)) < d->sink->out->count)
         decode_one(d, i);
     return NULL;
 }
@@ -122,20 +122,20 @@ static void decode_all(struct decoding *d)
 /* In the order of the list, whichever thread was first. */
 static void note_results(const struct decoding *d)
 {
-    for (uint32_t i = 0; i < d->intake->out->count; i++) {
+    for (uint32_t i = 0; i < d->sink->out->count; i++) {
         const struct decoded *file = &d->files[i];
-        if (d->intake->loaded[i])
-            intake_saw(d->intake, &file->size);
+        if (d->sink->loaded[i])
+            image_sink_saw(d->sink, &file->size);
         else
-            intake_problem(d->intake, "%s/%s: %s", d->list->root, d->list->entries[i].name,
-                           file->cause ? file->cause : "no memory");
+            image_sink_problem(d->sink, "%s/%s: %s", d->list->root, d->list->entries[i].name,
+                               file->cause ? file->cause : "no memory");
     }
 }
 
-static int load_files(const struct image_list *l, struct intake *t, struct error *e)
+static int load_files(const struct image_list *l, struct image_sink *sink, struct error *e)
 {
-    const struct dataset *set = t->out;
-    struct decoding d = {.list = l, .intake = t};
+    const struct dataset *set = sink->out;
+    struct decoding d = {.list = l, .sink = sink};
     d.min_side =
         2 * (set->height > set->width ? set->height : set->width); /* leaves our filter its share of the work */
     d.files = calloc(set->count, sizeof *d.files);
@@ -143,7 +143,7 @@ static int load_files(const struct image_list *l, struct intake *t, struct error
         return error_set(e, ERR_MEMORY, "%s: no memory to load %u images", l->root, set->count);
     decode_all(&d);
     note_results(&d);
-    bool any = memchr(t->loaded, 1, set->count) != NULL;
+    bool any = memchr(sink->loaded, 1, set->count) != NULL;
     if (!any)
         error_set(e, ERR_FORMAT, "%.200s: none of %u images can be read; the first, %.100s: %.150s", l->root,
                   set->count, l->entries[0].name, d.files[0].cause ? d.files[0].cause : "no memory");
@@ -156,15 +156,17 @@ static int load_files(const struct image_list *l, struct intake *t, struct error
 /* ---- the lists ---- */
 
 /* Of the first training image that can be read, unless the options say everything. */
-static int first_size(const struct image_list *train, const struct intake *t, struct image_size *out, struct error *e)
+static int first_size(const struct image_list *train, const struct image_sink *sink, struct image_size *out,
+                      struct error *e)
 {
     struct image image;
     struct error why = {0};
-    *out = (struct image_size){t->options->side, t->options->side, t->options->channels};
-    if (t->options->side && t->options->channels)
+    *out = (struct image_size){sink->options->side, sink->options->side, sink->options->channels};
+    if (sink->options->side && sink->options->channels)
         return 0;
     for (size_t i = 0; i < train->count; i++) {
-        if (!intake_trains_on(t, train->entries[i].position) || decode_file(train, &train->entries[i], 0, &image, &why))
+        if (!image_sink_trains_on(sink, train->entries[i].position) ||
+            decode_file(train, &train->entries[i], 0, &image, &why))
             continue;
         *out = image.size;
         out->channels = opaque_channels(image.size.channels);
@@ -179,7 +181,7 @@ static int first_size(const struct image_list *train, const struct intake *t, st
 
 static bool is_wanted(const void *arg, const struct image_entry *x)
 {
-    return intake_keeps(arg, x->position);
+    return image_sink_keeps(arg, x->position);
 }
 
 /* The set takes over the classes' names. */
@@ -192,40 +194,40 @@ static void hand_over_classes(struct image_list *l, struct dataset *d)
 }
 
 /* wanted is train itself or the list of test images. */
-static int load_list(struct image_list *train, struct image_list *wanted, struct intake *t, struct error *e)
+static int load_list(struct image_list *train, struct image_list *wanted, struct image_sink *sink, struct error *e)
 {
     bool labelled = train->class_count > 0 && wanted->class_count > 0;
     struct image_size first;
-    int rc = intake_begin(t, labelled, e);
+    int rc = image_sink_begin(sink, labelled, e);
     if (rc == 0)
-        rc = first_size(train, t, &first, e);
+        rc = first_size(train, sink, &first, e);
     if (rc == 0 && wanted != train && labelled &&
-        image_list_renumber(wanted, train->classes, train->class_count, t) != 0)
+        image_list_renumber(wanted, train->classes, train->class_count, sink) != 0)
         rc = error_set(e, ERR_MEMORY, "%s: no memory for the classes", wanted->root);
     if (rc != 0)
         return rc;
-    image_list_filter(wanted, is_wanted, t);
-    rc = intake_open(t, wanted->count, &first, labelled, wanted->root, e);
+    image_list_filter(wanted, is_wanted, sink);
+    rc = image_sink_open(sink, wanted->count, &first, labelled, wanted->root, e);
     if (rc == 0)
-        rc = load_files(wanted, t, e);
+        rc = load_files(wanted, sink, e);
     if (rc == 0 && labelled)
-        hand_over_classes(train, t->out);
+        hand_over_classes(train, sink->out);
     return rc;
 }
 
-static int read_split(const char *path, struct intake *t, struct error *e)
+static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
     char directory[DATASET_PATH_MAX];
     struct image_list train = {0}, test = {0};
     train_directory(path, directory);
-    t->quiet = t->test;
-    int rc = image_list_read(directory, t, &train, e);
-    t->quiet = false;
-    bool own_test = rc == 0 && t->test && !t->may_hold_out;
+    sink->quiet = sink->test;
+    int rc = image_list_read(directory, sink, &train, e);
+    sink->quiet = false;
+    bool own_test = rc == 0 && sink->test && !sink->may_hold_out;
     if (own_test && test_directory(path, directory))
-        rc = image_list_read(directory, t, &test, e);
+        rc = image_list_read(directory, sink, &test, e);
     if (rc == 0)
-        rc = load_list(&train, own_test ? &test : &train, t, e);
+        rc = load_list(&train, own_test ? &test : &train, sink, e);
     image_list_fini(&train);
     image_list_fini(&test);
     return rc;

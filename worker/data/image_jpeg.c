@@ -7,7 +7,7 @@
 #include <string.h>
 #include <jpeglib.h>
 #include <jerror.h>
-#include "worker/data/image_file.h"
+#include "worker/data/image_codec.h"
 #include "worker/data/limits.h"
 
 struct jpeg_reader {

@@ -18,7 +18,7 @@ struct identity {
 
 struct walk {
     struct image_list *list;
-    struct intake *intake;
+    struct image_sink *sink;
     struct error *error;
     uint32_t class;
     uint32_t entries, directories;               /* visited, against the limits */
@@ -105,7 +105,7 @@ static int read_names(struct walk *w, const char *relative, struct names *out)
     if (!d && *relative == '\0')
         return error_set(w->error, ERR_IO, "%s: %s", full, strerror(errno));
     if (!d) {
-        intake_problem(w->intake, "%s: %s", full, strerror(errno));
+        image_sink_problem(w->sink, "%s: %s", full, strerror(errno));
         return 0;
     }
     int rc = read_entries(w, d, out);
@@ -120,16 +120,16 @@ static enum kind kind_of(struct walk *w, const char *relative, struct identity *
     struct stat st;
     enum image_name name = image_name_kind(relative);
     if (join(w, relative, full) != 0 || stat(full, &st) != 0) {
-        intake_problem(w->intake, "%s/%s: %s", w->list->root, relative, strerror(errno));
+        image_sink_problem(w->sink, "%s/%s: %s", w->list->root, relative, strerror(errno));
         return KIND_OTHER;
     }
     *id = (struct identity){st.st_dev, st.st_ino};
     if (S_ISDIR(st.st_mode))
         return KIND_DIRECTORY;
     if (name == IMAGE_NAME_UNREAD)
-        intake_problem(w->intake, "%s: this format is not read; convert it to PNG or JPEG", full);
+        image_sink_problem(w->sink, "%s: this format is not read; convert it to PNG or JPEG", full);
     else if (name == IMAGE_NAME_READ && !S_ISREG(st.st_mode))
-        intake_problem(w->intake, "%s: not a regular file", full);
+        image_sink_problem(w->sink, "%s: not a regular file", full);
     return name == IMAGE_NAME_READ && S_ISREG(st.st_mode) ? KIND_IMAGE : KIND_OTHER;
 }
 
@@ -177,8 +177,8 @@ static int walk_directory(struct walk *w, const char *relative, struct identity 
     struct names n = {0};
     char inner[DATASET_PATH_MAX];
     if (depth > FOLDER_DEPTH_MAX || lies_in(w, depth, id)) {
-        intake_problem(w->intake, "%s/%s: %s", w->list->root, relative,
-                       depth > FOLDER_DEPTH_MAX ? "too deep" : "a link to a folder that it lies in");
+        image_sink_problem(w->sink, "%s/%s: %s", w->list->root, relative,
+                           depth > FOLDER_DEPTH_MAX ? "too deep" : "a link to a folder that it lies in");
         return 0;
     }
     w->above[depth] = id;
@@ -187,7 +187,7 @@ static int walk_directory(struct walk *w, const char *relative, struct identity 
         if (path_format(inner, sizeof inner, "%s/%s", relative, n.names[i]) == 0)
             rc = walk_name(w, inner, depth + 1);
         else
-            intake_problem(w->intake, "%s/%s/%s: the path is too long", w->list->root, relative, n.names[i]);
+            image_sink_problem(w->sink, "%s/%s/%s: the path is too long", w->list->root, relative, n.names[i]);
     }
     names_fini(&n);
     return rc;
@@ -203,7 +203,7 @@ static int walk_class(struct walk *w, const char *name, struct identity id, size
     if (rc != 0)
         return rc;
     if (l->count == before) {
-        intake_problem(w->intake, "%s/%s: a folder without images, no class", l->root, name);
+        image_sink_problem(w->sink, "%s/%s: a folder without images, no class", l->root, name);
         return 0;
     }
     if (l->class_count == DATASET_CLASSES_MAX)
@@ -236,7 +236,7 @@ static int walk_root(struct walk *w, const struct names *n)
             rc = no_memory(w);
     }
     if (rc == 0 && l->class_count > 0 && loose.count > 0)
-        intake_problem(w->intake, "%s: %zu images beside the class folders are left out", l->root, loose.count);
+        image_sink_problem(w->sink, "%s: %zu images beside the class folders are left out", l->root, loose.count);
     w->class = 0;
     for (size_t i = 0; rc == 0 && l->class_count == 0 && i < loose.count; i++)
         rc = add_entry(w, loose.names[i]);
@@ -269,9 +269,9 @@ static void order(struct image_list *l)
     qsort(l->entries, l->count, sizeof *l->entries, by_position);
 }
 
-int image_list_read(const char *root, struct intake *t, struct image_list *out, struct error *e)
+int image_list_read(const char *root, struct image_sink *sink, struct image_list *out, struct error *e)
 {
-    struct walk w = {.list = out, .intake = t, .error = e};
+    struct walk w = {.list = out, .sink = sink, .error = e};
     struct names n = {0};
     struct stat st;
     memset(out, 0, sizeof *out);
@@ -308,7 +308,7 @@ static bool is_known(const void *arg, const struct image_entry *x)
     return x->class != UINT32_MAX;
 }
 
-int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct intake *t)
+int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct image_sink *sink)
 {
     uint32_t *number = malloc((l->class_count + 1) * sizeof *number);
     if (!number)
@@ -317,7 +317,8 @@ int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, st
         char *const *found = bsearch(&l->classes[i], names, n, sizeof *names, by_bytes);
         number[i] = found ? (uint32_t)(found - names) : UINT32_MAX;
         if (!found)
-            intake_problem(t, "%s/%s: no training class of that name; its images are left out", l->root, l->classes[i]);
+            image_sink_problem(sink, "%s/%s: no training class of that name; its images are left out", l->root,
+                               l->classes[i]);
     }
     for (size_t i = 0; l->class_count > 0 && i < l->count; i++)
         l->entries[i].class = number[l->entries[i].class];

@@ -10,7 +10,7 @@
 #ifndef DECANT_WORKER_DATA_IMAGE_LIST_H
 #define DECANT_WORKER_DATA_IMAGE_LIST_H
 
-#include "worker/data/intake.h"
+#include "worker/data/image_sink.h"
 
 struct image_entry {
     char *name;        /* relative to the directory */
@@ -26,14 +26,14 @@ struct image_list {
     uint32_t class_count;
 };
 
-/* Files and folders that cannot be used become problems of t. ERR_IO when the directory itself cannot be read,
+/* Files and folders that cannot be used become problems of sink. ERR_IO when the directory itself cannot be read,
  * ERR_RANGE beyond limits.h, ERR_MEMORY. An empty list is no error. */
-int image_list_read(const char *root, struct intake *t, struct image_list *out, struct error *e);
+int image_list_read(const char *root, struct image_sink *sink, struct image_list *out, struct error *e);
 /* Drops entries for which keep is false, in place. */
 void image_list_filter(struct image_list *l, bool (*keep)(const void *arg, const struct image_entry *x),
                        const void *arg);
-/* Gives classes the numbers they have in names; those that are not there are dropped and noted as problems of t. */
-int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct intake *t);
+/* Gives classes the numbers they have in names; those that are not there are dropped and noted as problems of sink. */
+int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct image_sink *sink);
 void image_list_fini(struct image_list *l);
 
 #endif

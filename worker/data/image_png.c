@@ -5,7 +5,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/data/image_file.h"
+#include "worker/data/image_codec.h"
 #include "worker/data/limits.h"
 
 struct png_reader {

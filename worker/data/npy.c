@@ -196,14 +196,14 @@ static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *
     return rc;
 }
 
-static int take_arrays(struct arrays *p, struct intake *t, struct error *e)
+static int take_arrays(struct arrays *p, struct image_sink *sink, struct error *e)
 {
     int rc = check_images(p, e);
     if (rc == 0 && p->labelled)
         rc = check_labels(p, e);
     if (rc != 0)
         return rc;
-    struct intake_stream s = {
+    struct image_sink_stream s = {
         .where = p->images.where,
         .count = p->images.header.dims[0],
         .size = p->size,
@@ -212,7 +212,7 @@ static int take_arrays(struct arrays *p, struct intake *t, struct error *e)
         .arg = p,
     };
     bool whole = false;
-    rc = intake_from_stream(t, &s, &whole, e);
+    rc = image_sink_from_stream(sink, &s, &whole, e);
     if (rc == 0 && whole)
         rc = expect_end(&p->images, e);
     return rc == 0 && whole && p->labelled ? expect_end(&p->labels, e) : rc;
@@ -250,12 +250,12 @@ static bool npy_has_test(const char *path)
     return false;
 }
 
-static int npy_read(const char *path, struct intake *t, struct error *e)
+static int npy_read(const char *path, struct image_sink *sink, struct error *e)
 {
     struct arrays p = {0};
     int rc = array_open_file(&p.images, path, e);
     if (rc == 0)
-        rc = take_arrays(&p, t, e);
+        rc = take_arrays(&p, sink, e);
     arrays_close(&p);
     return rc;
 }
@@ -318,9 +318,9 @@ static int no_images(zip_t *z, const char *path, struct error *e)
                      held);
 }
 
-static int npz_read_split(zip_t *z, const char *path, struct intake *t, struct error *e)
+static int npz_read_split(zip_t *z, const char *path, struct image_sink *sink, struct error *e)
 {
-    enum dataset_split split = t->test && !t->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
+    enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
     struct arrays p = {0};
     int found = find_images(z, split);
     if (found < 0)
@@ -330,17 +330,17 @@ static int npz_read_split(zip_t *z, const char *path, struct intake *t, struct e
     if (rc == 0 && p.labelled)
         rc = array_open_entry(&p.labels, z, path, names[split][found].labels, e);
     if (rc == 0)
-        rc = take_arrays(&p, t, e);
+        rc = take_arrays(&p, sink, e);
     arrays_close(&p);
     return rc;
 }
 
-static int npz_read(const char *path, struct intake *t, struct error *e)
+static int npz_read(const char *path, struct image_sink *sink, struct error *e)
 {
     zip_t *z = open_archive(path, e);
     if (!z)
         return e->code;
-    int rc = npz_read_split(z, path, t, e);
+    int rc = npz_read_split(z, path, sink, e);
     zip_discard(z);
     return rc;
 }

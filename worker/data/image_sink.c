@@ -1,51 +1,53 @@
-/* Memory is taken once, for as many images as can come; images that do not come leave holes that intake_close closes,
+/* Memory is taken once, for as many images as can come; images that do not come leave holes that image_sink_close closes,
  * so that the order is that of the files whichever thread was faster. */
-#include "worker/data/intake.h"
+#include "worker/data/image_sink.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int intake_begin(struct intake *t, bool labelled, struct error *e)
+int image_sink_begin(struct image_sink *sink, bool labelled, struct error *e)
 {
-    bool hold_out = t->may_hold_out && labelled && t->options->holdout > 0;
-    t->share = !hold_out ? INTAKE_ALL : t->test ? INTAKE_HELD_OUT : INTAKE_WITHOUT_HELD_OUT;
-    t->out->holdout = hold_out ? t->options->holdout : 0;
-    if (!t->test || !t->may_hold_out || hold_out)
+    bool hold_out = sink->may_hold_out && labelled && sink->options->holdout > 0;
+    sink->share = !hold_out ? IMAGE_SINK_ALL : sink->test ? IMAGE_SINK_HELD_OUT : IMAGE_SINK_WITHOUT_HELD_OUT;
+    sink->out->holdout = hold_out ? sink->options->holdout : 0;
+    if (!sink->test || !sink->may_hold_out || hold_out)
         return 0;
     if (labelled)
         return error_set(e, ERR_NOT_FOUND,
                          "%s: no test images; add them (docs/DATA.md says where), or set data.holdout "
                          "before training",
-                         t->options->path);
+                         sink->options->path);
     return error_set(e, ERR_NOT_FOUND, "%s: no test images, and no labels by which some could be held out",
-                     t->options->path);
+                     sink->options->path);
 }
 
-bool intake_trains_on(const struct intake *t, uint64_t position)
+bool image_sink_trains_on(const struct image_sink *sink, uint64_t position)
 {
-    return t->share == INTAKE_ALL || position % t->options->holdout != t->options->holdout - 1;
+    return sink->share == IMAGE_SINK_ALL || position % sink->options->holdout != sink->options->holdout - 1;
 }
 
-bool intake_keeps(const struct intake *t, uint64_t position)
+bool image_sink_keeps(const struct image_sink *sink, uint64_t position)
 {
-    return t->share == INTAKE_ALL || intake_trains_on(t, position) == (t->share == INTAKE_WITHOUT_HELD_OUT);
+    return sink->share == IMAGE_SINK_ALL ||
+           image_sink_trains_on(sink, position) == (sink->share == IMAGE_SINK_WITHOUT_HELD_OUT);
 }
 
-uint64_t intake_share_of(const struct intake *t, uint64_t count)
+uint64_t image_sink_share_of(const struct image_sink *sink, uint64_t count)
 {
-    if (t->share == INTAKE_ALL)
+    if (sink->share == IMAGE_SINK_ALL)
         return count;
-    uint64_t held_out = count / t->options->holdout;
-    return t->share == INTAKE_HELD_OUT ? held_out : count - held_out;
+    uint64_t held_out = count / sink->options->holdout;
+    return sink->share == IMAGE_SINK_HELD_OUT ? held_out : count - held_out;
 }
 
 /* The size that all images get. */
-static int choose_size(const struct intake *t, const struct image_size *first, const char *where, struct error *e)
+static int choose_size(const struct image_sink *sink, const struct image_size *first, const char *where,
+                       struct error *e)
 {
-    const struct dataset_options *o = t->options;
-    struct dataset *d = t->out;
+    const struct dataset_options *o = sink->options;
+    struct dataset *d = sink->out;
     d->height = o->side ? o->side : first->height;
     d->width = o->side ? o->side : first->width;
     d->channels = o->channels ? o->channels : first->channels;
@@ -62,9 +64,10 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1 << 30);
 }
 
-static int check_memory(const struct intake *t, uint64_t count, uint64_t image, const char *where, struct error *e)
+static int check_memory(const struct image_sink *sink, uint64_t count, uint64_t image, const char *where,
+                        struct error *e)
 {
-    uint64_t limit = t->options->memory_bytes;
+    uint64_t limit = sink->options->memory_bytes;
     if (limit == 0 || count <= limit / image)
         return 0;
     return error_set(e, ERR_RANGE,
@@ -73,49 +76,51 @@ static int check_memory(const struct intake *t, uint64_t count, uint64_t image, 
                      where, (unsigned long long)count, (unsigned long long)image, gib(count * image), gib(limit));
 }
 
-int intake_open(struct intake *t, uint64_t kept, const struct image_size *first, bool labelled, const char *where,
-                struct error *e)
+int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_size *first, bool labelled,
+                    const char *where, struct error *e)
 {
-    struct dataset *d = t->out;
-    uint64_t limit = t->options->limit;
+    struct dataset *d = sink->out;
+    uint64_t limit = sink->options->limit;
     if (kept == 0)
         return error_set(e, ERR_NOT_FOUND, "%s: holds no images%s", where,
-                         t->share == INTAKE_HELD_OUT ? " to hold out; data.holdout is larger than every class" : "");
+                         sink->share == IMAGE_SINK_HELD_OUT ? " to hold out; data.holdout is larger than every class"
+                                                            : "");
     uint64_t count = limit > 0 && limit < kept ? limit : kept;
     if (count > DATASET_IMAGES_MAX)
         return error_set(e, ERR_RANGE, "%s: %llu images, at most %d; set data.limit", where, (unsigned long long)count,
                          DATASET_IMAGES_MAX);
-    int rc = choose_size(t, first, where, e);
+    int rc = choose_size(sink, first, where, e);
     uint64_t image = (uint64_t)d->height * d->width * d->channels;
     if (rc == 0)
-        rc = check_memory(t, count, image, where, e);
+        rc = check_memory(sink, count, image, where, e);
     if (rc != 0)
         return rc;
     d->images = malloc(count * image);
     d->labels = labelled ? calloc(count, sizeof *d->labels) : NULL;
-    t->loaded = calloc(count, 1);
-    if (!d->images || !t->loaded || (labelled && !d->labels))
+    sink->loaded = calloc(count, 1);
+    if (!d->images || !sink->loaded || (labelled && !d->labels))
         return error_set(e, ERR_MEMORY, "%s: no memory for %llu images of %llu bytes, %.2f GiB", where,
                          (unsigned long long)count, (unsigned long long)image, gib(count * image));
     d->count = (uint32_t)count;
     return 0;
 }
 
-int intake_put(struct intake *t, uint32_t i, const uint8_t *pixels, const struct image_size *size, uint16_t label)
+int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, const struct image_size *size,
+                   uint16_t label)
 {
-    struct dataset *d = t->out;
+    struct dataset *d = sink->out;
     struct image_size to = {d->height, d->width, d->channels};
     ASSERT(i < d->count);
     int rc = image_fit(pixels, size, d->images + i * image_bytes(&to), &to);
     if (rc == 0 && d->labels)
         d->labels[i] = label;
-    t->loaded[i] = rc == 0;
+    sink->loaded[i] = rc == 0;
     return rc;
 }
 
-void intake_saw(struct intake *t, const struct image_size *size)
+void image_sink_saw(struct image_sink *sink, const struct image_size *size)
 {
-    struct dataset_sizes *s = &t->out->sizes;
+    struct dataset_sizes *s = &sink->out->sizes;
     s->height_min = s->height_min && s->height_min < size->height ? s->height_min : size->height;
     s->width_min = s->width_min && s->width_min < size->width ? s->width_min : size->width;
     s->height_max = s->height_max > size->height ? s->height_max : size->height;
@@ -123,49 +128,50 @@ void intake_saw(struct intake *t, const struct image_size *size)
 }
 
 /* Reads image `position`; keeps it when it belongs to the share. */
-static int take_next(struct intake *t, const struct intake_stream *s, uint64_t position, uint8_t *pixels,
+static int take_next(struct image_sink *sink, const struct image_sink_stream *s, uint64_t position, uint8_t *pixels,
                      uint32_t *kept, struct error *e)
 {
     int64_t label = 0;
     int rc = s->next(s->arg, pixels, &label, e);
-    if (rc != 0 || !intake_keeps(t, position))
+    if (rc != 0 || !image_sink_keeps(sink, position))
         return rc;
     if (label < 0 || label >= DATASET_CLASSES_MAX)
         return error_set(e, ERR_FORMAT, "%s: label %lld of image %llu, expected 0..%d", s->where, (long long)label,
                          (unsigned long long)position, DATASET_CLASSES_MAX - 1);
-    rc = intake_put(t, (*kept)++, pixels, &s->size, (uint16_t)label);
+    rc = image_sink_put(sink, (*kept)++, pixels, &s->size, (uint16_t)label);
     return rc == 0 ? 0 : error_set(e, rc, "%s: no memory to resize an image", s->where);
 }
 
-int intake_from_stream(struct intake *t, const struct intake_stream *s, bool *whole, struct error *e)
+int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stream *s, bool *whole, struct error *e)
 {
     uint32_t kept = 0;
     uint64_t position = 0;
-    int rc = intake_begin(t, s->labelled, e);
+    int rc = image_sink_begin(sink, s->labelled, e);
     if (rc == 0)
-        rc = intake_open(t, intake_share_of(t, s->count), &s->size, s->labelled, s->where, e);
+        rc = image_sink_open(sink, image_sink_share_of(sink, s->count), &s->size, s->labelled, s->where, e);
     if (rc != 0)
         return rc;
-    intake_saw(t, &s->size);
+    image_sink_saw(sink, &s->size);
     uint8_t *pixels = malloc(image_bytes(&s->size));
     if (!pixels)
         return error_set(e, ERR_MEMORY, "%s: no memory for an image", s->where);
-    for (; rc == 0 && kept < t->out->count; position++)
-        rc = take_next(t, s, position, pixels, &kept, e);
-    for (; rc == 0 && t->options->limit == 0 && position < s->count; position++) /* what only held-out images follow */
-        rc = take_next(t, s, position, pixels, &kept, e);
+    for (; rc == 0 && kept < sink->out->count; position++)
+        rc = take_next(sink, s, position, pixels, &kept, e);
+    for (; rc == 0 && sink->options->limit == 0 && position < s->count;
+         position++) /* what only held-out images follow */
+        rc = take_next(sink, s, position, pixels, &kept, e);
     *whole = position == s->count;
     free(pixels);
     return rc;
 }
 
-static void close_holes(struct intake *t)
+static void close_holes(struct image_sink *sink)
 {
-    struct dataset *d = t->out;
+    struct dataset *d = sink->out;
     size_t image = (size_t)d->height * d->width * d->channels;
     uint32_t kept = 0;
-    for (uint32_t i = 0; t->loaded && i < d->count; i++) {
-        if (!t->loaded[i])
+    for (uint32_t i = 0; sink->loaded && i < d->count; i++) {
+        if (!sink->loaded[i])
             continue;
         if (kept != i) {
             memcpy(d->images + kept * image, d->images + i * image, image);
@@ -178,22 +184,22 @@ static void close_holes(struct intake *t)
     d->count = kept;
 }
 
-void intake_close(struct intake *t)
+void image_sink_close(struct image_sink *sink)
 {
-    struct dataset *d = t->out;
-    close_holes(t);
-    free(t->loaded);
-    t->loaded = NULL;
+    struct dataset *d = sink->out;
+    close_holes(sink);
+    free(sink->loaded);
+    sink->loaded = NULL;
     for (uint32_t i = 0; d->labels && !d->class_names && i < d->count; i++)
         if (d->labels[i] >= d->classes)
             d->classes = d->labels[i] + 1u;
 }
 
-void intake_problem(struct intake *t, const char *format, ...)
+void image_sink_problem(struct image_sink *sink, const char *format, ...)
 {
-    struct dataset *d = t->out;
+    struct dataset *d = sink->out;
     va_list args;
-    if (t->quiet || d->problem_count++ >= DATASET_PROBLEMS_MAX)
+    if (sink->quiet || d->problem_count++ >= DATASET_PROBLEMS_MAX)
         return;
     char *text = malloc(sizeof((struct error *)0)->text);
     if (text) {
