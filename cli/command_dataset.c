@@ -14,7 +14,7 @@ static const char help[] =
     "splits, sizes, images in each class, memory, and the [data] section to paste into a configuration. Files that\n"
     "cannot be used are named with the cause.\n\n"
     "  --json             one JSON object on stdout\n"
-    "  --config FILE      take data.side, data.channels, data.holdout, data.limit, data.memory from this INI file\n"
+    "  --config FILE      take the data.* keys from this INI file\n"
     "  --set data.KEY=VALUE  one of these keys\n\n"
     "Exit status: 0 nothing is wrong, 1 there are problems or no images, 2 wrong usage.\n";
 

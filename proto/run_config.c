@@ -55,6 +55,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("data.side", data.side, "0", 0, 512,
             "images become squares of this side, pixels; 0: the size of the first image"),
     KEY_INT("data.channels", data.channels, "0", 0, 3, "1 grey, 3 colour, 0: as the first image"),
+    KEY_CHOICE("data.background", data.background, "auto", "auto|black|grey|white",
+               "what transparency is composited on; auto: white where dark drawings would vanish on black"),
     KEY_INT("data.holdout", data.holdout, "10", 0, 1e6,
             "without test images every n-th labelled image is one; 0 holds none out"),
     KEY_FLOAT("data.memory", data.memory, "4", 0.001, 4096, "GiB that the images of a split may take in each worker"),

@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/error.h"
 
+enum data_background { BACKGROUND_AUTO, BACKGROUND_BLACK, BACKGROUND_GREY, BACKGROUND_WHITE };
 enum encoder_model { ENCODER_CONV, ENCODER_VIT };
 enum vit_pool { VIT_POOL_CLS, VIT_POOL_MEAN };
 enum loss_objective { LOSS_CARP, LOSS_DINO, LOSS_SWAV };
@@ -26,6 +27,7 @@ struct run_config {
         char path[1024];
         int64_t limit, side, channels, holdout;
         double memory, mean, deviation;
+        int background;
     } data;
     struct {
         double area_min, area_max, aspect, flip, jitter, brightness, contrast;

@@ -229,6 +229,8 @@ static void log_problems(const struct dataset *d)
     for (uint32_t i = 0; i < d->problem_count && i < PROBLEMS_LOGGED; i++)
         if (d->problems[i])
             log_warn("event=data_problem what=\"%s\"", d->problems[i]);
+    for (uint32_t i = 0; i < d->note_count; i++)
+        log_info("event=data_note what=\"%s\"", d->notes[i]);
     if (d->problem_count > 0)
         log_warn("event=data_problems count=%u images_skipped=%u images=%u hint=\"decant dataset check\"",
                  d->problem_count, d->skipped, d->count);

@@ -52,7 +52,7 @@ check "a path that is not there" exits 1 "$decant" dataset check "$work/absent"
 check "it says data.path" says data.path
 mkdir "$work/empty"
 check "an empty directory" exits 1 "$decant" dataset check "$work/empty"
-check "it says what it looked for" says "no PNG or JPEG images"
+check "it says what it looked for" says "no PNG, JPEG or netpbm images"
 check "an archive of floats" exits 1 "$decant" dataset check "$work/float.npz"
 check "it says how to convert them" says "astype('uint8')"
 check "two channels are neither grey nor colour" exits 2 "$decant" dataset check "$work/photos" --set data.channels=2

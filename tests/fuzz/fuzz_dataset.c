@@ -1,4 +1,4 @@
-/* Image sets from foreign bytes: PNG, JPEG, .npy, .npz, IDX and CIFAR. Whatever is in the files, loading them ends in
+/* Image sets from foreign bytes: PNG, JPEG, netpbm, .npy, .npz, IDX and CIFAR, folders. Whatever is in the files, loading them ends in
  * an error with a text or in a set that keeps its promises. An input is a byte that names the format, then frames, one
  * for each file. Checksums keep most damage from getting far in a PNG, so one format has them repaired first. */
 #include <dirent.h>
@@ -13,7 +13,17 @@
 #include "worker/data/dataset.h"
 #include "worker/data/image_file.h"
 
-enum format { FORMAT_IMAGE, FORMAT_PNG_REPAIRED, FORMAT_NPY, FORMAT_NPZ, FORMAT_IDX, FORMAT_CIFAR, FORMATS };
+enum format {
+    FORMAT_IMAGE,
+    FORMAT_PNG_REPAIRED,
+    FORMAT_NPY,
+    FORMAT_NPZ,
+    FORMAT_IDX,
+    FORMAT_CIFAR,
+    FORMAT_FOLDER,   /* of files whose content has nothing to do with their names */
+    FORMAT_ONE_FILE, /* named like nothing that is read: near misses */
+    FORMATS
+};
 enum { MEMORY_BYTES = 1 << 20, SIDE = 8 };
 
 /* ---- the scratch directory ---- */
@@ -98,7 +108,7 @@ static void decode(const uint8_t *bytes, size_t size)
     struct image_size to = {SIDE, SIDE, 3};
     uint8_t out[SIDE * SIDE * 3];
     ASSERT(image_size_is_sane(&image.size) && image_size_is_sane(&image.file));
-    ASSERT(image_fit(image.pixels, &image.size, out, &to) == 0);
+    ASSERT(image_fit(image.pixels, &image.size, out, &to, 255) == 0);
     image_fini(&image);
 }
 
@@ -124,6 +134,8 @@ static const char *const file_names[FORMATS][3] = {
     [FORMAT_NPZ] = {"a.npz"},
     [FORMAT_IDX] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"},
     [FORMAT_CIFAR] = {"train.bin", "test.bin", "fine_label_names.txt"},
+    [FORMAT_FOLDER] = {"a.png", "b", "c.webp"},
+    [FORMAT_ONE_FILE] = {"a.dat"},
 };
 
 static void load_files(enum format format, struct buf *const *frames, size_t n)
@@ -134,7 +146,8 @@ static void load_files(enum format format, struct buf *const *frames, size_t n)
         put(file_names[format][i], frames[i]);
     char path[512];
     snprintf(path, sizeof path, "%s",
-             format == FORMAT_NPY || format == FORMAT_NPZ ? path_of(file_names[format][0]) : directory);
+             format == FORMAT_NPY || format == FORMAT_NPZ || format == FORMAT_ONE_FILE ? path_of(file_names[format][0])
+                                                                                       : directory);
     load(path, 0);
     load(path, SIDE);
 }
@@ -268,6 +281,25 @@ static void seed_cifar(struct writer *w)
     add(w, "one\ntwo\n", 8);
 }
 
+static void seed_netpbm(struct writer *w, uint32_t kind)
+{
+    static const char *const files[] = {"P1 3 2 1 0 1 0 0 1\n", "P2\n# c\n2 2 9 0 1 2 9 ", "P3 1 1 255 1 2 3",
+                                        "P4 9 2\nabcd",         "P5 3 2 255\nabcdef",      "P6 1 1 65535\nabcdef"};
+    add(w, files[kind], strlen(files[kind]));
+}
+
+static void seed_folder(struct writer *w)
+{
+    seed_png(w, PNG_FORMAT_GA);
+    seed_jpeg(w, false);
+    seed_netpbm(w, 5);
+}
+
+static void seed_one_file(struct writer *w)
+{
+    add(w, "<!doctype html><html>", 21);
+}
+
 size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
 {
     static const struct {
@@ -283,15 +315,26 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
         {FORMAT_NPZ, 0},
         {FORMAT_IDX, 0},
         {FORMAT_CIFAR, 0},
+        {FORMAT_FOLDER, 0},
+        {FORMAT_ONE_FILE, 0},
+        {FORMAT_IMAGE, 200},
+        {FORMAT_IMAGE, 201},
+        {FORMAT_IMAGE, 202},
+        {FORMAT_IMAGE, 203},
+        {FORMAT_IMAGE, 204},
+        {FORMAT_IMAGE, 205},
     };
     if (i >= sizeof seeds / sizeof seeds[0])
         return 0;
     struct writer w = {.out = out, .size = 1, .room = room};
     out[0] = (uint8_t)seeds[i].format;
     static void (*const files[FORMATS])(struct writer *) = {
-        [FORMAT_NPY] = seed_npy, [FORMAT_NPZ] = seed_npz, [FORMAT_IDX] = seed_idx, [FORMAT_CIFAR] = seed_cifar};
+        [FORMAT_NPY] = seed_npy,     [FORMAT_NPZ] = seed_npz,       [FORMAT_IDX] = seed_idx,
+        [FORMAT_CIFAR] = seed_cifar, [FORMAT_FOLDER] = seed_folder, [FORMAT_ONE_FILE] = seed_one_file};
     if (files[seeds[i].format])
         files[seeds[i].format](&w);
+    else if (seeds[i].variant >= 200)
+        seed_netpbm(&w, seeds[i].variant - 200);
     else if (seeds[i].variant >= 100)
         seed_jpeg(&w, seeds[i].variant == 101);
     else

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
 /* The first that recognises a path reads it: a directory of images is what is left of directories. */
@@ -22,11 +23,13 @@ struct dataset_options dataset_options_of(const struct run_config *c)
         .channels = (uint32_t)c->data.channels,
         .holdout = (uint32_t)c->data.holdout,
         .memory_bytes = (uint64_t)(c->data.memory * (1 << 30)),
+        .background = (enum data_background)c->data.background,
     };
 }
 
 static const struct dataset_reader *reader_of(const char *path, struct error *e)
 {
+    char text[NEAR_MISS_MAX];
     if (strlen(path) >= DATASET_PATH_MAX - 64) {
         error_set(e, ERR_RANGE, "data.path is longer than %d bytes", DATASET_PATH_MAX - 65);
         return NULL;
@@ -38,11 +41,57 @@ static const struct dataset_reader *reader_of(const char *path, struct error *e)
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)
         if (readers[i]->recognises(path))
             return readers[i];
-    error_set(e, ERR_FORMAT,
-              "%s: no image set; expected a directory of PNG or JPEG images, IDX or CIFAR files, or a "
-              ".npy or .npz file (docs/DATA.md)",
-              path);
+    if (near_miss_explain(path, text))
+        error_set(e, ERR_FORMAT, "%s", text);
+    else
+        error_set(e, ERR_FORMAT,
+                  "%s: no image set; expected a directory of PNG or JPEG images, IDX or CIFAR files, or a "
+                  ".npy or .npz file (docs/DATA.md)",
+                  path);
     return NULL;
+}
+
+/* auto: black until the images have voted. */
+static uint8_t ground_of(enum data_background background)
+{
+    return background == BACKGROUND_WHITE ? GROUND_WHITE : background == BACKGROUND_GREY ? GROUND_GREY : GROUND_BLACK;
+}
+
+/* What training would not notice, and neither would its user: images without anything in them. */
+static void judge_contrast(struct image_sink *sink)
+{
+    const struct dataset *d = sink->out;
+    size_t image = (size_t)d->height * d->width * d->channels;
+    uint32_t flat = 0, first = 0;
+    uint8_t low = 255, high = 0;
+    for (uint32_t i = 0; i < d->count; i++) {
+        const uint8_t *x = d->images + i * image;
+        size_t same = d->channels; /* a pixel at a time: one colour, not one value */
+        while (same < image && x[same] == x[same - d->channels])
+            same++;
+        if (same == image && flat++ == 0)
+            first = i;
+        for (size_t k = 0; (low >= high || high <= 1) && k < image; k++) {
+            low = x[k] < low ? x[k] : low;
+            high = x[k] > high ? x[k] : high;
+        }
+    }
+    if (d->height * d->width == 1 || d->count == 0)
+        return;
+    if (low == high)
+        image_sink_problem(sink,
+                           "%s: all images are constant: every value of every pixel is %u, and there is nothing to "
+                           "learn; if they are drawings on transparency, set data.background",
+                           sink->options->path, low);
+    else if (flat == d->count)
+        image_sink_problem(sink, "%s: each image is of one colour throughout; there is nothing to learn but colours",
+                           sink->options->path);
+    else if (high == 1)
+        image_sink_problem(sink,
+                           "%s: all values are 0 or 1 of 0..255, which is nearly black; for an array a, save a * 255",
+                           sink->options->path);
+    else if (flat > 0)
+        image_sink_note(sink, "%u images are of one colour throughout, the first is image %u of the set", flat, first);
 }
 
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
@@ -60,9 +109,12 @@ int dataset_load(const struct dataset_options *o, enum dataset_split split, stru
         .out = out,
         .test = split == DATASET_TEST,
         .may_hold_out = !reader->has_test(o->path),
+        .ground = ground_of(o->background),
     };
     int rc = reader->read(o->path, &sink, e);
     image_sink_close(&sink);
+    if (rc == 0)
+        judge_contrast(&sink);
     if (rc != 0)
         dataset_fini(out);
     return rc;
@@ -74,6 +126,8 @@ void dataset_fini(struct dataset *d)
         free(*name);
     for (uint32_t i = 0; i < DATASET_PROBLEMS_MAX; i++)
         free(d->problems[i]);
+    for (uint32_t i = 0; i < DATASET_NOTES_MAX; i++)
+        free(d->notes[i]);
     free(d->class_names);
     free(d->images);
     free(d->labels);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 #include "common/files.h"
+#include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
 enum { IDX_UNSIGNED_BYTE = 8, IDX_RANK_MAX = 4, READ_CHUNK = 1 << 24 };
@@ -78,6 +79,14 @@ static int open_either(const char *path, const char *name, struct idx *x, struct
     return error_set(e, ERR_NOT_FOUND, "%s/%s[.gz]: not found", path, name);
 }
 
+static int no_idx(const struct idx *x, const uint8_t magic[4], struct error *e)
+{
+    bool markup = magic[0] == '<';
+    return error_set(e, ERR_FORMAT, "%s: starts with %02x%02x%02x%02x, which is no IDX file of unsigned bytes%s",
+                     x->name, magic[0], magic[1], magic[2], magic[3],
+                     markup ? " but a page of a web site: the download failed; fetch it again" : "");
+}
+
 static int read_header(struct idx *x, struct error *e)
 {
     uint8_t magic[4], dim[4];
@@ -85,8 +94,7 @@ static int read_header(struct idx *x, struct error *e)
     if (rc != 0)
         return rc;
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != IDX_UNSIGNED_BYTE || magic[3] < 1 || magic[3] > IDX_RANK_MAX)
-        return error_set(e, ERR_FORMAT, "%s: starts with %02x%02x%02x%02x, which is no IDX file of unsigned bytes",
-                         x->name, magic[0], magic[1], magic[2], magic[3]);
+        return no_idx(x, magic, e);
     x->rank = magic[3];
     for (uint32_t i = 0; i < x->rank; i++) {
         if ((rc = read_exactly(x, dim, sizeof dim, e)) != 0)
@@ -135,12 +143,16 @@ static int open_images(const char *path, const char *name, struct idx_pair *p, s
                      p->size.height, p->size.width, p->size.channels, IMAGE_SIDE_FILE_MAX, DATASET_CHANNELS_MAX);
 }
 
-static int open_labels(const char *path, const char *name, struct idx_pair *p, struct error *e)
+static int open_labels(const char *path, const char *name, struct idx_pair *p, struct image_sink *sink, struct error *e)
 {
+    char near[256];
     struct idx *x = &p->labels;
     int rc = idx_open(path, name, x, e);
     if (rc == ERR_NOT_FOUND) {
         *e = (struct error){0};
+        if (near_miss_idx(path, name, near))
+            image_sink_problem(sink, "%.200s/%.80s is not read: labels are read under the name %s; rename it", path,
+                               near, name);
         return 0;
     }
     if (rc == 0 && x->rank != 1)
@@ -197,17 +209,52 @@ static bool has_test(const char *path)
     return has_images(path, DATASET_TEST);
 }
 
+static void close_pair(struct idx_pair *p)
+{
+    idx_close(&p->images);
+    idx_close(&p->labels);
+}
+
+/* Lets the training images vote, when there are such as may. */
+static int judge(const char *path, struct image_sink *sink, struct error *e)
+{
+    struct idx_pair p = {0};
+    int rc = 0;
+    if (open_images(path, image_files[DATASET_TRAIN], &p, NULL) == 0 && image_sink_wants_votes(sink, p.size.channels)) {
+        struct image_sink_stream s = {
+            .where = p.images.name, .count = p.images.dims[0], .size = p.size, .next = next_image, .arg = &p};
+        rc = image_sink_judge_stream(sink, &s, e);
+    }
+    close_pair(&p);
+    return rc;
+}
+
+/* Test images under a near name would be missed in silence. */
+static void note_test_images(const char *path, struct image_sink *sink)
+{
+    char near[256];
+    if (sink->may_hold_out && !sink->test && near_miss_idx(path, image_files[DATASET_TEST], near))
+        image_sink_problem(sink, "%.200s/%.80s is not read: test images are read under the name %s; rename it", path,
+                           near, image_files[DATASET_TEST]);
+}
+
 static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
     enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
     struct idx_pair p = {0};
-    int rc = open_images(path, image_files[split], &p, e);
+    char text[NEAR_MISS_MAX];
+    int rc = judge(path, sink, e);
     if (rc == 0)
-        rc = open_labels(path, label_files[split], &p, e);
+        rc = open_images(path, image_files[split], &p, e);
+    if (rc == ERR_NOT_FOUND && near_miss_explain(path, text))
+        error_set(e, rc, "%s", text);
+    if (rc == 0)
+        rc = open_labels(path, label_files[split], &p, sink, e);
     if (rc == 0)
         rc = take_pair(&p, sink, e);
-    idx_close(&p.images);
-    idx_close(&p.labels);
+    close_pair(&p);
+    if (rc == 0)
+        note_test_images(path, sink);
     return rc;
 }
 

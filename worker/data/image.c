@@ -38,9 +38,9 @@ int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t c
 
 /* ---- channels ---- */
 
-static uint8_t times(uint8_t value, uint8_t alpha)
+static uint8_t over(uint8_t value, uint8_t alpha, uint8_t ground)
 {
-    return (uint8_t)((value * alpha + 127) / 255);
+    return (uint8_t)((value * alpha + ground * (255 - alpha) + 127) / 255);
 }
 
 static uint8_t grey_of(uint8_t r, uint8_t g, uint8_t b)
@@ -48,7 +48,7 @@ static uint8_t grey_of(uint8_t r, uint8_t g, uint8_t b)
     return (uint8_t)((19595u * r + 38470u * g + 7471u * b + 32768u) >> 16);
 }
 
-/* A pixel of `from` channels as colour on black and alpha. */
+/* A pixel of `from` channels as colour and alpha. */
 static void unpack(const uint8_t *in, uint32_t from, uint8_t rgba[4])
 {
     uint8_t alpha = from == 2 ? in[1] : from == 4 ? in[3] : 255;
@@ -57,12 +57,12 @@ static void unpack(const uint8_t *in, uint32_t from, uint8_t rgba[4])
     rgba[3] = alpha;
 }
 
-static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to)
+static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to, uint8_t ground)
 {
     bool opaque = to == 1 || to == 3;
     uint8_t rgb[3];
     for (uint32_t c = 0; c < 3; c++)
-        rgb[c] = opaque ? times(rgba[c], rgba[3]) : rgba[c];
+        rgb[c] = opaque ? over(rgba[c], rgba[3], ground) : rgba[c];
     if (to < 3)
         out[0] = rgb[0] == rgb[1] && rgb[1] == rgb[2] ? rgb[0] : grey_of(rgb[0], rgb[1], rgb[2]);
     else
@@ -71,7 +71,7 @@ static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to)
         out[to - 1] = rgba[3];
 }
 
-void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, size_t n)
+void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, size_t n, uint8_t ground)
 {
     uint8_t rgba[4];
     if (from == to) {
@@ -80,7 +80,7 @@ void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, 
     }
     for (size_t i = 0; i < n; i++) {
         unpack(in + i * from, from, rgba);
-        pack(rgba, out + i * to, to);
+        pack(rgba, out + i * to, to, ground);
     }
 }
 
@@ -202,35 +202,36 @@ static int resample_and_convert(const uint8_t *in, const struct image_size *from
     uint8_t *resized = malloc(n * from->channels);
     int rc = resized ? resample(in, from, resized, to) : ERR_MEMORY;
     if (rc == 0)
-        image_convert(resized, from->channels, out, to->channels, n);
+        image_convert(resized, from->channels, out, to->channels, n, 0); /* no alpha here */
     free(resized);
     return rc;
 }
 
 /* Alpha has to be weighed in before pixels are mixed. */
 static int composite_and_fit(const uint8_t *in, const struct image_size *from, uint8_t *out,
-                             const struct image_size *to)
+                             const struct image_size *to, uint8_t ground)
 {
     struct image_size opaque = {from->height, from->width, from->channels - 1};
     size_t n = (size_t)from->height * from->width;
     uint8_t *pixels = malloc(n * opaque.channels);
     if (!pixels)
         return ERR_MEMORY;
-    image_convert(in, from->channels, pixels, opaque.channels, n);
-    int rc = image_fit(pixels, &opaque, out, to);
+    image_convert(in, from->channels, pixels, opaque.channels, n, ground);
+    int rc = image_fit(pixels, &opaque, out, to, ground);
     free(pixels);
     return rc;
 }
 
-int image_fit(const uint8_t *in, const struct image_size *from, uint8_t *out, const struct image_size *to)
+int image_fit(const uint8_t *in, const struct image_size *from, uint8_t *out, const struct image_size *to,
+              uint8_t ground)
 {
     if (from->height == to->height && from->width == to->width) {
-        image_convert(in, from->channels, out, to->channels, (size_t)to->height * to->width);
+        image_convert(in, from->channels, out, to->channels, (size_t)to->height * to->width, ground);
         return 0;
     }
     if (from->channels == to->channels)
         return resample(in, from, out, to);
     if (from->channels == 2 || from->channels == 4)
-        return composite_and_fit(in, from, out, to);
+        return composite_and_fit(in, from, out, to, ground);
     return resample_and_convert(in, from, out, to);
 }

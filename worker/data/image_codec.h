@@ -7,5 +7,6 @@
 
 int image_decode_png(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
 int image_decode_jpeg(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
+int image_decode_netpbm(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
 
 #endif

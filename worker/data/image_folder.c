@@ -1,8 +1,9 @@
-/* A directory of PNG and JPEG files: class folders or flat (image_list.h), with optional splits,
+/* A directory of image files: class folders or flat (image_list.h), with optional splits (folder_splits.h),
  *     DIR/train/...   DIR/test/... or DIR/val/...
  * A directory without train/ is the training split itself. Test images get the labels of the training classes with
  * their names. Files are decoded by a few threads, each into its own place, so that only their order in the list
  * matters; a file that cannot be read is noted and left out. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -11,8 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/files.h"
+#include "worker/data/class_index.h"
+#include "worker/data/folder_splits.h"
 #include "worker/data/image_file.h"
-#include "worker/data/image_list.h"
+#include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
 struct decoding {
@@ -32,43 +35,29 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool train_directory(const char *path, char out[DATASET_PATH_MAX])
-{
-    if (path_format(out, DATASET_PATH_MAX, "%s/train", path) == 0 && is_directory(out))
-        return true;
-    snprintf(out, DATASET_PATH_MAX, "%s", path);
-    return false;
-}
-
-/* Only beside a train directory: elsewhere "test" is a class like any other. */
-static bool test_directory(const char *path, char out[DATASET_PATH_MAX])
-{
-    static const char *const names[] = {"test", "val"};
-    if (!train_directory(path, out))
-        return false;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (path_format(out, DATASET_PATH_MAX, "%s/%s", path, names[i]) == 0 && is_directory(out))
-            return true;
-    return false;
-}
-
 static bool has_test(const char *path)
 {
-    char unused[DATASET_PATH_MAX];
-    return test_directory(path, unused);
+    struct folder_splits splits;
+    folder_splits_find(path, &splits);
+    return splits.test[0] != '\0';
 }
 
 /* ---- decoding ---- */
 
+static int read_file(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e)
+{
+    char full[DATASET_PATH_MAX];
+    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return error_set(e, ERR_RANGE, "the path is too long");
+    return file_read(full, IMAGE_BYTES_FILE_MAX, out, e);
+}
+
 static int decode_file(const struct image_list *l, const struct image_entry *x, uint32_t min_side, struct image *out,
                        struct error *e)
 {
-    char full[DATASET_PATH_MAX];
     struct buf *b = NULL;
     *out = (struct image){0};
-    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
-        return error_set(e, ERR_RANGE, "the path is too long");
-    int rc = file_read(full, IMAGE_BYTES_FILE_MAX, &b, e);
+    int rc = read_file(l, x, &b, e);
     if (rc != 0)
         return rc;
     rc = image_decode(b->data, b->size, min_side, out, e);
@@ -153,7 +142,68 @@ static int load_files(const struct image_list *l, struct image_sink *sink, struc
     return any ? 0 : ERR_FORMAT;
 }
 
+/* ---- the ground ---- */
+
+/* The first bytes of a file; 0 when it cannot be read, which is said when it is decoded. */
+static size_t peek(const struct image_list *l, const struct image_entry *x, uint8_t start[IMAGE_MAGIC_MAX])
+{
+    char full[DATASET_PATH_MAX];
+    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return 0;
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t got = fd < 0 ? 0 : read(fd, start, IMAGE_MAGIC_MAX);
+    if (fd >= 0)
+        close(fd);
+    return got > 0 ? (size_t)got : 0;
+}
+
+/* Of the training images, all of them, whatever share or split is loaded, so that all come to the same choice. */
+static void judge_ground(const struct image_list *train, struct image_sink *sink)
+{
+    struct ground votes = {0};
+    uint8_t start[IMAGE_MAGIC_MAX];
+    struct image image;
+    if (sink->options->background != BACKGROUND_AUTO)
+        return;
+    for (size_t i = 0; i < train->count && i < GROUND_FILES_MAX && votes.images < GROUND_IMAGES_MAX; i++) {
+        const struct image_entry *x = &train->entries[i];
+        if (!ground_may_matter(start, peek(train, x, start)) || decode_file(train, x, 0, &image, NULL) != 0)
+            continue;
+        ground_vote(&votes, image.pixels, &image.size);
+        image_fini(&image);
+    }
+    image_sink_judge(sink, &votes);
+}
+
 /* ---- the lists ---- */
+
+/* What names alone do not tell to be wrong. */
+static void note_classes(const struct image_list *l, bool split, struct image_sink *sink)
+{
+    struct class_index index;
+    uint32_t a, b;
+    char below[DATASET_PATH_MAX];
+    for (uint32_t i = 0; !split && i < l->class_count; i++)
+        if (folder_name_is_of_a_split(l->classes[i]))
+            image_sink_problem(sink,
+                               "%.200s/%.100s is a class here, since there is no training folder; if it is a split, "
+                               "call the folder of the training images train",
+                               l->root, l->classes[i]);
+    if (l->class_count == 1 && image_list_is_wrapped(l, below))
+        image_sink_problem(sink, "%.400s: all images lie in folders of it, and it is the only class; %s", below,
+                           split ? "move those folders up" : "set data.path to it when they are the classes");
+    else if (l->class_count == 1)
+        image_sink_note(sink, "%.200s has one class only, %.100s: its labels tell nothing apart", l->root,
+                        l->classes[0]);
+    if (class_index_init(&index, l->classes, l->class_count) != 0)
+        return;
+    for (uint32_t i = 0; (i = class_index_twins(&index, i, &a, &b)) != 0;)
+        image_sink_problem(sink,
+                           "%.200s: classes %u and %u have the same name, %.100s, in two Unicode forms; give them "
+                           "one folder when they are the same",
+                           l->root, a, b, l->classes[a]);
+    class_index_fini(&index);
+}
 
 /* Of the first training image that can be read, unless the options say everything. */
 static int first_size(const struct image_list *train, const struct image_sink *sink, struct image_size *out,
@@ -173,8 +223,6 @@ static int first_size(const struct image_list *train, const struct image_sink *s
         image_fini(&image);
         return 0;
     }
-    if (train->count == 0)
-        return error_set(e, ERR_NOT_FOUND, "%s: no PNG or JPEG images in it", train->root);
     return error_set(e, ERR_FORMAT, "%.200s: none of %zu images can be read; the last: %.200s", train->root,
                      train->count, why.text);
 }
@@ -215,17 +263,47 @@ static int load_list(struct image_list *train, struct image_list *wanted, struct
     return rc;
 }
 
+/* With what is there instead, as far as it is known: of the problems, the last are those that name whole kinds. */
+static int no_images(const struct image_list *l, const char *path, const struct dataset *d, struct error *e)
+{
+    char text[NEAR_MISS_MAX];
+    uint32_t kept = d->problem_count < DATASET_PROBLEMS_MAX ? d->problem_count : DATASET_PROBLEMS_MAX;
+    const char *known = kept > 0 ? d->problems[kept - 1] : NULL;
+    if (near_miss_explain(path, text))
+        return error_set(e, ERR_NOT_FOUND, "%s", text);
+    return error_set(e, ERR_NOT_FOUND, "%.150s: no %s images in it%s%.250s", l->root, image_formats_read,
+                     known ? "; " : "", known ? known : "");
+}
+
+/* The training images: always looked at, for the size, the ground and the classes; their problems are those of the
+ * training split. */
+static int read_train(const char *path, const struct folder_splits *splits, struct image_sink *sink,
+                      struct image_list *train, struct error *e)
+{
+    sink->quiet = sink->test;
+    int rc = image_list_read(splits->train, sink, train, e);
+    if (rc == 0 && train->count == 0)
+        rc = no_images(train, path, sink->out, e);
+    if (rc == 0) {
+        folder_splits_note(path, splits, sink);
+        note_classes(train, splits->split, sink);
+        judge_ground(train, sink);
+    }
+    sink->quiet = false;
+    return rc;
+}
+
 static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
-    char directory[DATASET_PATH_MAX];
+    struct folder_splits splits;
     struct image_list train = {0}, test = {0};
-    train_directory(path, directory);
-    sink->quiet = sink->test;
-    int rc = image_list_read(directory, sink, &train, e);
-    sink->quiet = false;
+    folder_splits_find(path, &splits);
+    int rc = read_train(path, &splits, sink, &train, e);
     bool own_test = rc == 0 && sink->test && !sink->may_hold_out;
-    if (own_test && test_directory(path, directory))
-        rc = image_list_read(directory, sink, &test, e);
+    if (own_test)
+        rc = image_list_read(splits.test, sink, &test, e);
+    if (rc == 0 && own_test && test.count > 0 && test.class_count == 0 && train.class_count > 0)
+        image_sink_problem(sink, "%s: no class folders in it, so that its images have no labels", test.root);
     if (rc == 0)
         rc = load_list(&train, own_test ? &test : &train, sink, e);
     image_list_fini(&train);

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "common/files.h"
+#include "worker/data/class_index.h"
 #include "worker/data/image_file.h"
+#include "worker/data/image_unread.h"
 
 struct identity {
     dev_t device;
@@ -21,6 +23,7 @@ struct walk {
     struct image_sink *sink;
     struct error *error;
     uint32_t class;
+    struct image_unread unread;
     uint32_t entries, directories;               /* visited, against the limits */
     struct identity above[FOLDER_DEPTH_MAX + 2]; /* the directories that the current one lies in */
 };
@@ -126,11 +129,12 @@ static enum kind kind_of(struct walk *w, const char *relative, struct identity *
     *id = (struct identity){st.st_dev, st.st_ino};
     if (S_ISDIR(st.st_mode))
         return KIND_DIRECTORY;
-    if (name == IMAGE_NAME_UNREAD)
-        image_sink_problem(w->sink, "%s: this format is not read; convert it to PNG or JPEG", full);
-    else if (name == IMAGE_NAME_READ && !S_ISREG(st.st_mode))
+    bool named = name == IMAGE_NAME_READ || name == IMAGE_NAME_UNREAD;
+    if (named && !S_ISREG(st.st_mode))
         image_sink_problem(w->sink, "%s: not a regular file", full);
-    return name == IMAGE_NAME_READ && S_ISREG(st.st_mode) ? KIND_IMAGE : KIND_OTHER;
+    if (!S_ISREG(st.st_mode))
+        return KIND_OTHER;
+    return name == IMAGE_NAME_READ || image_unread_look(&w->unread, full, relative) ? KIND_IMAGE : KIND_OTHER;
 }
 
 static int add_entry(struct walk *w, const char *relative)
@@ -235,8 +239,10 @@ static int walk_root(struct walk *w, const struct names *n)
         else if (kind == KIND_IMAGE && names_add(&loose, n->names[i]) != 0)
             rc = no_memory(w);
     }
-    if (rc == 0 && l->class_count > 0 && loose.count > 0)
+    if (rc == 0 && l->class_count > 0 && loose.count > 0) {
         image_sink_problem(w->sink, "%s: %zu images beside the class folders are left out", l->root, loose.count);
+        image_sink_leave_out(w->sink, loose.count);
+    }
     w->class = 0;
     for (size_t i = 0; rc == 0 && l->class_count == 0 && i < loose.count; i++)
         rc = add_entry(w, loose.names[i]);
@@ -282,11 +288,13 @@ int image_list_read(const char *root, struct image_sink *sink, struct image_list
     if (rc == 0)
         rc = walk_root(&w, &n);
     names_fini(&n);
-    if (rc == 0)
-        order(out);
-    else
+    if (rc != 0) {
         image_list_fini(out);
-    return rc;
+        return rc;
+    }
+    image_unread_report(&w.unread, root, sink);
+    order(out);
+    return 0;
 }
 
 void image_list_filter(struct image_list *l, bool (*keep)(const void *arg, const struct image_entry *x),
@@ -308,23 +316,68 @@ static bool is_known(const void *arg, const struct image_entry *x)
     return x->class != UINT32_MAX;
 }
 
+/* Of each class. */
+static void count_classes(const struct image_list *l, uint32_t *counts)
+{
+    for (size_t i = 0; i < l->count; i++)
+        counts[l->entries[i].class]++;
+}
+
+/* numbers: what each class becomes. counts: its images. */
+static void number_classes(const struct image_list *l, const struct class_index *index, const uint32_t *counts,
+                           uint32_t *numbers, struct image_sink *sink)
+{
+    for (uint32_t i = 0; i < l->class_count; i++) {
+        numbers[i] = class_index_find(index, l->classes[i]);
+        if (numbers[i] != UINT32_MAX)
+            continue;
+        image_sink_problem(sink, "%s/%s: no training class of that name; its images are left out", l->root,
+                           l->classes[i]);
+        image_sink_leave_out(sink, counts[i]);
+    }
+}
+
 int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct image_sink *sink)
 {
-    uint32_t *number = malloc((l->class_count + 1) * sizeof *number);
-    if (!number)
-        return ERR_MEMORY;
-    for (uint32_t i = 0; i < l->class_count; i++) {
-        char *const *found = bsearch(&l->classes[i], names, n, sizeof *names, by_bytes);
-        number[i] = found ? (uint32_t)(found - names) : UINT32_MAX;
-        if (!found)
-            image_sink_problem(sink, "%s/%s: no training class of that name; its images are left out", l->root,
-                               l->classes[i]);
+    struct class_index index;
+    uint32_t *counts = calloc(2 * (size_t)l->class_count + 1, sizeof *counts),
+             *numbers = counts ? counts + l->class_count : NULL;
+    int rc = counts ? class_index_init(&index, names, n) : ERR_MEMORY;
+    if (rc == 0 && l->class_count > 0) {
+        count_classes(l, counts);
+        number_classes(l, &index, counts, numbers, sink);
+        for (size_t i = 0; i < l->count; i++)
+            l->entries[i].class = numbers[l->entries[i].class];
+        image_list_filter(l, is_known, NULL);
     }
-    for (size_t i = 0; l->class_count > 0 && i < l->count; i++)
-        l->entries[i].class = number[l->entries[i].class];
-    image_list_filter(l, is_known, NULL);
-    free(number);
-    return 0;
+    if (rc == 0)
+        class_index_fini(&index);
+    free(counts);
+    return rc;
+}
+
+/* Bytes that two names share, up to and with their last common slash. */
+static size_t common_folder(const char *a, const char *b, size_t most)
+{
+    size_t shared = 0;
+    for (size_t i = 0; i < most && a[i] == b[i]; i++)
+        if (a[i] == '/')
+            shared = i + 1;
+    return shared;
+}
+
+bool image_list_is_wrapped(const struct image_list *l, char folder[DATASET_PATH_MAX])
+{
+    if (l->count == 0)
+        return false;
+    const char *first = l->entries[0].name;
+    size_t shared = strlen(first);
+    for (size_t i = 0; i < l->count; i++)
+        shared = common_folder(first, l->entries[i].name, shared);
+    for (size_t i = 0; i < l->count; i++)
+        if (strchr(l->entries[i].name + shared, '/') == NULL)
+            return false;
+    return shared > 0 && path_format(folder, DATASET_PATH_MAX, "%s/%.*s", l->root, (int)shared - 1, first) == 0;
 }
 
 void image_list_fini(struct image_list *l)

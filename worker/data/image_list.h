@@ -34,6 +34,9 @@ void image_list_filter(struct image_list *l, bool (*keep)(const void *arg, const
                        const void *arg);
 /* Gives classes the numbers they have in names; those that are not there are dropped and noted as problems of sink. */
 int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct image_sink *sink);
+/* Whether no image lies directly in the lowest folder that holds them all: then that folder, its path, is probably
+ * wrapped around the classes. */
+bool image_list_is_wrapped(const struct image_list *l, char folder[DATASET_PATH_MAX]);
 void image_list_fini(struct image_list *l);
 
 #endif

@@ -111,7 +111,7 @@ int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, c
     struct dataset *d = sink->out;
     struct image_size to = {d->height, d->width, d->channels};
     ASSERT(i < d->count);
-    int rc = image_fit(pixels, size, d->images + i * image_bytes(&to), &to);
+    int rc = image_fit(pixels, size, d->images + i * image_bytes(&to), &to, sink->ground);
     if (rc == 0 && d->labels)
         d->labels[i] = label;
     sink->loaded[i] = rc == 0;
@@ -140,6 +140,41 @@ static int take_next(struct image_sink *sink, const struct image_sink_stream *s,
                          (unsigned long long)position, DATASET_CLASSES_MAX - 1);
     rc = image_sink_put(sink, (*kept)++, pixels, &s->size, (uint16_t)label);
     return rc == 0 ? 0 : error_set(e, rc, "%s: no memory to resize an image", s->where);
+}
+
+bool image_sink_wants_votes(const struct image_sink *sink, uint32_t channels)
+{
+    uint32_t to = sink->options->channels;
+    return sink->options->background == BACKGROUND_AUTO && (channels == 2 || channels == 4) && (to == 1 || to == 3);
+}
+
+void image_sink_judge(struct image_sink *sink, const struct ground *votes)
+{
+    sink->ground = ground_choice(votes);
+    if (votes->images == 0 || sink->test)
+        return;
+    image_sink_note(
+        sink, "transparent images are all composited on %s (judged by %u of them); data.background changes it",
+        sink->ground == GROUND_WHITE ? "white: on black, most of what is opaque in them would vanish" : "black",
+        votes->images);
+}
+
+int image_sink_judge_stream(struct image_sink *sink, const struct image_sink_stream *s, struct error *e)
+{
+    struct ground votes = {0};
+    uint64_t n = s->count < GROUND_IMAGES_MAX ? s->count : GROUND_IMAGES_MAX;
+    int64_t label;
+    uint8_t *pixels = malloc(image_bytes(&s->size));
+    int rc = pixels ? 0 : error_set(e, ERR_MEMORY, "%s: no memory for an image", s->where);
+    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+        rc = s->next(s->arg, pixels, &label, e);
+        if (rc == 0)
+            ground_vote(&votes, pixels, &s->size);
+    }
+    free(pixels);
+    if (rc == 0)
+        image_sink_judge(sink, &votes);
+    return rc;
 }
 
 int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stream *s, bool *whole, struct error *e)
@@ -195,19 +230,45 @@ void image_sink_close(struct image_sink *sink)
             d->classes = d->labels[i] + 1u;
 }
 
+void image_sink_leave_out(struct image_sink *sink, uint64_t images)
+{
+    uint32_t *skipped = &sink->out->skipped;
+    if (!sink->quiet)
+        *skipped = images < UINT32_MAX - *skipped ? *skipped + (uint32_t)images : UINT32_MAX;
+}
+
+/* One line, cut at the size of an error's text; NULL when out of memory. */
+static char *one_line(const char *format, va_list args)
+{
+    size_t size = sizeof((struct error *)0)->text;
+    char *text = malloc(size);
+    if (!text)
+        return NULL;
+    vsnprintf(text, size, format, args);
+    for (char *p = text; *p; p++) /* names of files may hold what a terminal obeys */
+        *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
+    return text;
+}
+
+void image_sink_note(struct image_sink *sink, const char *format, ...)
+{
+    struct dataset *d = sink->out;
+    va_list args;
+    if (sink->quiet || d->note_count == DATASET_NOTES_MAX)
+        return;
+    va_start(args, format);
+    d->notes[d->note_count] = one_line(format, args);
+    va_end(args);
+    d->note_count += d->notes[d->note_count] != NULL;
+}
+
 void image_sink_problem(struct image_sink *sink, const char *format, ...)
 {
     struct dataset *d = sink->out;
     va_list args;
     if (sink->quiet || d->problem_count++ >= DATASET_PROBLEMS_MAX)
         return;
-    char *text = malloc(sizeof((struct error *)0)->text);
-    if (text) {
-        va_start(args, format);
-        vsnprintf(text, sizeof((struct error *)0)->text, format, args);
-        va_end(args);
-        for (char *p = text; *p; p++) /* names of files may hold what a terminal obeys */
-            *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
-    }
-    d->problems[d->problem_count - 1] = text; /* NULL when out of memory: counted all the same */
+    va_start(args, format);
+    d->problems[d->problem_count - 1] = one_line(format, args); /* NULL: counted all the same */
+    va_end(args);
 }
