@@ -10,6 +10,8 @@
 #include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
+enum { CONTRAST_MIN = 16 }; /* values that a set should span: fewer come of a wrong scale, as 12 bits in 16 */
+
 /* The first that recognises a path reads it: a directory of images is what is left of directories. */
 static const struct dataset_reader *const readers[] = {&idx_reader, &cifar_reader, &npy_reader, &npz_reader,
                                                        &image_folder_reader};
@@ -57,41 +59,54 @@ static uint8_t ground_of(enum data_background background)
     return background == BACKGROUND_WHITE ? GROUND_WHITE : background == BACKGROUND_GREY ? GROUND_GREY : GROUND_BLACK;
 }
 
-/* What training would not notice, and neither would its user: images without anything in them. */
-static void judge_contrast(struct image_sink *sink)
+struct contrast {
+    uint32_t flat, first; /* images of one colour throughout, and the first of them */
+    uint8_t low, high;    /* of all values; exact only while they are closer than CONTRAST_MIN */
+};
+
+static struct contrast measure_contrast(const struct dataset *d)
 {
-    const struct dataset *d = sink->out;
     size_t image = (size_t)d->height * d->width * d->channels;
-    uint32_t flat = 0, first = 0;
-    uint8_t low = 255, high = 0;
+    struct contrast c = {.low = 255};
     for (uint32_t i = 0; i < d->count; i++) {
         const uint8_t *x = d->images + i * image;
         size_t same = d->channels; /* a pixel at a time: one colour, not one value */
         while (same < image && x[same] == x[same - d->channels])
             same++;
-        if (same == image && flat++ == 0)
-            first = i;
-        for (size_t k = 0; (low >= high || high <= 1) && k < image; k++) {
-            low = x[k] < low ? x[k] : low;
-            high = x[k] > high ? x[k] : high;
+        if (same == image && c.flat++ == 0)
+            c.first = i;
+        for (size_t k = 0; c.high - c.low < CONTRAST_MIN && k < image; k++) {
+            c.low = x[k] < c.low ? x[k] : c.low;
+            c.high = x[k] > c.high ? x[k] : c.high;
         }
     }
-    if (d->height * d->width == 1 || d->count == 0)
+    return c;
+}
+
+/* What training would not notice, and neither would its user: images with nothing to be seen in them. */
+static void judge_contrast(struct image_sink *sink)
+{
+    const struct dataset *d = sink->out;
+    const char *path = sink->options->path;
+    struct contrast c = measure_contrast(d);
+    if (d->height * d->width == 1)
         return;
-    if (low == high)
+    if (c.low == c.high)
         image_sink_problem(sink,
                            "%s: all images are constant: every value of every pixel is %u, and there is nothing to "
                            "learn; if they are drawings on transparency, set data.background",
-                           sink->options->path, low);
-    else if (flat == d->count)
+                           path, c.low);
+    else if (c.flat == d->count)
         image_sink_problem(sink, "%s: each image is of one colour throughout; there is nothing to learn but colours",
-                           sink->options->path);
-    else if (high == 1)
+                           path);
+    else if (c.high - c.low < CONTRAST_MIN)
         image_sink_problem(sink,
-                           "%s: all values are 0 or 1 of 0..255, which is nearly black; for an array a, save a * 255",
-                           sink->options->path);
-    else if (flat > 0)
-        image_sink_note(sink, "%u images are of one colour throughout, the first is image %u of the set", flat, first);
+                           "%.200s: all values lie in %u..%u of 0..255, nearly without contrast; for an array a, save "
+                           "numpy.interp(a, (a.min(), a.max()), (0, 255)).astype('uint8')",
+                           path, c.low, c.high);
+    else if (c.flat > 0)
+        image_sink_note(sink, "%u images are of one colour throughout, the first is image %u of the set", c.flat,
+                        c.first);
 }
 
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)

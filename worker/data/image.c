@@ -36,6 +36,38 @@ int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t c
     return image->pixels ? 0 : error_set(e, ERR_MEMORY, "no memory for %zu bytes of pixels", image_bytes(&image->size));
 }
 
+/* ---- orientation ---- */
+
+/* Where the stored image's first row and column belong: 2 top and right, 3 bottom and right, 4 bottom and left; 5 to 8
+ * have rows for columns: left and top, right and top, right and bottom, left and bottom. */
+int image_turn(struct image *image, struct error *e)
+{
+    unsigned o = image->orientation;
+    if (o < 2 || o > 8)
+        return 0;
+    bool exchange = o >= 5, last_row_first = o == 3 || o == 4 || o == 6 || o == 7,
+         last_column_first = o == 2 || o == 3 || o == 7 || o == 8;
+    struct image_size in = image->size, file = image->file;
+    uint32_t C = in.channels, H = exchange ? in.width : in.height, W = exchange ? in.height : in.width;
+    uint8_t *pixels = malloc(image_bytes(&in)), *out = pixels;
+    if (!pixels)
+        return error_set(e, ERR_MEMORY, "no memory to turn it upright");
+    for (uint32_t y = 0; y < H; y++)
+        for (uint32_t x = 0; x < W; x++, out += C) {
+            uint32_t row = exchange ? x : y, column = exchange ? y : x;
+            row = last_row_first ? in.height - 1 - row : row;
+            column = last_column_first ? in.width - 1 - column : column;
+            memcpy(out, image->pixels + ((size_t)row * in.width + column) * C, C);
+        }
+    free(image->pixels);
+    image->pixels = pixels;
+    image->orientation = 1;
+    image->size = (struct image_size){H, W, C};
+    if (exchange)
+        image->file = (struct image_size){file.width, file.height, file.channels};
+    return 0;
+}
+
 /* ---- channels ---- */
 
 static uint8_t over(uint8_t value, uint8_t alpha, uint8_t ground)

@@ -14,6 +14,7 @@ struct image_size {
 struct image {
     struct image_size size, file; /* as decoded, and as in the file: a JPEG may be decoded smaller */
     uint8_t *pixels;              /* (H,W,C) */
+    uint8_t orientation;          /* EXIF's 1 to 8, by which image_turn sets them upright; 0 or 1: they are */
 };
 void image_fini(struct image *image);
 
@@ -27,6 +28,9 @@ bool image_size_is_sane(const struct image_size *s);
 
 /* Takes the memory for an image whose size a file claims, within limits.h. ERR_RANGE, ERR_MEMORY. */
 int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e);
+
+/* Sets an image upright whose file says that it lies on a side or is mirrored. ERR_MEMORY. */
+int image_turn(struct image *image, struct error *e);
 
 /* n pixels from `from` to `to` channels, 1..4 each. Alpha is composited on `ground` (0 black, 255 white) when it is
  * dropped and opaque when it is added; grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, as in ITU-R 601. in and out may be the same when

@@ -139,9 +139,11 @@ int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct im
         rc = unreadable(format, e);
         break;
     }
+    if (rc == 0 && out->file.height == 0)
+        out->file = out->size;
+    if (rc == 0)
+        rc = image_turn(out, e);
     if (rc != 0)
         image_fini(out);
-    else if (out->file.height == 0)
-        out->file = out->size;
     return rc;
 }

@@ -26,7 +26,7 @@ extern const char image_formats_read[];
 
 /* Both directions of what is decoded are at least min_side when the file's are; JPEG files may then be decoded at a
  * half, a quarter or an eighth of their size, which costs less. 0: full size. out: 1 to 4 channels, freed by the
- * caller. 0, or with the cause (no file name): ERR_FORMAT, ERR_RANGE, ERR_MEMORY. */
+ * caller, and upright as EXIF has it. 0, or with the cause (no file name): ERR_FORMAT, ERR_RANGE, ERR_MEMORY. */
 int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
 
 #endif

@@ -153,7 +153,7 @@ static void test_nothing_to_see(void **state)
         place_png(*state, name, bits, SIDE, SIDE, 1);
     }
     assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
-    expect_problem(&d, "all values are 0 or 1");
+    expect_problem(&d, "all values lie in 0..1 of 0..255");
     dataset_fini(&d);
 }
 
