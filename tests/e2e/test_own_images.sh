@@ -30,7 +30,7 @@ for kind, name in enumerate(("columns", "rows")):
             image.convert("L").save(f"{work}/flat/{name}{i}.png")
 with open(f"{work}/photos/rows/002.jpg", "r+b") as f:
     f.truncate(300)
-open(f"{work}/photos/rows/new.webp", "wb").write(b"RIFF")
+open(f"{work}/photos/rows/new.gif", "wb").write(b"GIF89a")
 images = np.stack([picture(i % 2, 32, 32) for i in range(160)])
 labels = np.arange(160) % 2
 np.savez_compressed(f"{work}/set.npz", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:])
@@ -52,7 +52,7 @@ check "a path that is not there" exits 1 "$decant" dataset check "$work/absent"
 check "it says data.path" says data.path
 mkdir "$work/empty"
 check "an empty directory" exits 1 "$decant" dataset check "$work/empty"
-check "it says what it looked for" says "no PNG, JPEG or netpbm images"
+check "it says what it looked for" says "no PNG, JPEG, WebP, TIFF or netpbm images"
 check "an archive of floats" exits 1 "$decant" dataset check "$work/float.npz"
 check "it says how to convert them" says "astype('uint8')"
 check "two channels are neither grey nor colour" exits 2 "$decant" dataset check "$work/photos" --set data.channels=2
@@ -63,7 +63,7 @@ check "a folder with two bad files" exits 1 "$decant" dataset check "$work/photo
 check "what it holds" json 'o["format"] == "image folder" and o["channels"] == 3 and o["height"] == o["width"] == 32'
 check "its classes" json '[(c["name"], c["train"], c["test"]) for c in o["classes"]] == [("columns", 90, 10), ("rows", 89, 10)]'
 check "its size in the files" json '30 <= o["files"]["height_min"] < o["files"]["height_max"] < 60'
-check "both bad files" json 'o["problem_count"] == 2 and "new.webp" in o["problems"][0] and "002.jpg: JPEG" in o["problems"][1]'
+check "both bad files" json 'o["problem_count"] == 2 and "new.gif" in o["problems"][0] and "002.jpg: JPEG" in o["problems"][1]'
 check "the same for a reader" exits 1 "$decant" dataset check "$work/photos" --set data.side=32
 check "it can be pasted" prints "mean = 0."
 mean=$(sed -n 's/^mean = //p' "$work/out")

@@ -1,12 +1,14 @@
-/* Image sets from foreign bytes: PNG, JPEG, netpbm, .npy, .npz, IDX and CIFAR, folders. Whatever is in the files, loading them ends in
+/* Image sets from foreign bytes: PNG, JPEG, WebP, TIFF, netpbm, .npy, .npz, IDX and CIFAR, folders. Whatever is in the files, loading them ends in
  * an error with a text or in a set that keeps its promises. An input is a byte that names the format, then frames, one
  * for each file. Checksums keep most damage from getting far in a PNG, so one format has them repaired first. */
 #include <dirent.h>
 #include <png.h>
 #include <stdio.h>
+#include <tiffio.h>
 #include <jpeglib.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <webp/encode.h>
 #include <zip.h>
 #include <zlib.h>
 #include "tests/fuzz/fuzz.h"
@@ -227,6 +229,17 @@ static void seed_jpeg(struct writer *w, bool progressive)
     free(out);
 }
 
+/* Adds the whole file, which must be small. */
+static void add_file(struct writer *w, const char *name)
+{
+    uint8_t bytes[4096];
+    FILE *f = fopen(path_of(name), "rb");
+    ASSERT(f != NULL);
+    size_t size = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    add(w, bytes, size);
+}
+
 static size_t npy(uint8_t *out, const char *dictionary, size_t values)
 {
     size_t length = strlen(dictionary);
@@ -249,7 +262,7 @@ static void seed_npy(struct writer *w)
 
 static void seed_npz(struct writer *w)
 {
-    uint8_t images[512], labels[512], archive[2048];
+    uint8_t images[512], labels[512];
     int code;
     open_directory();
     empty_directory();
@@ -258,11 +271,7 @@ static void seed_npz(struct writer *w)
     ASSERT(zip_file_add(z, "images.npy", zip_source_buffer(z, images, npy(images, pictures, 60), 0), 0) >= 0);
     ASSERT(zip_file_add(z, "labels.npy", zip_source_buffer(z, labels, npy(labels, numbers, 40), 0), 0) >= 0);
     ASSERT(zip_close(z) == 0);
-    FILE *f = fopen(path_of("seed.npz"), "rb");
-    ASSERT(f != NULL);
-    size_t size = fread(archive, 1, sizeof archive, f);
-    fclose(f);
-    add(w, archive, size);
+    add_file(w, "seed.npz");
 }
 
 static void seed_idx(struct writer *w)
@@ -286,6 +295,38 @@ static void seed_netpbm(struct writer *w, uint32_t kind)
     static const char *const files[] = {"P1 3 2 1 0 1 0 0 1\n", "P2\n# c\n2 2 9 0 1 2 9 ", "P3 1 1 255 1 2 3",
                                         "P4 9 2\nabcd",         "P5 3 2 255\nabcdef",      "P6 1 1 65535\nabcdef"};
     add(w, files[kind], strlen(files[kind]));
+}
+
+static void seed_webp(struct writer *w, bool lossless)
+{
+    uint8_t pixels[13 * 11 * 4], *out = NULL;
+    fill(pixels, sizeof pixels);
+    size_t size = lossless ? WebPEncodeLosslessRGBA(pixels, 13, 11, 13 * 4, &out)
+                           : WebPEncodeRGB(pixels, 13, 11, 13 * 3, 80, &out);
+    ASSERT(size > 0);
+    add(w, out, size);
+    WebPFree(out);
+}
+
+static void seed_tiff(struct writer *w, uint16_t channels, uint16_t compression)
+{
+    uint8_t pixels[13 * 11 * 4];
+    fill(pixels, sizeof pixels);
+    open_directory();
+    TIFF *t = TIFFOpen(path_of("seed.tif"), "w");
+    ASSERT(t != NULL);
+    TIFFSetField(t, TIFFTAG_IMAGEWIDTH, 13);
+    TIFFSetField(t, TIFFTAG_IMAGELENGTH, 11);
+    TIFFSetField(t, TIFFTAG_SAMPLESPERPIXEL, channels);
+    TIFFSetField(t, TIFFTAG_BITSPERSAMPLE, 8);
+    TIFFSetField(t, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+    TIFFSetField(t, TIFFTAG_PHOTOMETRIC, channels < 3 ? PHOTOMETRIC_MINISBLACK : PHOTOMETRIC_RGB);
+    TIFFSetField(t, TIFFTAG_COMPRESSION, compression);
+    TIFFSetField(t, TIFFTAG_ORIENTATION, ORIENTATION_RIGHTTOP);
+    for (uint32_t y = 0; y < 11; y++)
+        TIFFWriteScanline(t, pixels + y * 13 * channels, y, 0);
+    TIFFClose(t);
+    add_file(w, "seed.tif");
 }
 
 static void seed_folder(struct writer *w)
@@ -323,6 +364,11 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
         {FORMAT_IMAGE, 203},
         {FORMAT_IMAGE, 204},
         {FORMAT_IMAGE, 205},
+        {FORMAT_IMAGE, 300},
+        {FORMAT_IMAGE, 301},
+        {FORMAT_IMAGE, 400},
+        {FORMAT_IMAGE, 401},
+        {FORMAT_IMAGE, 402},
     };
     if (i >= sizeof seeds / sizeof seeds[0])
         return 0;
@@ -333,6 +379,13 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
         [FORMAT_CIFAR] = seed_cifar, [FORMAT_FOLDER] = seed_folder, [FORMAT_ONE_FILE] = seed_one_file};
     if (files[seeds[i].format])
         files[seeds[i].format](&w);
+    else if (seeds[i].variant >= 400)
+        seed_tiff(&w, seeds[i].variant == 400 ? 1 : 4,
+                  seeds[i].variant == 401   ? COMPRESSION_LZW
+                  : seeds[i].variant == 402 ? COMPRESSION_ADOBE_DEFLATE
+                                            : COMPRESSION_NONE);
+    else if (seeds[i].variant >= 300)
+        seed_webp(&w, seeds[i].variant == 300);
     else if (seeds[i].variant >= 200)
         seed_netpbm(&w, seeds[i].variant - 200);
     else if (seeds[i].variant >= 100)

@@ -253,6 +253,57 @@ class Case:
             prints.append(field(out, "fingerprint"))
         assert prints[0] == prints[1], prints
 
+    def same_images(self, first, second, **settings):
+        prints = []
+        for path in (first, second):
+            code, out, err = decant("dataset", "check", path, *[x for k, v in settings.items() for x in ("--set", f"data.{k}={v}")])
+            assert code == 0, out + err
+            prints.append((field(out, "training images"), field(out, "fingerprint")))
+        assert prints[0] == prints[1], prints
+
+    def test_webp_and_tiff(self):
+        """Lossless files hold the same images as the PNG files that PIL makes of them."""
+        rgb, rgba = (255 * noise((9, 7, 3))).astype("u1"), (255 * noise((9, 7, 4), 1)).astype("u1")
+        rgba[:, :, 3] = numpy.where(rgba[:, :, 3] > 127, 255, 0)  # partial alpha is rounded on the way
+        deep = (65535 * noise((9, 7))).astype("u2")
+        palette = Image.fromarray(rgb).quantize(20)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        files = [
+            ("webp", Image.fromarray(rgb), {"lossless": True}), ("webp", Image.fromarray(rgba), {"lossless": True, "exact": True}),
+            ("webp", Image.fromarray(rgb), {"lossless": True, "exif": exif}),
+            ("tif", Image.fromarray(rgb), {}), ("TIFF", Image.fromarray(rgb), {"compression": "tiff_lzw"}),
+            ("tif", Image.fromarray(rgb), {"compression": "tiff_adobe_deflate", "tiffinfo": {274: 6}}), ("tif", Image.fromarray(rgb[:, :, 0]), {}),
+            ("tif", Image.fromarray(rgba), {}), ("tif", palette, {}), ("tif", Image.fromarray(rgb[:, :, 0] > 99), {"compression": "group4"}),
+            ("tif", Image.fromarray(rgb[:, :, 0]), {"tiffinfo": {262: 0}}),
+        ]
+        given, plain = self.place(), self.place()
+        for i, (ending, image, how) in enumerate(files):
+            name = os.path.join(given, f"{i:02}.{ending}")
+            image.save(name, **how)
+            turned = "exif" in how or 274 in how.get("tiffinfo", ())
+            again = image.transpose(Image.ROTATE_270) if turned else Image.open(name)
+            again.save(os.path.join(plain, f"{i:02}.png"), exif=Image.Exif())
+        for background in ("auto", "black", "white"):
+            self.same_images(given, plain, side=9, channels=3, background=background)
+        given, plain = self.place(), self.place()
+        Image.fromarray(deep).save(os.path.join(given, "0.tif"))
+        Image.fromarray((deep >> 8).astype("u1")).save(os.path.join(plain, "0.png"))
+        self.same_images(given, plain)
+
+    def test_what_webp_and_tiff_do_not_have(self):
+        path = self.place()
+        pictures = [Image.fromarray((255 * noise((9, 7, 3), i)).astype("u1")) for i in range(3)]
+        pictures[0].save(os.path.join(path, "0.png"))
+        pictures[0].save(os.path.join(path, "1.webp"), save_all=True, append_images=pictures[1:])
+        pictures[0].save(os.path.join(path, "2.tif"), save_all=True, append_images=pictures[1:])
+        pictures[0].convert("CMYK").save(os.path.join(path, "3.tif"))
+        Image.fromarray(noise((9, 7)).astype("f4")).save(os.path.join(path, "4.tif"))
+        code, out, _ = decant("dataset", "check", path)
+        assert code == 1 and "problems: 4, 4 images left out" in out, out
+        for said in ("1.webp: WebP: an animation", "2.tif: TIFF: several pages", "3.tif: TIFF: CMYK", "4.tif: TIFF: "):
+            assert said in out, (said, out)
+
     def test_formats_by_content(self):
         path = self.place()
         self.folder(path)

@@ -47,7 +47,7 @@ static const struct dataset_reader *reader_of(const char *path, struct error *e)
         error_set(e, ERR_FORMAT, "%s", text);
     else
         error_set(e, ERR_FORMAT,
-                  "%s: no image set; expected a directory of PNG or JPEG images, IDX or CIFAR files, or a "
+                  "%s: no image set; expected a directory of image files, IDX or CIFAR files, or a "
                   ".npy or .npz file (docs/DATA.md)",
                   path);
     return NULL;

@@ -2,13 +2,14 @@
 #include "worker/data/ground.h"
 
 #include <string.h>
+#include "worker/data/image_file.h"
 #include "worker/data/limits.h"
 
-/* A PNG says it in its colour type, or (palettes, one transparent colour) in a chunk further on; the other formats that
- * are read have no transparency. */
+/* PNG, WebP and TIFF may have transparency and say so further on; the other formats have none. */
 bool ground_may_matter(const uint8_t *bytes, size_t size)
 {
-    return size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0;
+    const char *format = image_format_of(bytes, size, NULL);
+    return format && strcmp(format, "JPEG") != 0 && strcmp(format, "netpbm") != 0;
 }
 
 void ground_vote(struct ground *g, const uint8_t *pixels, const struct image_size *size)

@@ -7,6 +7,8 @@
 
 int image_decode_png(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
 int image_decode_jpeg(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
+int image_decode_webp(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
+int image_decode_tiff(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
 int image_decode_netpbm(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
 
 #endif

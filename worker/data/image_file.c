@@ -6,7 +6,7 @@
 #include <strings.h>
 #include "worker/data/image_codec.h"
 
-const char image_formats_read[] = "PNG, JPEG or netpbm";
+const char image_formats_read[] = "PNG, JPEG, WebP, TIFF or netpbm";
 
 /* ---- by name ---- */
 
@@ -20,13 +20,13 @@ static bool is_among(const char *ending, const char *const *endings)
 
 enum image_name image_name_kind(const char *name)
 {
-    static const char *const read[] = {"png",  "jpg", "jpeg", "jpe", "jfif", "jif", "pjpeg",
-                                       "pjpg", "ppm", "pgm",  "pbm", "pnm",  NULL};
+    static const char *const read[] = {"png", "webp",  "tif",  "tiff", "jpg", "jpeg", "jpe", "jfif",
+                                       "jif", "pjpeg", "pjpg", "ppm",  "pgm", "pbm",  "pnm", NULL};
     static const char *const unread[] = {
-        "gif", "bmp", "dib", "tif", "tiff", "webp", "avif", "avifs", "heic", "heif", "hif",  "jxl",  "jp2", "j2k",
-        "jpf", "jpx", "jpm", "jxr", "ico",  "cur",  "tga",  "psd",   "psb",  "xcf",  "svg",  "svgz", "eps", "pam",
-        "pfm", "qoi", "exr", "hdr", "dds",  "pcx",  "xpm",  "xbm",   "ras",  "sgi",  "fits", "dcm",  "nii", "raw",
-        "cr2", "cr3", "nef", "arw", "dng",  "orf",  "rw2",  "raf",   "pef",  "srw",  "apng", "mng",  "jng", NULL};
+        "gif", "bmp", "dib", "avif", "avifs", "heic", "heif", "hif",  "jxl",  "jp2", "j2k", "jpf", "jpx", "jpm",
+        "jxr", "ico", "cur", "tga",  "psd",   "psb",  "xcf",  "svg",  "svgz", "eps", "pam", "pfm", "qoi", "exr",
+        "hdr", "dds", "pcx", "xpm",  "xbm",   "ras",  "sgi",  "fits", "dcm",  "nii", "raw", "cr2", "cr3", "nef",
+        "arw", "dng", "orf", "rw2",  "raf",   "pef",  "srw",  "apng", "mng",  "jng", NULL};
     static const char *const text[] = {"txt",  "csv", "tsv", "json", "jsonl", "xml",
                                        "yaml", "yml", "md",  "html", "py",    NULL};
     const char *ending = strrchr(name, '.');
@@ -40,7 +40,7 @@ enum image_name image_name_kind(const char *name)
 
 /* ---- by content ---- */
 
-enum decoder { DECODER_NONE, DECODER_PNG, DECODER_JPEG, DECODER_NETPBM };
+enum decoder { DECODER_NONE, DECODER_PNG, DECODER_JPEG, DECODER_WEBP, DECODER_TIFF, DECODER_NETPBM };
 
 /* Bytes at `at`; those of ISO media files stand behind a length. */
 static const struct magic {
@@ -50,9 +50,11 @@ static const struct magic {
 } magics[] = {
     {"PNG", "\x89PNG\r\n\x1a\n", 0, 8, DECODER_PNG},
     {"JPEG", "\xff\xd8\xff", 0, 3, DECODER_JPEG},
-    {"WebP", "WEBP", 8, 4, DECODER_NONE},
-    {"TIFF", "II*\0", 0, 4, DECODER_NONE},
-    {"TIFF", "MM\0*", 0, 4, DECODER_NONE},
+    {"WebP", "WEBP", 8, 4, DECODER_WEBP},
+    {"TIFF", "II*\0", 0, 4, DECODER_TIFF},
+    {"TIFF", "MM\0*", 0, 4, DECODER_TIFF},
+    {"TIFF", "II+\0", 0, 4, DECODER_TIFF},
+    {"TIFF", "MM\0+", 0, 4, DECODER_TIFF},
     {"GIF", "GIF8", 0, 4, DECODER_NONE},
     {"AVIF", "ftypavif", 4, 8, DECODER_NONE},
     {"AVIF", "ftypavis", 4, 8, DECODER_NONE},
@@ -131,6 +133,12 @@ int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct im
         break;
     case DECODER_JPEG:
         rc = image_decode_jpeg(bytes, size, min_side, out, e);
+        break;
+    case DECODER_WEBP:
+        rc = image_decode_webp(bytes, size, out, e);
+        break;
+    case DECODER_TIFF:
+        rc = image_decode_tiff(bytes, size, out, e);
         break;
     case DECODER_NETPBM:
         rc = image_decode_netpbm(bytes, size, out, e);

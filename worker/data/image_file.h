@@ -21,7 +21,7 @@ enum image_name image_name_kind(const char *name);
 enum { IMAGE_MAGIC_MAX = 16 }; /* bytes that suffice */
 const char *image_format_of(const uint8_t *bytes, size_t size, bool *readable);
 
-/* What image_decode reads, for messages: "PNG, JPEG or netpbm". */
+/* What image_decode reads, for messages: "PNG, JPEG, WebP, TIFF or netpbm". */
 extern const char image_formats_read[];
 
 /* Both directions of what is decoded are at least min_side when the file's are; JPEG files may then be decoded at a

@@ -56,7 +56,7 @@ bool image_unread_look(struct image_unread *u, const char *full, const char *rel
     if (name == IMAGE_NAME_TEXT)
         return false;
     const char *format = format_of_file(full, &readable);
-    if (name == IMAGE_NAME_UNREAD && readable)
+    if (name == IMAGE_NAME_UNREAD && readable && strcmp(format, "TIFF") != 0) /* a raw file is one, with a thumbnail */
         return true;
     if (name == IMAGE_NAME_UNREAD)
         count(u, relative, NULL, false);

@@ -15,7 +15,7 @@ static void expect(struct place *p, int code, const char *word)
     mkdir(p->dir, 0755);
 }
 
-static const uint8_t images[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4};
+static const uint8_t images[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 99, 199, 4};
 static const uint8_t labels[] = {0, 0, 8, 1, 0, 0, 0, 2, 0, 1};
 
 static void test_near_names_of_idx_files(void **state)
