@@ -4,6 +4,7 @@
 
 Ends with "N passed, M failed"."""
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -221,6 +222,21 @@ class Case:
         assert code == 1
         code, out, err = decant("dataset", "check", re.search(r"^  (\S+): all images lie in folders of it", out, re.M).group(1))
         assert code == 0 and field(out, "training images").startswith("2"), out + err
+
+    def test_progress_on_a_terminal(self):
+        path = self.place()
+        self.folder(path)
+        array = os.path.join(self.place(), "set.npy")
+        numpy.save(array, (255 * noise((600, 6, 6))).astype("u1"))
+        for what, total in ((path, 22), (array, 600)):
+            ours, theirs = pty.openpty()
+            with subprocess.Popen([DECANT, "dataset", "check", what], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=theirs) as p:
+                assert p.wait(60) == 0
+            os.close(theirs)
+            said = os.read(ours, 4096).decode()
+            os.close(ours)
+            assert f"of {total} images" in said and said.endswith("\r\033[K"), said
+        assert decant("dataset", "check", path)[2] == ""  # a file gets no such lines
 
     def test_dropped_images_are_counted(self):
         path = self.place()

@@ -24,6 +24,9 @@ struct dataset_options {
     uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
     uint64_t memory_bytes;           /* that the images may take; 0: no limit */
     enum data_background background; /* what transparency is composited on */
+    /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 struct dataset_options dataset_options_of(const struct run_config *c); /* points into c */
 

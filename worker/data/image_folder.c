@@ -86,16 +86,24 @@ static void decode_one(struct decoding *d, uint32_t i)
     image_fini(&image);
 }
 
+/* The next file that nobody has taken. */
+static bool decode_next(struct decoding *d)
+{
+    unsigned i = atomic_fetch_add(&d->next, 1);
+    if (i >= d->sink->out->count)
+        return false;
+    decode_one(d, i);
+    return true;
+}
+
 static void *decode_some(void *arg)
 {
-    struct decoding *d = arg;
-    unsigned i;
-    while ((i = atomic_fetch_add(&d->next, 1)) < d->sink->out->count)
-        decode_one(d, i);
+    while (decode_next(arg))
+        ;
     return NULL;
 }
 
-/* The caller's thread decodes too; the system may grant fewer threads than asked for. */
+/* The caller's thread decodes too, and tells how far all are; the system may grant fewer threads than asked for. */
 static void decode_all(struct decoding *d)
 {
     pthread_t threads[FOLDER_THREADS_MAX];
@@ -103,9 +111,13 @@ static void decode_all(struct decoding *d)
     size_t wanted = cores < 2 ? 0 : cores > FOLDER_THREADS_MAX ? FOLDER_THREADS_MAX - 1 : (size_t)cores - 1, n = 0;
     while (n < wanted && pthread_create(&threads[n], NULL, decode_some, d) == 0)
         n++;
-    decode_some(d);
+    do {
+        unsigned taken = atomic_load(&d->next), count = d->sink->out->count;
+        image_sink_progress(d->sink, taken < count ? taken : count);
+    } while (decode_next(d));
     for (size_t i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
+    image_sink_progress(d->sink, d->sink->out->count);
 }
 
 /* In the order of the list, whichever thread was first. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PROGRESS_EVERY = 256 }; /* images of a stream: small ones, which take less time than a look at the clock each */
+
 int image_sink_begin(struct image_sink *sink, bool labelled, struct error *e)
 {
     bool hold_out = sink->may_hold_out && labelled && sink->options->holdout > 0;
@@ -127,6 +129,13 @@ void image_sink_saw(struct image_sink *sink, const struct image_size *size)
     s->width_max = s->width_max > size->width ? s->width_max : size->width;
 }
 
+void image_sink_progress(const struct image_sink *sink, uint64_t done)
+{
+    const struct dataset_options *o = sink->options;
+    if (o->progress)
+        o->progress(o->progress_context, done, sink->out->count);
+}
+
 /* Reads image `position`; keeps it when it belongs to the share. */
 static int take_next(struct image_sink *sink, const struct image_sink_stream *s, uint64_t position, uint8_t *pixels,
                      uint32_t *kept, struct error *e)
@@ -190,12 +199,17 @@ int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stre
     uint8_t *pixels = malloc(image_bytes(&s->size));
     if (!pixels)
         return error_set(e, ERR_MEMORY, "%s: no memory for an image", s->where);
-    for (; rc == 0 && kept < sink->out->count; position++)
+    for (; rc == 0 && kept < sink->out->count; position++) {
+        if (position % PROGRESS_EVERY == 0)
+            image_sink_progress(sink, kept);
         rc = take_next(sink, s, position, pixels, &kept, e);
+    }
     for (; rc == 0 && sink->options->limit == 0 && position < s->count;
          position++) /* what only held-out images follow */
         rc = take_next(sink, s, position, pixels, &kept, e);
     *whole = position == s->count;
+    if (rc == 0)
+        image_sink_progress(sink, kept);
     free(pixels);
     return rc;
 }

@@ -45,6 +45,8 @@ int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_s
 /* Image i < out->count, from pixels of any size. Thread-safe for different i. ERR_MEMORY. */
 int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, const struct image_size *size,
                    uint16_t label);
+/* Tells how far the load is, of out->count images. From the thread that called the reader. */
+void image_sink_progress(const struct image_sink *sink, uint64_t done);
 /* Notes the size of a file's image before it was resized. Not thread-safe. */
 void image_sink_saw(struct image_sink *sink, const struct image_size *size);
 

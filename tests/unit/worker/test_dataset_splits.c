@@ -206,6 +206,34 @@ static void test_many_kinds(void **state)
     dataset_fini(&d);
 }
 
+struct calls {
+    uint64_t count, last, total;
+};
+
+static void note_call(void *context, uint64_t done, uint64_t total)
+{
+    struct calls *c = context;
+    assert_true(done >= c->last && done <= total);
+    *c = (struct calls){c->count + 1, done, total};
+}
+
+static void test_progress(void **state)
+{
+    struct dataset_options o = options(*state);
+    struct calls calls = {0};
+    struct dataset d;
+    char name[32];
+    for (int i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "%02d.png", i);
+        put_dot(*state, name, (uint8_t)i);
+    }
+    o.progress = note_call;
+    o.progress_context = &calls;
+    assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
+    assert_true(calls.count >= 2 && calls.last == 50 && calls.total == 50);
+    dataset_fini(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +246,7 @@ int main(void)
         PLACE_CASE(test_unicode_forms),
         PLACE_CASE(test_unread_images_are_counted_by_kind),
         PLACE_CASE(test_many_kinds),
+        PLACE_CASE(test_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
