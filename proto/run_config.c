@@ -50,7 +50,7 @@ const struct config_key run_config_keys[] = {
             "checkpoints of steps that are multiples of this are kept for good; 0 keeps none"),
     KEY_INT("run.log_every", run.log_every, "10", 1, 1e6, "steps between metric lines"),
     KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist",
-             "images: a directory of image files, IDX or CIFAR files, or an .npy or .npz file"),
+             "images: a directory of image files, tar shards, IDX or CIFAR files, or an .npy or .npz file"),
     KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
     KEY_INT("data.side", data.side, "0", 0, 512,
             "images become squares of this side, pixels; 0: the size of the first image"),

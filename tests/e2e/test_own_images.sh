@@ -7,7 +7,7 @@ says() { grep -qF -- "$1" "$work/err"; }
 prints() { grep -qF -- "$1" "$work/out"; }
 
 "$PYTHON" - "$work" <<'PYTHON_END' || exit 1
-import os, sys
+import io, os, sys, tarfile
 import numpy as np
 from PIL import Image
 work = sys.argv[1]
@@ -34,6 +34,16 @@ open(f"{work}/photos/rows/new.gif", "wb").write(b"GIF89a")
 images = np.stack([picture(i % 2, 32, 32) for i in range(160)])
 labels = np.arange(160) % 2
 np.savez_compressed(f"{work}/set.npz", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:])
+os.makedirs(f"{work}/shards")
+for name, first, end in (("train-0", 0, 64), ("train-1", 64, 128), ("val-0", 128, 160)):
+    with tarfile.open(f"{work}/shards/{name}.tar", "w") as tar:
+        for i in range(first, end):
+            png = io.BytesIO()
+            Image.fromarray(images[i]).save(png, format="PNG")
+            for ending, data in (("png", png.getvalue()), ("cls", b"%d" % labels[i])):
+                entry = tarfile.TarInfo(f"{i}.{ending}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
 np.savez(f"{work}/float.npz", images=images / 255.0)
 PYTHON_END
 
@@ -87,6 +97,8 @@ check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" -
     --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1
 check "train on the archive" run archive --set "data.path=$work/set.npz"
 check "its test images evaluate it" prints "32 test images"
+check "train on tar shards of the same" run shards --set "data.path=$work/shards"
+check "one fingerprint for the same images" test "$(cat "$work"/{archive,shards}/logs/worker-1.log | grep -oE 'event=loaded .*data=[0-9a-f]{16}' | grep -oE 'data=.*' | uniq -d | wc -l)" -eq 1
 check "train on a flat folder" run flat --set "data.path=$work/flat" --set data.side=28
 check "no labels, no probes" prints "no k-NN and no linear probe: the training images have no labels"
 check "but prototypes" prints "active and unique"

@@ -1,4 +1,4 @@
-/* Image sets from foreign bytes: PNG, JPEG, WebP, TIFF, netpbm, .npy, .npz, IDX and CIFAR, folders. Whatever is in the files, loading them ends in
+/* Image sets from foreign bytes: PNG, JPEG, WebP, TIFF, netpbm, .npy, .npz, IDX and CIFAR, folders, tar archives. Whatever is in the files, loading them ends in
  * an error with a text or in a set that keeps its promises. An input is a byte that names the format, then frames, one
  * for each file. Checksums keep most damage from getting far in a PNG, so one format has them repaired first. */
 #include <dirent.h>
@@ -23,6 +23,7 @@ enum format {
     FORMAT_IDX,
     FORMAT_CIFAR,
     FORMAT_FOLDER,   /* of files whose content has nothing to do with their names */
+    FORMAT_TAR,      /* headers repaired: a checksum keeps most damage from getting far */
     FORMAT_ONE_FILE, /* named like nothing that is read: near misses */
     FORMATS
 };
@@ -129,6 +130,22 @@ static void repair_png(uint8_t *bytes, size_t size)
     }
 }
 
+/* Puts the right checksum into every block that begins like a header. */
+static void repair_tar(uint8_t *bytes, size_t size)
+{
+    for (size_t at = 0; at + 512 <= size; at += 512) {
+        unsigned sum = 0;
+        char text[8];
+        if (memcmp(bytes + at + 257, "ustar", 5) != 0)
+            continue;
+        memset(bytes + at + 148, ' ', 8);
+        for (size_t i = 0; i < 512; i++)
+            sum += bytes[at + i];
+        snprintf(text, sizeof text, "%06o", sum & 0777777);
+        memcpy(bytes + at + 148, text, 7);
+    }
+}
+
 /* ---- the harness ---- */
 
 static const char *const file_names[FORMATS][3] = {
@@ -137,6 +154,7 @@ static const char *const file_names[FORMATS][3] = {
     [FORMAT_IDX] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"},
     [FORMAT_CIFAR] = {"train.bin", "test.bin", "fine_label_names.txt"},
     [FORMAT_FOLDER] = {"a.png", "b", "c.webp"},
+    [FORMAT_TAR] = {"train-0.tar", "val-0.tar"},
     [FORMAT_ONE_FILE] = {"a.dat"},
 };
 
@@ -161,6 +179,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum format format = size > 0 ? (enum format)(data[0] % FORMATS) : FORMAT_IMAGE;
     if (format == FORMAT_PNG_REPAIRED && n > 0)
         repair_png(frames[0]->data, frames[0]->size);
+    for (size_t i = 0; format == FORMAT_TAR && i < n; i++)
+        repair_tar(frames[i]->data, frames[i]->size);
     if (format > FORMAT_PNG_REPAIRED)
         load_files(format, frames, n);
     else if (n > 0)
@@ -336,6 +356,36 @@ static void seed_folder(struct writer *w)
     seed_netpbm(w, 5);
 }
 
+static void add_entry(struct writer *w, const char *name, const void *bytes, size_t size)
+{
+    uint8_t *header = w->out + w->size;
+    ASSERT(w->size + 512 + (size + 511) / 512 * 512 <= w->room);
+    memset(header, 0, 512 + (size + 511) / 512 * 512);
+    snprintf((char *)header, 100, "%s", name);
+    snprintf((char *)header + 124, 12, "%011zo", size);
+    memcpy(header + 156, "0", 1);
+    memcpy(header + 257, "ustar\00000", 8);
+    memcpy(header + 512, bytes, size);
+    w->size += 512 + (size + 511) / 512 * 512;
+}
+
+static void seed_tar(struct writer *w)
+{
+    for (int i = 0; i < 2; i++) {
+        size_t start = w->size;
+        w->size += 4; /* the frame's length, below */
+        add_entry(w, "a.ppm", "P6 1 1 255\nabc", 14);
+        add_entry(w, "a.cls", "3\n", 2);
+        add_entry(w, "d/b.pgm", "P2 2 1 9 1 2", 12);
+        add_entry(w, "d/b.cls", "0", 1);
+        ASSERT(w->size + 1024 <= w->room);
+        memset(w->out + w->size, 0, 1024);
+        w->size += 1024;
+        uint32_t length = (uint32_t)(w->size - start - 4);
+        memcpy(w->out + start, &length, 4);
+    }
+}
+
 static void seed_one_file(struct writer *w)
 {
     add(w, "<!doctype html><html>", 21);
@@ -357,6 +407,7 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
         {FORMAT_IDX, 0},
         {FORMAT_CIFAR, 0},
         {FORMAT_FOLDER, 0},
+        {FORMAT_TAR, 0},
         {FORMAT_ONE_FILE, 0},
         {FORMAT_IMAGE, 200},
         {FORMAT_IMAGE, 201},
@@ -375,8 +426,9 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
     struct writer w = {.out = out, .size = 1, .room = room};
     out[0] = (uint8_t)seeds[i].format;
     static void (*const files[FORMATS])(struct writer *) = {
-        [FORMAT_NPY] = seed_npy,     [FORMAT_NPZ] = seed_npz,       [FORMAT_IDX] = seed_idx,
-        [FORMAT_CIFAR] = seed_cifar, [FORMAT_FOLDER] = seed_folder, [FORMAT_ONE_FILE] = seed_one_file};
+        [FORMAT_NPY] = seed_npy,          [FORMAT_NPZ] = seed_npz,       [FORMAT_IDX] = seed_idx,
+        [FORMAT_CIFAR] = seed_cifar,      [FORMAT_FOLDER] = seed_folder, [FORMAT_TAR] = seed_tar,
+        [FORMAT_ONE_FILE] = seed_one_file};
     if (files[seeds[i].format])
         files[seeds[i].format](&w);
     else if (seeds[i].variant >= 400)

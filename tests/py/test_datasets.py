@@ -3,12 +3,14 @@
 [data] section that it prints is loaded by `decant doctor` and gives the same images, every path that it names is right.
 
 Ends with "N passed, M failed"."""
+import io
 import os
 import pty
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 import numpy
@@ -319,6 +321,87 @@ class Case:
         assert code == 1 and "problems: 4, 4 images left out" in out, out
         for said in ("1.webp: WebP: an animation", "2.tif: TIFF: several pages", "3.tif: TIFF: CMYK", "4.tif: TIFF: "):
             assert said in out, (said, out)
+
+    def shard(self, path, samples, form=tarfile.PAX_FORMAT):
+        """samples: (name, bytes)."""
+        with tarfile.open(path, "w", format=form) as tar:
+            for name, data in samples:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+
+    @staticmethod
+    def encoded(pixels, form="PNG"):
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, format=form)
+        return out.getvalue()
+
+    def test_shards(self):
+        """Archives of every dialect hold the same images and labels as an array."""
+        images, classes = (255 * noise((60, 9, 7, 3))).astype("u1"), numpy.arange(60) % 4
+        for form in (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+            place = self.place()
+            for s in range(3):
+                samples = []
+                for i in range(20 * s, 20 * s + 20):
+                    key = f"{'long/' * 35}é{i:03}" if form != tarfile.USTAR_FORMAT and i % 3 == 0 else f"{i:03}"
+                    both = [(f"{key}.png", self.encoded(images[i])), (f"{key}.cls", b"%d\n" % classes[i])]
+                    samples += (both if i % 2 else both[::-1]) + [(f"{key}.seg.png", b"not looked at"), (f"{key}.json", b"{}")]
+                self.shard(os.path.join(place, f"part-{s}.tar"), samples, form)
+            array = os.path.join(self.place(), "set.npz")
+            numpy.savez(array, images=images, labels=classes)
+            self.same_images(place, array)
+            self.same_images(place, array, holdout=0)
+            self.same_images(place, array, limit=7)
+            numpy.savez(array, images=images[:20], labels=classes[:20])
+            self.same_images(os.path.join(place, "part-0.tar"), array)
+
+    def test_splits_of_shards(self):
+        images = (255 * noise((30, 9, 7, 3))).astype("u1")
+
+        def samples(first, end):
+            return [x for i in range(first, end) for x in ((f"{i}.png", self.encoded(images[i])), (f"{i}.cls", b"%d" % (i % 3)))]
+
+        for names in (("train-0.tar", "train-1.tar", "val-0.tar"), ("train/0.tar", "train/1.tar", "Validation/0.tar"),
+                      ("set_Training_0.tar", "set_Training_1.tar", "set_valid.tar")):
+            place = self.place()
+            for k, name in enumerate(names):
+                os.makedirs(os.path.dirname(os.path.join(place, name)), exist_ok=True)
+                self.shard(os.path.join(place, name), samples(10 * k, 10 * k + 10))
+            code, out, err = decant("dataset", "check", place)
+            assert code == 0 and field(out, "training images") == "20" and field(out, "test images") == "10", out + err
+            assert "tar shards" in out.splitlines()[0]
+        self.shard(os.path.join(place, "set_dev.tar"), samples(0, 3))
+        code, out, err = decant("dataset", "check", place)
+        assert code == 0 and re.search("note: .*set_dev.tar is not read", out) and field(out, "test images") == "10", out + err
+
+    def test_shards_that_are_not_right(self):
+        pixels = (255 * noise((9, 7, 3))).astype("u1")
+        good = [(f"{i}.{x}", d) for i in range(8) for x, d in (("png", self.encoded((255 * noise((9, 7, 3), i)).astype("u1"))), ("cls", b"1"))]
+        path = os.path.join(self.place(), "a.tar")
+
+        def check(samples):
+            self.shard(path, samples)
+            return decant("dataset", "check", path, "--set", "data.holdout=0")
+
+        code, out, _ = check(good[:-1] + [("7.cls", b"cat")])
+        assert code == 1 and "a.tar/7.cls: no number in 0..4095" in out and "1 of 8 samples have no label" in out, out
+        code, out, _ = check(good + [("8.gif", self.encoded(pixels, "GIF")), ("9.v2.png", self.encoded(pixels))])
+        assert code == 1 and "2 samples without an image that is read (the first has 8.gif)" in out and "2 images left out" in out, out
+        code, out, _ = check(good + [("8.png", b"damaged"), ("8.cls", b"0")])
+        assert code == 1 and "a.tar/8.png: not PNG" in out, out
+        code, out, _ = check([(f"{'ab'[i % 2]}/{i}.png", self.encoded((255 * noise((9, 7, 3), i)).astype("u1"))) for i in range(8)])
+        assert code == 1 and "folders in archives are no classes" in out, out
+        code, out, err = check([("data_batch_1.bin", b"x" * 3073)])
+        assert code == 1 and "unpack it" in err, out + err
+        self.shard(path, good)
+        with open(path, "rb") as f:
+            whole = f.read()
+        for size in (600, 1100, 2000, 5000):
+            with open(path, "wb") as f:
+                f.write(whole[:size])
+            code, out, err = decant("dataset", "check", path, "--set", "data.holdout=0")
+            assert code == 1 and ("damaged" in err or "ends in it" in out + err), (size, out, err)
 
     def test_formats_by_content(self):
         path = self.place()

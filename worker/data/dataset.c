@@ -13,8 +13,8 @@
 enum { CONTRAST_MIN = 16 }; /* values that a set should span: fewer come of a wrong scale, as 12 bits in 16 */
 
 /* The first that recognises a path reads it: a directory of images is what is left of directories. */
-static const struct dataset_reader *const readers[] = {&idx_reader, &cifar_reader, &npy_reader, &npz_reader,
-                                                       &image_folder_reader};
+static const struct dataset_reader *const readers[] = {&idx_reader, &cifar_reader, &npy_reader,
+                                                       &npz_reader, &tar_reader,   &image_folder_reader};
 
 struct dataset_options dataset_options_of(const struct run_config *c)
 {
@@ -47,7 +47,7 @@ static const struct dataset_reader *reader_of(const char *path, struct error *e)
         error_set(e, ERR_FORMAT, "%s", text);
     else
         error_set(e, ERR_FORMAT,
-                  "%s: no image set; expected a directory of image files, IDX or CIFAR files, or a "
+                  "%s: no image set; expected a directory of image files, tar shards, IDX or CIFAR files, or a "
                   ".npy or .npz file (docs/DATA.md)",
                   path);
     return NULL;

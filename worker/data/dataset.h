@@ -1,5 +1,5 @@
 /* Image sets in memory: N x H x W x C bytes and, where there are any, labels. What data.path is decides how it is read
- * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, or a directory of image files. Every image is
+ * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files. Every image is
  * brought to one size and one number of channels on the way in.
  *
  *   struct dataset_options o = {.path = "photos", .side = 64, .channels = 3, .holdout = 10};

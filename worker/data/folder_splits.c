@@ -80,6 +80,24 @@ bool folder_name_is_of_a_split(const char *name)
     return false;
 }
 
+enum named_split folder_split_of_file(const char *name, int *rank)
+{
+    char word[16];
+    for (const char *p = name; *p; p++) {
+        size_t n = 0;
+        while (isalpha((unsigned char)p[n]))
+            n++;
+        snprintf(word, sizeof word, "%.*s", n < sizeof word ? (int)n : 0, p);
+        *rank = rank_of(word, test_names) / 2;
+        if (rank_of(word, train_names) != INT_MAX)
+            return NAMED_TRAIN;
+        if (rank_of(word, test_names) != INT_MAX)
+            return NAMED_TEST;
+        p += n > 0 ? n - 1 : 0;
+    }
+    return NAMED_NONE;
+}
+
 /* ---- what lies beside ---- */
 
 /* Whether there are images among the first entries of a folder and of those in it. */
@@ -101,6 +119,11 @@ static bool holds_images(const char *path, const char *name, int depth)
     if (d)
         closedir(d);
     return found;
+}
+
+bool folder_holds_images(const char *path)
+{
+    return holds_images(path, ".", 0);
 }
 
 static int is_visible(const struct dirent *x)

@@ -4,10 +4,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "common/files.h"
 #include "worker/data/class_index.h"
 #include "worker/data/image_file.h"
@@ -380,8 +382,66 @@ bool image_list_is_wrapped(const struct image_list *l, char folder[DATASET_PATH_
     return shared > 0 && path_format(folder, DATASET_PATH_MAX, "%s/%.*s", l->root, (int)shared - 1, first) == 0;
 }
 
+/* ---- the bytes of a file ---- */
+
+/* Up to n bytes from where the file begins; -1 with errno. O_NONBLOCK: it may have become a pipe. */
+static ssize_t read_at(const struct image_list *l, const struct image_entry *x, uint8_t *out, size_t n)
+{
+    char full[DATASET_PATH_MAX];
+    if (l->shards)
+        snprintf(full, sizeof full, "%s", l->shards[x->shard]);
+    else if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return errno = ENAMETOOLONG, -1;
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size_t done = 0;
+    ssize_t got = fd < 0 ? -1 : 1;
+    while (got > 0 && done < n) {
+        got = pread(fd, out + done, n - done, (off_t)(x->offset + done));
+        done += got > 0 ? (size_t)got : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return got < 0 ? -1 : (ssize_t)done;
+}
+
+size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out)
+{
+    size_t n = l->shards && x->bytes < IMAGE_MAGIC_MAX ? (size_t)x->bytes : IMAGE_MAGIC_MAX;
+    ssize_t got = read_at(l, x, out, n);
+    return got < 0 ? 0 : (size_t)got;
+}
+
+static int read_from_shard(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e)
+{
+    if (x->bytes > IMAGE_BYTES_FILE_MAX)
+        return error_set(e, ERR_RANGE, "%llu bytes, at most %d", (unsigned long long)x->bytes, IMAGE_BYTES_FILE_MAX);
+    struct buf *b = buf_new(x->bytes);
+    if (!b)
+        return error_set(e, ERR_MEMORY, "no memory for its %llu bytes", (unsigned long long)x->bytes);
+    ssize_t got = read_at(l, x, b->data, x->bytes);
+    if (got == (ssize_t)x->bytes) {
+        *out = b;
+        return 0;
+    }
+    buf_unref(&b);
+    return got < 0 ? error_set(e, ERR_IO, "%s", strerror(errno)) : error_set(e, ERR_FORMAT, "the archive ends in it");
+}
+
+int image_entry_read(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e)
+{
+    char full[DATASET_PATH_MAX];
+    if (l->shards)
+        return read_from_shard(l, x, out, e);
+    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return error_set(e, ERR_RANGE, "the path is too long");
+    return file_read(full, IMAGE_BYTES_FILE_MAX, out, e);
+}
+
 void image_list_fini(struct image_list *l)
 {
+    for (uint32_t i = 0; i < l->shard_count; i++)
+        free(l->shards[i]);
+    free(l->shards);
     for (size_t i = 0; i < l->count; i++)
         free(l->entries[i].name);
     for (uint32_t i = 0; i < l->class_count; i++)

@@ -13,6 +13,6 @@ struct dataset_reader {
     int (*read)(const char *path, struct image_sink *sink, struct error *e);
 };
 
-extern const struct dataset_reader idx_reader, cifar_reader, npy_reader, npz_reader, image_folder_reader;
+extern const struct dataset_reader idx_reader, cifar_reader, npy_reader, npz_reader, tar_reader, image_folder_reader;
 
 #endif
