@@ -111,6 +111,7 @@ static void judge_contrast(struct image_sink *sink)
 
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
 {
+    char text[NEAR_MISS_MAX];
     struct error local = {0};
     if (e == NULL)
         e = &local;
@@ -127,6 +128,8 @@ int dataset_load(const struct dataset_options *o, enum dataset_split split, stru
         .ground = ground_of(o->background),
     };
     int rc = reader->read(o->path, &sink, e);
+    if (rc == ERR_NOT_FOUND && !sink.test && near_miss_explain(o->path, text))
+        error_set(e, rc, "%s", text);
     image_sink_close(&sink);
     if (rc == 0)
         judge_contrast(&sink);

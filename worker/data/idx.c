@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 #include "common/files.h"
-#include "worker/data/near_miss.h"
+#include "worker/data/idx_names.h"
 #include "worker/data/reader.h"
 
 enum { IDX_UNSIGNED_BYTE = 8, IDX_RANK_MAX = 4, READ_CHUNK = 1 << 24 };
@@ -150,7 +150,7 @@ static int open_labels(const char *path, const char *name, struct idx_pair *p, s
     int rc = idx_open(path, name, x, e);
     if (rc == ERR_NOT_FOUND) {
         *e = (struct error){0};
-        if (near_miss_idx(path, name, near))
+        if (idx_near_name(path, name, near))
             image_sink_problem(sink, "%.200s/%.80s is not read: labels are read under the name %s; rename it", path,
                                near, name);
         return 0;
@@ -233,7 +233,7 @@ static int judge(const char *path, struct image_sink *sink, struct error *e)
 static void note_test_images(const char *path, struct image_sink *sink)
 {
     char near[256];
-    if (sink->may_hold_out && !sink->test && near_miss_idx(path, image_files[DATASET_TEST], near))
+    if (sink->may_hold_out && !sink->test && idx_near_name(path, image_files[DATASET_TEST], near))
         image_sink_problem(sink, "%.200s/%.80s is not read: test images are read under the name %s; rename it", path,
                            near, image_files[DATASET_TEST]);
 }
@@ -242,12 +242,9 @@ static int read_split(const char *path, struct image_sink *sink, struct error *e
 {
     enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
     struct idx_pair p = {0};
-    char text[NEAR_MISS_MAX];
     int rc = judge(path, sink, e);
     if (rc == 0)
         rc = open_images(path, image_files[split], &p, e);
-    if (rc == ERR_NOT_FOUND && near_miss_explain(path, text))
-        error_set(e, rc, "%s", text);
     if (rc == 0)
         rc = open_labels(path, label_files[split], &p, sink, e);
     if (rc == 0)

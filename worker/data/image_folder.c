@@ -7,7 +7,6 @@
 #include "worker/data/folder_splits.h"
 #include "worker/data/image_file.h"
 #include "worker/data/image_load.h"
-#include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
 static bool is_directory(const char *path)
@@ -53,14 +52,11 @@ static void note_classes(const struct image_list *l, bool split, struct image_si
     class_index_fini(&index);
 }
 
-/* With what is there instead, as far as it is known: of the problems, the last are those that name whole kinds. */
-static int no_images(const struct image_list *l, const char *path, const struct dataset *d, struct error *e)
+/* Of the problems, the last are those that name whole kinds. */
+static int no_images(const struct image_list *l, const struct dataset *d, struct error *e)
 {
-    char text[NEAR_MISS_MAX];
     uint32_t kept = d->problem_count < DATASET_PROBLEMS_MAX ? d->problem_count : DATASET_PROBLEMS_MAX;
     const char *known = kept > 0 ? d->problems[kept - 1] : NULL;
-    if (near_miss_explain(path, text))
-        return error_set(e, ERR_NOT_FOUND, "%s", text);
     return error_set(e, ERR_NOT_FOUND, "%.150s: no %s images in it%s%.250s", l->root, image_formats_read,
                      known ? "; " : "", known ? known : "");
 }
@@ -73,7 +69,7 @@ static int read_train(const char *path, const struct folder_splits *splits, stru
     sink->quiet = sink->test;
     int rc = image_list_read(splits->train, sink, train, e);
     if (rc == 0 && train->count == 0)
-        rc = no_images(train, path, sink->out, e);
+        rc = no_images(train, sink->out, e);
     if (rc == 0) {
         folder_splits_note(path, splits, sink);
         note_classes(train, splits->split, sink);

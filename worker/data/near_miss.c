@@ -1,7 +1,6 @@
 /* Directories are walked in the order of their names, so that the same files give the same explanation. */
 #include "worker/data/near_miss.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/files.h"
+#include "worker/data/idx_names.h"
 #include "worker/data/image_file.h"
 #include "worker/data/reader.h"
 
@@ -60,46 +60,12 @@ static bool ends_with(const char *name, const char *ending)
 
 /* ---- IDX ---- */
 
-/* Small letters, and '-' for every sign that people put between the words. */
-static void plain(const char *name, char out[256])
-{
-    snprintf(out, 256, "%s", name);
-    for (char *p = out; *p; p++)
-        *p = *p == '.' || *p == '_' || *p == ' ' ? '-' : (char)tolower((unsigned char)*p);
-}
-
-static bool is_near(const char *name, const char *wanted)
-{
-    char is[256], stem[16];
-    snprintf(stem, sizeof stem, "%.*s", (int)(strstr(wanted, "-idx") - wanted), wanted);
-    plain(name, is);
-    bool of_idx = strstr(is, "idx") || strstr(is, "ubyte");
-    bool of_test = strncmp(stem, "t10k", 4) == 0 && (strstr(is, "test") && strstr(is, stem + 4));
-    size_t n = strlen(wanted);
-    bool exact = strncmp(name, wanted, n) == 0 && (name[n] == '\0' || strcmp(name + n, ".gz") == 0);
-    return of_idx && !exact && (strstr(is, stem) || of_test);
-}
-
-bool near_miss_idx(const char *directory, const char *wanted, char name[256])
-{
-    struct dirent **names = NULL;
-    int n = scandir(directory, &names, is_visible, by_bytes);
-    bool found = false;
-    for (int i = 0; i < n && !found; i++) {
-        found = is_near(names[i]->d_name, wanted) && has_file(directory, names[i]->d_name);
-        if (found)
-            snprintf(name, 256, "%s", names[i]->d_name);
-    }
-    names_free(names, n);
-    return found;
-}
-
 static bool explain_idx(const char *directory, char text[NEAR_MISS_MAX])
 {
     static const char *const wanted[] = {"train-images-idx3-ubyte", "t10k-images-idx3-ubyte"};
     char name[256];
     for (size_t i = 0; i < 2; i++)
-        if (near_miss_idx(directory, wanted[i], name)) {
+        if (idx_near_name(directory, wanted[i], name)) {
             snprintf(text, NEAR_MISS_MAX,
                      "%.200s/%.80s looks like an IDX file: it is read under the name %s, with or without .gz; rename "
                      "it and its companions alike (train-labels-idx1-ubyte, t10k-...)",

@@ -10,7 +10,5 @@ enum { NEAR_MISS_MAX = 480 }; /* bytes of an explanation; fits into an error's t
 
 /* false: nothing is known. */
 bool near_miss_explain(const char *path, char text[NEAR_MISS_MAX]);
-/* The name of a file in the directory that was probably meant to be called `wanted`, a name of an IDX file. */
-bool near_miss_idx(const char *directory, const char *wanted, char name[256]);
 
 #endif
