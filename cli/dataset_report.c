@@ -155,10 +155,21 @@ static void print_path(const char *path, FILE *f)
                 "# path is too long for a line, or has signs that one cannot hold: give it by --set data.path=...\n");
 }
 
+/* In the words of the table of keys. */
+static void print_background(enum data_background background, FILE *f)
+{
+    const struct run_config c = {.data.background = background};
+    char value[32];
+    for (size_t i = 0; i < run_config_key_count; i++)
+        if (strcmp(run_config_keys[i].name, "data.background") == 0) {
+            config_value(&run_config_keys[i], &c, value, sizeof value);
+            fprintf(f, "background = %s\n", value);
+        }
+}
+
 /* A configuration that gives the same images, with their mean and deviation. */
 static void print_section(const struct dataset_report *r, FILE *f)
 {
-    static const char *const backgrounds[] = {"auto", "black", "grey", "white"};
     const struct dataset_options *o = &r->options;
     if (r->deviation <= 0) /* one value throughout, which is a problem: nothing to divide by */
         return;
@@ -168,7 +179,7 @@ static void print_section(const struct dataset_report *r, FILE *f)
         fprintf(f, "limit = %" PRIu32 "\n", o->limit);
     fprintf(f, "side = %" PRIu32 "\nchannels = %" PRIu32 "\n", o->side, o->channels);
     if (o->background != BACKGROUND_AUTO)
-        fprintf(f, "background = %s\n", backgrounds[o->background]);
+        print_background(o->background, f);
     fprintf(f, "holdout = %" PRIu32 "\nmean = %.4f\n", o->holdout, r->mean);
     fprintf(f, r->deviation < 0.01 ? "deviation = %.3g\n" : "deviation = %.4f\n", fmax(r->deviation, 1e-6));
 }

@@ -38,7 +38,7 @@ void doctor_check_data(struct doctor_report *r, const struct run_config *c, stru
         return;
     }
     uint64_t needed = (uint64_t)(c->run.slots * c->run.slot_size);
-    bool enough = train->count >= needed, whole = train->skipped == 0;
+    bool enough = train->count >= needed, whole = train->skipped == 0 && train->problem_count == 0;
     doctor_find(r,
                 !enough ? FINDING_FAIL
                 : whole ? FINDING_OK

@@ -201,6 +201,8 @@ class Case:
         self.folder(path, value=0)
         code, out, _ = decant("dataset", "check", path)
         assert code == 1 and "all images are constant" in out and "[data]" not in out, out
+        found = decant("doctor", "--set", f"data.path={path}", "--set", "run.slots=2", "--set", "run.slot_size=4")[1]
+        assert not re.search("^ok +data .*training images", found, re.M) and re.search("^warn +data .*training images", found, re.M | re.I), found
 
     def test_named_paths_are_right(self):
         """What lies further in is found at the path that the error names; a renamed file is read."""

@@ -124,6 +124,11 @@ static int take_item(struct cursor *c, const char *key, unsigned *seen, const ch
     if (which == 0) {
         if (!take_string(c, descr, sizeof descr))
             return error_set(e, ERR_FORMAT, "%s: not a plain array; save a uint8 array without fields", where);
+        if (strchr(descr, 'O'))
+            return error_set(e, ERR_FORMAT,
+                             "%.250s: Python objects (pickles, which are programs and never loaded); save an array of "
+                             "numbers",
+                             where);
         if (!take_type(descr, h))
             return error_set(e, ERR_FORMAT,
                              "%.200s: values of type '%s' are no numbers; for labels a, save "

@@ -72,6 +72,9 @@ static void choices_are_the_enums(void **state)
     (void)state;
     assert_int_equal(loaded("loss.objective=swav").loss.objective, LOSS_SWAV);
     assert_int_equal(loaded("loss.prototypes=joint").loss.prototypes, PROTOTYPES_JOINT);
+    assert_int_equal(loaded("data.background=auto").data.background, BACKGROUND_AUTO);
+    assert_int_equal(loaded("data.background=grey").data.background, BACKGROUND_GREY);
+    assert_int_equal(loaded("data.background=white").data.background, BACKGROUND_WHITE);
     assert_int_equal(loaded("encoder.model=vit").encoder.model, ENCODER_VIT);
     assert_int_equal(loaded("encoder.pool=mean").encoder.pool, VIT_POOL_MEAN);
     assert_int_equal(loaded("optimiser.name=sgd").optimiser.name, OPTIMISER_SGD);
@@ -132,10 +135,10 @@ static void cross_checks(void **state)
 static void hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
-    static const char *const shaping[] = {
-        "run.seed=2",      "run.slots=8",       "data.limit=100",  "augment.flip=0.25",
-        "head.hidden=128", "mixture.top=8",     "loss.block=128",  "optimiser.lr=0.00200001",
-        "run.epochs=11",   "teacher.ema_end=1", "encoder.groups=4"};
+    static const char *const shaping[] = {"run.seed=2",        "run.slots=8",       "data.limit=100",
+                                          "augment.flip=0.25", "head.hidden=128",   "data.background=white",
+                                          "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
+                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
     static const char *const neutral[] = {"run.name=x",       "run.out=/y",   "run.checkpoint_every=1",
                                           "run.log_every=1",  "data.path=/z", "worker.threads=2",
                                           "net.lease_ms=500", "redis.port=1", "eval.neighbours=5"};

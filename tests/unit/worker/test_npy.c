@@ -55,6 +55,8 @@ static void test_headers_that_are_refused(void **state)
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 2, 3), 'x': 1}", ERR_FORMAT, "'x'"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3)}", ERR_FORMAT, "float32"},
         {"{'descr': '<u2', 'fortran_order': False, 'shape': (2, 2, 3)}", ERR_FORMAT, "uint16, expected uint8"},
+        {"{'descr': '|O', 'fortran_order': False, 'shape': (1, 2, 3)}", ERR_FORMAT, "never loaded"},
+        {"{'descr': '<U5', 'fortran_order': False, 'shape': (1, 2, 3)}", ERR_FORMAT, "numpy.unique"},
         {"{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (4, 2, 3)}", ERR_FORMAT, "plain"},
         {"{'descr': '|u1', 'fortran_order': True, 'shape': (4, 2, 3)}", ERR_FORMAT, "Fortran"},
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (24,)}", ERR_FORMAT, "1 dimensions"},
