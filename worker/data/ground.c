@@ -5,11 +5,40 @@
 #include "worker/data/image_file.h"
 #include "worker/data/limits.h"
 
-/* PNG, WebP and TIFF may have transparency and say so further on; the other formats have none. */
+/* A PNG has alpha by its colour type (the byte behind signature, length, name, size and depth), or one transparent
+ * colour or palette by a chunk called tRNS, before that of the pixels. */
+static bool png_may(const uint8_t *b, size_t size)
+{
+    size_t at = 8;
+    if (size > 25 && (b[25] & 4))
+        return true;
+    while (size - at >= 8) {
+        uint32_t length = (uint32_t)b[at] << 24 | (uint32_t)b[at + 1] << 16 | (uint32_t)b[at + 2] << 8 | b[at + 3];
+        if (memcmp(b + at + 4, "IDAT", 4) == 0)
+            return false;
+        if (memcmp(b + at + 4, "tRNS", 4) == 0 || length > size - at - 8 || size - at - 8 - length < 4)
+            return true;
+        at += 12 + (size_t)length;
+    }
+    return true;
+}
+
+/* A WebP says so in the header of its extended form, and in that of a lossless picture. */
+static bool webp_may(const uint8_t *b, size_t size)
+{
+    if (size < 25 || memcmp(b + 12, "VP8 ", 4) == 0)
+        return false;
+    return memcmp(b + 12, "VP8X", 4) == 0 ? b[20] & 0x10 : b[24] & 0x10;
+}
+
 bool ground_may_matter(const uint8_t *bytes, size_t size)
 {
     const char *format = image_format_of(bytes, size, NULL);
-    return format && strcmp(format, "JPEG") != 0 && strcmp(format, "netpbm") != 0;
+    if (format && strcmp(format, "PNG") == 0)
+        return png_may(bytes, size);
+    if (format && strcmp(format, "WebP") == 0)
+        return webp_may(bytes, size);
+    return format && strcmp(format, "TIFF") == 0;
 }
 
 void ground_vote(struct ground *g, const uint8_t *pixels, const struct image_size *size)

@@ -13,7 +13,7 @@ struct ground {
     uint32_t images; /* transparent ones */
 };
 
-/* Whether the bytes an image file begins with leave it possible that it is transparent. */
+/* Whether the bytes that an image file begins with, some thousand, leave it possible that it is transparent. */
 bool ground_may_matter(const uint8_t *bytes, size_t size);
 /* size->channels 2 or 4 may vote; others never do. */
 void ground_vote(struct ground *g, const uint8_t *pixels, const struct image_size *size);

@@ -404,10 +404,9 @@ static ssize_t read_at(const struct image_list *l, const struct image_entry *x, 
     return got < 0 ? -1 : (ssize_t)done;
 }
 
-size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out)
+size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out, size_t n)
 {
-    size_t n = l->shards && x->bytes < IMAGE_MAGIC_MAX ? (size_t)x->bytes : IMAGE_MAGIC_MAX;
-    ssize_t got = read_at(l, x, out, n);
+    ssize_t got = read_at(l, x, out, l->shards && x->bytes < n ? (size_t)x->bytes : n);
     return got < 0 ? 0 : (size_t)got;
 }
 

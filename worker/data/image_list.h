@@ -34,8 +34,8 @@ struct image_list {
 
 /* The bytes of a file. ERR_* with the cause, without its name. */
 int image_entry_read(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e);
-/* The first IMAGE_MAGIC_MAX bytes, as far as they are there; how many. 0 when it cannot be read, too. */
-size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out);
+/* Its first n bytes, as far as they are there; how many. 0 when it cannot be read, too. */
+size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out, size_t n);
 
 /* Files and folders that cannot be used become problems of sink. ERR_IO when the directory itself cannot be read,
  * ERR_RANGE beyond limits.h, ERR_MEMORY. An empty list is no error. */

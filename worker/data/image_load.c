@@ -129,14 +129,17 @@ static int load_files(const struct image_list *l, struct image_sink *sink, struc
 void image_load_judge(const struct image_list *train, struct image_sink *sink)
 {
     struct ground votes = {0};
-    uint8_t start[IMAGE_MAGIC_MAX];
+    uint8_t start[GROUND_PEEK_BYTES];
     struct image image;
+    size_t decoded = 0;
     if (sink->options->background != BACKGROUND_AUTO)
         return;
-    for (size_t i = 0; i < train->count && i < GROUND_FILES_MAX && votes.images < GROUND_IMAGES_MAX; i++) {
+    for (size_t i = 0; i < train->count && i < GROUND_FILES_MAX && decoded < GROUND_IMAGES_MAX; i++) {
         const struct image_entry *x = &train->entries[i];
-        if (!ground_may_matter(start, image_entry_peek(train, x, start)) || decode_file(train, x, 0, &image, NULL) != 0)
+        size_t size = image_entry_peek(train, x, start, sizeof start);
+        if (!ground_may_matter(start, size) || decode_file(train, x, 0, &image, NULL) != 0)
             continue;
+        decoded++;
         ground_vote(&votes, image.pixels, &image.size);
         image_fini(&image);
     }

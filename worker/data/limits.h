@@ -22,7 +22,8 @@ enum {
     PNG_CHUNK_BYTES_MAX = 8000000,   /* of one of them (libpng's default): compressed text can grow a thousandfold */
     JPEG_SCANS_MAX = 500, /* progressive scans: each costs a pass over the image, a bomb has tens of thousands */
 
-    GROUND_IMAGES_MAX = 256,    /* transparent images that decide what all are composited on: enough to be sure */
+    GROUND_IMAGES_MAX = 64,   /* images with alpha that decide what all are composited on: each is decoded once more */
+    GROUND_PEEK_BYTES = 4096, /* of each, by which files without alpha are told: a palette and most profiles fit */
     GROUND_FILES_MAX = 1 << 12, /* files looked at to find them, at the cost of opening each */
     GROUND_DARK_MAX = 63,       /* grey of a pixel that would vanish on black: a quarter of the range, by choice */
 

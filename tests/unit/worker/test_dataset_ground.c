@@ -1,4 +1,5 @@
 /* What transparency is composited on, and sets in which nothing is to be seen. */
+#include <webp/encode.h>
 #include "tests/unit/worker/data_place.h"
 #include "worker/data/ground.h"
 
@@ -48,6 +49,41 @@ static void test_votes(void **state)
     ground_vote(&g, (const uint8_t *)"\xff\xff\xff\xfe", &colour);
     assert_true(g.images == 2 && g.opaque == 4 && g.dark == 2); /* a half is no majority */
     assert_int_equal(ground_choice(&g), GROUND_BLACK);
+}
+
+/* What the first bytes of files tell, against what is in them. */
+static void test_what_may_matter(void **state)
+{
+    static const uint32_t formats[] = {PNG_FORMAT_GRAY, PNG_FORMAT_GA,           PNG_FORMAT_RGB,
+                                       PNG_FORMAT_RGBA, PNG_FORMAT_RGB_COLORMAP, PNG_FORMAT_RGBA_COLORMAP};
+    uint8_t pixels[16] = {0, 1, 2, 3}, colours[256 * 4] = {0}, png[4096], *webp;
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        png_image image = {
+            .version = PNG_IMAGE_VERSION, .width = 2, .height = 2, .format = formats[i], .colormap_entries = 4};
+        png_alloc_size_t size = sizeof png;
+        assert_true(png_image_write_to_memory(&image, png, &size, 0, pixels, 0, colours));
+        assert_int_equal(ground_may_matter(png, size), i == 1 || i == 3 || i == 5);
+        assert_true(ground_may_matter(png, 20)); /* not known yet */
+        for (size_t n = 0; n < size; n++) {
+            uint8_t *exact = malloc(n ? n : 1);
+            memcpy(exact, png, n);
+            (void)ground_may_matter(exact, n); /* stays within them */
+            free(exact);
+        }
+    }
+    pixels[3] = 9;
+    for (int alpha = 0; alpha < 2; alpha++) {
+        size_t size =
+            alpha ? WebPEncodeLosslessRGBA(pixels, 2, 2, 8, &webp) : WebPEncodeLosslessRGB(pixels, 2, 2, 6, &webp);
+        assert_int_equal(ground_may_matter(webp, size), alpha);
+        WebPFree(webp);
+        size = alpha ? WebPEncodeRGBA(pixels, 2, 2, 8, 90, &webp) : WebPEncodeRGB(pixels, 2, 2, 6, 90, &webp);
+        assert_int_equal(ground_may_matter(webp, size), alpha);
+        WebPFree(webp);
+    }
+    assert_false(ground_may_matter((const uint8_t *)"\xff\xd8\xff\xe0", 4));
+    assert_false(ground_may_matter((const uint8_t *)"", 0));
 }
 
 static void test_each_background(void **state)
@@ -161,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_what_may_matter),
         PLACE_CASE(test_each_background),
         PLACE_CASE(test_black_is_kept_for_light_drawings),
         PLACE_CASE(test_the_choice_is_that_of_the_whole_set),
