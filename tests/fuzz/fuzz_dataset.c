@@ -228,6 +228,7 @@ static void seed_jpeg(struct writer *w, bool progressive)
 {
     struct jpeg_compress_struct j;
     struct jpeg_error_mgr errors;
+    static const uint8_t exif[] = "Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0";
     uint8_t pixels[24 * 3], *out = NULL;
     unsigned long size = 0;
     j.err = jpeg_std_error(&errors);
@@ -240,6 +241,7 @@ static void seed_jpeg(struct writer *w, bool progressive)
     if (progressive)
         jpeg_simple_progression(&j);
     jpeg_start_compress(&j, TRUE);
+    jpeg_write_marker(&j, JPEG_APP0 + 1, exif, sizeof exif - 1);
     fill(pixels, sizeof pixels);
     for (JSAMPROW row = pixels; j.next_scanline < 24;)
         jpeg_write_scanlines(&j, &row, 1);
