@@ -179,13 +179,12 @@ static int take_entry(struct tar *t, struct archive_entry *entry, struct image_s
 
 static int keep_path(struct image_list *l, const char *path, struct error *e)
 {
-    char **bigger = realloc(l->shards, (l->shard_count + 1) * sizeof *bigger), *copy = strdup(path);
-    l->shards = bigger ? bigger : l->shards;
-    if (!bigger || !copy) {
-        free(copy);
+    char **bigger = realloc(l->shards, (l->shard_count + 1) * sizeof *bigger);
+    if (bigger)
+        l->shards = bigger;
+    if (!bigger || (bigger[l->shard_count] = strdup(path)) == NULL)
         return error_set(e, ERR_MEMORY, "%s: no memory for the list of archives", path);
-    }
-    l->shards[l->shard_count++] = copy;
+    l->shard_count++;
     return 0;
 }
 
