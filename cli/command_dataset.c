@@ -1,11 +1,14 @@
 /* decant dataset check: loads an image set as a worker would and says what it is. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "cli/command.h"
 #include "cli/dataset_report.h"
+#include "common/log.h"
 
 static const char help[] =
     "example: decant dataset check photos/ --set data.side=64\n\n"
@@ -14,7 +17,7 @@ static const char help[] =
     "splits, sizes, images in each class, memory, and the [data] section to paste into a configuration. Files that\n"
     "cannot be used are named with the cause.\n\n"
     "  --json             one JSON object on stdout\n"
-    "  --config FILE      take data.side, data.channels, data.holdout, data.limit, data.memory from this INI file\n"
+    "  --config FILE      take the data.* keys from this INI file\n"
     "  --set data.KEY=VALUE  one of these keys\n\n"
     "Exit status: 0 nothing is wrong, 1 there are problems or no images, 2 wrong usage.\n";
 
@@ -57,16 +60,44 @@ static int take_option(int option, char *const *argv, struct dataset_line *line)
     }
 }
 
+/* On a terminal, one line that is written over; at most ten times a second. */
+struct load_line {
+    struct log_pace pace;
+    bool shown;
+};
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct load_line *line = context;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!log_due(&line->pace, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, 100))
+        return;
+    fprintf(stderr, "\rloaded %" PRIu64 " of %" PRIu64 " images", done, total);
+    line->shown = true;
+}
+
+static void end_progress(const struct load_line *line)
+{
+    if (line->shown)
+        fprintf(stderr, "\r\033[K");
+}
+
 static int check(const struct dataset_line *line, const char *path)
 {
     struct run_config c;
     struct dataset_report r;
+    struct load_line load = {0};
     struct error e = {0};
     if (run_config_load(&c, line->config, environ, line->assignments, line->count, &e) != 0)
         return command_failed("dataset", &e);
     struct dataset_options o = dataset_options_of(&c);
     o.path = path;
-    if (dataset_report_make(&o, &r, &e) != 0)
+    o.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+    o.progress_context = &load;
+    int rc = dataset_report_make(&o, &r, &e);
+    end_progress(&load);
+    if (rc != 0)
         return command_failed("dataset", &e);
     int code = dataset_report_problems(&r) == 0 ? COMMAND_DONE : COMMAND_FAILED;
     if (!line->json)

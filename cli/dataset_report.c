@@ -3,7 +3,10 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "cli/json_print.h"
 
 enum { CLASSES_PRINTED = 40, PROBLEMS_PRINTED = 20 }; /* --json has them all, as far as they were kept */
@@ -97,7 +100,10 @@ static void print_problems(const struct dataset_report *r, FILE *f)
     uint32_t total = dataset_report_problems(r), printed = 0;
     if (total == 0)
         return;
-    fprintf(f, "problems: %" PRIu32 ", %" PRIu32 " images left out\n", total, r->train.skipped + r->test.skipped);
+    fprintf(f, "problems: %" PRIu32, total);
+    if (r->train.skipped + r->test.skipped > 0)
+        fprintf(f, ", %" PRIu32 " images left out", r->train.skipped + r->test.skipped);
+    fprintf(f, "\n");
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < splits[s]->problem_count && i < DATASET_PROBLEMS_MAX && printed < PROBLEMS_PRINTED;
              i++)
@@ -105,6 +111,14 @@ static void print_problems(const struct dataset_report *r, FILE *f)
                 fprintf(f, "  %s\n", splits[s]->problems[i]);
     if (printed < total)
         fprintf(f, "  and %" PRIu32 " more\n", total - printed);
+}
+
+static void print_notes(const struct dataset_report *r, FILE *f)
+{
+    const struct dataset *splits[] = {&r->train, &r->test};
+    for (int s = 0; s < 2; s++)
+        for (uint32_t i = 0; i < splits[s]->note_count; i++)
+            fprintf(f, "  note: %s\n", splits[s]->notes[i]);
 }
 
 static void print_test(const struct dataset_report *r, FILE *f)
@@ -117,6 +131,57 @@ static void print_test(const struct dataset_report *r, FILE *f)
             "test images", r->test.count, r->test.holdout);
     else
         fprintf(f, "  %-18s %" PRIu32 "\n", "test images", r->test.count);
+}
+
+/* Whether a line of a configuration gives the path back. */
+static bool fits_a_line(const char *path)
+{
+    char text[PATH_MAX + 32];
+    struct run_config c;
+    struct error e;
+    snprintf(text, sizeof text, "[data]\npath = %s\n", path);
+    return run_config_from_record(&c, text, strlen(text), "data.path", &e) == 0 && strcmp(c.data.path, path) == 0;
+}
+
+/* Absolute, so that the configuration may lie anywhere. */
+static void print_path(const char *path, FILE *f)
+{
+    char absolute[PATH_MAX];
+    const char *full = realpath(path, absolute) ? absolute : path;
+    if (fits_a_line(full))
+        fprintf(f, "path = %s\n", full);
+    else
+        fprintf(f,
+                "# path is too long for a line, or has signs that one cannot hold: give it by --set data.path=...\n");
+}
+
+/* In the words of the table of keys. */
+static void print_background(enum data_background background, FILE *f)
+{
+    const struct run_config c = {.data.background = background};
+    char value[32];
+    for (size_t i = 0; i < run_config_key_count; i++)
+        if (strcmp(run_config_keys[i].name, "data.background") == 0) {
+            config_value(&run_config_keys[i], &c, value, sizeof value);
+            fprintf(f, "background = %s\n", value);
+        }
+}
+
+/* A configuration that gives the same images, with their mean and deviation. */
+static void print_section(const struct dataset_report *r, FILE *f)
+{
+    const struct dataset_options *o = &r->options;
+    if (r->deviation <= 0) /* one value throughout, which is a problem: nothing to divide by */
+        return;
+    fprintf(f, "\n[data]\n");
+    print_path(o->path, f);
+    if (o->limit > 0)
+        fprintf(f, "limit = %" PRIu32 "\n", o->limit);
+    fprintf(f, "side = %" PRIu32 "\nchannels = %" PRIu32 "\n", o->side, o->channels);
+    if (o->background != BACKGROUND_AUTO)
+        print_background(o->background, f);
+    fprintf(f, "holdout = %" PRIu32 "\nmean = %.4f\n", o->holdout, r->mean);
+    fprintf(f, r->deviation < 0.01 ? "deviation = %.3g\n" : "deviation = %.4f\n", fmax(r->deviation, 1e-6));
 }
 
 void dataset_report_print(const struct dataset_report *r, FILE *f)
@@ -134,9 +199,9 @@ void dataset_report_print(const struct dataset_report *r, FILE *f)
             (double)bytes_of(d) / (1 << 20), (double)(bytes_of(d) + bytes_of(&r->test)) / (1 << 20));
     fprintf(f, "  %-18s %016" PRIx64 "\n", "fingerprint", dataset_fingerprint(d));
     print_classes(r, f);
+    print_notes(r, f);
     print_problems(r, f);
-    fprintf(f, "\n[data]\npath = %s\nside = %" PRIu32 "\nchannels = %" PRIu32 "\nmean = %.4f\ndeviation = %.4f\n",
-            r->options.path, r->options.side, r->options.channels, r->mean, r->deviation);
+    print_section(r, f);
 }
 
 static json_t *classes_json(const struct dataset_report *r)
@@ -171,6 +236,16 @@ static json_t *problems_json(const struct dataset_report *r)
     return array;
 }
 
+static json_t *notes_json(const struct dataset_report *r)
+{
+    const struct dataset *splits[] = {&r->train, &r->test};
+    json_t *array = json_array();
+    for (int s = 0; s < 2; s++)
+        for (uint32_t i = 0; i < splits[s]->note_count; i++)
+            json_array_append_new(array, json_print_text(splits[s]->notes[i]));
+    return array;
+}
+
 static json_t *sizes_json(const struct dataset_sizes *s)
 {
     return json_pack("{s:I, s:I, s:I, s:I}", "height_min", (json_int_t)s->height_min, "height_max",
@@ -194,5 +269,6 @@ int dataset_report_print_json(const struct dataset_report *r, FILE *f)
         json_object_set_new(o, "test_missing", json_print_text(r->test_missing.text));
     json_object_set_new(o, "classes", classes_json(r));
     json_object_set_new(o, "problems", problems_json(r));
+    json_object_set_new(o, "notes", notes_json(r));
     return json_print(o, f);
 }

@@ -38,12 +38,12 @@ void doctor_check_data(struct doctor_report *r, const struct run_config *c, stru
         return;
     }
     uint64_t needed = (uint64_t)(c->run.slots * c->run.slot_size);
-    bool enough = train->count >= needed, whole = train->skipped == 0;
+    bool enough = train->count >= needed, whole = train->skipped == 0 && train->problem_count == 0;
     doctor_find(r,
                 !enough ? FINDING_FAIL
                 : whole ? FINDING_OK
                         : FINDING_WARN,
-                "data", "%.200s: %u training images of %u x %u x %u, %s, %u unreadable", c->data.path, train->count,
+                "data", "%.200s: %u training images of %u x %u x %u, %s, %u left out", c->data.path, train->count,
                 train->height, train->width, train->channels, train->labels ? "labelled" : "without labels",
                 train->skipped);
     if (!enough)

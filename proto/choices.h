@@ -4,6 +4,9 @@
 #ifndef DECANT_PROTO_CHOICES_H
 #define DECANT_PROTO_CHOICES_H
 
+#define DATA_BACKGROUNDS(CHOICE)                                                                                       \
+    CHOICE(BACKGROUND_AUTO, "auto")                                                                                    \
+    CHOICE(BACKGROUND_BLACK, "black") CHOICE(BACKGROUND_GREY, "grey") CHOICE(BACKGROUND_WHITE, "white")
 #define ENCODER_MODELS(CHOICE) CHOICE(ENCODER_CONV, "conv") CHOICE(ENCODER_VIT, "vit")
 #define VIT_POOLS(CHOICE) CHOICE(VIT_POOL_CLS, "cls") CHOICE(VIT_POOL_MEAN, "mean")
 #define LOSS_OBJECTIVES(CHOICE) CHOICE(LOSS_CARP, "carp") CHOICE(LOSS_DINO, "dino") CHOICE(LOSS_SWAV, "swav")
@@ -20,6 +23,7 @@
 /* "a|b|c", as struct config_key wants it. */
 #define CHOICE_WORDS(list) (&list(CHOICE_WORD)[1])
 
+enum data_background { DATA_BACKGROUNDS(CHOICE_ENUMERATOR) };
 enum encoder_model { ENCODER_MODELS(CHOICE_ENUMERATOR) };
 enum vit_pool { VIT_POOLS(CHOICE_ENUMERATOR) };
 enum loss_objective { LOSS_OBJECTIVES(CHOICE_ENUMERATOR) };

@@ -19,6 +19,7 @@ struct run_config {
         char path[1024];
         int64_t limit, side, channels, holdout;
         double memory, mean, deviation;
+        enum data_background background;
     } data;
     struct {
         double area_min, area_max, aspect, flip, jitter, brightness, contrast;

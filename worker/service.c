@@ -17,11 +17,12 @@
 #include "worker/slot.h"
 
 enum {
-    TIMER_MS = 50,       /* a quarter of the session's shortest wait */
-    PUBLISH_HWM = 4,     /* versions replace each other; a lost one is asked for */
-    HOST_TEXT_MAX = 64,  /* "host:pid" */
-    PROBLEMS_LOGGED = 5, /* files that could not be read; `decant dataset check` names more */
-    PACE_MS = 10000      /* between two log lines about failed handshakes */
+    TIMER_MS = 50,          /* a quarter of the session's shortest wait */
+    PUBLISH_HWM = 4,        /* versions replace each other; a lost one is asked for */
+    HOST_TEXT_MAX = 64,     /* "host:pid" */
+    PROBLEMS_LOGGED = 5,    /* files that could not be read; `decant dataset check` names more */
+    LOADING_PACE_MS = 5000, /* between two log lines about how far the load is */
+    PACE_MS = 10000         /* between two log lines about failed handshakes */
 };
 #define WORKER_MESSAGE_BYTES_MAX (INT64_C(1) << 31) /* a full mixture of K = 2^20, D = 256 */
 
@@ -231,15 +232,27 @@ static void log_problems(const struct dataset *d)
     for (uint32_t i = 0; i < d->problem_count && i < PROBLEMS_LOGGED; i++)
         if (d->problems[i])
             log_warn("event=data_problem what=\"%s\"", d->problems[i]);
+    for (uint32_t i = 0; i < d->note_count; i++)
+        log_info("event=data_note what=\"%s\"", d->notes[i]);
     if (d->problem_count > 0)
         log_warn("event=data_problems count=%u images_skipped=%u images=%u hint=\"decant dataset check\"",
                  d->problem_count, d->skipped, d->count);
 }
 
+/* A set that takes long says how far it is. */
+static void log_progress(void *pace, uint64_t done, uint64_t total)
+{
+    if (log_due(pace, now_us() / 1000, LOADING_PACE_MS))
+        log_info("event=loading_progress images=%" PRIu64 " of=%" PRIu64, done, total);
+}
+
 static int load(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
-    const struct dataset_options o = dataset_options_of(c);
+    struct log_pace pace = {.next_ms = now_us() / 1000 + LOADING_PACE_MS};
+    struct dataset_options o = dataset_options_of(c);
+    o.progress = log_progress;
+    o.progress_context = &pace;
     log_info("event=loading path=\"%s\"", o.path);
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)

@@ -7,7 +7,7 @@ says() { grep -qF -- "$1" "$work/err"; }
 prints() { grep -qF -- "$1" "$work/out"; }
 
 "$PYTHON" - "$work" <<'PYTHON_END' || exit 1
-import os, sys
+import io, os, sys, tarfile
 import numpy as np
 from PIL import Image
 work = sys.argv[1]
@@ -30,10 +30,20 @@ for kind, name in enumerate(("columns", "rows")):
             image.convert("L").save(f"{work}/flat/{name}{i}.png")
 with open(f"{work}/photos/rows/002.jpg", "r+b") as f:
     f.truncate(300)
-open(f"{work}/photos/rows/new.webp", "wb").write(b"RIFF")
+open(f"{work}/photos/rows/new.gif", "wb").write(b"GIF89a")
 images = np.stack([picture(i % 2, 32, 32) for i in range(160)])
 labels = np.arange(160) % 2
 np.savez_compressed(f"{work}/set.npz", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:])
+os.makedirs(f"{work}/shards")
+for name, first, end in (("train-0", 0, 64), ("train-1", 64, 128), ("val-0", 128, 160)):
+    with tarfile.open(f"{work}/shards/{name}.tar", "w") as tar:
+        for i in range(first, end):
+            png = io.BytesIO()
+            Image.fromarray(images[i]).save(png, format="PNG")
+            for ending, data in (("png", png.getvalue()), ("cls", b"%d" % labels[i])):
+                entry = tarfile.TarInfo(f"{i}.{ending}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
 np.savez(f"{work}/float.npz", images=images / 255.0)
 PYTHON_END
 
@@ -52,7 +62,7 @@ check "a path that is not there" exits 1 "$decant" dataset check "$work/absent"
 check "it says data.path" says data.path
 mkdir "$work/empty"
 check "an empty directory" exits 1 "$decant" dataset check "$work/empty"
-check "it says what it looked for" says "no PNG or JPEG images"
+check "it says what it looked for" says "no PNG, JPEG, WebP, TIFF or netpbm images"
 check "an archive of floats" exits 1 "$decant" dataset check "$work/float.npz"
 check "it says how to convert them" says "astype('uint8')"
 check "two channels are neither grey nor colour" exits 2 "$decant" dataset check "$work/photos" --set data.channels=2
@@ -63,7 +73,7 @@ check "a folder with two bad files" exits 1 "$decant" dataset check "$work/photo
 check "what it holds" json 'o["format"] == "image folder" and o["channels"] == 3 and o["height"] == o["width"] == 32'
 check "its classes" json '[(c["name"], c["train"], c["test"]) for c in o["classes"]] == [("columns", 90, 10), ("rows", 89, 10)]'
 check "its size in the files" json '30 <= o["files"]["height_min"] < o["files"]["height_max"] < 60'
-check "both bad files" json 'o["problem_count"] == 2 and "new.webp" in o["problems"][0] and "002.jpg: JPEG" in o["problems"][1]'
+check "both bad files" json 'o["problem_count"] == 2 and "new.gif" in o["problems"][0] and "002.jpg: JPEG" in o["problems"][1]'
 check "the same for a reader" exits 1 "$decant" dataset check "$work/photos" --set data.side=32
 check "it can be pasted" prints "mean = 0."
 mean=$(sed -n 's/^mean = //p' "$work/out")
@@ -87,6 +97,8 @@ check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" -
     --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1
 check "train on the archive" run archive --set "data.path=$work/set.npz"
 check "its test images evaluate it" prints "32 test images"
+check "train on tar shards of the same" run shards --set "data.path=$work/shards"
+check "one fingerprint for the same images" test "$(cat "$work"/{archive,shards}/logs/worker-1.log | grep -oE 'event=loaded .*data=[0-9a-f]{16}' | grep -oE 'data=.*' | uniq -d | wc -l)" -eq 1
 check "train on a flat folder" run flat --set "data.path=$work/flat" --set data.side=28
 check "no labels, no probes" prints "no k-NN and no linear probe: the training images have no labels"
 check "but prototypes" prints "active and unique"

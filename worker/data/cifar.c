@@ -153,13 +153,13 @@ static void read_names(const struct cifar *c, struct dataset *d)
     free(names);
 }
 
-static int read_split(const char *path, struct intake *t, struct error *e)
+static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
     struct cifar c = {.path = path, .variant = variant_of(path)};
     if (c.variant == NULL)
         return error_set(e, ERR_NOT_FOUND, "%s: the CIFAR files are gone", path);
-    c.names = t->test && !t->may_hold_out ? c.variant->test : c.variant->train;
-    struct intake_stream s = {
+    c.names = sink->test && !sink->may_hold_out ? c.variant->test : c.variant->train;
+    struct image_sink_stream s = {
         .where = path,
         .size = {CIFAR_SIDE, CIFAR_SIDE, 3},
         .labelled = true,
@@ -173,11 +173,11 @@ static int read_split(const char *path, struct intake *t, struct error *e)
         s.count += records;
     }
     bool whole;
-    int rc = intake_from_stream(t, &s, &whole, e);
+    int rc = image_sink_from_stream(sink, &s, &whole, e);
     if (c.file)
         fclose(c.file);
     if (rc == 0)
-        read_names(&c, t->out);
+        read_names(&c, sink->out);
     return rc;
 }
 

@@ -1,5 +1,5 @@
 /* Image sets in memory: N x H x W x C bytes and, where there are any, labels. What data.path is decides how it is read
- * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, or a directory of PNG and JPEG images. Every image is
+ * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files. Every image is
  * brought to one size and one number of channels on the way in.
  *
  *   struct dataset_options o = {.path = "photos", .side = 64, .channels = 3, .holdout = 10};
@@ -22,7 +22,11 @@ struct dataset_options {
     uint32_t side;     /* of the square that every image becomes; 0: the size of the first training image */
     uint32_t channels; /* 1 or 3; 0: those of the first training image */
     uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
-    uint64_t memory_bytes; /* that the images may take; 0: no limit */
+    uint64_t memory_bytes;           /* that the images may take; 0: no limit */
+    enum data_background background; /* what transparency is composited on */
+    /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 struct dataset_options dataset_options_of(const struct run_config *c); /* points into c */
 
@@ -40,9 +44,11 @@ struct dataset {
     const char *format; /* name of the reader, static */
     uint32_t holdout;   /* every so many-th of the training files' images is a test image; 0: none is */
     char **class_names; /* (classes), then NULL; no array where the format has none */
-    uint32_t skipped;   /* images that could not be read and are not in the set */
+    uint32_t skipped;   /* images that are there and not in the set, as far as they were counted */
     uint32_t problem_count;
     char *problems[DATASET_PROBLEMS_MAX]; /* the first ones, in the order of the files: "FILE: CAUSE" */
+    uint32_t note_count;                  /* what was decided in place of the user; nothing is wrong */
+    char *notes[DATASET_NOTES_MAX];
 };
 
 enum dataset_split { DATASET_TRAIN, DATASET_TEST };

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 #include "common/files.h"
+#include "worker/data/idx_names.h"
 #include "worker/data/reader.h"
 
 enum { IDX_UNSIGNED_BYTE = 8, IDX_RANK_MAX = 4, READ_CHUNK = 1 << 24 };
@@ -77,6 +78,14 @@ static int open_either(const char *path, const char *name, struct idx *x, struct
     return error_set(e, ERR_NOT_FOUND, "%s/%s[.gz]: not found", path, name);
 }
 
+static int no_idx(const struct idx *x, const uint8_t magic[4], struct error *e)
+{
+    bool markup = magic[0] == '<';
+    return error_set(e, ERR_FORMAT, "%s: starts with %02x%02x%02x%02x, which is no IDX file of unsigned bytes%s",
+                     x->name, magic[0], magic[1], magic[2], magic[3],
+                     markup ? " but a page of a web site: the download failed; fetch it again" : "");
+}
+
 static int read_header(struct idx *x, struct error *e)
 {
     uint8_t magic[4], dim[4];
@@ -84,8 +93,7 @@ static int read_header(struct idx *x, struct error *e)
     if (rc != 0)
         return rc;
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != IDX_UNSIGNED_BYTE || magic[3] < 1 || magic[3] > IDX_RANK_MAX)
-        return error_set(e, ERR_FORMAT, "%s: starts with %02x%02x%02x%02x, which is no IDX file of unsigned bytes",
-                         x->name, magic[0], magic[1], magic[2], magic[3]);
+        return no_idx(x, magic, e);
     x->rank = magic[3];
     for (uint32_t i = 0; i < x->rank; i++) {
         if ((rc = read_exactly(x, dim, sizeof dim, e)) != 0)
@@ -134,12 +142,16 @@ static int open_images(const char *path, const char *name, struct idx_pair *p, s
                      p->size.height, p->size.width, p->size.channels, IMAGE_SIDE_FILE_MAX, DATASET_CHANNELS_MAX);
 }
 
-static int open_labels(const char *path, const char *name, struct idx_pair *p, struct error *e)
+static int open_labels(const char *path, const char *name, struct idx_pair *p, struct image_sink *sink, struct error *e)
 {
+    char near[256];
     struct idx *x = &p->labels;
     int rc = idx_open(path, name, x, e);
     if (rc == ERR_NOT_FOUND) {
         *e = (struct error){0};
+        if (idx_near_name(path, name, near))
+            image_sink_problem(sink, "%.200s/%.80s is not read: labels are read under the name %s; rename it", path,
+                               near, name);
         return 0;
     }
     if (rc == 0 && x->rank != 1)
@@ -160,9 +172,9 @@ static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *
     return rc;
 }
 
-static int take_pair(struct idx_pair *p, struct intake *t, struct error *e)
+static int take_pair(struct idx_pair *p, struct image_sink *sink, struct error *e)
 {
-    struct intake_stream s = {
+    struct image_sink_stream s = {
         .where = p->images.name,
         .count = p->images.dims[0],
         .size = p->size,
@@ -171,7 +183,7 @@ static int take_pair(struct idx_pair *p, struct intake *t, struct error *e)
         .arg = p,
     };
     bool whole = false;
-    int rc = intake_from_stream(t, &s, &whole, e);
+    int rc = image_sink_from_stream(sink, &s, &whole, e);
     if (rc == 0 && whole)
         rc = expect_end(&p->images, e);
     return rc == 0 && whole && p->labels.file ? expect_end(&p->labels, e) : rc;
@@ -196,17 +208,49 @@ static bool has_test(const char *path)
     return has_images(path, DATASET_TEST);
 }
 
-static int read_split(const char *path, struct intake *t, struct error *e)
+static void close_pair(struct idx_pair *p)
 {
-    enum dataset_split split = t->test && !t->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
+    idx_close(&p->images);
+    idx_close(&p->labels);
+}
+
+/* Lets the training images vote, when there are such as may. */
+static int judge(const char *path, struct image_sink *sink, struct error *e)
+{
     struct idx_pair p = {0};
-    int rc = open_images(path, image_files[split], &p, e);
+    int rc = 0;
+    if (open_images(path, image_files[DATASET_TRAIN], &p, NULL) == 0 && image_sink_wants_votes(sink, p.size.channels)) {
+        struct image_sink_stream s = {
+            .where = p.images.name, .count = p.images.dims[0], .size = p.size, .next = next_image, .arg = &p};
+        rc = image_sink_judge_stream(sink, &s, e);
+    }
+    close_pair(&p);
+    return rc;
+}
+
+/* Test images under a near name would be missed in silence. */
+static void note_test_images(const char *path, struct image_sink *sink)
+{
+    char near[256];
+    if (sink->may_hold_out && !sink->test && idx_near_name(path, image_files[DATASET_TEST], near))
+        image_sink_problem(sink, "%.200s/%.80s is not read: test images are read under the name %s; rename it", path,
+                           near, image_files[DATASET_TEST]);
+}
+
+static int read_split(const char *path, struct image_sink *sink, struct error *e)
+{
+    enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
+    struct idx_pair p = {0};
+    int rc = judge(path, sink, e);
     if (rc == 0)
-        rc = open_labels(path, label_files[split], &p, e);
+        rc = open_images(path, image_files[split], &p, e);
     if (rc == 0)
-        rc = take_pair(&p, t, e);
-    idx_close(&p.images);
-    idx_close(&p.labels);
+        rc = open_labels(path, label_files[split], &p, sink, e);
+    if (rc == 0)
+        rc = take_pair(&p, sink, e);
+    close_pair(&p);
+    if (rc == 0)
+        note_test_images(path, sink);
     return rc;
 }
 

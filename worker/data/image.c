@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "common/error.h"
 #include "worker/data/limits.h"
 
 enum {
@@ -26,11 +25,54 @@ bool image_size_is_sane(const struct image_size *s)
            s->channels - 1 < DATASET_CHANNELS_MAX && (uint64_t)s->height * s->width <= IMAGE_PIXELS_FILE_MAX;
 }
 
+int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e)
+{
+    if (height == 0 || width == 0 || height > IMAGE_SIDE_FILE_MAX || width > IMAGE_SIDE_FILE_MAX ||
+        height * width > IMAGE_PIXELS_FILE_MAX)
+        return error_set(e, ERR_RANGE, "%llux%llu pixels, at most %d a side and %d in all", (unsigned long long)height,
+                         (unsigned long long)width, IMAGE_SIDE_FILE_MAX, IMAGE_PIXELS_FILE_MAX);
+    image->size = (struct image_size){(uint32_t)height, (uint32_t)width, channels};
+    image->pixels = malloc(image_bytes(&image->size));
+    return image->pixels ? 0 : error_set(e, ERR_MEMORY, "no memory for %zu bytes of pixels", image_bytes(&image->size));
+}
+
+/* ---- orientation ---- */
+
+/* Where the stored image's first row and column belong: 2 top and right, 3 bottom and right, 4 bottom and left; 5 to 8
+ * have rows for columns: left and top, right and top, right and bottom, left and bottom. */
+int image_turn(struct image *image, struct error *e)
+{
+    unsigned o = image->orientation;
+    if (o < 2 || o > 8)
+        return 0;
+    bool exchange = o >= 5, last_row_first = o == 3 || o == 4 || o == 6 || o == 7,
+         last_column_first = o == 2 || o == 3 || o == 7 || o == 8;
+    struct image_size in = image->size, file = image->file;
+    uint32_t C = in.channels, H = exchange ? in.width : in.height, W = exchange ? in.height : in.width;
+    uint8_t *pixels = malloc(image_bytes(&in)), *out = pixels;
+    if (!pixels)
+        return error_set(e, ERR_MEMORY, "no memory to turn it upright");
+    for (uint32_t y = 0; y < H; y++)
+        for (uint32_t x = 0; x < W; x++, out += C) {
+            uint32_t row = exchange ? x : y, column = exchange ? y : x;
+            row = last_row_first ? in.height - 1 - row : row;
+            column = last_column_first ? in.width - 1 - column : column;
+            memcpy(out, image->pixels + ((size_t)row * in.width + column) * C, C);
+        }
+    free(image->pixels);
+    image->pixels = pixels;
+    image->orientation = 1;
+    image->size = (struct image_size){H, W, C};
+    if (exchange)
+        image->file = (struct image_size){file.width, file.height, file.channels};
+    return 0;
+}
+
 /* ---- channels ---- */
 
-static uint8_t times(uint8_t value, uint8_t alpha)
+static uint8_t over(uint8_t value, uint8_t alpha, uint8_t ground)
 {
-    return (uint8_t)((value * alpha + 127) / 255);
+    return (uint8_t)((value * alpha + ground * (255 - alpha) + 127) / 255);
 }
 
 static uint8_t grey_of(uint8_t r, uint8_t g, uint8_t b)
@@ -38,7 +80,7 @@ static uint8_t grey_of(uint8_t r, uint8_t g, uint8_t b)
     return (uint8_t)((19595u * r + 38470u * g + 7471u * b + 32768u) >> 16);
 }
 
-/* A pixel of `from` channels as colour on black and alpha. */
+/* A pixel of `from` channels as colour and alpha. */
 static void unpack(const uint8_t *in, uint32_t from, uint8_t rgba[4])
 {
     uint8_t alpha = from == 2 ? in[1] : from == 4 ? in[3] : 255;
@@ -47,12 +89,12 @@ static void unpack(const uint8_t *in, uint32_t from, uint8_t rgba[4])
     rgba[3] = alpha;
 }
 
-static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to)
+static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to, uint8_t ground)
 {
     bool opaque = to == 1 || to == 3;
     uint8_t rgb[3];
     for (uint32_t c = 0; c < 3; c++)
-        rgb[c] = opaque ? times(rgba[c], rgba[3]) : rgba[c];
+        rgb[c] = opaque ? over(rgba[c], rgba[3], ground) : rgba[c];
     if (to < 3)
         out[0] = rgb[0] == rgb[1] && rgb[1] == rgb[2] ? rgb[0] : grey_of(rgb[0], rgb[1], rgb[2]);
     else
@@ -61,7 +103,7 @@ static void pack(const uint8_t rgba[4], uint8_t *out, uint32_t to)
         out[to - 1] = rgba[3];
 }
 
-void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, size_t n)
+void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, size_t n, uint8_t ground)
 {
     uint8_t rgba[4];
     if (from == to) {
@@ -70,7 +112,7 @@ void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, 
     }
     for (size_t i = 0; i < n; i++) {
         unpack(in + i * from, from, rgba);
-        pack(rgba, out + i * to, to);
+        pack(rgba, out + i * to, to, ground);
     }
 }
 
@@ -192,35 +234,36 @@ static int resample_and_convert(const uint8_t *in, const struct image_size *from
     uint8_t *resized = malloc(n * from->channels);
     int rc = resized ? resample(in, from, resized, to) : ERR_MEMORY;
     if (rc == 0)
-        image_convert(resized, from->channels, out, to->channels, n);
+        image_convert(resized, from->channels, out, to->channels, n, 0); /* no alpha here */
     free(resized);
     return rc;
 }
 
 /* Alpha has to be weighed in before pixels are mixed. */
 static int composite_and_fit(const uint8_t *in, const struct image_size *from, uint8_t *out,
-                             const struct image_size *to)
+                             const struct image_size *to, uint8_t ground)
 {
     struct image_size opaque = {from->height, from->width, from->channels - 1};
     size_t n = (size_t)from->height * from->width;
     uint8_t *pixels = malloc(n * opaque.channels);
     if (!pixels)
         return ERR_MEMORY;
-    image_convert(in, from->channels, pixels, opaque.channels, n);
-    int rc = image_fit(pixels, &opaque, out, to);
+    image_convert(in, from->channels, pixels, opaque.channels, n, ground);
+    int rc = image_fit(pixels, &opaque, out, to, ground);
     free(pixels);
     return rc;
 }
 
-int image_fit(const uint8_t *in, const struct image_size *from, uint8_t *out, const struct image_size *to)
+int image_fit(const uint8_t *in, const struct image_size *from, uint8_t *out, const struct image_size *to,
+              uint8_t ground)
 {
     if (from->height == to->height && from->width == to->width) {
-        image_convert(in, from->channels, out, to->channels, (size_t)to->height * to->width);
+        image_convert(in, from->channels, out, to->channels, (size_t)to->height * to->width, ground);
         return 0;
     }
     if (from->channels == to->channels)
         return resample(in, from, out, to);
     if (from->channels == 2 || from->channels == 4)
-        return composite_and_fit(in, from, out, to);
+        return composite_and_fit(in, from, out, to, ground);
     return resample_and_convert(in, from, out, to);
 }

@@ -1,4 +1,5 @@
-/* PNG and JPEG files in memory to pixels, told apart by their first bytes. */
+/* Image files in memory to pixels. What a file is, its first bytes decide; its name decides only whether it is looked
+ * at. */
 #ifndef DECANT_WORKER_DATA_IMAGE_FILE_H
 #define DECANT_WORKER_DATA_IMAGE_FILE_H
 
@@ -6,20 +7,26 @@
 #include "common/error.h"
 #include "worker/data/image.h"
 
-enum image_name { IMAGE_NAME_OTHER, IMAGE_NAME_READ, IMAGE_NAME_UNREAD };
-/* By its ending, in any case: .png .jpg .jpeg are read, .gif .bmp .tif .tiff .webp .avif .heic are images all the same.
- */
+enum image_name {
+    IMAGE_NAME_OTHER,  /* says nothing of an image: what is in it may be one all the same */
+    IMAGE_NAME_READ,   /* .png .jpg .jpeg .ppm ...: of a format that is read */
+    IMAGE_NAME_UNREAD, /* .gif .bmp .heic ...: of a format that is not */
+    IMAGE_NAME_TEXT,   /* .txt .json ...: what stands beside images; never one */
+};
+/* By its ending, in any case. */
 enum image_name image_name_kind(const char *name);
+
+/* The format's name by the first bytes ("PNG", "GIF", "an HTML page"), NULL when they are of none that is known here.
+ * readable: whether image_decode takes it; may be NULL. */
+enum { IMAGE_MAGIC_MAX = 16 }; /* bytes that suffice */
+const char *image_format_of(const uint8_t *bytes, size_t size, bool *readable);
+
+/* What image_decode reads, for messages: "PNG, JPEG, WebP, TIFF or netpbm". */
+extern const char image_formats_read[];
 
 /* Both directions of what is decoded are at least min_side when the file's are; JPEG files may then be decoded at a
  * half, a quarter or an eighth of their size, which costs less. 0: full size. out: 1 to 4 channels, freed by the
- * caller. 0, or with the cause (no file name): ERR_FORMAT, ERR_RANGE, ERR_MEMORY. */
+ * caller, and upright as EXIF has it. 0, or with the cause (no file name): ERR_FORMAT, ERR_RANGE, ERR_MEMORY. */
 int image_decode(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
-
-int image_decode_png(const uint8_t *bytes, size_t size, struct image *out, struct error *e);
-int image_decode_jpeg(const uint8_t *bytes, size_t size, uint32_t min_side, struct image *out, struct error *e);
-
-/* Takes the memory for an image whose size a file claims, within limits.h. ERR_RANGE, ERR_MEMORY. */
-int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t channels, struct error *e);
 
 #endif

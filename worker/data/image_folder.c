@@ -1,30 +1,13 @@
-/* A directory of PNG and JPEG files: class folders or flat (image_list.h), with optional splits,
+/* A directory of image files: class folders or flat (image_list.h), with optional splits (folder_splits.h),
  *     DIR/train/...   DIR/test/... or DIR/val/...
  * A directory without train/ is the training split itself. Test images get the labels of the training classes with
- * their names. Files are decoded by a few threads, each into its own place, so that only their order in the list
- * matters; a file that cannot be read is noted and left out. */
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+ * their names. */
 #include <sys/stat.h>
-#include <unistd.h>
-#include "common/files.h"
+#include "worker/data/class_index.h"
+#include "worker/data/folder_splits.h"
 #include "worker/data/image_file.h"
-#include "worker/data/image_list.h"
+#include "worker/data/image_load.h"
 #include "worker/data/reader.h"
-
-struct decoding {
-    const struct image_list *list;
-    struct intake *intake;
-    uint32_t min_side;
-    atomic_uint next; /* the next file that nobody has taken */
-    struct decoded {
-        struct image_size size; /* in the file; zero when it could not be read */
-        char *cause;            /* why it could not */
-    } * files;                  /* (count) */
-};
 
 static bool is_directory(const char *path)
 {
@@ -32,200 +15,83 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool train_directory(const char *path, char out[DATASET_PATH_MAX])
-{
-    if (path_format(out, DATASET_PATH_MAX, "%s/train", path) == 0 && is_directory(out))
-        return true;
-    snprintf(out, DATASET_PATH_MAX, "%s", path);
-    return false;
-}
-
-/* Only beside a train directory: elsewhere "test" is a class like any other. */
-static bool test_directory(const char *path, char out[DATASET_PATH_MAX])
-{
-    static const char *const names[] = {"test", "val"};
-    if (!train_directory(path, out))
-        return false;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (path_format(out, DATASET_PATH_MAX, "%s/%s", path, names[i]) == 0 && is_directory(out))
-            return true;
-    return false;
-}
-
 static bool has_test(const char *path)
 {
-    char unused[DATASET_PATH_MAX];
-    return test_directory(path, unused);
-}
-
-/* ---- decoding ---- */
-
-static int decode_file(const struct image_list *l, const struct image_entry *x, uint32_t min_side, struct image *out,
-                       struct error *e)
-{
-    char full[DATASET_PATH_MAX];
-    struct buf *b = NULL;
-    *out = (struct image){0};
-    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
-        return error_set(e, ERR_RANGE, "the path is too long");
-    int rc = file_read(full, IMAGE_BYTES_FILE_MAX, &b, e);
-    if (rc != 0)
-        return rc;
-    rc = image_decode(b->data, b->size, min_side, out, e);
-    buf_unref(&b);
-    return rc;
-}
-
-/* What an image of the set has for channels: alpha is for compositing only. */
-static uint32_t opaque_channels(uint32_t channels)
-{
-    return channels <= 2 ? 1 : 3;
-}
-
-static void decode_one(struct decoding *d, uint32_t i)
-{
-    const struct image_entry *x = &d->list->entries[i];
-    struct image image;
-    struct error e = {0};
-    int rc = decode_file(d->list, x, d->min_side, &image, &e);
-    if (rc == 0 && intake_put(d->intake, i, image.pixels, &image.size, (uint16_t)x->class) != 0)
-        rc = error_set(&e, ERR_MEMORY, "no memory to resize it");
-    if (rc != 0)
-        d->files[i].cause = strdup(e.text);
-    else
-        d->files[i].size = image.file;
-    image_fini(&image);
-}
-
-static void *decode_some(void *arg)
-{
-    struct decoding *d = arg;
-    unsigned i;
-    while ((i = atomic_fetch_add(&d->next, 1)) < d->intake->out->count)
-        decode_one(d, i);
-    return NULL;
-}
-
-/* The caller's thread decodes too; the system may grant fewer threads than asked for. */
-static void decode_all(struct decoding *d)
-{
-    pthread_t threads[FOLDER_THREADS_MAX];
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = cores < 2 ? 0 : cores > FOLDER_THREADS_MAX ? FOLDER_THREADS_MAX - 1 : (size_t)cores - 1, n = 0;
-    while (n < wanted && pthread_create(&threads[n], NULL, decode_some, d) == 0)
-        n++;
-    decode_some(d);
-    for (size_t i = 0; i < n; i++)
-        pthread_join(threads[i], NULL);
-}
-
-/* In the order of the list, whichever thread was first. */
-static void note_results(const struct decoding *d)
-{
-    for (uint32_t i = 0; i < d->intake->out->count; i++) {
-        const struct decoded *file = &d->files[i];
-        if (d->intake->loaded[i])
-            intake_saw(d->intake, &file->size);
-        else
-            intake_problem(d->intake, "%s/%s: %s", d->list->root, d->list->entries[i].name,
-                           file->cause ? file->cause : "no memory");
-    }
-}
-
-static int load_files(const struct image_list *l, struct intake *t, struct error *e)
-{
-    const struct dataset *set = t->out;
-    struct decoding d = {.list = l, .intake = t};
-    d.min_side =
-        2 * (set->height > set->width ? set->height : set->width); /* leaves our filter its share of the work */
-    d.files = calloc(set->count, sizeof *d.files);
-    if (!d.files)
-        return error_set(e, ERR_MEMORY, "%s: no memory to load %u images", l->root, set->count);
-    decode_all(&d);
-    note_results(&d);
-    bool any = memchr(t->loaded, 1, set->count) != NULL;
-    if (!any)
-        error_set(e, ERR_FORMAT, "%.200s: none of %u images can be read; the first, %.100s: %.150s", l->root,
-                  set->count, l->entries[0].name, d.files[0].cause ? d.files[0].cause : "no memory");
-    for (uint32_t i = 0; i < set->count; i++)
-        free(d.files[i].cause);
-    free(d.files);
-    return any ? 0 : ERR_FORMAT;
+    struct folder_splits splits;
+    folder_splits_find(path, &splits);
+    return splits.test[0] != '\0';
 }
 
 /* ---- the lists ---- */
 
-/* Of the first training image that can be read, unless the options say everything. */
-static int first_size(const struct image_list *train, const struct intake *t, struct image_size *out, struct error *e)
+/* What names alone do not tell to be wrong. */
+static void note_classes(const struct image_list *l, bool split, struct image_sink *sink)
 {
-    struct image image;
-    struct error why = {0};
-    *out = (struct image_size){t->options->side, t->options->side, t->options->channels};
-    if (t->options->side && t->options->channels)
-        return 0;
-    for (size_t i = 0; i < train->count; i++) {
-        if (!intake_trains_on(t, train->entries[i].position) || decode_file(train, &train->entries[i], 0, &image, &why))
-            continue;
-        *out = image.size;
-        out->channels = opaque_channels(image.size.channels);
-        image_fini(&image);
-        return 0;
+    struct class_index index;
+    uint32_t a, b;
+    char below[DATASET_PATH_MAX];
+    for (uint32_t i = 0; !split && i < l->class_count; i++)
+        if (folder_name_is_of_a_split(l->classes[i]))
+            image_sink_problem(sink,
+                               "%.200s/%.100s is a class here, since there is no training folder; if it is a split, "
+                               "call the folder of the training images train",
+                               l->root, l->classes[i]);
+    if (l->class_count == 1 && image_list_is_wrapped(l, below))
+        image_sink_problem(sink, "%.400s: all images lie in folders of it, and it is the only class; %s", below,
+                           split ? "move those folders up" : "set data.path to it when they are the classes");
+    else if (l->class_count == 1)
+        image_sink_note(sink, "%.200s has one class only, %.100s: its labels tell nothing apart", l->root,
+                        l->classes[0]);
+    if (class_index_init(&index, l->classes, l->class_count) != 0)
+        return;
+    for (uint32_t i = 0; (i = class_index_twins(&index, i, &a, &b)) != 0;)
+        image_sink_problem(sink,
+                           "%.200s: classes %u and %u have the same name, %.100s, in two Unicode forms; give them "
+                           "one folder when they are the same",
+                           l->root, a, b, l->classes[a]);
+    class_index_fini(&index);
+}
+
+/* Of the problems, the last are those that name whole kinds. */
+static int no_images(const struct image_list *l, const struct dataset *d, struct error *e)
+{
+    uint32_t kept = d->problem_count < DATASET_PROBLEMS_MAX ? d->problem_count : DATASET_PROBLEMS_MAX;
+    const char *known = kept > 0 ? d->problems[kept - 1] : NULL;
+    return error_set(e, ERR_NOT_FOUND, "%.150s: no %s images in it%s%.250s", l->root, image_formats_read,
+                     known ? "; " : "", known ? known : "");
+}
+
+/* The training images: always looked at, for the size, the ground and the classes; their problems are those of the
+ * training split. */
+static int read_train(const char *path, const struct folder_splits *splits, struct image_sink *sink,
+                      struct image_list *train, struct error *e)
+{
+    sink->quiet = sink->test;
+    int rc = image_list_read(splits->train, sink, train, e);
+    if (rc == 0 && train->count == 0)
+        rc = no_images(train, sink->out, e);
+    if (rc == 0) {
+        folder_splits_note(path, splits, sink);
+        note_classes(train, splits->split, sink);
+        image_load_judge(train, sink);
     }
-    if (train->count == 0)
-        return error_set(e, ERR_NOT_FOUND, "%s: no PNG or JPEG images in it", train->root);
-    return error_set(e, ERR_FORMAT, "%.200s: none of %zu images can be read; the last: %.200s", train->root,
-                     train->count, why.text);
-}
-
-static bool is_wanted(const void *arg, const struct image_entry *x)
-{
-    return intake_keeps(arg, x->position);
-}
-
-/* The set takes over the classes' names. */
-static void hand_over_classes(struct image_list *l, struct dataset *d)
-{
-    d->class_names = l->classes;
-    d->classes = l->class_count;
-    l->classes = NULL;
-    l->class_count = 0;
-}
-
-/* wanted is train itself or the list of test images. */
-static int load_list(struct image_list *train, struct image_list *wanted, struct intake *t, struct error *e)
-{
-    bool labelled = train->class_count > 0 && wanted->class_count > 0;
-    struct image_size first;
-    int rc = intake_begin(t, labelled, e);
-    if (rc == 0)
-        rc = first_size(train, t, &first, e);
-    if (rc == 0 && wanted != train && labelled &&
-        image_list_renumber(wanted, train->classes, train->class_count, t) != 0)
-        rc = error_set(e, ERR_MEMORY, "%s: no memory for the classes", wanted->root);
-    if (rc != 0)
-        return rc;
-    image_list_filter(wanted, is_wanted, t);
-    rc = intake_open(t, wanted->count, &first, labelled, wanted->root, e);
-    if (rc == 0)
-        rc = load_files(wanted, t, e);
-    if (rc == 0 && labelled)
-        hand_over_classes(train, t->out);
+    sink->quiet = false;
     return rc;
 }
 
-static int read_split(const char *path, struct intake *t, struct error *e)
+static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
-    char directory[DATASET_PATH_MAX];
+    struct folder_splits splits;
     struct image_list train = {0}, test = {0};
-    train_directory(path, directory);
-    t->quiet = t->test;
-    int rc = image_list_read(directory, t, &train, e);
-    t->quiet = false;
-    bool own_test = rc == 0 && t->test && !t->may_hold_out;
-    if (own_test && test_directory(path, directory))
-        rc = image_list_read(directory, t, &test, e);
+    folder_splits_find(path, &splits);
+    int rc = read_train(path, &splits, sink, &train, e);
+    bool own_test = rc == 0 && sink->test && !sink->may_hold_out;
+    if (own_test)
+        rc = image_list_read(splits.test, sink, &test, e);
+    if (rc == 0 && own_test && test.count > 0 && test.class_count == 0 && train.class_count > 0)
+        image_sink_problem(sink, "%s: no class folders in it, so that its images have no labels", test.root);
     if (rc == 0)
-        rc = load_list(&train, own_test ? &test : &train, t, e);
+        rc = image_load(&train, own_test ? &test : &train, sink, e);
     image_list_fini(&train);
     image_list_fini(&test);
     return rc;

@@ -1,12 +1,16 @@
 /* JPEG by libjpeg-turbo: grey stays grey, everything else becomes RGB; CMYK is refused, since what its values mean is
- * not in the file. Orientation tags and colour profiles are ignored. libjpeg pads what is damaged or missing and only
+ * not in the file. Colour profiles are ignored. libjpeg pads what is damaged or missing and only
  * warns; here that is an error, except for what leaves the pixels alone. libjpeg leaves by longjmp: see image_png.c. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <jpeglib.h>
 #include <jerror.h>
-#include "worker/data/image_file.h"
+#include <string.h>
+#include "worker/data/exif.h"
+#include "worker/data/image_codec.h"
 #include "worker/data/limits.h"
+
+enum { EXIF_BYTES_MAX = 65533 }; /* of a segment: what its length can say */
 
 struct jpeg_reader {
     struct jpeg_decompress_struct jpeg;
@@ -83,6 +87,17 @@ static void take_memory(struct jpeg_reader *r)
     r->out->file = (struct image_size){r->jpeg.image_height, r->jpeg.image_width, r->out->size.channels};
 }
 
+/* EXIF data stand in the first segment of kind APP1 that begins with their name. */
+static void read_orientation(struct jpeg_reader *r)
+{
+    static const char name[] = "Exif\0";
+    for (jpeg_saved_marker_ptr m = r->jpeg.marker_list; m; m = m->next)
+        if (m->data_length > sizeof name && memcmp(m->data, name, sizeof name) == 0) {
+            r->out->orientation = exif_orientation(m->data + sizeof name, m->data_length - sizeof name);
+            return;
+        }
+}
+
 /* The frame that leave() returns to. */
 static void read_all(struct jpeg_reader *r, const uint8_t *bytes, size_t size, uint32_t min_side)
 {
@@ -92,6 +107,7 @@ static void read_all(struct jpeg_reader *r, const uint8_t *bytes, size_t size, u
     jpeg_create_decompress(j);
     j->progress = &r->progress;
     jpeg_mem_src(j, bytes, size);
+    jpeg_save_markers(j, JPEG_APP0 + 1, EXIF_BYTES_MAX);
     jpeg_read_header(j, TRUE);
     check_claims(r);
     j->out_color_space = j->jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
@@ -104,6 +120,7 @@ static void read_all(struct jpeg_reader *r, const uint8_t *bytes, size_t size, u
         JSAMPROW row = r->out->pixels + (size_t)j->output_scanline * r->out->size.width * r->out->size.channels;
         jpeg_read_scanlines(j, &row, 1);
     }
+    read_orientation(r); /* before libjpeg drops the segments */
     jpeg_finish_decompress(j);
 }
 

@@ -4,12 +4,16 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "common/files.h"
+#include "worker/data/class_index.h"
 #include "worker/data/image_file.h"
+#include "worker/data/image_unread.h"
 
 struct identity {
     dev_t device;
@@ -18,9 +22,10 @@ struct identity {
 
 struct walk {
     struct image_list *list;
-    struct intake *intake;
+    struct image_sink *sink;
     struct error *error;
     uint32_t class;
+    struct image_unread unread;
     uint32_t entries, directories;               /* visited, against the limits */
     struct identity above[FOLDER_DEPTH_MAX + 2]; /* the directories that the current one lies in */
 };
@@ -105,7 +110,7 @@ static int read_names(struct walk *w, const char *relative, struct names *out)
     if (!d && *relative == '\0')
         return error_set(w->error, ERR_IO, "%s: %s", full, strerror(errno));
     if (!d) {
-        intake_problem(w->intake, "%s: %s", full, strerror(errno));
+        image_sink_problem(w->sink, "%s: %s", full, strerror(errno));
         return 0;
     }
     int rc = read_entries(w, d, out);
@@ -120,17 +125,18 @@ static enum kind kind_of(struct walk *w, const char *relative, struct identity *
     struct stat st;
     enum image_name name = image_name_kind(relative);
     if (join(w, relative, full) != 0 || stat(full, &st) != 0) {
-        intake_problem(w->intake, "%s/%s: %s", w->list->root, relative, strerror(errno));
+        image_sink_problem(w->sink, "%s/%s: %s", w->list->root, relative, strerror(errno));
         return KIND_OTHER;
     }
     *id = (struct identity){st.st_dev, st.st_ino};
     if (S_ISDIR(st.st_mode))
         return KIND_DIRECTORY;
-    if (name == IMAGE_NAME_UNREAD)
-        intake_problem(w->intake, "%s: this format is not read; convert it to PNG or JPEG", full);
-    else if (name == IMAGE_NAME_READ && !S_ISREG(st.st_mode))
-        intake_problem(w->intake, "%s: not a regular file", full);
-    return name == IMAGE_NAME_READ && S_ISREG(st.st_mode) ? KIND_IMAGE : KIND_OTHER;
+    bool named = name == IMAGE_NAME_READ || name == IMAGE_NAME_UNREAD;
+    if (named && !S_ISREG(st.st_mode))
+        image_sink_problem(w->sink, "%s: not a regular file", full);
+    if (!S_ISREG(st.st_mode))
+        return KIND_OTHER;
+    return name == IMAGE_NAME_READ || image_unread_look(&w->unread, full, relative) ? KIND_IMAGE : KIND_OTHER;
 }
 
 static int add_entry(struct walk *w, const char *relative)
@@ -177,8 +183,8 @@ static int walk_directory(struct walk *w, const char *relative, struct identity 
     struct names n = {0};
     char inner[DATASET_PATH_MAX];
     if (depth > FOLDER_DEPTH_MAX || lies_in(w, depth, id)) {
-        intake_problem(w->intake, "%s/%s: %s", w->list->root, relative,
-                       depth > FOLDER_DEPTH_MAX ? "too deep" : "a link to a folder that it lies in");
+        image_sink_problem(w->sink, "%s/%s: %s", w->list->root, relative,
+                           depth > FOLDER_DEPTH_MAX ? "too deep" : "a link to a folder that it lies in");
         return 0;
     }
     w->above[depth] = id;
@@ -187,7 +193,7 @@ static int walk_directory(struct walk *w, const char *relative, struct identity 
         if (path_format(inner, sizeof inner, "%s/%s", relative, n.names[i]) == 0)
             rc = walk_name(w, inner, depth + 1);
         else
-            intake_problem(w->intake, "%s/%s/%s: the path is too long", w->list->root, relative, n.names[i]);
+            image_sink_problem(w->sink, "%s/%s/%s: the path is too long", w->list->root, relative, n.names[i]);
     }
     names_fini(&n);
     return rc;
@@ -203,7 +209,7 @@ static int walk_class(struct walk *w, const char *name, struct identity id, size
     if (rc != 0)
         return rc;
     if (l->count == before) {
-        intake_problem(w->intake, "%s/%s: a folder without images, no class", l->root, name);
+        image_sink_problem(w->sink, "%s/%s: a folder without images, no class", l->root, name);
         return 0;
     }
     if (l->class_count == DATASET_CLASSES_MAX)
@@ -235,8 +241,10 @@ static int walk_root(struct walk *w, const struct names *n)
         else if (kind == KIND_IMAGE && names_add(&loose, n->names[i]) != 0)
             rc = no_memory(w);
     }
-    if (rc == 0 && l->class_count > 0 && loose.count > 0)
-        intake_problem(w->intake, "%s: %zu images beside the class folders are left out", l->root, loose.count);
+    if (rc == 0 && l->class_count > 0 && loose.count > 0) {
+        image_sink_problem(w->sink, "%s: %zu images beside the class folders are left out", l->root, loose.count);
+        image_sink_leave_out(w->sink, loose.count);
+    }
     w->class = 0;
     for (size_t i = 0; rc == 0 && l->class_count == 0 && i < loose.count; i++)
         rc = add_entry(w, loose.names[i]);
@@ -269,9 +277,9 @@ static void order(struct image_list *l)
     qsort(l->entries, l->count, sizeof *l->entries, by_position);
 }
 
-int image_list_read(const char *root, struct intake *t, struct image_list *out, struct error *e)
+int image_list_read(const char *root, struct image_sink *sink, struct image_list *out, struct error *e)
 {
-    struct walk w = {.list = out, .intake = t, .error = e};
+    struct walk w = {.list = out, .sink = sink, .error = e};
     struct names n = {0};
     struct stat st;
     memset(out, 0, sizeof *out);
@@ -282,11 +290,13 @@ int image_list_read(const char *root, struct intake *t, struct image_list *out, 
     if (rc == 0)
         rc = walk_root(&w, &n);
     names_fini(&n);
-    if (rc == 0)
-        order(out);
-    else
+    if (rc != 0) {
         image_list_fini(out);
-    return rc;
+        return rc;
+    }
+    image_unread_report(&w.unread, root, sink);
+    order(out);
+    return 0;
 }
 
 void image_list_filter(struct image_list *l, bool (*keep)(const void *arg, const struct image_entry *x),
@@ -308,26 +318,129 @@ static bool is_known(const void *arg, const struct image_entry *x)
     return x->class != UINT32_MAX;
 }
 
-int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct intake *t)
+/* Of each class. */
+static void count_classes(const struct image_list *l, uint32_t *counts)
 {
-    uint32_t *number = malloc((l->class_count + 1) * sizeof *number);
-    if (!number)
-        return ERR_MEMORY;
+    for (size_t i = 0; i < l->count; i++)
+        counts[l->entries[i].class]++;
+}
+
+/* numbers: what each class becomes. counts: its images. */
+static void number_classes(const struct image_list *l, const struct class_index *index, const uint32_t *counts,
+                           uint32_t *numbers, struct image_sink *sink)
+{
     for (uint32_t i = 0; i < l->class_count; i++) {
-        char *const *found = bsearch(&l->classes[i], names, n, sizeof *names, by_bytes);
-        number[i] = found ? (uint32_t)(found - names) : UINT32_MAX;
-        if (!found)
-            intake_problem(t, "%s/%s: no training class of that name; its images are left out", l->root, l->classes[i]);
+        numbers[i] = class_index_find(index, l->classes[i]);
+        if (numbers[i] != UINT32_MAX)
+            continue;
+        image_sink_problem(sink, "%s/%s: no training class of that name; its images are left out", l->root,
+                           l->classes[i]);
+        image_sink_leave_out(sink, counts[i]);
     }
-    for (size_t i = 0; l->class_count > 0 && i < l->count; i++)
-        l->entries[i].class = number[l->entries[i].class];
-    image_list_filter(l, is_known, NULL);
-    free(number);
-    return 0;
+}
+
+int image_list_renumber(struct image_list *l, char *const *names, uint32_t n, struct image_sink *sink)
+{
+    struct class_index index;
+    uint32_t *counts = calloc(2 * (size_t)l->class_count + 1, sizeof *counts),
+             *numbers = counts ? counts + l->class_count : NULL;
+    int rc = counts ? class_index_init(&index, names, n) : ERR_MEMORY;
+    if (rc == 0 && l->class_count > 0) {
+        count_classes(l, counts);
+        number_classes(l, &index, counts, numbers, sink);
+        for (size_t i = 0; i < l->count; i++)
+            l->entries[i].class = numbers[l->entries[i].class];
+        image_list_filter(l, is_known, NULL);
+    }
+    if (rc == 0)
+        class_index_fini(&index);
+    free(counts);
+    return rc;
+}
+
+/* Bytes that two names share, up to and with their last common slash. */
+static size_t common_folder(const char *a, const char *b, size_t most)
+{
+    size_t shared = 0;
+    for (size_t i = 0; i < most && a[i] == b[i]; i++)
+        if (a[i] == '/')
+            shared = i + 1;
+    return shared;
+}
+
+bool image_list_is_wrapped(const struct image_list *l, char folder[DATASET_PATH_MAX])
+{
+    if (l->count == 0)
+        return false;
+    const char *first = l->entries[0].name;
+    size_t shared = strlen(first);
+    for (size_t i = 0; i < l->count; i++)
+        shared = common_folder(first, l->entries[i].name, shared);
+    for (size_t i = 0; i < l->count; i++)
+        if (strchr(l->entries[i].name + shared, '/') == NULL)
+            return false;
+    return shared > 0 && path_format(folder, DATASET_PATH_MAX, "%s/%.*s", l->root, (int)shared - 1, first) == 0;
+}
+
+/* ---- the bytes of a file ---- */
+
+/* Up to n bytes from where the file begins; -1 with errno. O_NONBLOCK: it may have become a pipe. */
+static ssize_t read_at(const struct image_list *l, const struct image_entry *x, uint8_t *out, size_t n)
+{
+    char full[DATASET_PATH_MAX];
+    if (l->shards)
+        snprintf(full, sizeof full, "%s", l->shards[x->shard]);
+    else if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return errno = ENAMETOOLONG, -1;
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size_t done = 0;
+    ssize_t got = fd < 0 ? -1 : 1;
+    while (got > 0 && done < n) {
+        got = pread(fd, out + done, n - done, (off_t)(x->offset + done));
+        done += got > 0 ? (size_t)got : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return got < 0 ? -1 : (ssize_t)done;
+}
+
+size_t image_entry_peek(const struct image_list *l, const struct image_entry *x, uint8_t *out, size_t n)
+{
+    ssize_t got = read_at(l, x, out, l->shards && x->bytes < n ? (size_t)x->bytes : n);
+    return got < 0 ? 0 : (size_t)got;
+}
+
+static int read_from_shard(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e)
+{
+    if (x->bytes > IMAGE_BYTES_FILE_MAX)
+        return error_set(e, ERR_RANGE, "%llu bytes, at most %d", (unsigned long long)x->bytes, IMAGE_BYTES_FILE_MAX);
+    struct buf *b = buf_new(x->bytes);
+    if (!b)
+        return error_set(e, ERR_MEMORY, "no memory for its %llu bytes", (unsigned long long)x->bytes);
+    ssize_t got = read_at(l, x, b->data, x->bytes);
+    if (got == (ssize_t)x->bytes) {
+        *out = b;
+        return 0;
+    }
+    buf_unref(&b);
+    return got < 0 ? error_set(e, ERR_IO, "%s", strerror(errno)) : error_set(e, ERR_FORMAT, "the archive ends in it");
+}
+
+int image_entry_read(const struct image_list *l, const struct image_entry *x, struct buf **out, struct error *e)
+{
+    char full[DATASET_PATH_MAX];
+    if (l->shards)
+        return read_from_shard(l, x, out, e);
+    if (path_format(full, sizeof full, "%s/%s", l->root, x->name) != 0)
+        return error_set(e, ERR_RANGE, "the path is too long");
+    return file_read(full, IMAGE_BYTES_FILE_MAX, out, e);
 }
 
 void image_list_fini(struct image_list *l)
 {
+    for (uint32_t i = 0; i < l->shard_count; i++)
+        free(l->shards[i]);
+    free(l->shards);
     for (size_t i = 0; i < l->count; i++)
         free(l->entries[i].name);
     for (uint32_t i = 0; i < l->class_count; i++)

@@ -5,7 +5,8 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/data/image_file.h"
+#include "worker/data/exif.h"
+#include "worker/data/image_codec.h"
 #include "worker/data/limits.h"
 
 struct png_reader {
@@ -75,6 +76,14 @@ static void take_memory(struct png_reader *r)
         r->rows[y] = r->out->pixels + y * row;
 }
 
+static void read_orientation(struct png_reader *r)
+{
+    png_uint_32 size;
+    png_bytep exif;
+    if (png_get_eXIf_1(r->png, r->info, &size, &exif))
+        r->out->orientation = exif_orientation(exif, size);
+}
+
 /* The frame that libpng's longjmp returns to. */
 static void read_all(struct png_reader *r)
 {
@@ -86,7 +95,8 @@ static void read_all(struct png_reader *r)
     set_transforms(r);
     take_memory(r);
     png_read_image(r->png, r->rows);
-    png_read_end(r->png, NULL);
+    png_read_end(r->png, r->info);
+    read_orientation(r);
 }
 
 int image_decode_png(const uint8_t *bytes, size_t size, struct image *out, struct error *e)

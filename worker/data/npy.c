@@ -3,6 +3,7 @@
  * integers of any width, (N) or (N,1). npy_header.h has the bytes of an array; libzip reads the archive, compressed or
  * not, and verifies its checksums. An array's size must be what its header says before anything is taken for it. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -144,17 +145,48 @@ static int array_open_entry(struct array *a, zip_t *z, const char *path, const c
     return read_header(a, e);
 }
 
+/* What an array of images must become. The lines are Python on the array a; tests run each of them. */
+static int not_uint8(const struct array *a, struct error *e)
+{
+    char type[16];
+    npy_type_name(&a->header, type);
+    if (a->header.width > 8) /* more than numpy.interp takes */
+        return error_set(e, ERR_FORMAT,
+                         "%.200s: images of type %s, expected uint8; first save a.astype('f8') of this array a",
+                         a->where, type);
+    return error_set(e, ERR_FORMAT,
+                     "%.200s: images of type %s, expected uint8; for this array a, save "
+                     "numpy.interp(a, (a.min(), a.max()), (0, 255)).astype('uint8'), with the same two bounds for "
+                     "training and test images",
+                     a->where, type);
+}
+
+static int not_images(const struct array *a, struct error *e)
+{
+    const struct npy_header *h = &a->header;
+    unsigned long side = h->rank == 2 ? (unsigned long)lround(sqrt((double)h->dims[1])) : 0;
+    if (side > 1 && side * side == h->dims[1])
+        return error_set(e, ERR_FORMAT,
+                         "%.200s: 2 dimensions, expected (N,H,W) or (N,H,W,C); if these are square grey images, save "
+                         "a.reshape(-1, %lu, %lu) of this array a",
+                         a->where, side, side);
+    return error_set(e, ERR_FORMAT, "%s: %u dimensions, expected (N,H,W) or (N,H,W,C)", a->where, h->rank);
+}
+
 static int check_images(struct arrays *p, struct error *e)
 {
     const struct npy_header *h = &p->images.header;
     const char *where = p->images.where;
     if (h->kind != 'u' || h->width != 1)
-        return error_set(e, ERR_FORMAT, "%s: images are not uint8; convert them with astype('uint8')", where);
+        return not_uint8(&p->images, e);
     if (h->rank != 3 && h->rank != 4)
-        return error_set(e, ERR_FORMAT, "%s: %u dimensions, expected (N,H,W) or (N,H,W,C)", where, h->rank);
+        return not_images(&p->images, e);
     uint64_t channels = h->rank == 4 ? h->dims[3] : 1;
     if (channels > DATASET_CHANNELS_MAX && h->dims[1] - 1 < DATASET_CHANNELS_MAX)
-        return error_set(e, ERR_FORMAT, "%s: looks like (N,C,H,W); save transpose(0, 2, 3, 1) of it", where);
+        return error_set(e, ERR_FORMAT,
+                         "%.300s: looks like (N,C,H,W); for this array a, save "
+                         "numpy.ascontiguousarray(a.transpose(0, 2, 3, 1))",
+                         where);
     p->size = (struct image_size){(uint32_t)h->dims[1], (uint32_t)h->dims[2], (uint32_t)channels};
     if (!image_size_is_sane(&p->size))
         return error_set(e, ERR_RANGE, "%s: images of %ux%ux%u, expected sides in 1..%d and channels in 1..%d", where,
@@ -165,8 +197,20 @@ static int check_images(struct arrays *p, struct error *e)
 static int check_labels(const struct arrays *p, struct error *e)
 {
     const struct npy_header *h = &p->labels.header;
-    if (h->rank != 1 && !(h->rank == 2 && h->dims[1] == 1))
+    char type[16];
+    npy_type_name(h, type);
+    if (h->rank == 2 && h->dims[1] > 1)
+        return error_set(e, ERR_FORMAT,
+                         "%.300s: labels are not of shape (N) or (N,1); if it has a column for each class, save "
+                         "a.argmax(axis=1) of this array a",
+                         p->labels.where);
+    if (h->rank != 1 && h->rank != 2)
         return error_set(e, ERR_FORMAT, "%s: labels are not of shape (N) or (N,1)", p->labels.where);
+    if ((h->kind != 'u' && h->kind != 'i') || h->width > 8)
+        return error_set(e, ERR_FORMAT,
+                         "%.300s: labels of type %s, expected integers; for this array a, save "
+                         "numpy.rint(a).astype('int64')",
+                         p->labels.where, type);
     if (h->dims[0] != p->images.header.dims[0])
         return error_set(e, ERR_FORMAT, "%s: %llu labels for %llu images", p->labels.where,
                          (unsigned long long)h->dims[0], (unsigned long long)p->images.header.dims[0]);
@@ -195,14 +239,14 @@ static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *
     return rc;
 }
 
-static int take_arrays(struct arrays *p, struct intake *t, struct error *e)
+static int take_arrays(struct arrays *p, struct image_sink *sink, struct error *e)
 {
     int rc = check_images(p, e);
     if (rc == 0 && p->labelled)
         rc = check_labels(p, e);
     if (rc != 0)
         return rc;
-    struct intake_stream s = {
+    struct image_sink_stream s = {
         .where = p->images.where,
         .count = p->images.header.dims[0],
         .size = p->size,
@@ -211,7 +255,7 @@ static int take_arrays(struct arrays *p, struct intake *t, struct error *e)
         .arg = p,
     };
     bool whole = false;
-    rc = intake_from_stream(t, &s, &whole, e);
+    rc = image_sink_from_stream(sink, &s, &whole, e);
     if (rc == 0 && whole)
         rc = expect_end(&p->images, e);
     return rc == 0 && whole && p->labelled ? expect_end(&p->labels, e) : rc;
@@ -221,6 +265,17 @@ static void arrays_close(struct arrays *p)
 {
     array_close(&p->images);
     array_close(&p->labels);
+}
+
+/* Lets the images of an opened training array vote, when they may; it is used up. An array with errors has no vote:
+ * they are told when it is read. */
+static int judge(struct arrays *p, struct image_sink *sink, struct error *e)
+{
+    if (check_images(p, NULL) != 0 || !image_sink_wants_votes(sink, p->size.channels))
+        return 0;
+    struct image_sink_stream s = {
+        .where = p->images.where, .count = p->images.header.dims[0], .size = p->size, .next = next_image, .arg = p};
+    return image_sink_judge_stream(sink, &s, e);
 }
 
 /* ---- .npy ---- */
@@ -249,12 +304,17 @@ static bool npy_has_test(const char *path)
     return false;
 }
 
-static int npy_read(const char *path, struct intake *t, struct error *e)
+static int npy_read(const char *path, struct image_sink *sink, struct error *e)
 {
     struct arrays p = {0};
     int rc = array_open_file(&p.images, path, e);
     if (rc == 0)
-        rc = take_arrays(&p, t, e);
+        rc = judge(&p, sink, e);
+    arrays_close(&p);
+    if (rc == 0)
+        rc = array_open_file(&p.images, path, e);
+    if (rc == 0)
+        rc = take_arrays(&p, sink, e);
     arrays_close(&p);
     return rc;
 }
@@ -309,37 +369,91 @@ static int no_images(zip_t *z, const char *path, struct error *e)
 {
     char held[200] = "";
     size_t length = 0;
-    for (zip_int64_t i = 0; i < zip_get_num_entries(z, 0) && length < sizeof held - 1; i++) {
+    bool arrays = false;
+    for (zip_int64_t i = 0; i < zip_get_num_entries(z, 0); i++) {
         const char *name = zip_get_name(z, (zip_uint64_t)i, 0);
-        length += (size_t)snprintf(held + length, sizeof held - length, " %s", name ? name : "?");
+        arrays = arrays || (name && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".npy") == 0);
+        if (length < sizeof held - 1)
+            length += (size_t)snprintf(held + length, sizeof held - length, " %s", name ? name : "?");
     }
-    return error_set(e, ERR_FORMAT, "%.200s: none of the arrays images, x_train, X_train, train_images; it has%s", path,
-                     held);
+    if (!arrays)
+        return error_set(e, ERR_FORMAT,
+                         "%.250s: a zip archive without NumPy arrays; unpack it, and set data.path to what comes out",
+                         path);
+    return error_set(e, ERR_FORMAT,
+                     "%.150s: none of the arrays images, x_train, X_train, train_images; it has%s; save them under "
+                     "these names",
+                     path, held);
 }
 
-static int npz_read_split(zip_t *z, const char *path, struct intake *t, struct error *e)
+/* Whether an array of that name (without .npy) is read, in any split. */
+static bool is_read(const char *name)
 {
-    enum dataset_split split = t->test && !t->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
-    struct arrays p = {0};
+    for (int split = 0; split < 2; split++)
+        for (int i = 0; i < NAMES && names[split][i].images; i++)
+            if (strcmp(name, names[split][i].images) == 0 || strcmp(name, names[split][i].labels) == 0)
+                return true;
+    return false;
+}
+
+static bool sounds_like(const char *name, bool labels)
+{
+    if (labels)
+        return strcasestr(name, "label") || strcasestr(name, "target") || strcasestr(name, "class") || name[0] == 'y' ||
+               name[0] == 'Y';
+    return strcasestr(name, "test") || strcasestr(name, "val");
+}
+
+/* Labels or test images under a name that is not read would be missed in silence. */
+static void note_unread(zip_t *z, const char *path, bool labelled, struct image_sink *sink)
+{
+    for (zip_int64_t i = 0; i < zip_get_num_entries(z, 0); i++) {
+        const char *entry = zip_get_name(z, (zip_uint64_t)i, 0);
+        char name[64];
+        if (!entry || strlen(entry) < 5 || strcmp(entry + strlen(entry) - 4, ".npy") != 0)
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)strlen(entry) - 4, entry);
+        bool test = sink->may_hold_out && sounds_like(name, false);
+        if (!is_read(name) && (test || (!labelled && sounds_like(name, true))))
+            image_sink_problem(sink, "%.200s: the array %s is not read; docs/DATA.md has the names of %s", path, name,
+                               test ? "test images and their labels" : "labels");
+    }
+}
+
+static int open_arrays(zip_t *z, const char *path, enum dataset_split split, struct arrays *p, struct error *e)
+{
     int found = find_images(z, split);
     if (found < 0)
         return no_images(z, path, e);
-    p.labelled = locate(z, names[split][found].labels) >= 0;
-    int rc = array_open_entry(&p.images, z, path, names[split][found].images, e);
-    if (rc == 0 && p.labelled)
-        rc = array_open_entry(&p.labels, z, path, names[split][found].labels, e);
-    if (rc == 0)
-        rc = take_arrays(&p, t, e);
-    arrays_close(&p);
+    p->labelled = locate(z, names[split][found].labels) >= 0;
+    int rc = array_open_entry(&p->images, z, path, names[split][found].images, e);
+    if (rc == 0 && p->labelled)
+        rc = array_open_entry(&p->labels, z, path, names[split][found].labels, e);
     return rc;
 }
 
-static int npz_read(const char *path, struct intake *t, struct error *e)
+static int npz_read_split(zip_t *z, const char *path, struct image_sink *sink, struct error *e)
+{
+    enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
+    struct arrays p = {0};
+    int rc = open_arrays(z, path, DATASET_TRAIN, &p, NULL) == 0 ? judge(&p, sink, e) : 0;
+    arrays_close(&p);
+    if (rc == 0)
+        rc = open_arrays(z, path, split, &p, e);
+    if (rc == 0)
+        rc = take_arrays(&p, sink, e);
+    arrays_close(&p);
+    if (rc == 0 && !sink->test)
+        note_unread(z, path, p.labelled, sink);
+    return rc;
+}
+
+static int npz_read(const char *path, struct image_sink *sink, struct error *e)
 {
     zip_t *z = open_archive(path, e);
     if (!z)
         return e->code;
-    int rc = npz_read_split(z, path, t, e);
+    int rc = npz_read_split(z, path, sink, e);
     zip_discard(z);
     return rc;
 }

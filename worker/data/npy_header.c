@@ -1,6 +1,7 @@
 /* A cursor over the text; every step either takes what it expects or fails, nothing is skipped but blanks. */
 #include "worker/data/npy_header.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "worker/data/limits.h"
 
@@ -86,15 +87,26 @@ static bool take_shape(struct cursor *c, struct npy_header *h)
     return true;
 }
 
+void npy_type_name(const struct npy_header *h, char out[16])
+{
+    const char *name = h->kind == 'u' ? "uint" : h->kind == 'i' ? "int" : h->kind == 'f' ? "float" : "bool";
+    if (h->kind == 'b')
+        snprintf(out, 16, "%s", name);
+    else
+        snprintf(out, 16, "%s%u", name, 8 * h->width);
+}
+
 static bool take_type(const char *descr, struct npy_header *h)
 {
-    if (strlen(descr) != 3 || strchr("|<>", descr[0]) == NULL || strchr("ui", descr[1]) == NULL ||
-        strchr("1248", descr[2]) == NULL)
+    static const char *const widths[] = {"1", "2", "4", "8", "16"};
+    if (strlen(descr) < 3 || strchr("|<>", descr[0]) == NULL || strchr("buif", descr[1]) == NULL)
         return false;
     h->big_endian = descr[0] == '>';
     h->kind = descr[1];
-    h->width = (uint32_t)(descr[2] - '0');
-    return true;
+    for (uint32_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+        if (strcmp(descr + 2, widths[i]) == 0)
+            h->width = 1u << i;
+    return h->width > 0;
 }
 
 /* One value by its key; bits of *seen say which keys there were. */
@@ -112,14 +124,20 @@ static int take_item(struct cursor *c, const char *key, unsigned *seen, const ch
     if (which == 0) {
         if (!take_string(c, descr, sizeof descr))
             return error_set(e, ERR_FORMAT, "%s: not a plain array; save a uint8 array without fields", where);
+        if (strchr(descr, 'O'))
+            return error_set(e, ERR_FORMAT,
+                             "%.250s: Python objects (pickles, which are programs and never loaded); save an array of "
+                             "numbers",
+                             where);
         if (!take_type(descr, h))
             return error_set(e, ERR_FORMAT,
-                             "%s: values of type '%s'; convert images with astype('uint8'), labels to "
-                             "integers",
+                             "%.200s: values of type '%s' are no numbers; for labels a, save "
+                             "numpy.unique(a, return_inverse=True)[1]",
                              where, descr);
     } else if (which == 1) {
         if (!take_word(c, "False"))
-            return error_set(e, ERR_FORMAT, "%s: in Fortran order; save numpy.ascontiguousarray of it", where);
+            return error_set(e, ERR_FORMAT,
+                             "%.300s: in Fortran order; for this array a, save numpy.ascontiguousarray(a)", where);
     } else if (!take_shape(c, h)) {
         return error_set(e, ERR_FORMAT, "%s: its shape is no list of at most %d sizes below 2^32", where, NPY_RANK_MAX);
     }

@@ -72,6 +72,10 @@ static const struct {
     const char *key, *word;
     int value;
 } choice_table[] = {
+    {"data.background", "auto", BACKGROUND_AUTO},
+    {"data.background", "black", BACKGROUND_BLACK},
+    {"data.background", "grey", BACKGROUND_GREY},
+    {"data.background", "white", BACKGROUND_WHITE},
     {"encoder.model", "conv", ENCODER_CONV},
     {"encoder.model", "vit", ENCODER_VIT},
     {"encoder.pool", "cls", VIT_POOL_CLS},
@@ -200,10 +204,10 @@ static void test_cross_checks(void **state)
 static void test_hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
-    static const char *const shaping[] = {
-        "run.seed=2",      "run.slots=8",       "data.limit=100",  "augment.flip=0.25",
-        "head.hidden=128", "mixture.top=8",     "loss.block=128",  "optimiser.lr=0.00200001",
-        "run.epochs=11",   "teacher.ema_end=1", "encoder.groups=4"};
+    static const char *const shaping[] = {"run.seed=2",        "run.slots=8",       "data.limit=100",
+                                          "augment.flip=0.25", "head.hidden=128",   "data.background=white",
+                                          "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
+                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
     static const char *const neutral[] = {"run.name=x",       "run.out=/y",   "run.checkpoint_every=1",
                                           "run.log_every=1",  "data.path=/z", "worker.threads=2",
                                           "net.lease_ms=500", "redis.port=1", "eval.neighbours=5"};

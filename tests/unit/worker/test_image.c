@@ -54,8 +54,8 @@ static void test_no_image(void **state)
 {
     (void)state;
     expect_refusal((const uint8_t *)"", 0, ERR_FORMAT, "empty");
-    expect_refusal((const uint8_t *)"x", 1, ERR_FORMAT, "neither");
-    expect_refusal((const uint8_t *)"GIF89a", 6, ERR_FORMAT, "neither");
+    expect_refusal((const uint8_t *)"x", 1, ERR_FORMAT, "not PNG, JPEG, WebP");
+    expect_refusal((const uint8_t *)"GIF89a", 6, ERR_FORMAT, "is GIF");
     expect_refusal((const uint8_t *)"\x89PNG\r\n\x1a\n", 8, ERR_FORMAT, "truncated");
     expect_refusal((const uint8_t *)"\xff\xd8\xff", 3, ERR_FORMAT, "JPEG");
 }
@@ -245,13 +245,55 @@ static void test_jpeg_reduced(void **state)
     free(pixels);
 }
 
+static void test_formats_by_content(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *name;
+        size_t size;
+        bool readable;
+    } cases[] = {
+        {"\x89PNG\r\n\x1a\n", "PNG", 8, true},
+        {"\xff\xd8\xff\xe0", "JPEG", 4, true},
+        {"P6 1 1 255\nabc", "netpbm", 14, true},
+        {"RIFF\0\0\0\0WEBPVP8 ", "WebP", 16, true},
+        {"II*\0\x08\0\0\0", "TIFF", 8, true},
+        {"GIF89a", "GIF", 6, false},
+        {"\0\0\0\x1c"
+         "ftypavif",
+         "AVIF", 12, false},
+        {"\0\0\0\x18"
+         "ftypheic",
+         "HEIC", 12, false},
+        {"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0", "BMP", 16, false},
+        {"<!DOCTYPE html>", "HTML", 15, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool readable;
+        assert_string_equal(image_format_of((const uint8_t *)cases[i].bytes, cases[i].size, &readable), cases[i].name);
+        assert_int_equal(readable, cases[i].readable);
+        assert_null(image_format_of((const uint8_t *)cases[i].bytes, 1, NULL));
+    }
+    assert_null(image_format_of((const uint8_t *)"BM is how this text begins", 26, NULL));
+    expect_refusal((const uint8_t *)"<html><body>404", 15, ERR_FORMAT, "an HTML page");
+}
+
 static void test_names(void **state)
 {
     (void)state;
     assert_int_equal(image_name_kind("a.png"), IMAGE_NAME_READ);
     assert_int_equal(image_name_kind("b/A.JPeG"), IMAGE_NAME_READ);
-    assert_int_equal(image_name_kind("a.png.txt"), IMAGE_NAME_OTHER);
-    assert_int_equal(image_name_kind("a.webp"), IMAGE_NAME_UNREAD);
+    static const char *const read[] = {"a.jfif", "a.jpe", "a.PPM",  "a.pgm",    "a.pbm",
+                                       "a.pnm",  "a.tif", "a.TIFF", "x.y/a.jpg"};
+    static const char *const unread[] = {"a.gif", "a.bmp", "a.heic", "a.avif", "a.jxl", "a.cr2"};
+    for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
+        assert_int_equal(image_name_kind(read[i]), IMAGE_NAME_READ);
+    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++)
+        assert_int_equal(image_name_kind(unread[i]), IMAGE_NAME_UNREAD);
+    assert_int_equal(image_name_kind("a.png.txt"), IMAGE_NAME_TEXT);
+    assert_int_equal(image_name_kind("a.dat"), IMAGE_NAME_OTHER);
+    assert_int_equal(image_name_kind("x.png/a"), IMAGE_NAME_OTHER);
+    assert_int_equal(image_name_kind("a.webp"), IMAGE_NAME_READ);
     assert_int_equal(image_name_kind("png"), IMAGE_NAME_OTHER);
 }
 
@@ -261,15 +303,19 @@ static void test_convert(void **state)
 {
     (void)state;
     uint8_t out[8];
-    image_convert((const uint8_t *)"\x07\xc8", 1, out, 3, 2);
+    image_convert((const uint8_t *)"\x07\xc8", 1, out, 3, 2, 0);
     assert_memory_equal(out, "\x07\x07\x07\xc8\xc8\xc8", 6);
-    image_convert((const uint8_t *)"\xff\x00\x00\x09\x09\x09", 3, out, 1, 2);
-    assert_memory_equal(out, "\x4c\x09", 2);                          /* 0.299 * 255 = 76.2 */
-    image_convert((const uint8_t *)"\xff\x80\x0a\x80", 4, out, 3, 1); /* half transparent, on black */
+    image_convert((const uint8_t *)"\xff\x00\x00\x09\x09\x09", 3, out, 1, 2, 0);
+    assert_memory_equal(out, "\x4c\x09", 2);                             /* 0.299 * 255 = 76.2 */
+    image_convert((const uint8_t *)"\xff\x80\x0a\x80", 4, out, 3, 1, 0); /* half transparent, on black */
     assert_memory_equal(out, "\x80\x40\x05", 3);
-    image_convert((const uint8_t *)"\xc8\x00\xc8\xff", 2, out, 1, 2);
+    image_convert((const uint8_t *)"\xff\x80\x0a\x80", 4, out, 3, 1, 255); /* ... on white */
+    assert_memory_equal(out, "\xff\xbf\x84", 3);
+    image_convert((const uint8_t *)"\xc8\x00\xc8\xff", 2, out, 1, 2, 128);
+    assert_memory_equal(out, "\x80\xc8", 2);
+    image_convert((const uint8_t *)"\xc8\x00\xc8\xff", 2, out, 1, 2, 0);
     assert_memory_equal(out, "\x00\xc8", 2);
-    image_convert((const uint8_t *)"\x01\x02\x03", 3, out, 4, 1);
+    image_convert((const uint8_t *)"\x01\x02\x03", 3, out, 4, 1, 0);
     assert_memory_equal(out, "\x01\x02\x03\xff", 4);
 }
 
@@ -302,7 +348,7 @@ static void test_fit_against_reference(void **state)
         const struct image_size *from = &cases[k][0], *to = &cases[k][1];
         uint8_t *in = malloc(image_bytes(from)), *out = malloc(image_bytes(to));
         random_pixels(in, image_bytes(from), k);
-        assert_int_equal(image_fit(in, from, out, to), 0);
+        assert_int_equal(image_fit(in, from, out, to, 0), 0);
         for (uint32_t y = 0; y < to->height; y++)
             for (uint32_t x = 0; x < to->width; x++)
                 for (uint32_t c = 0; c < to->channels; c++) {
@@ -321,11 +367,11 @@ static void test_fit_keeps_what_is_flat_or_equal(void **state)
     struct image_size big = {301, 77, 3}, small = {32, 32, 3}, same = {32, 32, 3};
     uint8_t *in = malloc(image_bytes(&big)), out[32 * 32 * 3], again[32 * 32 * 3];
     memset(in, 255, image_bytes(&big));
-    assert_int_equal(image_fit(in, &big, out, &small), 0);
+    assert_int_equal(image_fit(in, &big, out, &small, 0), 0);
     for (size_t i = 0; i < sizeof out; i++)
         assert_int_equal(out[i], 255);
     random_pixels(out, sizeof out, 5);
-    assert_int_equal(image_fit(out, &small, again, &same), 0);
+    assert_int_equal(image_fit(out, &small, again, &same, 0), 0);
     assert_memory_equal(out, again, sizeof out);
     free(in);
 }
@@ -337,7 +383,7 @@ static void test_fit_composites_first(void **state)
     static const uint8_t in[4 * 2] = {200, 0, 100, 255, 200, 0, 100, 255};
     struct image_size from = {2, 2, 2}, to = {1, 1, 1};
     uint8_t out;
-    assert_int_equal(image_fit(in, &from, &out, &to), 0);
+    assert_int_equal(image_fit(in, &from, &out, &to, 0), 0);
     assert_int_equal(out, 50);
 }
 
@@ -364,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_jpeg_refusals),
         cmocka_unit_test(test_jpeg_of_too_many_scans),
         cmocka_unit_test(test_jpeg_reduced),
+        cmocka_unit_test(test_formats_by_content),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_convert),
         cmocka_unit_test(test_fit_against_reference),
