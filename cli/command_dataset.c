@@ -35,8 +35,9 @@ static const struct option options[] = {
 };
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct dataset_line *line)
+static int take_option(int option, void *arg)
 {
+    struct dataset_line *line = arg;
     switch (option) {
     case 'j':
         line->json = true;
@@ -49,13 +50,12 @@ static int take_option(int option, char *const *argv, struct dataset_line *line)
             return command_usage("dataset", "more than %d times --set", ASSIGNMENTS_MAX);
         line->assignments[line->count++] = optarg;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return command_bad_option("dataset", options, option, argv);
     }
+    return -1;
 }
+
+static const struct command_options command = {
+    .name = "dataset", .help = help, .options = options, .take = take_option, .arguments_max = 2};
 
 static int check(const struct dataset_line *line, const char *path)
 {
@@ -80,9 +80,7 @@ static int check(const struct dataset_line *line, const char *path)
 int command_dataset(int argc, char **argv)
 {
     struct dataset_line line = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
     if (optind == argc || strcmp(argv[optind], "check") != 0)

@@ -150,7 +150,7 @@ static void check_content(struct doctor_report *r, const struct run_config *c)
 {
     struct error e = {0};
     char step[CHECKPOINT_PATH_MAX];
-    if (pid_file_check(c->run.out, &e) != 0) {
+    if (pid_file_check(c->run.out, 0, &e) != 0) {
         doctor_find(r, FINDING_WARN, "out", "%.400s", e.text);
         doctor_advise(r, "another run needs another run.out until this one has ended");
     } else if (checkpoint_find(c->run.out, step, NULL) == 0) {

@@ -9,11 +9,15 @@
 #include <uv.h>
 #include "cli/address.h"
 #include "cli/pid_file.h"
+#include "cli/presence.h"
 #include "common/files.h"
 #include "proto/redis_login.h"
 #include "proto/run_dir.h"
 
-enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */ };
+enum {
+    SOCKET_DIRECTORY_MAX = 60, /* a socket's path has to fit into 107 bytes */
+    ORPHANS_MS = 30000,        /* what a killed launcher leaves ends within this: a drain takes 20 s at most */
+};
 
 /* ---- configuration ---- */
 
@@ -85,6 +89,7 @@ static int resolve_config(const struct launch_options *o, char **environment, st
         rc = run_config_check(&p->config, e);
     p->joint = p->config.loss.prototypes == PROTOTYPES_JOINT;
     p->resume = o->resume;
+    p->from_start = o->from_start;
     p->workers = o->workers;
     return rc == 0 ? resolve_redis(o, p, e) : rc;
 }
@@ -125,7 +130,7 @@ static int check_start(const struct launch_plan *p, struct error *e)
 {
     const char *out = p->config.run.out;
     char path[PLAN_PATH_MAX];
-    int rc = pid_file_check(out, e);
+    int rc = pid_file_check(out, ORPHANS_MS, e);
     if (rc != 0)
         return rc;
     if (path_format(path, sizeof path, "%s/checkpoints", out) != 0)
@@ -182,6 +187,24 @@ static bool has_default_endpoints(const struct run_config *c)
            strcmp(c->net.prototype_publish, initial.net.prototype_publish) == 0;
 }
 
+/* Servers of another run at our addresses would be told apart, but ours could not start: better said at once. */
+static int check_endpoints(const struct launch_plan *p, struct error *e)
+{
+    const struct run_config *c = &p->config;
+    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish"};
+    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
+                                  c->net.prototype_publish};
+    for (size_t i = 0; i < (p->joint ? 2u : 4u); i++) {
+        const char *why;
+        if (presence_of(values[i], &why) == LISTENING)
+            return error_set(e, ERR_STATE,
+                             "%s = %s: %s, another process listens there (decant health asks who it is); give this run "
+                             "other net.* endpoints, or stop that one",
+                             keys[i], values[i], strerror(EADDRINUSE));
+    }
+    return 0;
+}
+
 /* Sockets that only this user can reach, and no port that another run could hold. */
 static int make_sockets(struct launch_plan *p, struct error *e)
 {
@@ -211,11 +234,14 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
         rc = run_dir_lock(&out->config, "launcher", &out->lock, e);
     if (rc == 0)
         rc = check_start(out, e);
+    bool private = rc == 0 && has_default_endpoints(&out->config);
+    if (rc == 0 && !private)
+        rc = check_endpoints(out, e);
     if (rc == 0)
         rc = dir_make(out->logs, e);
     if (rc == 0)
         rc = write_config(out, e); /* with the configured endpoints: the private ones die with this process */
-    if (rc == 0 && has_default_endpoints(&out->config))
+    if (rc == 0 && private)
         rc = make_sockets(out, e);
     return rc;
 }

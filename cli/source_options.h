@@ -19,7 +19,7 @@
     "  --out DIR          the run's directory (runs/NAME): its private Redis while it runs, else its checkpoint\n"     \
     "  --checkpoint DIR   the same, or a checkpoints or step directory\n"
 
-/* True when it was one of SOURCE_OPTIONS. */
-bool source_option_take(int option, const char *argument, struct source_options *out);
+/* Takes one of SOURCE_OPTIONS; others are ignored. */
+void source_option_take(int option, const char *argument, struct source_options *out);
 
 #endif

@@ -83,6 +83,17 @@ bool run_dir_step_complete(const struct run_config *c, uint64_t step)
     return true;
 }
 
+bool run_dir_newest(const struct run_config *c, uint64_t *step)
+{
+    char dir[RUN_PATH_MAX];
+    if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
+        return false;
+    for (*step = UINT64_MAX; find_below(dir, step);)
+        if (run_dir_step_complete(c, *step))
+            return true;
+    return false;
+}
+
 static int point_latest(const struct run_config *c, uint64_t step, struct error *e)
 {
     char path[RUN_PATH_MAX], text[32];

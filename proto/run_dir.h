@@ -37,6 +37,9 @@ int run_dir_step_written(const struct run_config *c, uint64_t step, struct error
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 
+/* The newest step whose files are all there, unread; false when there is none. */
+bool run_dir_newest(const struct run_config *c, uint64_t *step);
+
 /* "step-000120" -> 120; false for any other name. */
 bool run_dir_parse_step(const char *name, uint64_t *step);
 

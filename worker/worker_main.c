@@ -38,8 +38,9 @@ int main(int argc, char **argv)
     log_init("worker", o.level);
     compute_thread_init();
     blas_single_threaded();
-    if (worker_service_run(&o.config, &e) == 0)
+    bool diverged;
+    if (worker_service_run(&o.config, &diverged, &e) == 0)
         return EXIT_DONE;
     log_error("event=failed error=%s cause=\"%s\"", error_name(e.code), e.text);
-    return e.code == ERR_CONFIG ? EXIT_USAGE : EXIT_FAILED;
+    return diverged ? EXIT_DIVERGED : e.code == ERR_CONFIG ? EXIT_USAGE : EXIT_FAILED;
 }
