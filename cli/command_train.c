@@ -145,6 +145,7 @@ static int take_option(int option, void *arg)
 static void prepare_redis(struct launch_plan *p)
 {
     struct error e = {0};
+    private_redis_forget(p); /* one that is noted is not ours */
     if (!p->redis_private)
         return;
     p->redis_private = private_redis_installed();

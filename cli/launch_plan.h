@@ -32,6 +32,7 @@ struct launch_options {
 struct launch_plan {
     struct run_config config;
     bool joint, resume, from_start;
+    bool begins; /* of resume: there is no step yet, so that it starts at the beginning */
     unsigned workers;
     bool redis_private;           /* a server of our own is started */
     char programs[PLAN_PATH_MAX]; /* directory of our executables */

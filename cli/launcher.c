@@ -253,7 +253,7 @@ static void note_pids(struct launcher *l)
 static void start_all(struct launcher *l)
 {
     const struct launch_plan *p = l->plan;
-    bool resume = p->resume && l->completed.any;
+    bool resume = p->resume && !p->begins;
     int rc = p->redis_private ? spawn_number(l, CHILD_REDIS, false) : 0;
     if (rc == 0 && !p->joint)
         rc = spawn_number(l, CHILD_PROTOTYPE, resume);

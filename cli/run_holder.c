@@ -1,4 +1,5 @@
-/* The kernel says whether the lock is held; the file says by whom, which is believed once that process has it open. */
+/* The file says who holds it, which is believed when that process has it open; else the kernel says whether anybody
+ * does. Asking the kernel takes the lock for a moment, so that is left for the rare case. */
 #include "cli/run_holder.h"
 
 #include <errno.h>
@@ -32,12 +33,12 @@ int run_holder_find(const char *out, struct run_holder *h, struct error *e)
     if (fd < 0)
         return error_set(e, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
                          strerror(errno));
-    h->held = flock(fd, LOCK_SH | LOCK_NB) != 0;
     read_name(fd, h);
-    close(fd); /* which gives a lock that was free back */
     const char *colon = strrchr(h->name, ':');
-    long pid = h->held && colon ? strtol(colon + 1, NULL, 10) : 0;
+    long pid = colon ? strtol(colon + 1, NULL, 10) : 0;
     if (pid > 1 && process_has_open((pid_t)pid, path))
         h->pid = (pid_t)pid;
+    h->held = h->pid != 0 || flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd); /* which gives a lock that was free back */
     return 0;
 }

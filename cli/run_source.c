@@ -172,17 +172,20 @@ int run_source_open_live(const struct source_options *o, struct run_source *out,
         return rc;
     if (o->redis)
         return open_given_redis(o, directory, out, e);
-    if (private_redis_address(directory, address, sizeof address) == 0)
+    if (private_redis_address(directory, address, sizeof address, NULL) == 0)
         return open_redis(address, NULL, out, e);
     return error_set(e, ERR_NOT_FOUND, "%s/redis/address: no mirror is noted there", directory);
 }
 
 int run_source_open(const struct source_options *o, struct run_source *out, struct error *e)
 {
-    char directory[CHECKPOINT_PATH_MAX];
+    char directory[CHECKPOINT_PATH_MAX], address[128];
     int rc = run_source_open_live(o, out, e);
     if (rc == 0 || o->redis)
         return rc;
+    if (run_source_directory(o, directory, e) == 0 &&
+        private_redis_address(directory, address, sizeof address, e) == ERR_IO)
+        return ERR_IO;                      /* the run may be live, and this user may not see it */
     rc = name_source(o, out, directory, e); /* whatever became of a private mirror, the checkpoint counts now */
     return rc == 0 ? open_checkpoint(directory, out, e) : rc;
 }

@@ -410,8 +410,8 @@ static int open_state(struct service *s, bool resume, struct error *e)
         error_set(e, rc, "out of memory");
     s->directory_ours = resume;
     uint64_t prototype = run_dir_generation(s->config, SERVER_PROTOTYPE);
-    if (rc == 0 && resume)
-        rc = resume_core(s, e);
+    if (rc == 0)
+        rc = resume ? resume_core(s, e) : run_dir_start_over(s->config, e);
     if (rc == 0) {
         parameter_core_bound_lineage(s->core, prototype);
         pairing_begin(&s->pairing, prototype, parameter_core_step(s->core));

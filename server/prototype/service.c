@@ -381,6 +381,8 @@ static int open_core(struct service *s, bool resume, struct error *e)
     if (rc == 0)
         rc = run_dir_raise_generation(s->config, SERVER_PROTOTYPE, &o.generation, e);
     uint64_t parameter = run_dir_generation(s->config, SERVER_PARAMETER);
+    if (rc == 0 && !resume)
+        rc = run_dir_start_over(s->config, e);
     if (rc == 0 && resume) {
         rc = find_checkpoint(s, UINT64_MAX, &o.resumed, &o.total_steps, e);
         if (rc == ERR_NOT_FOUND) {

@@ -19,6 +19,7 @@
 #include "cli/launch_plan.h"
 #include "cli/pid_file.h"
 #include "common/files.h"
+#include "proto/run_dir.h"
 
 struct scratch {
     char root[64], out[128];
@@ -116,8 +117,13 @@ static void test_resume_keeps_the_configuration(void **state)
     struct launch_options other = {.resume = true, .sets = {"optimiser.lr=0.25"}, .set_count = 1};
     struct launch_options harmless = {.resume = true, .workers = 3, .sets = {"run.log_every=3"}, .set_count = 1};
     assert_int_equal(make(s, &first), 0);
-    put(s, "checkpoints", "latest");
+    assert_int_equal(make(s, &other), 0); /* nothing has been computed with the first one */
+    assert_true(s->plan.begins);
+    assert_int_equal(make(s, &first), 0);
+    put(s, "checkpoints/step-000001", "encoder.safetensors");
+    put(s, "checkpoints/step-000001", "mixture.safetensors");
     assert_int_equal(make(s, &again), 0);
+    assert_false(s->plan.begins);
     assert_int_equal(s->plan.config.run.seed, 7);
     assert_int_equal(make(s, &other), ERR_STATE);
     assert_non_null(strstr(s->e.text, "optimiser.lr"));
@@ -139,6 +145,33 @@ static void test_refuses_beside_living_processes(void **state)
     char path[256];
     snprintf(path, sizeof path, "%s/pids", s->out);
     assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* Lost checkpoints are no reason to begin again without a word. */
+static void test_resume_of_what_is_gone(void **state)
+{
+    struct scratch *s = *state;
+    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true};
+    char path[256], command[300];
+    struct file_part part = {"x", 1};
+    assert_int_equal(make(s, &resume), 0); /* a new run */
+    assert_true(s->plan.begins);
+    put(s, "checkpoints/step-000001", "encoder.safetensors");
+    put(s, "checkpoints/step-000001", "mixture.safetensors");
+    assert_int_equal(run_dir_step_written(&s->plan.config, 1, NULL), 0);
+    assert_int_equal(make(s, &from_start), 0); /* nothing is lost: it goes on */
+    assert_false(s->plan.begins);
+    snprintf(command, sizeof command, "rm -r '%s/checkpoints'", s->out);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(make(s, &resume), ERR_STATE);
+    assert_non_null(strstr(s->e.text, "--from-start"));
+    assert_int_equal(make(s, &from_start), 0);
+    assert_true(s->plan.begins);
+    assert_int_equal(make(s, &resume), 0); /* it has been accepted */
+    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
+    assert_int_equal(make(s, &from_start), ERR_IO); /* no checkpoint could be written there */
+    assert_non_null(strstr(s->e.text, "Not a directory"));
 }
 
 /* A process that has this directory's log open is at work here; in a copy of the directory the same numbers say nothing.
@@ -271,6 +304,7 @@ int main(void)
         CASE(test_given_endpoints_are_kept),
         CASE(test_refuses_other_work),
         CASE(test_resume_keeps_the_configuration),
+        CASE(test_resume_of_what_is_gone),
         CASE(test_refuses_beside_living_processes),
         CASE(test_processes_are_known_by_their_files),
         CASE(test_refuses_endpoints_that_are_taken),
