@@ -23,22 +23,36 @@ static void read_name(int fd, struct run_holder *h)
     printable(h->name);
 }
 
+static int open_lock(const char *path, struct error *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0)
+        return fd;
+    return error_set(e, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+}
+
 int run_holder_find(const char *out, struct run_holder *h, struct error *e)
 {
     char path[LOCK_PATH_MAX];
     *h = (struct run_holder){0};
     if (path_format(path, sizeof path, "%s/lock-launcher", out) != 0)
         return error_set(e, ERR_CONFIG, "the directory's name is too long: %.80s", out);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open_lock(path, e);
     if (fd < 0)
-        return error_set(e, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
-                         strerror(errno));
+        return fd;
     read_name(fd, h);
+    close(fd); /* or this process would be one that has it open */
     const char *colon = strrchr(h->name, ':');
     long pid = colon ? strtol(colon + 1, NULL, 10) : 0;
-    if (pid > 1 && process_has_open((pid_t)pid, path))
+    if (pid > 1 && process_has_open((pid_t)pid, path)) {
         h->pid = (pid_t)pid;
-    h->held = h->pid != 0 || flock(fd, LOCK_SH | LOCK_NB) != 0;
+        h->held = true;
+        return 0;
+    }
+    fd = open_lock(path, e);
+    if (fd < 0)
+        return fd;
+    h->held = flock(fd, LOCK_SH | LOCK_NB) != 0;
     close(fd); /* which gives a lock that was free back */
     return 0;
 }
