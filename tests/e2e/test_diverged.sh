@@ -23,4 +23,6 @@ check "a network that does not fit" exits 1 timeout 60 "$decant" train --run unf
 check "is not tried again" silent 'starting it again'
 check "and said to be lasting" says "another start would end the same way"
 check "nothing is checkpointed, so there is nothing to resume" says "Once the cause is mended: the same command"
+check "images that are not there" exits 1 timeout 60 "$decant" train --run blind --out "$work/blind" --no-redis --no-eval --set "data.path=$work/none"
+check "are not looked for again" silent 'starting it again'
 finish
