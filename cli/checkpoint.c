@@ -114,6 +114,8 @@ static int read_encoder(const char *path, struct checkpoint *c, struct step_iden
         rc = step_identity_placed(identity, step_of_directory(c->directory), &why);
     if (rc == 0)
         rc = step_file_config(&c->encoder, &c->config, &why);
+    if (rc == 0)
+        rc = step_identity_home(identity, &c->config, c->directory, &why);
     c->step = identity->step;
     return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
 }

@@ -23,7 +23,7 @@ struct checkpoint {
 };
 
 /* The one way to a step for every reader. path: a run's directory, its checkpoints directory, or a step's. ERR_STATE
- * when the files do not belong together (step_file.h) or into that directory. Texts say which file is missing, damaged,
+ * when the files do not belong together, or into that directory (step_file.h). Texts say which file is missing, damaged,
  * or may not be read, and why. */
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);
 void checkpoint_close(struct checkpoint *c);

@@ -1,8 +1,10 @@
 /* decant: the command line. Finds the subcommand and hands over. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/child_guard.h"
 #include "cli/command.h"
 #include "cli/completion.h"
@@ -136,8 +138,17 @@ static int finish_output(int code)
     return code == COMMAND_DONE ? COMMAND_FAILED : code;
 }
 
+/* A file opened under the number of a closed stream would be written to by whoever prints. */
+static void fill_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)open("/dev/null", O_RDWR); /* takes the lowest free number: fd */
+}
+
 int main(int argc, char **argv)
 {
+    fill_streams();
     log_init("decant", LOG_WARN);
     return finish_output(run(argc, argv));
 }

@@ -119,8 +119,9 @@ static int open_given_redis(const struct source_options *o, const char *director
     char path[CHECKPOINT_PATH_MAX];
     struct run_config c;
     struct redis_login login;
-    bool known = path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0;
-    int rc = run_config_load(&c, known ? path : NULL, environ, NULL, 0, e);
+    int rc = path_format(path, sizeof path, "%s/config.ini", directory) == 0 ? file_probe(path, e) : ERR_NOT_FOUND;
+    if (rc == 0 || rc == ERR_NOT_FOUND)
+        rc = run_config_load(&c, rc == 0 ? path : NULL, environ, NULL, 0, e);
     if (rc == 0)
         rc = redis_login_read(&c, &login, e);
     if (rc != 0)

@@ -73,6 +73,7 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
 static void check_identities(const struct step_entry *s, const struct safetensors *encoder,
                              const struct safetensors *mixture, struct step_check *out)
 {
+    struct run_config config;
     const struct safetensors *const files[] = {encoder, mixture};
     const char *const names[] = {ENCODER_FILE, MIXTURE_FILE};
     struct step_identity identities[2];
@@ -85,6 +86,9 @@ static void check_identities(const struct step_entry *s, const struct safetensor
         if (!known[i] || step_identity_placed(&identities[i], s->step, &e) != 0)
             problem(out, names[i], "%s", e.text);
     }
+    if (known[0] && step_file_config(encoder, &config, NULL) == 0 &&
+        step_identity_home(&identities[0], &config, s->directory, &e) != 0)
+        problem(out, ENCODER_FILE, "%s", e.text);
     if (known[0] && known[1] && step_identity_match(&identities[0], &identities[1], &e) != 0)
         problem(out, MIXTURE_FILE, "%s", e.text);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/printable.h"
+#include "common/files.h"
 #include "proto/run_dir.h"
 
 /* Of hostile length and content, as all in a file. */
@@ -70,6 +71,38 @@ int step_identity_match(const struct step_identity *encoder, const struct step_i
         return error_set(e, ERR_STATE, "has configuration %s, the encoder beside it %s", mixture->config,
                          encoder->config);
     return 0;
+}
+
+/* OUT/config.ini of OUT/checkpoints/STEP; false for a step that lies elsewhere. */
+static bool home_config(const char *directory, char path[RUN_PATH_MAX])
+{
+    char *full = realpath(directory, NULL), *step = full ? strrchr(full, '/') : NULL;
+    if (step)
+        *step = '\0';
+    char *checkpoints = step ? strrchr(full, '/') : NULL;
+    bool below = checkpoints && strcmp(checkpoints, "/checkpoints") == 0;
+    if (below)
+        *checkpoints = '\0';
+    below = below && path_format(path, RUN_PATH_MAX, "%s/config.ini", full) == 0;
+    free(full);
+    return below;
+}
+
+int step_identity_home(const struct step_identity *encoder, const struct run_config *config, const char *directory,
+                       struct error *e)
+{
+    char path[RUN_PATH_MAX], keys[256];
+    struct run_config home;
+    if (!home_config(directory, path))
+        return 0;
+    int rc = file_probe(path, e);
+    if (rc != 0 || run_config_load(&home, path, NULL, NULL, 0, NULL) != 0) /* another version's: no judgement */
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    if (strcmp(home.run.name, encoder->run) != 0)
+        return error_set(e, ERR_STATE, "belongs to run '%s', its directory to run '%s'", encoder->run, home.run.name);
+    if (run_config_differences(config, &home, keys, sizeof keys) == 0)
+        return 0;
+    return error_set(e, ERR_STATE, "is of a run with %s, unlike its directory's config.ini", keys);
 }
 
 int step_file_config(const struct safetensors *encoder, struct run_config *out, struct error *e)

@@ -25,6 +25,11 @@ uint64_t step_of_directory(const char *directory);
 int step_identity_placed(const struct step_identity *file, uint64_t step, struct error *e);
 int step_identity_match(const struct step_identity *encoder, const struct step_identity *mixture, struct error *e);
 
+/* The directory that the step lies in is of the same run: by OUT/config.ini, of OUT/checkpoints/STEP. 0 also when there
+ * is none. ERR_STATE for another run's or another configuration's, ERR_IO when that may not be read. */
+int step_identity_home(const struct step_identity *encoder, const struct run_config *config, const char *directory,
+                       struct error *e);
+
 /* The configuration that an encoder holds. ERR_FORMAT, ERR_CONFIG. */
 int step_file_config(const struct safetensors *encoder, struct run_config *out, struct error *e);
 

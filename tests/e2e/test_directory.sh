@@ -109,7 +109,12 @@ for command in "eval --checkpoint" "status --out" "prototypes --out" "verify" "v
     check "$command: another run's mixture" exits 1 "$decant" $command "$work/mixed"
     check "$command: is told apart" grep -qF "run 'other', the encoder beside it to run 'e2e'" "$work/err" "$work/out"
 done
-check "export: another run's mixture" exits 1 "$decant" export --checkpoint "$work/mixed" --out "$work/y.npz"
+rm -r "$work/mixed/checkpoints/step-000040"
+cp -r "$work/other/checkpoints/step-000040" "$work/mixed/checkpoints/"
+check "status: another run's step" exits 1 "$decant" status --out "$work/mixed"
+check "status: is told apart" says "belongs to run 'other', its directory to run 'e2e'"
+check "verify: another run's step" exits 1 "$decant" verify "$work/mixed"
+check "export: another run's step" exits 1 "$decant" export --checkpoint "$work/mixed" --out "$work/y.npz"
 cp -r "$work/a run" "$work/moved"
 cp "$work/moved/checkpoints/step-000020/encoder.safetensors" "$work/moved/checkpoints/step-000040/"
 check "eval: another step's encoder" exits 1 "$decant" eval --checkpoint "$work/moved"

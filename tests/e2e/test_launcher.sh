@@ -106,6 +106,11 @@ END
 }
 check "| tee and Ctrl-C: stops in order" tee
 
+# a caller that has closed what others print to
+check "without stdin, stdout and stderr" bash -c "'$decant' train --run e2e --out '$work/mute' --no-redis --no-eval ${small[*]} --set run.steps=10 <&- >&- 2>&-"
+check "without them: sound" exits 0 "$decant" verify "$work/mute"
+check "without them: the log has it" test -s "$work/mute/logs/parameter.log"
+
 # one server told to end: that is not the end of the run
 begin server --no-redis
 kill -TERM "$(awk '$1 == "parameter" {print $2}' "$work/server/pids")"

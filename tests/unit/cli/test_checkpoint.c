@@ -180,6 +180,32 @@ static void test_files_that_do_not_belong_together(void **state)
     assert_non_null(strstr(f->e.text, "encoder.safetensors: says step 13, its directory 12"));
 }
 
+/* A whole step of another run, put into this one's directory: its files agree with each other. */
+static void test_a_step_that_does_not_belong_here(void **state)
+{
+    struct fixture *f = *state;
+    struct checkpoint c;
+    char path[128];
+    static const struct {
+        const char *config, *says; /* NULL: it belongs here */
+    } cases[] = {
+        {"[run]\nname = stored\nout = elsewhere\n[mixture]\ncomponents = 4\ndimensions = 2\n[loss]\nblock = 2\n", NULL},
+        {"[run]\nname = x\n[mixture]\ncomponents = 4\ndimensions = 2\n[loss]\nblock = 2\n",
+         "encoder.safetensors: belongs to run 'stored', its directory to run 'x'"},
+        {"[run]\nname = stored\n[mixture]\ncomponents = 4\ndimensions = 8\n[loss]\nblock = 2\n", "mixture.dimensions"},
+        {"[of]\nanother = version\n", NULL},
+    };
+    snprintf(path, sizeof path, "%s/config.ini", f->root);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct file_part part = {cases[i].config, strlen(cases[i].config)};
+        assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
+        assert_int_equal(checkpoint_open(f->step, &c, &f->e), cases[i].says ? ERR_STATE : 0);
+        if (cases[i].says)
+            assert_non_null(strstr(f->e.text, cases[i].says));
+        checkpoint_close(&c);
+    }
+}
+
 /* What may not be read could be anything, but not absent. Root may read everything, so another user looks. */
 static void test_forbidden_is_not_absent(void **state)
 {
@@ -285,6 +311,7 @@ int main(void)
         CASE(test_open),
         CASE(test_damaged),
         CASE(test_files_that_do_not_belong_together),
+        CASE(test_a_step_that_does_not_belong_here),
         CASE(test_forbidden_is_not_absent),
         CASE(test_prototype_set),
         CASE(test_prototype_table),
