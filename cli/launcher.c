@@ -102,7 +102,7 @@ static unsigned number_of(const struct launcher *l, const struct child *c)
 static enum ending ending_of(const struct child *c)
 {
     if (c->term_signal != 0)
-        return ENDING_KILLED;
+        return c->term_signal == SIGTERM ? ENDING_TERMED : ENDING_KILLED;
     switch (c->exit_status) {
     case EXIT_DONE:
         return ENDING_WELL;

@@ -129,7 +129,7 @@ static void phase_press(struct supervision *s, uint64_t now)
 /* Notes when it is to be started again, or that it is not. */
 static bool plan_restart(struct supervised *c, uint64_t now, uint64_t progress)
 {
-    enum death why = c->ending == ENDING_KILLED ? DEATH_KILLED : DEATH_FAILED;
+    enum death why = c->ending == ENDING_KILLED || c->ending == ENDING_TERMED ? DEATH_KILLED : DEATH_FAILED;
     bool again = c->ending != ENDING_LASTING && restarts_after(&c->restarts, why, now, progress);
     c->restart_at_ms = again ? now + SUPERVISION_RESTART_MS : 0;
     return again;
@@ -137,6 +137,8 @@ static bool plan_restart(struct supervised *c, uint64_t now, uint64_t progress)
 
 static enum verdict server_death(struct supervision *s, struct supervised *c, uint64_t now, uint64_t progress)
 {
+    if (s->phase != RUNNING && c->ending == ENDING_TERMED)
+        return VERDICT_EXPECTED;
     if (s->phase != RUNNING) {
         supervision_fail(s, now);
         return VERDICT_WHILE_STOPPING;

@@ -32,6 +32,7 @@ enum ending {
     ENDING_WELL,     /* exit code 0 */
     ENDING_FAILED,   /* another exit code: the next attempt may do better */
     ENDING_KILLED,   /* a signal from outside */
+    ENDING_TERMED,   /* SIGTERM, which it did not listen to yet: it had only begun, and had nothing to write */
     ENDING_LASTING,  /* its configuration, or what it read, is wrong: every attempt would end the same way */
     ENDING_DIVERGED, /* the run computes numbers that are not finite: the same bytes would come again */
 };

@@ -33,7 +33,7 @@ pasted() { # the printed command goes on where the run stopped
     command=$(sed -n 's/^stopped; go on with: decant //p' "$work/hint")
     bash -c "exec '$decant' $command --no-redis --no-eval --set run.log_every=1" >"$work/hint2" 2>&1 &
     local pid=$!
-    for _ in $(seq 300); do grep -q 'resuming from step' "$work/hint2" && break || sleep 0.1; done
+    for _ in $(seq 900); do grep -q 'resuming from step' "$work/hint2" && break || sleep 0.1; done
     kill -INT $pid
     wait $pid
     [ $? -eq 130 ] && grep -q 'resuming from step [1-9]' "$work/hint2"

@@ -48,6 +48,16 @@ for signal in USR1 HUP; do
     check "SIG$signal: the step in progress was waited for" bash -c "! grep -q 'at once:' '$work/stopped-$signal.log'"
 done
 
+early() { # Ctrl-C in the first moments, when nobody listens yet
+    "${endless[@]}" --out "$work/early$1" --no-redis >"$work/early.log" 2>&1 &
+    launcher=$!
+    for _ in $(seq 1000); do [ -s "$work/early$1/pids" ] && break || sleep 0.01; done
+    mapfile -t kids < <(children "early$1")
+    kill -INT "$launcher"
+    ends_with 130
+}
+for i in 1 2 3; do check "Ctrl-C in the first moments" early "$i"; done
+
 begin quit --no-redis
 kill -QUIT "$launcher"
 check "SIGQUIT: stops at once" ends_with 130

@@ -318,6 +318,22 @@ static void a_server_that_fails_while_stopping_is_a_failure(void **state)
     supervision_fini(&w.s);
 }
 
+/* Ctrl-C in the first moments: nobody has got far enough to listen, or to have anything to write. */
+static void a_server_that_has_only_begun_may_be_stopped_by_sigterm(void **state)
+{
+    struct world w;
+    (void)state;
+    begin(&w);
+    assert_int_equal(ends(&w, CHILD_PROTOTYPE, ENDING_TERMED), VERDICT_RESTART); /* not our doing */
+    pass(&w, SUPERVISION_RESTART_MS);
+    supervision_stop(&w.s, w.now);
+    pass(&w, 100);
+    assert_int_equal(ends(&w, CHILD_PARAMETER, ENDING_TERMED), VERDICT_EXPECTED);
+    leave_in_order(&w);
+    assert_int_equal(supervision_outcome(&w.s), OUTCOME_INTERRUPTED);
+    supervision_fini(&w.s);
+}
+
 static void the_mirror_is_a_convenience(void **state)
 {
     struct world w;
@@ -349,6 +365,7 @@ int main(void)
         cmocka_unit_test(when_every_worker_has_failed_nobody_is_waited_for),
         cmocka_unit_test(workers_that_left_in_order_are_waited_for),
         cmocka_unit_test(a_server_that_fails_while_stopping_is_a_failure),
+        cmocka_unit_test(a_server_that_has_only_begun_may_be_stopped_by_sigterm),
         cmocka_unit_test(the_mirror_is_a_convenience),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
