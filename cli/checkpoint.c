@@ -1,9 +1,7 @@
 /* Finding and opening checkpoints. */
 #include "cli/checkpoint.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/printable.h"
 #include "cli/step_list.h"
 #include "common/files.h"
@@ -12,10 +10,12 @@
 
 enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
 
-/* directory/name exists; path receives it. */
-static bool holds(const char *directory, const char *name, char path[CHECKPOINT_PATH_MAX])
+/* directory/name is there: 0, and path receives it. ERR_NOT_FOUND, or why that cannot be told. */
+static int holds(const char *directory, const char *name, char path[CHECKPOINT_PATH_MAX], struct error *e)
 {
-    return path_format(path, CHECKPOINT_PATH_MAX, "%s/%s", directory, name) == 0 && access(path, R_OK) == 0;
+    if (path_format(path, CHECKPOINT_PATH_MAX, "%s/%s", directory, name) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %s/%s", directory, name);
+    return file_probe(path, e);
 }
 
 /* Follows the pointer file `latest` (at `path`) of the directory `checkpoints`. */
@@ -23,7 +23,7 @@ static int follow_latest(const char *checkpoints, const char *path, char directo
                          struct error *e)
 {
     struct buf *text;
-    char name[LATEST_MAX + 1];
+    char name[LATEST_MAX + 1], encoder[CHECKPOINT_PATH_MAX];
     int rc = file_read(path, LATEST_MAX, &text, e);
     if (rc != 0)
         return rc;
@@ -36,16 +36,14 @@ static int follow_latest(const char *checkpoints, const char *path, char directo
     rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/%s", checkpoints, name);
     if (rc != 0)
         return error_set(e, rc, "path too long: %s/%s", checkpoints, name);
-    char encoder[CHECKPOINT_PATH_MAX];
-    return holds(directory, ENCODER_FILE, encoder)
-               ? 0
-               : error_set(e, ERR_NOT_FOUND, "%s names %s, which has no " ENCODER_FILE, path, name);
+    rc = holds(directory, ENCODER_FILE, encoder, e);
+    return rc == ERR_NOT_FOUND ? error_set(e, rc, "%s names %s, which has no " ENCODER_FILE, path, name) : rc;
 }
 
-static int newest_complete(const char *path, char directory[CHECKPOINT_PATH_MAX])
+static int newest_complete(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     struct step_list l;
-    int rc = step_list_read(path, &l, NULL);
+    int rc = step_list_read(path, &l, e);
     if (rc != 0)
         return rc;
     size_t n = l.count;
@@ -60,28 +58,43 @@ static int newest_complete(const char *path, char directory[CHECKPOINT_PATH_MAX]
 static int find_latest(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     char found[CHECKPOINT_PATH_MAX], checkpoints[CHECKPOINT_PATH_MAX];
-    if (holds(path, "latest", found))
+    int rc = holds(path, "latest", found, e);
+    if (rc == 0)
         return follow_latest(path, found, directory, e);
-    if (holds(path, "checkpoints/latest", found) && holds(path, "checkpoints", checkpoints))
+    if (rc == ERR_NOT_FOUND)
+        rc = holds(path, "checkpoints/latest", found, e);
+    if (rc == 0)
+        rc = holds(path, "checkpoints", checkpoints, e);
+    if (rc == 0)
         return follow_latest(checkpoints, found, directory, e);
+    if (rc != ERR_NOT_FOUND)
+        return rc;
     return error_set(e, ERR_NOT_FOUND,
                      "%s: no checkpoint here; name a run's directory (with checkpoints/latest), its checkpoints "
                      "directory, or a step-NNNNNN directory",
                      path);
 }
 
+/* Nothing else is tried when something is there that may not be read: it could be newer. */
 int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     char found[CHECKPOINT_PATH_MAX];
-    struct error why = {0};
-    if (holds(path, ENCODER_FILE, found)) {
-        int rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
+    struct error why = {0}, unlisted = {0};
+    int rc = holds(path, ENCODER_FILE, found, &why);
+    if (rc == 0) {
+        rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
         return rc != 0 ? error_set(e, rc, "path too long: %s", path) : 0;
     }
-    int rc = find_latest(path, directory, &why);
+    if (rc == ERR_NOT_FOUND)
+        rc = find_latest(path, directory, &why);
     if (rc == 0)
         return 0;
-    if (newest_complete(path, found) != 0)
+    if (rc != ERR_NOT_FOUND && rc != ERR_FORMAT)
+        return error_set(e, rc, "%s", why.text);
+    int listed = newest_complete(path, found, &unlisted);
+    if (listed == ERR_IO)
+        return error_set(e, listed, "%s", unlisted.text);
+    if (listed != 0)
         return error_set(e, rc, "%s", why.text);
     memcpy(directory, found, sizeof found);
     log_warn("event=latest_unusable taken=%s cause=\"%s\" hint=\"decant resume repairs it\"", directory,
@@ -89,50 +102,51 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
     return 0;
 }
 
-int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e)
-{
-    for (size_t i = 0; i < encoder->tensor_count; i++)
-        if (strcmp(encoder->tensors[i].name, "config_ini") == 0 && encoder->tensors[i].dtype == DTYPE_U8)
-            return run_config_from_record(out, encoder->tensors[i].data, encoder->tensors[i].size, "config_ini", e);
-    return error_set(e, ERR_FORMAT, "has no tensor 'config_ini'");
-}
-
-int checkpoint_step(const struct safetensors *file, uint64_t *step, struct error *e)
-{
-    const char *text = safetensors_meta(file, "step");
-    char *end = NULL;
-    if (text)
-        *step = strtoull(text, &end, 10);
-    if (!text || end == text || *end != '\0')
-        return error_set(e, ERR_FORMAT, "metadata 'step' is missing or not a number");
-    return 0;
-}
-
 /* What the encoder says, with the file's name before what is wrong. */
-static int read_encoder(const char *path, struct checkpoint *c, struct error *e)
+static int read_encoder(const char *path, struct checkpoint *c, struct step_identity *identity, struct error *e)
 {
     struct error why = {0};
     int rc = safetensors_read(path, &c->encoder, e);
     if (rc != 0)
         return rc;
-    rc = checkpoint_step(&c->encoder, &c->step, &why);
+    rc = step_identity_read(&c->encoder, identity, &why);
     if (rc == 0)
-        rc = checkpoint_config(&c->encoder, &c->config, &why);
+        rc = step_identity_placed(identity, step_of_directory(c->directory), &why);
+    if (rc == 0)
+        rc = step_file_config(&c->encoder, &c->config, &why);
+    if (rc == 0)
+        rc = step_identity_home(identity, &c->config, c->directory, &why);
+    c->step = identity->step;
+    return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
+}
+
+static int read_mixture(const char *path, struct checkpoint *c, const struct step_identity *encoder, struct error *e)
+{
+    struct step_identity identity;
+    struct error why = {0};
+    int rc = safetensors_read(path, &c->mixture, e);
+    if (rc != 0)
+        return rc;
+    c->has_mixture = true;
+    rc = step_identity_read(&c->mixture, &identity, &why);
+    if (rc == 0)
+        rc = step_identity_match(encoder, &identity, &why);
     return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
 }
 
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
 {
     char file[CHECKPOINT_PATH_MAX];
+    struct step_identity identity;
     memset(out, 0, sizeof *out);
     int rc = checkpoint_find(path, out->directory, e);
-    if (rc == 0 && path_format(file, sizeof file, "%s/encoder.safetensors", out->directory) != 0)
-        rc = error_set(e, ERR_RANGE, "path too long: %s", out->directory);
     if (rc == 0)
-        rc = read_encoder(file, out, e);
-    if (rc == 0 && holds(out->directory, "mixture.safetensors", file)) {
-        rc = safetensors_read(file, &out->mixture, e);
-        out->has_mixture = rc == 0;
+        rc = holds(out->directory, ENCODER_FILE, file, e);
+    if (rc == 0)
+        rc = read_encoder(file, out, &identity, e);
+    if (rc == 0) {
+        rc = holds(out->directory, MIXTURE_FILE, file, e);
+        rc = rc == 0 ? read_mixture(file, out, &identity, e) : rc == ERR_NOT_FOUND ? 0 : rc;
     }
     if (rc != 0)
         checkpoint_close(out);

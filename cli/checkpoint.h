@@ -9,11 +9,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "cli/step_list.h"
 #include "common/error.h"
 #include "common/safetensors.h"
 #include "proto/run_config.h"
-
-enum { CHECKPOINT_PATH_MAX = 1280 };
 
 struct checkpoint {
     char directory[CHECKPOINT_PATH_MAX]; /* of the step */
@@ -23,16 +22,15 @@ struct checkpoint {
     bool has_mixture;
 };
 
-/* path: a run's directory, its checkpoints directory, or a step's. Texts say which file is missing or damaged. */
+/* The one way to a step for every reader. path: a run's directory, its checkpoints directory, or a step's. ERR_STATE
+ * when the files do not belong together, or into that directory (step_file.h). Texts say which file is missing, damaged,
+ * or may not be read, and why. */
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);
 void checkpoint_close(struct checkpoint *c);
 
-/* What an encoder file says about itself: its configuration, and the step in its metadata. ERR_FORMAT, ERR_CONFIG. */
-int checkpoint_config(const struct safetensors *encoder, struct run_config *out, struct error *e);
-int checkpoint_step(const struct safetensors *file, uint64_t *step, struct error *e);
-
 /* The step's directory only: the one that `latest` names or, with a warning in the log, the newest complete one when
- * `latest` is missing, damaged, or names none. ERR_NOT_FOUND, or what is wrong with `latest`, when there is none. */
+ * `latest` is missing, damaged, or names none. ERR_NOT_FOUND, or what is wrong with `latest`, when there is none;
+ * ERR_IO when that cannot be told. */
 int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e);
 
 #endif

@@ -37,19 +37,45 @@ static const char *nearest_option(const struct option *options, const char *type
     return suggest(name, names, n);
 }
 
-int command_bad_option(const char *name, const struct option *options, int refused, char *const *argv)
+/* What getopt_long refused, given the ":h" that makes it tell the two cases apart and print nothing. */
+static int bad_option(const struct command_options *o, int refused, char *const *argv)
 {
-    const char *typed = argv[optind - 1];
+    const char *typed = argv[optind - 1], *name = o->name;
     if (refused == ':')
         return command_usage(name, "%s lacks its value", typed);
     if (strncmp(typed, "--", 2) != 0)
         return command_usage(name, "there is no option -%c", optopt);
-    const char *near = nearest_option(options, typed + 2);
+    const char *near = nearest_option(o->options, typed + 2);
     if (near && strchr(typed, '=') && strncmp(typed + 2, near, strlen(near)) == 0)
         return command_usage(name, "--%s takes no value", near);
     if (near)
         return command_usage(name, "there is no option %s; did you mean --%s?", typed, near);
     return command_usage(name, "there is no option %s", typed);
+}
+
+/* The value that was forgotten, so that the next option stands in its place. No value of ours begins with a dash; a
+ * file that does can be called ./-x. */
+static int bad_value(const struct command_options *o, int index, const char *value)
+{
+    return command_usage(o->name, "--%s lacks its value: '%s' looks like an option%s", o->options[index].name, value,
+                         value[1] == '-' ? "" : " (a file of that name is ./-...)");
+}
+
+int command_take_options(const struct command_options *o, int argc, char **argv, void *line)
+{
+    int option, index = 0, code = -1;
+    while (code < 0 && (option = getopt_long(argc, argv, ":h", o->options, &index)) != -1) {
+        if (option == ':' || option == '?')
+            return bad_option(o, option, argv);
+        if (option == 'h') {
+            fputs(o->help, stdout);
+            return COMMAND_DONE;
+        }
+        code = optarg && optarg[0] == '-' ? bad_value(o, index, optarg) : o->take(option, line);
+    }
+    if (code < 0 && argc - optind > o->arguments_max)
+        code = command_usage(o->name, "unexpected argument '%s'", argv[optind + o->arguments_max]);
+    return code;
 }
 
 int command_failed(const char *name, const struct error *e)

@@ -12,6 +12,7 @@ enum command_exit {
     COMMAND_DONE = 0,
     COMMAND_FAILED = 1,
     COMMAND_USAGE = 2,
+    COMMAND_DIVERGED = 3,      /* decant train: numbers that are not finite; a new attempt would end the same way */
     COMMAND_INTERRUPTED = 130, /* as shells report a process that SIGINT ended */
 };
 
@@ -26,14 +27,25 @@ int command_health(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_resume(int argc, char **argv);
+int command_stop(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_keygen(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */
 int command_usage(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* What getopt_long refused, given the ":h" that makes it tell the two cases apart and print nothing: an option that
- * lacks its value, or an unknown one, with the nearest known. COMMAND_USAGE. */
-int command_bad_option(const char *name, const struct option *options, int refused, char *const *argv);
+/* The options of one subcommand. */
+struct command_options {
+    const char *name, *help;      /* help: printed by --help */
+    const struct option *options; /* ends with a zero entry; --help is val 'h' */
+    /* One option, with getopt's optarg: -1 to go on, else the exit code, having said why. line: the caller's own. */
+    int (*take)(int option, void *line);
+    int arguments_max; /* what may follow the options */
+};
+
+/* Takes all options of argv. Those that are unknown, lack their value, or have one that looks like another option, are
+ * refused, the nearest known being named; --help is answered. -1 to go on, the arguments being argv[optind] to the end,
+ * else the exit code. */
+int command_take_options(const struct command_options *o, int argc, char **argv, void *line);
 /* Reports an error of the library: COMMAND_USAGE for configuration, else COMMAND_FAILED. */
 int command_failed(const char *name, const struct error *e);
 /* f is a terminal that may be coloured: NO_COLOR (https://no-color.org) is not set. */

@@ -50,18 +50,13 @@ static void print_all(void)
     }
 }
 
+static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+static const struct command_options command = {.name = "config", .help = help, .options = options};
+
 int command_config(int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option = getopt_long(argc, argv, ":h", options, NULL);
-    if (option == 'h') {
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    }
-    if (option != -1)
-        return command_bad_option("config", options, option, argv);
-    if (optind < argc)
-        return command_usage("config", "it takes no arguments");
-    print_all();
-    return COMMAND_DONE;
+    int code = command_take_options(&command, argc, argv, NULL);
+    if (code < 0)
+        print_all();
+    return code < 0 ? COMMAND_DONE : code;
 }

@@ -38,8 +38,9 @@ static const struct option options[] = {
 };
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct dataset_line *line)
+static int take_option(int option, void *arg)
 {
+    struct dataset_line *line = arg;
     switch (option) {
     case 'j':
         line->json = true;
@@ -52,12 +53,8 @@ static int take_option(int option, char *const *argv, struct dataset_line *line)
             return command_usage("dataset", "more than %d times --set", ASSIGNMENTS_MAX);
         line->assignments[line->count++] = optarg;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return command_bad_option("dataset", options, option, argv);
     }
+    return -1;
 }
 
 /* On a terminal, one line that is written over; at most ten times a second. */
@@ -82,6 +79,8 @@ static void end_progress(const struct load_line *line)
     if (line->shown)
         fprintf(stderr, "\r\033[K");
 }
+static const struct command_options command = {
+    .name = "dataset", .help = help, .options = options, .take = take_option, .arguments_max = 2};
 
 static int check(const struct dataset_line *line, const char *path)
 {
@@ -111,9 +110,7 @@ static int check(const struct dataset_line *line, const char *path)
 int command_dataset(int argc, char **argv)
 {
     struct dataset_line line = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
     if (optind == argc || strcmp(argv[optind], "check") != 0)

@@ -26,18 +26,15 @@ struct doctor_line {
 };
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct doctor_line *line)
+static int take_option(int option, void *arg)
 {
+    struct doctor_line *line = arg;
     switch (option) {
     case 'j':
         line->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
     }
-    int code = config_option_take("doctor", option, optarg, &line->config);
-    return code != 0 ? code : command_bad_option("doctor", options, option, argv);
+    return config_option_take("doctor", option, optarg, &line->config);
 }
 
 static bool check_config(struct doctor_report *r, const struct doctor_line *line, struct run_config *c)
@@ -92,13 +89,11 @@ static int examine(const struct doctor_line *line)
     return code;
 }
 
+static const struct command_options command = {.name = "doctor", .help = help, .options = options, .take = take_option};
+
 int command_doctor(int argc, char **argv)
 {
     struct doctor_line line = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
-    if (code < 0 && optind < argc)
-        code = command_usage("doctor", "unexpected argument '%s'", argv[optind]);
+    int code = command_take_options(&command, argc, argv, &line);
     return code >= 0 ? code : examine(&line);
 }

@@ -44,8 +44,9 @@ static int take_count(const char *option, int64_t *out)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct eval_line *line)
+static int take_option(int option, void *arg)
 {
+    struct eval_line *line = arg;
     switch (option) {
     case 'c':
         line->checkpoint = optarg;
@@ -63,26 +64,20 @@ static int take_option(int option, char *const *argv, struct eval_line *line)
         return take_count("--bank", &line->options.bank);
     case 'q':
         return take_count("--queries", &line->options.queries);
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return command_bad_option("eval", options, option, argv);
     }
+    return -1;
 }
+
+static const struct command_options command = {.name = "eval", .help = help, .options = options, .take = take_option};
 
 int command_eval(int argc, char **argv)
 {
     struct eval_line line = {.options.progress = isatty(STDERR_FILENO) ? stderr : NULL};
     struct evaluation result;
     struct error e = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
-    if (optind < argc)
-        return command_usage("eval", "unexpected argument '%s'", argv[optind]);
     if (!line.checkpoint)
         return command_usage("eval", "--checkpoint DIR is needed");
     if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)

@@ -69,8 +69,9 @@ static int take_what(struct export_line *line)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct export_line *line)
+static int take_option(int option, void *arg)
 {
+    struct export_line *line = arg;
     switch (option) {
     case 'c':
         line->checkpoint = optarg;
@@ -85,12 +86,8 @@ static int take_option(int option, char *const *argv, struct export_line *line)
     case 'F':
         line->force = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return command_bad_option("export", options, option, argv);
     }
+    return -1;
 }
 
 /* -1 when the line is complete, else the exit code. */
@@ -142,15 +139,13 @@ static int export(const struct export_line *line, struct error *e)
     return rc;
 }
 
+static const struct command_options command = {.name = "export", .help = help, .options = options, .take = take_option};
+
 int command_export(int argc, char **argv)
 {
     struct export_line line = {.what = EXPORT_TEACHER};
     struct error e = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
-    if (code < 0 && optind < argc)
-        code = command_usage("export", "unexpected argument '%s'", argv[optind]);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code < 0)
         code = check_line(&line);
     if (code >= 0)

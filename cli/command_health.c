@@ -60,8 +60,9 @@ static int take_timeout(struct health_line *line)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct health_line *line)
+static int take_option(int option, void *arg)
 {
+    struct health_line *line = arg;
     switch (option) {
     case 'k':
         return take_server(line);
@@ -70,12 +71,8 @@ static int take_option(int option, char *const *argv, struct health_line *line)
     case 'j':
         line->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
     }
-    int code = config_option_take("health", option, optarg, &line->config);
-    return code != 0 ? code : command_bad_option("health", options, option, argv);
+    return config_option_take("health", option, optarg, &line->config);
 }
 
 static size_t targets_of(const struct run_config *c, enum server only, struct target out[TARGETS_MAX])
@@ -160,17 +157,16 @@ static int check(const struct health_line *line, const char *endpoint)
     return ask_all(targets, n, &c, line) == 0 ? COMMAND_DONE : COMMAND_FAILED;
 }
 
+static const struct command_options command = {
+    .name = "health", .help = help, .options = options, .take = take_option, .arguments_max = 1};
+
 int command_health(int argc, char **argv)
 {
     struct health_line line = {.server = SERVER_UNKNOWN, .timeout_ms = PROBE_TIMEOUT_MS};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
     bool configured = line.config.file || line.config.set_count > 0;
-    if (argc - optind > 1)
-        return command_usage("health", "unexpected argument '%s'", argv[optind + 1]);
     if ((argc - optind == 1) == configured)
         return command_usage("health", "give an ENDPOINT, or --config FILE");
     return check(&line, configured ? NULL : argv[optind]);

@@ -40,44 +40,48 @@ static int parse_owners(struct keygen_line *line, int argc, char **argv)
 {
     struct error e = {0};
     for (; optind < argc; optind++) {
-        if (line->count == OWNERS_MAX)
-            return command_usage("keygen", "more than %d keys at once", OWNERS_MAX);
         if (key_owner_parse(argv[optind], &line->owners[line->count++], &e) != 0)
             return command_usage("keygen", "%s", e.text);
     }
     return -1;
 }
 
+static const struct option options[] = {{"out", required_argument, NULL, 'o'},
+                                        {"add", required_argument, NULL, 'a'},
+                                        {"list", no_argument, NULL, 'l'},
+                                        {"revoke", required_argument, NULL, 'r'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"deploy", required_argument, NULL, 'd'},
+                                        {NULL, 0, NULL, 0}};
+
+static int take_option(int option, void *arg)
+{
+    struct keygen_line *line = arg;
+    if (option == 'o')
+        line->directory = optarg;
+    else if (option == 'd')
+        line->deploy = optarg;
+    else if (option == 'a')
+        line->add = optarg;
+    else if (option == 'l')
+        line->list = true;
+    else if (option == 'r')
+        line->revoke = optarg;
+    return -1;
+}
+
+static const struct command_options command = {
+    .name = "keygen", .help = help, .options = options, .take = take_option, .arguments_max = OWNERS_MAX};
+
 /* -1 to go on, else the exit code. */
 static int parse(struct keygen_line *line, int argc, char **argv)
 {
-    static const struct option options[] = {{"out", required_argument, NULL, 'o'},
-                                            {"add", required_argument, NULL, 'a'},
-                                            {"list", no_argument, NULL, 'l'},
-                                            {"revoke", required_argument, NULL, 'r'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"deploy", required_argument, NULL, 'd'},
-                                            {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
-        if (option == 'o')
-            line->directory = optarg;
-        else if (option == 'd')
-            line->deploy = optarg;
-        else if (option == 'a')
-            line->add = optarg;
-        else if (option == 'l')
-            line->list = true;
-        else if (option == 'r')
-            line->revoke = optarg;
-        else if (option == 'h') {
-            fputs(help, stdout);
-            return COMMAND_DONE;
-        } else
-            return command_bad_option("keygen", options, option, argv);
-    }
+    int code = command_take_options(&command, argc, argv, line);
+    if (code >= 0)
+        return code;
     if ((line->add != NULL) + (line->revoke != NULL) + line->list > 1)
         return command_usage("keygen", "give one of --add, --list and --revoke");
-    int code = parse_owners(line, argc, argv);
+    code = parse_owners(line, argc, argv);
     if (code < 0 && line->add && (line->count != 1 || line->owners[0].role == ROLE_NONE))
         return command_usage("keygen", "--add %s: expected one ROLE[:NAME], of worker, client or viewer", line->add);
     if (code < 0 && line->count > 0 && (line->list || line->revoke))

@@ -48,8 +48,9 @@ static int take_order(struct prototypes_line *line)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct prototypes_line *line)
+static int take_option(int option, void *arg)
 {
+    struct prototypes_line *line = arg;
     switch (option) {
     case 's':
         return take_order(line);
@@ -60,13 +61,9 @@ static int take_option(int option, char *const *argv, struct prototypes_line *li
     case 'j':
         line->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
     default:
-        if (source_option_take(option, optarg, &line->source))
-            return -1;
-        return command_bad_option("prototypes", options, option, argv);
+        source_option_take(option, optarg, &line->source);
+        return -1;
     }
 }
 
@@ -131,16 +128,15 @@ static int show(struct run_source *s, const struct prototypes_line *line, struct
     return rc == 0 ? 0 : error_set(e, rc, "cannot write the table");
 }
 
+static const struct command_options command = {
+    .name = "prototypes", .help = help, .options = options, .take = take_option};
+
 int command_prototypes(int argc, char **argv)
 {
     struct prototypes_line line = {.order = ORDER_WEIGHT, .limit = LIMIT_DEFAULT};
     struct run_source s;
     struct error e = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
-    if (code < 0 && optind < argc)
-        code = command_usage("prototypes", "unexpected argument '%s'", argv[optind]);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
     if (run_source_open(&line.source, &s, &e) != 0)

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/command.h"
 #include "common/files.h"
 
@@ -11,7 +10,8 @@ static const char help[] =
     "usage: decant resume DIR [OPTION]...\n\n"
     "Goes on with the run in DIR from its newest sound checkpoint, with the configuration in DIR/config.ini. The same "
     "as\n"
-    "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval ...).\n";
+    "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval,\n"
+    "--detach ...). When the checkpoints are gone it refuses, unless --from-start lets the run begin again.\n";
 
 enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
 
@@ -20,9 +20,11 @@ static int check_directory(const char *directory)
 {
     char path[1280];
     struct error e = {0};
-    if (path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0)
+    int rc = path_format(path, sizeof path, "%s/config.ini", directory) == 0 ? file_probe(path, &e) : ERR_NOT_FOUND;
+    if (rc == 0)
         return -1;
-    error_set(&e, ERR_NOT_FOUND, "%.300s: no run to resume here (no config.ini); name a run's directory", directory);
+    if (rc == ERR_NOT_FOUND)
+        error_set(&e, rc, "%.300s: no run to resume here (no config.ini); name a run's directory", directory);
     return command_failed("resume", &e);
 }
 

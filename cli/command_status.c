@@ -82,32 +82,40 @@ static int print_json(const struct run_source *s, const struct run_figures *f)
     return json_print(o, stdout);
 }
 
+struct status_line {
+    struct source_options source;
+    bool json;
+};
+
+static const struct option options[] = {SOURCE_OPTIONS, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+
+static int take_option(int option, void *arg)
+{
+    struct status_line *line = arg;
+    if (option == 'j')
+        line->json = true;
+    else
+        source_option_take(option, optarg, &line->source);
+    return -1;
+}
+
+static const struct command_options command = {.name = "status", .help = help, .options = options, .take = take_option};
+
 int command_status(int argc, char **argv)
 {
-    static const struct option options[] = {SOURCE_OPTIONS, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    struct source_options source = {0};
+    struct status_line line = {0};
     struct run_source s;
     struct run_figures figures;
     struct error e = {0};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return COMMAND_DONE;
-        }
-        if (option == 'j')
-            json = true;
-        else if (!source_option_take(option, optarg, &source))
-            return command_bad_option("status", options, option, argv);
-    }
-    if (optind < argc)
-        return command_usage("status", "unexpected argument '%s'", argv[optind]);
-    if (run_source_open(&source, &s, &e) != 0)
+    int code = command_take_options(&command, argc, argv, &line);
+    if (code >= 0)
+        return code;
+    if (run_source_open(&line.source, &s, &e) != 0)
         return command_failed("status", &e);
     int rc = run_figures_read(&s, &figures, &e);
     if (rc != 0)
         command_failed("status", &e);
-    else if (json)
+    else if (line.json)
         rc = print_json(&s, &figures);
     else
         print_screen(&s, &figures);

@@ -194,21 +194,16 @@ static int take_interval(struct top *t)
     return -1;
 }
 
-/* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct top *t)
+static int take_option(int option, void *arg)
 {
-    switch (option) {
-    case 'i':
+    struct top *t = arg;
+    if (option == 'i')
         return take_interval(t);
-    case '1':
+    if (option == '1')
         t->once = true;
-        return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return source_option_take(option, optarg, &t->options) ? -1 : command_bad_option("top", options, option, argv);
-    }
+    else
+        source_option_take(option, optarg, &t->options);
+    return -1;
 }
 
 static int run(struct top *t)
@@ -227,17 +222,15 @@ static int run(struct top *t)
     return rc == 0 ? COMMAND_DONE : COMMAND_FAILED;
 }
 
+static const struct command_options command = {.name = "top", .help = help, .options = options, .take = take_option};
+
 int command_top(int argc, char **argv)
 {
     struct top *t = calloc(1, sizeof *t); /* the screen and the state are large */
-    int option, code = -1;
     if (!t)
         return COMMAND_FAILED;
     t->interval_ms = 1000;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, t);
-    if (code < 0 && optind < argc)
-        code = command_usage("top", "unexpected argument '%s'", argv[optind]);
+    int code = command_take_options(&command, argc, argv, t);
     if (code < 0)
         code = run(t);
     free(t);

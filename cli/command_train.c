@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "cli/command.h"
+#include "cli/detach.h"
 #include "cli/evaluation.h"
 #include "cli/evaluation_report.h"
 #include "cli/launch_plan.h"
@@ -12,26 +13,34 @@
 #include "cli/private_redis.h"
 #include "cli/progress.h"
 #include "proto/redis_address.h"
+#include "cli/shell_quote.h"
 
 enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished run; arbitrary, not Redis's own */ };
 
-static const char help[] =
+static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval]\n\n"
+    "                    [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval] [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
-    "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130.\n\n"
+    "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
+    "the\n"
+    "end of a pipe's reader (| head). A second Ctrl-C kills everything at once. Nothing is ever left at work.\n\n"
     "  --config FILE     configuration (INI); see `decant config`\n"
     "  --run NAME        name of the run; its directory is runs/NAME\n"
     "  --out DIR         another directory\n"
     "  --workers N       worker processes (2); any number gives the same bytes\n"
-    "  --resume          go on from the newest checkpoint in the directory, if there is one\n"
+    "  --resume          go on from the newest checkpoint in the directory; a new directory starts a run\n"
+    "  --from-start      resume even if the checkpoints that were there are gone: the run begins again\n"
     "  --set KEY=VALUE   one configuration key, over file and environment; may be repeated\n"
     "  --redis ADDRESS   mirror to this Redis instead of a private one: HOST:PORT, "
     "redis://USER:PASSWORD@HOST:PORT/DB,\n"
     "                    unix://PATH or a socket's path\n"
     "  --no-redis        no mirror\n"
-    "  --no-eval         no evaluation at the end\n\n"
+    "  --no-eval         no evaluation at the end\n"
+    "  --detach          in the background: messages go to DIR/logs/launcher.log, `decant stop` ends it\n\n"
+    "Exit status: 0 trained to the end, 1 failed, 2 wrong usage or configuration, 3 the run has diverged (the same "
+    "would\n"
+    "come of it again), 130 stopped before its end.\n\n"
     "keys:\n";
 
 static const struct option options[] = {
@@ -44,21 +53,31 @@ static const struct option options[] = {
     {"redis", required_argument, NULL, 'R'},
     {"no-redis", no_argument, NULL, 'N'},
     {"no-eval", no_argument, NULL, 'E'},
+    {"detach", no_argument, NULL, 'D'},
+    {"from-start", no_argument, NULL, 'S'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
 struct train_line {
+    char **argv; /* a password in it is blotted out once the plan has it */
     struct launch_options launch;
-    bool evaluate;
+    bool evaluate, detach;
 };
 
-static int print_help(void)
+/* The keys that --set takes belong to the help. NULL when there is no memory for it; to be freed. */
+static char *help_text(void)
 {
-    fputs(help, stdout);
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        return NULL;
+    fputs(summary, f);
     for (size_t i = 0; i < run_config_key_count; i++)
-        printf("  %-32s %s [%s]\n", run_config_keys[i].name, run_config_keys[i].help, run_config_keys[i].initial);
-    return COMMAND_DONE;
+        fprintf(f, "  %-32s %s [%s]\n", run_config_keys[i].name, run_config_keys[i].help, run_config_keys[i].initial);
+    fclose(f);
+    return text;
 }
 
 static int take_set(struct launch_options *o)
@@ -88,8 +107,9 @@ static int take_redis(struct launch_options *o, enum redis_choice choice)
 }
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct train_line *line)
+static int take_option(int option, void *arg)
 {
+    struct train_line *line = arg;
     struct launch_options *o = &line->launch;
     switch (option) {
     case 'c':
@@ -115,17 +135,21 @@ static int take_option(int option, char *const *argv, struct train_line *line)
     case 'E':
         line->evaluate = false;
         return -1;
-    case 'h':
-        return print_help();
-    default:
-        return command_bad_option("train", options, option, argv);
+    case 'D':
+        line->detach = true;
+        return -1;
+    case 'S':
+        o->from_start = o->resume = true;
+        return -1;
     }
+    return -1;
 }
 
 /* A private Redis is a convenience: when it cannot be had, training goes on without. */
 static void prepare_redis(struct launch_plan *p)
 {
     struct error e = {0};
+    private_redis_forget(p); /* one that is noted is not ours */
     if (!p->redis_private)
         return;
     p->redis_private = private_redis_installed();
@@ -139,14 +163,14 @@ static void prepare_redis(struct launch_plan *p)
 
 static void print_look(const struct run_config *c)
 {
-    char db[24] = "";
+    char db[24] = "", host[SHELL_QUOTE_MAX];
     if (c->redis.db != 0)
         snprintf(db, sizeof db, " -n %d", (int)c->redis.db);
+    shell_quote(c->redis.host, host, sizeof host);
     if (c->redis.host[0] == '/')
-        fprintf(stderr, "look inside while it runs: redis-cli -s %s%s hgetall decant:%s\n", c->redis.host, db,
-                c->run.name);
+        fprintf(stderr, "look inside while it runs: redis-cli -s %s%s hgetall decant:%s\n", host, db, c->run.name);
     else
-        fprintf(stderr, "look inside while it runs: redis-cli -h %s -p %d%s hgetall decant:%s\n", c->redis.host,
+        fprintf(stderr, "look inside while it runs: redis-cli -h %s -p %d%s hgetall decant:%s\n", host,
                 (int)c->redis.port, db, c->run.name);
 }
 
@@ -162,7 +186,7 @@ static void print_start(const struct launch_plan *p)
 static void print_end(const struct launch_plan *p, double seconds)
 {
     const struct run_config *c = &p->config;
-    char total[32];
+    char total[32], directory[SHELL_QUOTE_MAX];
     progress_duration(seconds, total, sizeof total);
     printf("trained in %s\n", total);
     printf("checkpoint  %s/checkpoints (newest step in `latest`)\n", c->run.out);
@@ -171,7 +195,29 @@ static void print_end(const struct launch_plan *p, double seconds)
     if (p->redis_private)
         printf("prototypes  redis-server --port %d --dir %s --save '' --daemonize yes\n"
                "            redis-cli -p %d hgetall decant:%s      (redis-cli -p %d shutdown nosave ends it)\n",
-               LATER_REDIS_PORT, p->redis_directory, LATER_REDIS_PORT, c->run.name, LATER_REDIS_PORT);
+               LATER_REDIS_PORT, shell_quote(p->redis_directory, directory, sizeof directory), LATER_REDIS_PORT,
+               c->run.name, LATER_REDIS_PORT);
+}
+
+static void print_detached(const struct launch_plan *p)
+{
+    char out[SHELL_QUOTE_MAX], logs[SHELL_QUOTE_MAX];
+    shell_quote(p->config.run.out, out, sizeof out);
+    shell_quote(p->logs, logs, sizeof logs);
+    printf("in the background as process %d\nwatch  decant top --out %s\n       tail -f %s/launcher.log\n"
+           "stop   decant stop --out %s\n",
+           (int)getpid(), out, logs, out);
+}
+
+/* Both commands go on with what is on disk. */
+static void print_stopped(const struct launch_plan *p, const struct launch_result *r)
+{
+    char out[SHELL_QUOTE_MAX];
+    shell_quote(p->config.run.out, out, sizeof out);
+    if (r->complete)
+        fprintf(stderr, "stopped; the run is complete. Evaluate it with: decant eval --checkpoint %s\n", out);
+    else
+        fprintf(stderr, "stopped; go on with: decant resume %s\n", out);
 }
 
 static int evaluate(const struct launch_plan *p)
@@ -187,48 +233,78 @@ static int evaluate(const struct launch_plan *p)
     return COMMAND_DONE;
 }
 
-static int run(struct launch_plan *p, bool wants_evaluation)
+/* The background process lets go of its terminal once there is nothing more that could keep it from starting. */
+static int let_go(const struct launch_plan *p, struct detach *d, struct error *e)
+{
+    char log[PLAN_PATH_MAX + 32];
+    snprintf(log, sizeof log, "%s/launcher.log", p->logs);
+    print_detached(p);
+    return detach_ready(d, log, e);
+}
+
+static int run(struct launch_plan *p, bool wants_evaluation, struct detach *d)
 {
     struct launch_result result;
     struct error e = {0};
     prepare_redis(p);
     print_start(p);
+    if (d && let_go(p, d, &e) != 0)
+        return command_failed("train", &e);
     int rc = launcher_run(p, environ, stderr, &result, &e);
     if (p->redis_private)
         private_redis_forget(p);
     if (rc != 0 && !result.reported)
         fprintf(stderr, "decant train: %s\n", e.text);
-    if (result.interrupted) {
-        fprintf(stderr, "stopped; go on with: decant train --run %s --out %s --resume\n", p->config.run.name,
-                p->config.run.out);
+    switch (result.outcome) {
+    case OUTCOME_INTERRUPTED:
+        print_stopped(p, &result);
         return COMMAND_INTERRUPTED;
-    }
-    if (rc != 0)
+    case OUTCOME_DIVERGED:
+        return COMMAND_DIVERGED;
+    case OUTCOME_FAILED:
         return COMMAND_FAILED;
+    case OUTCOME_ORDERLY:
+        break;
+    }
     int code = wants_evaluation ? evaluate(p) : COMMAND_DONE;
     print_end(p, result.seconds);
     return code;
 }
 
-int command_train(int argc, char **argv)
+/* With the plan made in the process that stays: it holds the directory's lock. */
+static int start(const struct train_line *line, struct detach *d)
 {
-    struct train_line line = {.launch.workers = WORKERS_DEFAULT, .evaluate = true};
     struct launch_plan *plan = calloc(1, sizeof *plan); /* several KiB */
     struct error e = {0};
-    int option, code = -1;
     if (!plan)
         return COMMAND_FAILED;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
-    if (code < 0 && optind < argc)
-        code = command_usage("train", "unexpected argument '%s'", argv[optind]);
-    if (code < 0) {
-        int rc = launch_plan_make(&line.launch, environ, plan, &e);
-        for (int i = 1; i < argc; i++)
-            redis_address_hide(argv[i]); /* the plan has it by now */
-        code = rc == 0 ? run(plan, line.evaluate) : command_failed("train", &e);
-        launch_plan_fini(plan);
-    }
+    int rc = launch_plan_make(&line->launch, environ, plan, &e);
+    for (char **a = line->argv; *a; a++)
+        redis_address_hide(*a);
+    int code = rc == 0 ? run(plan, line->evaluate, d) : command_failed("train", &e);
+    launch_plan_fini(plan);
     free(plan);
     return code;
+}
+
+static int start_detached(const struct train_line *line)
+{
+    struct detach d;
+    struct error e = {0};
+    if (detach_fork(&d, &e) != 0)
+        return command_failed("train", &e);
+    return d.child > 0 ? detach_wait(&d) : start(line, &d);
+}
+
+int command_train(int argc, char **argv)
+{
+    struct train_line line = {.argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true};
+    char *help = help_text();
+    const struct command_options command = {
+        .name = "train", .help = help ? help : summary, .options = options, .take = take_option};
+    int code = command_take_options(&command, argc, argv, &line);
+    free(help);
+    if (code >= 0)
+        return code;
+    return line.detach ? start_detached(&line) : start(&line, NULL);
 }

@@ -157,8 +157,9 @@ static int verify_two(const struct verify_line *line, struct error *e)
 /* ---- command line ---- */
 
 /* One option; -1 to go on, else the exit code. */
-static int take_option(int option, char *const *argv, struct verify_line *line)
+static int take_option(int option, void *arg)
 {
+    struct verify_line *line = arg;
     switch (option) {
     case 's':
         if (command_number(optarg, 0, INT64_MAX, &line->step) != 0)
@@ -167,26 +168,23 @@ static int take_option(int option, char *const *argv, struct verify_line *line)
     case 'j':
         line->json = true;
         return -1;
-    case 'h':
-        fputs(help, stdout);
-        return COMMAND_DONE;
-    default:
-        return command_bad_option("verify", options, option, argv);
     }
+    return -1;
 }
+
+static const struct command_options command = {
+    .name = "verify", .help = help, .options = options, .take = take_option, .arguments_max = 2};
 
 int command_verify(int argc, char **argv)
 {
     struct verify_line line = {.step = -1};
     struct error e = {0};
-    int option, code = -1;
-    while (code < 0 && (option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
-        code = take_option(option, argv, &line);
+    int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
     line.count = argc - optind;
-    if (line.count < 1 || line.count > 2)
-        return command_usage("verify", "one or two directories are needed, not %d", line.count);
+    if (line.count < 1)
+        return command_usage("verify", "one or two directories are needed");
     line.directories[0] = argv[optind];
     line.directories[1] = argv[argc - 1];
     int rc = line.count == 1 ? verify_one(&line, &e) : verify_two(&line, &e);

@@ -1,8 +1,11 @@
 /* decant: the command line. Finds the subcommand and hands over. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+#include "cli/child_guard.h"
 #include "cli/command.h"
 #include "cli/completion.h"
 #include "cli/suggest.h"
@@ -22,6 +25,7 @@ static int print_version(int argc, char **argv);
 static const struct subcommand subcommands[] = {
     {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train},
     {"resume", "go on with a run from its newest checkpoint", command_resume},
+    {"stop", "end a run that is at work: finish the step, write a checkpoint", command_stop},
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
     {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top},
@@ -48,7 +52,7 @@ static void write_help(FILE *f)
         fprintf(f, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
     fputs(
         "\n`decant COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration,\n"
-        "130 stopped by Ctrl-C.\n",
+        "3 the run has diverged, 130 stopped by Ctrl-C or another signal.\n",
         f);
 }
 
@@ -112,6 +116,8 @@ static int run(int argc, char **argv)
         return COMMAND_USAGE;
     }
     const char *name = argv[1];
+    if (strcmp(name, CHILD_GUARD) == 0)
+        return child_guard(argc - 1, argv + 1);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";
     if (strcmp(name, "--version") == 0)
@@ -133,8 +139,17 @@ static int finish_output(int code)
     return code == COMMAND_DONE ? COMMAND_FAILED : code;
 }
 
+/* A file opened under the number of a closed stream would be written to by whoever prints. */
+static void fill_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)open("/dev/null", O_RDWR); /* takes the lowest free number: fd */
+}
+
 int main(int argc, char **argv)
 {
+    fill_streams();
     log_init("decant", LOG_WARN);
     return finish_output(run(argc, argv));
 }

@@ -8,6 +8,7 @@
 #include "cli/checkpoint.h"
 #include "cli/doctor.h"
 #include "cli/pid_file.h"
+#include "cli/shell_quote.h"
 #include "common/files.h"
 #include "worker/model_spec.h"
 
@@ -30,6 +31,7 @@ void doctor_check_data(struct doctor_report *r, const struct run_config *c, stru
 {
     struct dataset_options o = dataset_options_of(c);
     struct error e = {0};
+    char quoted[SHELL_QUOTE_MAX];
     memset(train, 0, sizeof *train);
     if (dataset_load(&o, DATASET_TRAIN, train, &e) != 0) {
         memset(train, 0, sizeof *train);
@@ -49,7 +51,8 @@ void doctor_check_data(struct doctor_report *r, const struct run_config *c, stru
     if (!enough)
         doctor_advise(r, "one step takes run.slots x run.slot_size = %" PRIu64 " images: make it smaller", needed);
     else if (!whole)
-        doctor_advise(r, "`decant dataset check %.200s` names the files and what is wrong with them", c->data.path);
+        doctor_advise(r, "`decant dataset check %s` names the files and what is wrong with them",
+                      shell_quote(c->data.path, quoted, sizeof quoted));
     o.limit = 0; /* of training images */
     check_test_images(r, &o);
 }
@@ -149,13 +152,22 @@ static int try_file(const char *directory)
 static void check_content(struct doctor_report *r, const struct run_config *c)
 {
     struct error e = {0};
-    char step[CHECKPOINT_PATH_MAX];
-    if (pid_file_check(c->run.out, &e) != 0) {
+    char step[CHECKPOINT_PATH_MAX], quoted[SHELL_QUOTE_MAX];
+    int rc = pid_file_check(c->run.out, 0, &e);
+    if (rc == ERR_STATE) {
         doctor_find(r, FINDING_WARN, "out", "%.400s", e.text);
         doctor_advise(r, "another run needs another run.out until this one has ended");
-    } else if (checkpoint_find(c->run.out, step, NULL) == 0) {
+        return;
+    }
+    if (rc == 0)
+        rc = checkpoint_find(c->run.out, step, &e);
+    if (rc == ERR_IO) {
+        doctor_find(r, FINDING_FAIL, "out", "%.400s", e.text);
+        doctor_advise(r, "give this user the right to read it, or choose another run.out");
+    } else if (rc == 0) {
         doctor_find(r, FINDING_OK, "out", "holds a run, newest checkpoint %s", strrchr(step, '/') + 1);
-        doctor_advise(r, "`decant resume %.200s` goes on with it; a new run needs another directory", c->run.out);
+        doctor_advise(r, "`decant resume %s` goes on with it; a new run needs another directory",
+                      shell_quote(c->run.out, quoted, sizeof quoted));
     }
 }
 

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "cli/child_guard.h"
 
 static void push(struct launch_arguments *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void push(struct launch_arguments *a, const char *format, ...)
@@ -41,9 +43,18 @@ static void push_places(struct launch_arguments *a, const struct run_config *c)
     push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
 }
 
-void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume)
+/* Whatever follows ends with this process. */
+static void push_guard(struct launch_arguments *a, const struct launch_plan *p)
 {
     a->count = 0;
+    push(a, "%s/decant", p->programs);
+    push(a, CHILD_GUARD);
+    push(a, "%d", (int)getpid());
+}
+
+void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume)
+{
+    push_guard(a, p);
     push(a, "%s/decant-%s", p->programs, program);
     push(a, "--config");
     push(a, "%s", p->config_path);
@@ -54,7 +65,7 @@ void launch_arguments_decant(struct launch_arguments *a, const struct launch_pla
 
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p)
 {
-    a->count = 0;
+    push_guard(a, p);
     push(a, "redis-server");
     push(a, "--bind");
     push(a, "127.0.0.1");

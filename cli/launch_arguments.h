@@ -13,7 +13,9 @@ struct launch_arguments {
     int count;
 };
 
-/* PROGRAMS/decant-`program` --config OUT/config.ini --set ... ; resume adds --resume. */
+/* Both begin with the guard that binds the child to this process (child_guard.h).
+ *
+ * PROGRAMS/decant-`program` --config OUT/config.ini --set ... ; resume adds --resume. */
 void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume);
 /* redis-server on the plan's loopback port, in the plan's directory. Writes its dump when it is told to end. */
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p);

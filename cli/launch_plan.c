@@ -8,25 +8,33 @@
 #include <unistd.h>
 #include <uv.h>
 #include "cli/pid_file.h"
+#include "cli/presence.h"
+#include "cli/shell_quote.h"
 #include "common/files.h"
 #include "proto/redis_login.h"
 #include "proto/run_dir.h"
 
-enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */ };
+enum {
+    SOCKET_DIRECTORY_MAX = 60, /* a socket's path has to fit into 107 bytes */
+    ORPHANS_MS = 30000,        /* what a killed launcher leaves ends within this: a drain takes 20 s at most */
+};
 
 /* ---- configuration ---- */
 
-/* A resumed run goes on with the configuration it was started with, unless another file is named. */
-static const char *base_config(const struct launch_options *o, char path[PLAN_PATH_MAX])
+/* A resumed run goes on with the configuration it was started with, unless another file is named. *file: NULL for none;
+ * path has room for it. */
+static int base_config(const struct launch_options *o, char path[PLAN_PATH_MAX], const char **file, struct error *e)
 {
-    char fallback[PLAN_PATH_MAX] = "";
+    *file = o->config;
     if (o->config || !o->resume || (!o->out && !o->run))
-        return o->config;
-    if (!o->out && path_format(fallback, sizeof fallback, "runs/%s", o->run) != 0)
-        return NULL;
-    if (path_format(path, PLAN_PATH_MAX, "%s/config.ini", o->out ? o->out : fallback) != 0)
-        return NULL;
-    return access(path, R_OK) == 0 ? path : NULL;
+        return 0;
+    int rc =
+        path_format(path, PLAN_PATH_MAX, o->out ? "%s/config.ini" : "runs/%s/config.ini", o->out ? o->out : o->run);
+    if (rc != 0)
+        return error_set(e, ERR_CONFIG, "--out or --run is too long");
+    rc = file_probe(path, e);
+    *file = rc == 0 ? path : NULL;
+    return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
 static int set_text(struct run_config *c, const char *key, const char *value, const char *origin, struct error *e)
@@ -75,7 +83,10 @@ static int resolve_redis(const struct launch_options *o, struct launch_plan *p, 
 static int resolve_config(const struct launch_options *o, char **environment, struct launch_plan *p, struct error *e)
 {
     char path[PLAN_PATH_MAX];
-    int rc = run_config_load(&p->config, base_config(o, path), environment, o->sets, o->set_count, e);
+    const char *file;
+    int rc = base_config(o, path, &file, e);
+    if (rc == 0)
+        rc = run_config_load(&p->config, file, environment, o->sets, o->set_count, e);
     if (rc == 0 && o->run)
         rc = set_text(&p->config, "run.name", o->run, "--run", e);
     if (rc == 0)
@@ -84,21 +95,24 @@ static int resolve_config(const struct launch_options *o, char **environment, st
         rc = run_config_check(&p->config, e);
     p->joint = p->config.loss.prototypes == PROTOTYPES_JOINT;
     p->resume = o->resume;
+    p->from_start = o->from_start;
     p->workers = o->workers;
     return rc == 0 ? resolve_redis(o, p, e) : rc;
 }
 
 /* ---- may it start here? ---- */
 
-static bool directory_has_entries(const char *path)
+/* Nothing but "." and "..", or no directory at all. What may not be listed is not empty. */
+static int directory_is_empty(const char *path, bool *empty, struct error *e)
 {
     DIR *d = opendir(path);
-    bool found = false;
-    for (struct dirent *entry; d && !found && (entry = readdir(d)) != NULL;)
-        found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-    if (d)
-        closedir(d);
-    return found;
+    *empty = true;
+    if (!d)
+        return errno == ENOENT ? 0 : error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
+    for (struct dirent *entry; *empty && (entry = readdir(d)) != NULL;)
+        *empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    closedir(d);
+    return 0;
 }
 
 /* Refuses to resume with a configuration that would compute something else than the checkpoints' run, or under another
@@ -106,37 +120,56 @@ static bool directory_has_entries(const char *path)
 static int check_same_config(const struct launch_plan *p, struct error *e)
 {
     struct run_config was;
-    char keys[400];
+    char keys[400], quoted[SHELL_QUOTE_MAX];
     int rc = run_config_load(&was, p->config_path, NULL, NULL, 0, e);
     if (rc != 0)
         return rc;
     if (strcmp(was.run.name, p->config.run.name) != 0)
-        return error_set(e, ERR_STATE,
-                         "%s holds run '%s', not '%s'; give --run %s to resume it, or choose another --out",
-                         p->config.run.out, was.run.name, p->config.run.name, was.run.name);
+        return error_set(
+            e, ERR_STATE, "%s holds run '%s', not '%s'; give --run %s to resume it, or choose another --out",
+            p->config.run.out, was.run.name, p->config.run.name, shell_quote(was.run.name, quoted, sizeof quoted));
     if (run_config_differences(&was, &p->config, keys, sizeof keys) == 0)
         return 0;
     return error_set(e, ERR_STATE, "%s holds a run with %s; resume without changing that, or choose another --out",
                      p->config.run.out, keys);
 }
 
-static int check_start(const struct launch_plan *p, struct error *e)
+/* A run that is resumed goes on from a step, or begins because it has not come to one yet. */
+static int check_resume(struct launch_plan *p, struct error *e)
+{
+    bool any;
+    struct error why = {0};
+    int rc = run_dir_check_resume(&p->config, &any, &why);
+    p->begins = !any;
+    if (rc == ERR_STATE && p->from_start)
+        rc = run_dir_start_over(&p->config, &why);
+    if (rc != 0)
+        return error_set(e, rc, "%s", why.text);
+    if (p->begins)
+        return 0; /* with whichever configuration */
+    rc = file_probe(p->config_path, e);
+    return rc == 0 ? check_same_config(p, e) : rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static int check_start(struct launch_plan *p, struct error *e)
 {
     const char *out = p->config.run.out;
     char path[PLAN_PATH_MAX];
-    int rc = pid_file_check(out, e);
+    bool empty = true;
+    int rc = pid_file_check(out, ORPHANS_MS, e);
     if (rc != 0)
         return rc;
+    if (p->resume)
+        return check_resume(p, e);
     if (path_format(path, sizeof path, "%s/checkpoints", out) != 0)
         return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
-    if (!directory_has_entries(path))
-        return 0;
-    if (!p->resume)
-        return error_set(e, ERR_STATE,
-                         "%s is not empty; add --resume to go on from its newest checkpoint, or choose another --run "
-                         "or --out",
-                         path);
-    return access(p->config_path, R_OK) == 0 ? check_same_config(p, e) : 0;
+    rc = directory_is_empty(path, &empty, e);
+    if (rc != 0 || empty)
+        return rc;
+    return error_set(e, ERR_STATE,
+                     "%s is not empty; add --resume to go on from its newest checkpoint, or choose another --run or "
+                     "--out",
+                     path);
 }
 
 /* ---- places ---- */
@@ -181,6 +214,24 @@ static bool has_default_endpoints(const struct run_config *c)
            strcmp(c->net.prototype_publish, initial.net.prototype_publish) == 0;
 }
 
+/* Servers of another run at our addresses would be told apart, but ours could not start: better said at once. */
+static int check_endpoints(const struct launch_plan *p, struct error *e)
+{
+    const struct run_config *c = &p->config;
+    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish"};
+    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
+                                  c->net.prototype_publish};
+    for (size_t i = 0; i < (p->joint ? 2u : 4u); i++) {
+        const char *why;
+        if (presence_of(values[i], &why) == LISTENING)
+            return error_set(e, ERR_STATE,
+                             "%s = %s: %s, another process listens there (decant health asks who it is); give this run "
+                             "other net.* endpoints, or stop that one",
+                             keys[i], values[i], strerror(EADDRINUSE));
+    }
+    return 0;
+}
+
 /* Sockets that only this user can reach, and no port that another run could hold. */
 static int make_sockets(struct launch_plan *p, struct error *e)
 {
@@ -210,11 +261,14 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
         rc = run_dir_lock(&out->config, "launcher", &out->lock, e);
     if (rc == 0)
         rc = check_start(out, e);
+    bool private = rc == 0 && has_default_endpoints(&out->config);
+    if (rc == 0 && !private)
+        rc = check_endpoints(out, e);
     if (rc == 0)
         rc = dir_make(out->logs, e);
     if (rc == 0)
         rc = write_config(out, e); /* with the configured endpoints: the private ones die with this process */
-    if (rc == 0 && has_default_endpoints(&out->config))
+    if (rc == 0 && private)
         rc = make_sockets(out, e);
     return rc;
 }

@@ -24,13 +24,15 @@ struct launch_options {
     size_t set_count;
     unsigned workers;
     bool resume;
+    bool from_start; /* of resume: checkpoints that are gone are no reason not to begin again */
     enum redis_choice redis;
     const char *redis_address; /* of REDIS_GIVEN: see proto/redis_address.h */
 };
 
 struct launch_plan {
     struct run_config config;
-    bool joint, resume;
+    bool joint, resume, from_start;
+    bool begins; /* of resume: there is no step yet, so that it starts at the beginning */
     unsigned workers;
     bool redis_private;           /* a server of our own is started */
     char programs[PLAN_PATH_MAX]; /* directory of our executables */

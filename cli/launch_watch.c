@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "proto/keys.h"
+#include "proto/run_dir.h"
 
 enum {
     METRICS_BYTES_MAX = 65536,
@@ -13,15 +14,28 @@ enum {
     COLUMNS_DEFAULT = 100,
 };
 
+/* Another run's server may hold the address: whoever speaks must have this run's name, configuration, and the generation
+ * that this directory knows. */
+static bool is_ours(struct launch_source *s, const struct msg *m)
+{
+    const struct run_config *c = s->watch->config;
+    if (strcmp(m->run, c->run.name) != 0 || m->config != run_config_hash(c))
+        return false;
+    if (m->generation != s->generation)
+        s->generation = run_dir_generation(c, s->server);
+    return m->generation == s->generation;
+}
+
 static void on_metrics(void *arg, struct buf **frames, size_t n)
 {
-    struct launch_watch *w = arg;
+    struct launch_source *s = arg;
+    struct launch_watch *w = s->watch;
     struct msg m;
     enum reason why;
     struct error e;
     if (n < 2)
         return;
-    if (msg_decode(frames + 1, n - 1, &m, &why, &e) == 0) /* frame 0 is the topic */
+    if (msg_decode(frames + 1, n - 1, &m, &why, &e) == 0 && is_ours(s, &m)) /* frame 0 is the topic */
         progress_on_metrics(&w->progress, &m, uv_now(w->loop));
     msg_fini(&m);
 }
@@ -38,7 +52,7 @@ static void on_event(void *arg, const struct net_event *event)
             keys_hint(event, w->config->keys.directory[0] != '\0'));
 }
 
-static int subscribe(struct launch_watch *w, enum server server, const char *endpoint, struct net_socket **socket,
+static int subscribe(struct launch_watch *w, struct launch_source *s, enum server server, const char *endpoint,
                      struct error *e)
 {
     struct net_curve curve;
@@ -48,11 +62,13 @@ static int subscribe(struct launch_watch *w, enum server server, const char *end
                             .curve = &curve,
                             .on_event = on_event,
                             .event_arg = w};
+    s->watch = w;
+    s->server = server;
     int rc = keys_of_client(w->config, "viewer", server, &curve, e);
     if (rc == 0)
-        rc = net_open(w->net, w->loop, &o, on_metrics, w, socket, e);
+        rc = net_open(w->net, w->loop, &o, on_metrics, s, &s->socket, e);
     keys_wipe(&curve);
-    return rc == 0 ? net_subscribe(*socket, "metrics", e) : rc;
+    return rc == 0 ? net_subscribe(s->socket, "metrics", e) : rc;
 }
 
 int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_config *config, bool joint, FILE *log,
@@ -67,9 +83,9 @@ int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_
     w->shown_ms = uv_now(loop);
     int rc = net_new(&w->net, e);
     if (rc == 0)
-        rc = subscribe(w, SERVER_PARAMETER, config->net.parameter_publish, &w->parameter, e);
+        rc = subscribe(w, &w->parameter, SERVER_PARAMETER, config->net.parameter_publish, e);
     if (rc == 0 && !joint)
-        rc = subscribe(w, SERVER_PROTOTYPE, config->net.prototype_publish, &w->prototype, e);
+        rc = subscribe(w, &w->prototype, SERVER_PROTOTYPE, config->net.prototype_publish, e);
     return rc;
 }
 
@@ -121,10 +137,10 @@ void launch_watch_close(struct launch_watch *w)
 {
     show_last(w);
     launch_watch_clear(w);
-    if (w->parameter)
-        net_close(&w->parameter);
-    if (w->prototype)
-        net_close(&w->prototype);
+    if (w->parameter.socket)
+        net_close(&w->parameter.socket);
+    if (w->prototype.socket)
+        net_close(&w->prototype.socket);
 }
 
 void launch_watch_fini(struct launch_watch *w)

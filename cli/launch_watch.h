@@ -10,10 +10,20 @@
 #include "cli/progress.h"
 #include "common/error.h"
 #include "common/net.h"
+#include "proto/server.h"
+
+struct launch_watch;
+
+struct launch_source { /* one server's publications */
+    struct launch_watch *watch;
+    enum server server;
+    struct net_socket *socket;
+    uint64_t generation; /* that the run's directory knew of when it was last asked */
+};
 
 struct launch_watch {
     struct net *net;
-    struct net_socket *parameter, *prototype;
+    struct launch_source parameter, prototype;
     struct progress progress;
     uv_loop_t *loop;
     FILE *log;

@@ -1,44 +1,58 @@
-/* A process id may have been given to another program since, so the program's name is compared as well. */
+/* A number may have been given to another program since, or be of the run that this directory was copied from: a
+ * process counts when it holds its log, or the launcher its lock, in this very directory. */
 #include "cli/pid_file.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#include "cli/process_files.h"
 #include "common/files.h"
 
-enum { PID_PATH_MAX = 1280, PID_TEXT_MAX = 16384 };
+enum { PID_PATH_MAX = 1400, PID_TEXT_MAX = 16384, LOOK_MS = 100 };
 
-static bool is_ours(pid_t pid)
+static bool is_ours(const char *out, const char *name, pid_t pid)
 {
-    char path[64], program[32] = "";
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool read = fgets(program, sizeof program, f) != NULL;
-    fclose(f);
-    return read && (strncmp(program, "decant", 6) == 0 || strncmp(program, "redis-server", 12) == 0);
+    char path[PID_PATH_MAX];
+    const char *format = strcmp(name, "launcher") == 0 ? "%s/lock-%s" : "%s/logs/%s.log";
+    return pid > 1 && pid != getpid() && kill(pid, 0) == 0 && path_format(path, sizeof path, format, out, name) == 0 &&
+           process_has_open(pid, path);
 }
 
-int pid_file_check(const char *out, struct error *e)
+/* " PID PID" of those alive. */
+static int list_alive(const char *out, const char *path, char *alive, size_t size, struct error *e)
 {
-    char path[PID_PATH_MAX], name[64], alive[256] = "";
+    char name[64];
     int pid;
-    if (path_format(path, sizeof path, "%s/pids", out) != 0)
-        return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
+    alive[0] = '\0';
     FILE *f = fopen(path, "re");
     if (!f)
-        return 0;
+        return errno == ENOENT ? 0 : error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
     while (fscanf(f, "%63s %d", name, &pid) == 2) {
         size_t used = strlen(alive);
-        if (pid > 1 && pid != getpid() && kill(pid, 0) == 0 && is_ours(pid))
-            snprintf(alive + used, sizeof alive - used, " %d", pid);
+        if (is_ours(out, name, pid))
+            snprintf(alive + used, size - used, " %d", pid);
     }
     fclose(f);
-    if (alive[0] == '\0')
-        return 0;
+    return 0;
+}
+
+int pid_file_check(const char *out, unsigned patience_ms, struct error *e)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
+    char path[PID_PATH_MAX], alive[256];
+    if (path_format(path, sizeof path, "%s/pids", out) != 0)
+        return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
+    int rc = list_alive(out, path, alive, sizeof alive, e);
+    for (unsigned waited = 0; rc == 0 && alive[0] != '\0' && waited < patience_ms; waited += LOOK_MS) {
+        nanosleep(&pause, NULL);
+        rc = list_alive(out, path, alive, sizeof alive, e);
+    }
+    if (rc != 0 || alive[0] == '\0')
+        return rc;
     return error_set(e, ERR_STATE,
                      "a run is still at work in %s; wait for it, or stop what is left of it with: kill%s (see %s)", out,
                      alive, path);

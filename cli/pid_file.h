@@ -12,9 +12,10 @@ struct pid_entry {
     pid_t pid;
 };
 
-/* ERR_STATE, with the names and what to do, when one of the processes listed is alive. 0 otherwise, also without a
- * file. */
-int pid_file_check(const char *out, struct error *e);
+/* ERR_STATE, with the numbers and what to do, when one of the processes listed is alive and at work in this directory;
+ * those of a launcher that was killed end by themselves, and are given patience_ms for it. ERR_IO when the list cannot
+ * be read. 0 otherwise, also without a file. */
+int pid_file_check(const char *out, unsigned patience_ms, struct error *e);
 int pid_file_write(const char *out, const struct pid_entry *entries, size_t n, struct error *e);
 void pid_file_remove(const char *out);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "cli/run_holder.h"
 #include "common/files.h"
 
 bool private_redis_installed(void)
@@ -73,12 +74,22 @@ void private_redis_forget(const struct launch_plan *p)
         unlink(path);
 }
 
-int private_redis_address(const char *out, char *address, size_t size)
+int private_redis_address(const char *out, char *address, size_t size, struct error *e)
 {
     char path[PLAN_PATH_MAX];
+    struct run_holder holder;
     struct buf *text;
-    if (address_path(out, path) != 0 || access(path, R_OK) != 0 || file_read(path, size - 1, &text, NULL) != 0)
-        return ERR_NOT_FOUND;
+    if (address_path(out, path) != 0)
+        return error_set(e, ERR_NOT_FOUND, "%s: the path is too long to hold an address", out);
+    int rc = file_probe(path, e);
+    if (rc == 0)
+        rc = run_holder_find(out, &holder, e);
+    if (rc == 0 && !holder.held)
+        rc = error_set(e, ERR_NOT_FOUND, "%s is of a run that is not at work here", path);
+    if (rc == 0)
+        rc = file_read(path, size - 1, &text, e);
+    if (rc != 0)
+        return rc;
     memcpy(address, text->data, text->size);
     address[text->size] = '\0';
     address[strcspn(address, "\r\n")] = '\0';

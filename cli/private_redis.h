@@ -12,7 +12,9 @@ bool private_redis_installed(void);
 int private_redis_prepare(struct launch_plan *p, struct error *e);
 /* Forgets the address once the server has ended. */
 void private_redis_forget(const struct launch_plan *p);
-/* The address of the private server of the run in `out`. ERR_NOT_FOUND when none is noted. */
-int private_redis_address(const char *out, char *address, size_t size);
+/* The address of the private server of the run that is at work in `out`: what an earlier one left, or what came with a
+ * copied directory, is another run's. ERR_NOT_FOUND when none is noted,
+ * ERR_IO when that cannot be told. */
+int private_redis_address(const char *out, char *address, size_t size, struct error *e);
 
 #endif

@@ -11,15 +11,13 @@ static bool note(uint64_t *ring, unsigned size, unsigned *count, uint64_t now_ms
     return few;
 }
 
-bool restarts_after(struct restarts *r, enum death why, uint64_t now_ms)
+bool restarts_after(struct restarts *r, enum death why, uint64_t now_ms, uint64_t progress)
 {
-    switch (why) {
-    case DEATH_KILLED:
-        return note(r->killed_ms, RESTARTS_KILLED_MAX, &r->killed, now_ms);
-    case DEATH_FAILED:
-        return note(r->failed_ms, RESTARTS_FAILED_MAX, &r->failed, now_ms);
-    case DEATH_USAGE:
-        break;
+    if (progress > r->progress) {
+        r->progress = progress;
+        r->killed_since = r->failed_since = 0;
     }
-    return false;
+    if (why == DEATH_KILLED)
+        return note(r->killed_ms, RESTARTS_KILLED_MAX, &r->killed, now_ms) && ++r->killed_since <= RESTARTS_KILLED_MAX;
+    return note(r->failed_ms, RESTARTS_FAILED_MAX, &r->failed, now_ms) && ++r->failed_since <= RESTARTS_FAILED_MAX;
 }

@@ -92,8 +92,9 @@ static int open_given_redis(const struct source_options *o, const char *director
     char path[CHECKPOINT_PATH_MAX];
     struct run_config c;
     struct redis_address address = {0};
-    bool known = path_format(path, sizeof path, "%s/config.ini", directory) == 0 && access(path, R_OK) == 0;
-    int rc = run_config_load(&c, known ? path : NULL, environ, NULL, 0, e);
+    int rc = path_format(path, sizeof path, "%s/config.ini", directory) == 0 ? file_probe(path, e) : ERR_NOT_FOUND;
+    if (rc == 0 || rc == ERR_NOT_FOUND)
+        rc = run_config_load(&c, rc == 0 ? path : NULL, environ, NULL, 0, e);
     if (rc == 0)
         rc = run_config_set_redis(&c, o->redis, "--redis", e);
     if (rc == 0)
@@ -153,17 +154,20 @@ int run_source_open_live(const struct source_options *o, struct run_source *out,
         return rc;
     if (o->redis[0] != '\0')
         return open_given_redis(o, directory, out, e);
-    if (private_redis_address(directory, address, sizeof address) == 0)
+    if (private_redis_address(directory, address, sizeof address, NULL) == 0)
         return open_private_redis(address, out, e);
     return error_set(e, ERR_NOT_FOUND, "%s/redis/address: no mirror is noted there", directory);
 }
 
 int run_source_open(const struct source_options *o, struct run_source *out, struct error *e)
 {
-    char directory[CHECKPOINT_PATH_MAX];
+    char directory[CHECKPOINT_PATH_MAX], address[128];
     int rc = run_source_open_live(o, out, e);
     if (rc == 0 || o->redis[0] != '\0')
         return rc;
+    if (run_source_directory(o, directory, e) == 0 &&
+        private_redis_address(directory, address, sizeof address, e) == ERR_IO)
+        return ERR_IO;                      /* the run may be live, and this user may not see it */
     rc = name_source(o, out, directory, e); /* whatever became of a private mirror, the checkpoint counts now */
     return rc == 0 ? open_checkpoint(directory, out, e) : rc;
 }

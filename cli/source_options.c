@@ -3,21 +3,19 @@
 
 #include <stdio.h>
 
-bool source_option_take(int option, char *argument, struct source_options *out)
+void source_option_take(int option, char *argument, struct source_options *out)
 {
     switch (option) {
     case 'n':
         out->run = argument;
-        return true;
+        break;
     case 'R':
         /* An empty one is no address, but given; a cut one is longer than any address. */
         snprintf(out->redis, sizeof out->redis, "%s", argument[0] ? argument : " ");
         redis_address_hide(argument);
-        return true;
+        break;
     case 'o':
         out->directory = argument;
-        return true;
-    default:
-        return false;
+        break;
     }
 }

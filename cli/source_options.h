@@ -20,7 +20,7 @@
     "  --out DIR          the run's directory (runs/NAME): its private Redis while it runs, else its checkpoint\n"     \
     "  --checkpoint DIR   the same, or a checkpoints or step directory\n"
 
-/* True when it was one of SOURCE_OPTIONS. A password in the argument is blotted out. */
-bool source_option_take(int option, char *argument, struct source_options *out);
+/* Takes one of SOURCE_OPTIONS; others are ignored. A password in the argument is blotted out. */
+void source_option_take(int option, char *argument, struct source_options *out);
 
 #endif

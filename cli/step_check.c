@@ -1,7 +1,6 @@
 /* Every check runs whatever the others found, so that one look shows all. */
 #include "cli/step_check.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,16 +31,10 @@ static bool all_finite(const struct tensor_view *t)
 }
 
 /* What both kinds of file promise. */
-static void check_file(const char *name, const struct safetensors *f, uint64_t expected, struct step_check *out)
+static void check_file(const char *name, const struct safetensors *f, struct step_check *out)
 {
-    struct error e = {0};
-    uint64_t step;
     if (!safetensors_meta(f, "checksum"))
         problem(out, name, "has no checksum, so that damage would not be seen");
-    if (checkpoint_step(f, &step, &e) != 0)
-        problem(out, name, "%s", e.text);
-    else if (expected != STEP_UNKNOWN && step != expected)
-        problem(out, name, "says step %" PRIu64 ", its directory %" PRIu64, step, expected);
     for (size_t i = 0; i < f->tensor_count; i++)
         if (!all_finite(&f->tensors[i])) {
             problem(out, name, "tensor '%s' holds a value that is not finite", f->tensors[i].name);
@@ -69,21 +62,35 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
     struct error e = {0};
     if (!open_file(s, ENCODER_FILE, f, out))
         return;
-    check_file(ENCODER_FILE, f, s->step, out);
-    if (checkpoint_config(f, &config, &e) != 0)
+    check_file(ENCODER_FILE, f, out);
+    if (step_file_config(f, &config, &e) != 0)
         problem(out, ENCODER_FILE, "%s", e.text);
     else
         out->joint = config.loss.prototypes == PROTOTYPES_JOINT;
 }
 
-static void check_together(const struct safetensors *encoder, const struct safetensors *mixture, struct step_check *out)
+/* Of this directory's step, and of each other. */
+static void check_identities(const struct step_entry *s, const struct safetensors *encoder,
+                             const struct safetensors *mixture, struct step_check *out)
 {
-    static const char *const keys[] = {"run", "step", "config"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const char *a = safetensors_meta(encoder, keys[i]), *b = safetensors_meta(mixture, keys[i]);
-        if (a && b && strcmp(a, b) != 0)
-            problem(out, MIXTURE_FILE, "metadata '%s' is %.80s, the encoder's is %.80s", keys[i], b, a);
+    struct run_config config;
+    const struct safetensors *const files[] = {encoder, mixture};
+    const char *const names[] = {ENCODER_FILE, MIXTURE_FILE};
+    struct step_identity identities[2];
+    bool known[2] = {false, false};
+    struct error e = {0};
+    for (int i = 0; i < 2; i++) {
+        if (!files[i]->file)
+            continue;
+        known[i] = step_identity_read(files[i], &identities[i], &e) == 0;
+        if (!known[i] || step_identity_placed(&identities[i], s->step, &e) != 0)
+            problem(out, names[i], "%s", e.text);
     }
+    if (known[0] && step_file_config(encoder, &config, NULL) == 0 &&
+        step_identity_home(&identities[0], &config, s->directory, &e) != 0)
+        problem(out, ENCODER_FILE, "%s", e.text);
+    if (known[0] && known[1] && step_identity_match(&identities[0], &identities[1], &e) != 0)
+        problem(out, MIXTURE_FILE, "%s", e.text);
 }
 
 void step_check(const struct step_entry *s, struct step_check *out)
@@ -94,12 +101,11 @@ void step_check(const struct step_entry *s, struct step_check *out)
         check_encoder(s, &encoder, out);
     else
         problem(out, ENCODER_FILE, "is missing");
-    if (s->has_mixture && open_file(s, MIXTURE_FILE, &mixture, out)) {
-        check_file(MIXTURE_FILE, &mixture, s->step, out);
-        check_together(&encoder, &mixture, out);
-    } else if (!s->has_mixture && !out->joint && encoder.file) {
+    if (s->has_mixture && open_file(s, MIXTURE_FILE, &mixture, out))
+        check_file(MIXTURE_FILE, &mixture, out);
+    else if (!s->has_mixture && !out->joint && encoder.file)
         problem(out, MIXTURE_FILE, "is missing");
-    }
+    check_identities(s, &encoder, &mixture, out);
     safetensors_fini(&encoder);
     safetensors_fini(&mixture);
 }

@@ -4,9 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/checkpoint.h"
-#include "cli/step_list.h"
+#include "cli/step_file.h"
 #include "common/files.h"
 #include "proto/run_dir.h"
 
@@ -19,9 +18,10 @@ static int load_one(const char *directory, unsigned side, struct pair *p, struct
     char path[CHECKPOINT_PATH_MAX];
     if (path_format(path, sizeof path, "%s/%s", directory, out->name) != 0)
         return error_set(e, ERR_RANGE, "path too long: %s/%s", directory, out->name);
-    if (access(path, F_OK) != 0)
+    int rc = file_probe(path, &out->damage[side]);
+    if (rc == ERR_NOT_FOUND)
         out->state[side] = FILE_ABSENT;
-    else if (safetensors_read(path, &p->file[side], &out->damage[side]) != 0)
+    else if (rc != 0 || safetensors_read(path, &p->file[side], &out->damage[side]) != 0)
         out->state[side] = FILE_DAMAGED;
     else
         out->state[side] = FILE_SOUND;
@@ -158,26 +158,30 @@ static bool compare_configs(const struct pair *p, struct step_comparison *out)
 {
     struct run_config configs[2];
     for (unsigned side = 0; side < 2; side++)
-        if (checkpoint_config(&p->file[side], &configs[side], &out->configuration_error) != 0)
+        if (step_file_config(&p->file[side], &configs[side], &out->configuration_error) != 0)
             return false;
     add_keys(configs, true, out);
     add_keys(configs, false, out);
     return configs[0].loss.prototypes == PROTOTYPES_JOINT && configs[1].loss.prototypes == PROTOTYPES_JOINT;
 }
 
-static void read_steps(const struct pair *p, struct step_comparison *out)
+/* Of the sound ones; a file that does not say whose it is counts as damaged. */
+static void read_identities(const struct pair *p, struct file_comparison *file, struct step_identity out[2])
 {
     for (unsigned side = 0; side < 2; side++)
-        if (out->files[0].state[side] != FILE_SOUND || checkpoint_step(&p->file[side], &out->step[side], NULL) != 0)
-            out->step[side] = STEP_UNKNOWN;
+        if (file->state[side] == FILE_SOUND && step_identity_read(&p->file[side], &out[side], &file->damage[side]) != 0)
+            file->state[side] = FILE_DAMAGED;
 }
 
-static int compare_encoders(struct step_comparison *out, bool *joint, struct error *e)
+static int compare_encoders(struct step_comparison *out, struct step_identity identities[2], bool *joint,
+                            struct error *e)
 {
     struct pair p = {0};
     int rc = load_pair(out->directory, &p, &out->files[0], e);
     if (rc == 0)
-        read_steps(&p, out);
+        read_identities(&p, &out->files[0], identities);
+    for (unsigned side = 0; side < 2; side++)
+        out->step[side] = identities[side].step;
     if (rc == 0 && both(&out->files[0], FILE_SOUND)) {
         compare_files(&p, &out->files[0]);
         *joint = compare_configs(&p, out);
@@ -186,10 +190,26 @@ static int compare_encoders(struct step_comparison *out, bool *joint, struct err
     return rc;
 }
 
-static int compare_mixtures(struct step_comparison *out, bool joint, struct error *e)
+/* A mixture that is not the encoder's says nothing about its run. */
+static void reject_foreign(struct step_comparison *out, const struct step_identity encoders[2],
+                           const struct step_identity mixtures[2])
 {
+    for (unsigned side = 0; side < 2; side++)
+        if (out->files[0].state[side] == FILE_SOUND && out->files[1].state[side] == FILE_SOUND &&
+            step_identity_match(&encoders[side], &mixtures[side], &out->files[1].damage[side]) != 0)
+            out->files[1].state[side] = FILE_DAMAGED;
+}
+
+static int compare_mixtures(struct step_comparison *out, const struct step_identity encoders[2], bool joint,
+                            struct error *e)
+{
+    struct step_identity identities[2] = {{.step = STEP_UNKNOWN}, {.step = STEP_UNKNOWN}};
     struct pair p = {0};
     int rc = load_pair(out->directory, &p, &out->files[1], e);
+    if (rc == 0) {
+        read_identities(&p, &out->files[1], identities);
+        reject_foreign(out, encoders, identities);
+    }
     if (rc == 0 && both(&out->files[1], FILE_SOUND))
         compare_files(&p, &out->files[1]);
     if (rc == 0 && both(&out->files[1], FILE_ABSENT))
@@ -200,15 +220,16 @@ static int compare_mixtures(struct step_comparison *out, bool joint, struct erro
 
 int step_compare(const char *a, const char *b, struct step_comparison *out, struct error *e)
 {
+    struct step_identity encoders[2] = {{.step = STEP_UNKNOWN}, {.step = STEP_UNKNOWN}};
     bool joint = false;
     memset(out, 0, sizeof *out);
     out->directory[0] = a;
     out->directory[1] = b;
     out->files[0].name = ENCODER_FILE;
     out->files[1].name = MIXTURE_FILE;
-    int rc = compare_encoders(out, &joint, e);
+    int rc = compare_encoders(out, encoders, &joint, e);
     if (rc == 0)
-        rc = compare_mixtures(out, joint, e);
+        rc = compare_mixtures(out, encoders, joint, e);
     out->identical = out->files[0].identical && out->files[1].identical;
     return rc;
 }

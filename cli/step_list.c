@@ -1,18 +1,22 @@
-/* Reads directories. */
+/* Reads directories, and says what may not be read. */
 #include "cli/step_list.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "common/files.h"
 #include "proto/run_dir.h"
 
-static bool has_file(const char *directory, const char *name)
+/* 0 with *there, or ERR_IO: what may not be looked at is not absent. */
+static int has_file(const char *directory, const char *name, bool *there, struct error *e)
 {
     char path[CHECKPOINT_PATH_MAX];
-    return path_format(path, sizeof path, "%s/%s", directory, name) == 0 && access(path, F_OK) == 0;
+    if (path_format(path, sizeof path, "%s/%s", directory, name) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %s/%s", directory, name);
+    int rc = file_probe(path, e);
+    *there = rc == 0;
+    return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
 static int add(struct step_list *l, uint64_t step, const char *directory, struct error *e)
@@ -22,25 +26,14 @@ static int add(struct step_list *l, uint64_t step, const char *directory, struct
         return error_set(e, ERR_MEMORY, "out of memory for the list of steps");
     l->items = items;
     struct step_entry *s = &items[l->count];
-    *s = (struct step_entry){.step = step,
-                             .has_encoder = has_file(directory, ENCODER_FILE),
-                             .has_mixture = has_file(directory, MIXTURE_FILE)};
+    *s = (struct step_entry){.step = step};
     if (path_format(s->directory, sizeof s->directory, "%s", directory) != 0)
         return error_set(e, ERR_RANGE, "path too long: %s", directory);
-    l->count++;
-    return 0;
-}
-
-/* Of a step's directory itself; the name may be hidden behind "." or a trailing slash. */
-static uint64_t step_of_directory(const char *path)
-{
-    uint64_t step = STEP_UNKNOWN;
-    char *full = realpath(path, NULL);
-    const char *name = full ? strrchr(full, '/') : NULL;
-    if (!name || !run_dir_parse_step(name + 1, &step))
-        step = STEP_UNKNOWN;
-    free(full);
-    return step;
+    int rc = has_file(directory, ENCODER_FILE, &s->has_encoder, e);
+    if (rc == 0)
+        rc = has_file(directory, MIXTURE_FILE, &s->has_mixture, e);
+    l->count += rc == 0;
+    return rc;
 }
 
 static int add_entries(DIR *d, const char *path, struct step_list *out, struct error *e)
@@ -74,21 +67,62 @@ static int add_steps(const char *path, struct step_list *out, struct error *e)
     return rc;
 }
 
-int step_list_read(const char *path, struct step_list *out, struct error *e)
+static bool is_joint(const char *directory)
+{
+    char path[CHECKPOINT_PATH_MAX];
+    struct safetensors encoder;
+    struct run_config config;
+    if (path_format(path, sizeof path, "%s/" ENCODER_FILE, directory) != 0 ||
+        safetensors_read(path, &encoder, NULL) != 0)
+        return false;
+    bool joint = step_file_config(&encoder, &config, NULL) == 0 && config.loss.prototypes == PROTOTYPES_JOINT;
+    safetensors_fini(&encoder);
+    return joint;
+}
+
+/* A run is joint or not as a whole, so that one of its encoders speaks for all. */
+static void mark_joint(struct step_list *l)
+{
+    bool asked = false, joint = false;
+    for (size_t i = l->count; i-- > 0;) {
+        struct step_entry *s = &l->items[i];
+        if (!s->has_encoder || s->has_mixture)
+            continue;
+        joint = asked ? joint : is_joint(s->directory);
+        asked = true;
+        s->joint = joint;
+    }
+}
+
+static int list(const char *path, struct step_list *out, struct error *e)
 {
     char checkpoints[CHECKPOINT_PATH_MAX];
-    *out = (struct step_list){0};
+    bool encoder = false, mixture = false, below = false;
     if (path_format(checkpoints, sizeof checkpoints, "%s/checkpoints", path) != 0)
         return error_set(e, ERR_RANGE, "path too long: %s", path);
-    out->direct = has_file(path, ENCODER_FILE) || has_file(path, MIXTURE_FILE);
-    int rc = out->direct ? add(out, step_of_directory(path), path, e)
-                         : add_steps(has_file(path, "checkpoints") ? checkpoints : path, out, e);
+    int rc = has_file(path, ENCODER_FILE, &encoder, e);
+    if (rc == 0)
+        rc = has_file(path, MIXTURE_FILE, &mixture, e);
+    if (rc == 0)
+        rc = has_file(path, "checkpoints", &below, e);
+    out->direct = encoder || mixture;
+    if (rc != 0)
+        return rc;
+    return out->direct ? add(out, step_of_directory(path), path, e) : add_steps(below ? checkpoints : path, out, e);
+}
+
+int step_list_read(const char *path, struct step_list *out, struct error *e)
+{
+    *out = (struct step_list){0};
+    int rc = list(path, out, e);
     if (rc == 0 && out->count == 0)
         rc = error_set(e, ERR_NOT_FOUND,
                        "%s: no checkpoint here; name a run's directory, its checkpoints directory, or a step-NNNNNN "
                        "directory",
                        path);
-    if (rc != 0)
+    if (rc == 0)
+        mark_joint(out);
+    else
         step_list_fini(out);
     return rc;
 }
@@ -109,12 +143,5 @@ const struct step_entry *step_list_find(const struct step_list *l, uint64_t step
 
 bool step_entry_complete(const struct step_entry *s)
 {
-    struct checkpoint c;
-    if (!s->has_encoder || s->has_mixture)
-        return s->has_encoder;
-    if (checkpoint_open(s->directory, &c, NULL) != 0)
-        return false;
-    bool joint = c.config.loss.prototypes == PROTOTYPES_JOINT;
-    checkpoint_close(&c);
-    return joint;
+    return s->has_encoder && (s->has_mixture || s->joint);
 }

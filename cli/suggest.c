@@ -30,7 +30,7 @@ static size_t distance(const char *a, const char *b)
 
 const char *suggest(const char *text, const char *const *words, size_t n)
 {
-    size_t length = strlen(text), limit = length / 3 > 2 ? length / 3 : 2;
+    size_t length = strlen(text), limit = length <= 3 ? 1 : length / 3 > 2 ? length / 3 : 2;
     const char *best = NULL;
     if (length == 0 || length > WORD_MAX)
         return NULL;

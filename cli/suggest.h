@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /* The word with the fewest edits (insert, delete, replace, swap of neighbours) from text, or NULL when all are further
- * than a third of its length (at least 2). */
+ * than a third of its length (at least 2, of three letters 1). */
 const char *suggest(const char *text, const char *const *words, size_t n);
 
 #endif

@@ -165,9 +165,17 @@ int top_source_open(const struct source_options *o, struct top_source *out, stru
         return rc;
     static const char *const traces[] = {"config.ini", "metrics-parameter.jsonl", "metrics-prototype.jsonl",
                                          "checkpoints/latest"};
-    for (size_t i = 0; i < sizeof traces / sizeof traces[0]; i++)
-        if (path_format(path, sizeof path, "%s/%s", out->directory, traces[i]) == 0 && access(path, R_OK) == 0)
-            return 0;
+    bool any = false;
+    for (size_t i = 0; i < sizeof traces / sizeof traces[0]; i++) {
+        if (path_format(path, sizeof path, "%s/%s", out->directory, traces[i]) != 0)
+            continue;
+        rc = file_probe(path, e);
+        if (rc == ERR_IO)
+            return rc;
+        any = any || rc == 0;
+    }
+    if (any)
+        return 0;
     return error_set(e, ERR_NOT_FOUND, "%s: no run here; name one with --run, --out or --redis", out->directory);
 }
 

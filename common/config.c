@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "common/config_internal.h"
 
 enum { NAME_MAX_BYTES = 128 }; /* "section.key"; longer names in a table are a programmer error */
@@ -17,18 +18,19 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Levenshtein distance, one row at a time. */
-static size_t edit_distance(const char *a, const char *b)
+/* Levenshtein distance of two words, one row at a time; case does not count. */
+static size_t edit_distance(const char *a, size_t length, const char *b, size_t n)
 {
-    size_t row[NAME_MAX_BYTES + 1], n = strlen(b);
+    size_t row[NAME_MAX_BYTES + 1];
     ASSERT(n <= NAME_MAX_BYTES);
     for (size_t j = 0; j <= n; j++)
         row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+    for (size_t i = 1; i <= length; i++) {
         size_t diagonal = row[0];
         row[0] = i;
         for (size_t j = 1; j <= n; j++) {
-            size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
+            bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+            size_t substituted = diagonal + !same;
             diagonal = row[j];
             row[j] = smaller(substituted, smaller(row[j], row[j - 1]) + 1);
         }
@@ -42,18 +44,32 @@ static const char *key_part(const char *name)
     return dot != NULL ? dot + 1 : name;
 }
 
-/* A right key in a wrong section is as likely a slip as a wrong letter: it counts as one edit. */
-static size_t name_distance(const char *wanted, const char *known)
+enum { FAR = 1000 };
+
+/* How far a known name is from what was typed; FAR when it is not what was meant. A right key in a wrong section, or in
+ * none, is as likely a slip as wrong letters; a similar key is one only in the section that was meant; and a key may be
+ * cut short. */
+static size_t name_distance(const char *typed, const char *known)
 {
-    return smaller(edit_distance(wanted, known), 1 + edit_distance(key_part(wanted), key_part(known)));
+    const char *key = key_part(typed), *known_key = key_part(known);
+    size_t length = strlen(key), known_length = strlen(known_key), section_length = (size_t)(key - typed),
+           section = edit_distance(typed, section_length, known, (size_t)(known_key - known)),
+           letters = edit_distance(key, length, known_key, known_length);
+    if (letters == 0)
+        return 1 + section;
+    bool same_section = section_length > 0 && section <= 2;
+    if (same_section && letters <= smaller(length, known_length) / 3)
+        return section + letters;
+    bool cut_short = length >= 3 && length < known_length && strncasecmp(key, known_key, length) == 0;
+    return same_section && cut_short ? section + 3 : FAR;
 }
 
 /* NULL when no name is near enough to be what was meant. */
-static const char *nearest_name(const struct config_key *keys, size_t n, const char *wanted)
+static const char *nearest_name(const struct config_key *keys, size_t n, const char *typed)
 {
-    size_t best = n, length = strlen(wanted), distance = 1 + (length / 3 > 2 ? length / 3 : 2);
+    size_t best = n, distance = FAR;
     for (size_t i = 0; i < n; i++) {
-        size_t d = name_distance(wanted, keys[i].name);
+        size_t d = name_distance(typed, keys[i].name);
         if (d < distance) {
             best = i;
             distance = d;

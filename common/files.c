@@ -22,6 +22,14 @@ static int io_error(struct error *e, const char *what, const char *path)
     return error_set(e, code, "%s %s: %s", what, path, strerror(errno));
 }
 
+int file_probe(const char *path, struct error *e)
+{
+    if (access(path, R_OK) == 0)
+        return 0;
+    int code = errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO;
+    return error_set(e, code, "%s: %s", path, strerror(errno));
+}
+
 static int read_all(int fd, uint8_t *data, size_t size, const char *path, struct error *e)
 {
     for (size_t done = 0; done < size;) {

@@ -11,6 +11,10 @@
 /* A regular file. ERR_NOT_FOUND when there is none of that name, ERR_RANGE when it has more than limit bytes. */
 int file_read(const char *path, size_t limit, struct buf **out, struct error *e);
 
+/* Whether PATH is there and may be read: 0; ERR_NOT_FOUND when nothing of that name is there; ERR_IO, with the reason,
+ * when it may not be read or cannot be told, which must not pass for "not there". */
+int file_probe(const char *path, struct error *e);
+
 struct file_part {
     const void *data;
     size_t size;

@@ -185,6 +185,6 @@ const char *keys_hint(const struct net_event *event, bool with_keys)
     if (event->kind == NET_KEY_REFUSED)
         return "the server refused our key: add it to the server's list, see decant keygen --add";
     if (!with_keys)
-        return "the server may want keys, and we have none: set keys.directory";
+        return "the server is frozen or overloaded, or it wants keys and we have none: then set keys.directory";
     return "the server has no keys, or another one than its .pub file in keys.directory says";
 }

@@ -33,7 +33,9 @@ static void print_help(const struct process_options *o)
         puts("  --resume                   go on from the newest complete checkpoint below run.out");
     printf("  --log-level LEVEL          error, warn, info (default) or debug\n\n%s\n"
            "health says in one line whether the process with that configuration is well, with exit status 0 or 1.\n"
-           "Exit status: 0 done, 1 failed, 2 wrong usage or configuration. `decant config` lists all keys.\n",
+           "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the run has diverged (another start ends "
+           "the\n"
+           "same way). `decant config` lists all keys.\n",
            o->signals);
 }
 

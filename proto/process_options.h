@@ -7,7 +7,13 @@
 #include "common/log.h"
 #include "proto/run_config.h"
 
-enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/* What a process says by its exit. Whoever starts it again needs to know whether that can help. */
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,   /* the next attempt may do better */
+    EXIT_USAGE = 2,    /* command line, configuration, or a damaged file that it read: it would fail again */
+    EXIT_DIVERGED = 3, /* the run computes numbers that are not finite: the same bytes, and the same end, come again */
+};
 
 struct process_options {
     const char *program; /* "decant-worker": in messages and --help */

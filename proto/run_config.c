@@ -303,9 +303,10 @@ uint64_t run_config_steps(const struct run_config *c, uint64_t samples)
     return (uint64_t)c->run.epochs * run_config_steps_per_epoch(c, samples);
 }
 
+/* It becomes a directory below runs/, and an argument of commands. */
 static bool run_name_ok(const char *name)
 {
-    if (name[0] == '\0')
+    if (name[0] == '\0' || name[0] == '-' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return false;
     for (const char *p = name; *p; p++)
         if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ||
@@ -364,7 +365,10 @@ static int take_redis_url(struct run_config *c, struct error *e)
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
-        return error_set(e, ERR_CONFIG, "run.name = '%s': use letters, digits, '-', '_' and '.'", c->run.name);
+        return error_set(e, ERR_CONFIG,
+                         "run.name = '%s': use letters, digits, '-', '_' and '.', not '-' first, and not "
+                         "'.' or '..' alone",
+                         c->run.name);
     if (strstr(c->redis.host, "://") != NULL)
         return error_set(e, ERR_CONFIG, "redis.host is a URL: give it as redis.url, which is never written to a file");
     if (c->data.channels == 2)

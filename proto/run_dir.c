@@ -83,6 +83,94 @@ bool run_dir_step_complete(const struct run_config *c, uint64_t step)
     return true;
 }
 
+bool run_dir_newest(const struct run_config *c, uint64_t *step)
+{
+    char dir[RUN_PATH_MAX];
+    if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
+        return false;
+    for (*step = UINT64_MAX; find_below(dir, step);)
+        if (run_dir_step_complete(c, *step))
+            return true;
+    return false;
+}
+
+/* Present, though perhaps not to be read by us. */
+static bool step_files_exist(const struct run_config *c, uint64_t step)
+{
+    char path[RUN_PATH_MAX];
+    for (size_t i = 0; i < step_file_count(c); i++)
+        if (run_dir_step_path(path, c, step, step_files[i], NULL) != 0 ||
+            (access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)))
+            return false;
+    return true;
+}
+
+/* ---- whether there ever was one ---- */
+
+static int checkpointed_path(char path[RUN_PATH_MAX], const struct run_config *c, struct error *e)
+{
+    return path_format(path, RUN_PATH_MAX, "%s/checkpointed", c->run.out) == 0 ? 0 : too_long(c, e);
+}
+
+static int note_checkpointed(const struct run_config *c, struct error *e)
+{
+    static const char text[] = "this run has had a checkpoint; without one, resuming it would begin again\n";
+    char path[RUN_PATH_MAX];
+    int rc = checkpointed_path(path, c, e);
+    if (rc != 0 || access(path, F_OK) == 0)
+        return rc;
+    return file_write_atomic(path, &(struct file_part){text, sizeof text - 1}, 1, e);
+}
+
+int run_dir_start_over(const struct run_config *c, struct error *e)
+{
+    char path[RUN_PATH_MAX];
+    int rc = checkpointed_path(path, c, e);
+    if (rc == 0 && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
+        rc = error_set(e, ERR_IO, "remove %s: %s", path, strerror(errno));
+    return rc;
+}
+
+/* Nothing was found there: was there ever anything? */
+static int check_never_checkpointed(const struct run_config *c, const char *dir, struct error *e)
+{
+    char path[RUN_PATH_MAX];
+    int rc = checkpointed_path(path, c, e);
+    if (rc != 0 || access(path, F_OK) != 0)
+        return rc;
+    return error_set(e, ERR_STATE,
+                     "%s holds no complete checkpoint, but the run has had one (%s): put it back, or let the run begin "
+                     "again with decant train --from-start, or by removing that file",
+                     dir, path);
+}
+
+/* A directory that may be read, or nothing at all. */
+static int check_directory(const char *dir, struct error *e)
+{
+    DIR *d = opendir(dir);
+    if (d != NULL) {
+        closedir(d);
+        return 0;
+    }
+    if (errno == ENOENT)
+        return 0;
+    return error_set(e, ERR_IO, "%s: %s; checkpoints are read and written there", dir, strerror(errno));
+}
+
+int run_dir_check_resume(const struct run_config *c, bool *any, struct error *e)
+{
+    char dir[RUN_PATH_MAX];
+    *any = false;
+    if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
+        return too_long(c, e);
+    int rc = check_directory(dir, e);
+    if (rc != 0)
+        return rc;
+    for (uint64_t step = UINT64_MAX; !*any && find_below(dir, &step);)
+        *any = step_files_exist(c, step);
+    return *any ? 0 : check_never_checkpointed(c, dir, e);
+}
+
 static int point_latest(const struct run_config *c, uint64_t step, struct error *e)
 {
     char path[RUN_PATH_MAX], text[32];
@@ -152,6 +240,8 @@ int run_dir_step_written(const struct run_config *c, uint64_t step, struct error
     if (!run_dir_step_complete(c, step))
         return 0; /* the other server will finish the step */
     int rc = point_latest(c, step, e);
+    if (rc == 0)
+        rc = note_checkpointed(c, e);
     return rc == 0 ? prune(c, e) : rc;
 }
 
@@ -184,6 +274,9 @@ int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_m
     bool damaged = false;
     if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
         return too_long(c, e);
+    int listable = check_directory(dir, e);
+    if (listable != 0)
+        return listable;
     for (uint64_t step = step_max < UINT64_MAX ? step_max + 1 : step_max; find_below(dir, &step);) {
         struct error why = {0};
         int rc = run_dir_step_path(path, c, step, file, &why);
@@ -197,13 +290,19 @@ int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_m
         }
         if (!worth_an_older_step(rc))
             return error_set(e, rc, "%s", why.text);
-        damaged = damaged || run_dir_step_complete(c, step);
+        damaged = damaged || step_files_exist(c, step);
         log_warn("event=checkpoint_passed_over step=%" PRIu64 " cause=\"%s\"", step, why.text);
     }
     if (damaged)
         return error_set(e, ERR_FORMAT,
-                         "%s: every complete checkpoint is damaged; restore one, or remove the directory to start over",
+                         "%s: every complete checkpoint is damaged or may not be read; restore one, or remove the "
+                         "directory to start over",
                          dir);
+    if (step_max == UINT64_MAX) {
+        int rc = check_never_checkpointed(c, dir, e);
+        if (rc != 0)
+            return rc;
+    }
     return error_set(e, ERR_NOT_FOUND, "%s: no complete checkpoint", dir);
 }
 

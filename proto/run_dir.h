@@ -3,12 +3,16 @@
  *   OUT/checkpoints/step-NNNNNN/encoder.safetensors    by the parameter server
  *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none
  *   OUT/checkpoints/latest                             text "step-NNNNNN", by whoever finds the step complete
+ *   OUT/checkpointed                                   there once the first step was complete
  *   OUT/generation-SERVER                              decimal: how often that server has been started or gone back
  *   OUT/lock-SERVER                                    held by the one process of that server; "HOST:PID" for people
  *
  * Every file is written atomically (common/files.h), so a crash leaves a missing file or a whole one; one that is
  * damaged later fails its checksum. A step counts for resuming only when all its files are sound, so that both servers
- * choose the same step without talking to each other. */
+ * choose the same step without talking to each other.
+ *
+ * A run that has no checkpoint begins at the start, which is right for one that was interrupted early and wrong for one
+ * whose checkpoints were lost. OUT/checkpointed tells the two apart; what may not be read is not absent. */
 #ifndef DECANT_PROTO_RUN_DIR_H
 #define DECANT_PROTO_RUN_DIR_H
 
@@ -37,6 +41,14 @@ int run_dir_step_written(const struct run_config *c, uint64_t step, struct error
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 
+/* Whether there is a step to resume from (*any), sound or not, or the run may begin: 0. The two errors above otherwise. */
+int run_dir_check_resume(const struct run_config *c, bool *any, struct error *e);
+/* To be called before a run begins at the start although there was one: forgets that. ERR_IO. */
+int run_dir_start_over(const struct run_config *c, struct error *e);
+
+/* The newest step whose files are all there, unread; false when there is none. */
+bool run_dir_newest(const struct run_config *c, uint64_t *step);
+
 /* "step-000120" -> 120; false for any other name. */
 bool run_dir_parse_step(const char *name, uint64_t *step);
 
@@ -44,7 +56,9 @@ bool run_dir_parse_step(const char *name, uint64_t *step);
 typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct error *e);
 /* Calls load with the path of `file` for the newest step, at or below step_max, whose files are all sound; goes back a
  * step, with a warning, when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when there is
- * no complete step: a run that has only begun. ERR_FORMAT when there are complete ones, but all are damaged: starting
+ * no complete step: a run that has only begun. ERR_STATE when there has been one (and step_max is UINT64_MAX, so that
+ * all are looked at), ERR_IO when the directory may not be read or is none: such a run would begin again, or could not
+ * write its next checkpoint. ERR_FORMAT when there are complete ones, but all are damaged: starting
  * over would quietly lose them. Other errors of load end the search for the same reason. When `latest` names no complete
  * step it is pointed at the step that was loaded. */
 int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,

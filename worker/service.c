@@ -105,25 +105,41 @@ static void log_events(struct service *s)
     }
 }
 
+static void send_all(struct service *s)
+{
+    struct outbox *out = session_outbox(s->session);
+    for (size_t i = 0; i < out->count && !s->closing; i++)
+        send_item(s, &out->items[i]);
+    outbox_clear(out);
+}
+
+/* Before the work is done: the leases in hand are given back, so that nobody waits for them. */
+static void leave_early(struct service *s)
+{
+    if (session_goodbye(s->session) == 0)
+        send_all(s);
+    close_all(s);
+}
+
 /* Ends every turn. rc: what the session returned. Jobs are handed out before anything is sent, so that the threads
  * compute while this one encodes; messages leave before the log is written, because a log may block on its reader;
  * and whether the worker is to end is looked at last, so that the session's goodbyes and its last words have left by
  * then. */
 static void finish_turn(struct service *s, int rc)
 {
-    struct outbox *out = session_outbox(s->session);
     struct slot_job *job;
     while (!s->closing && (job = session_next_job(s->session)) != NULL)
         compute_submit(s->compute, job);
-    for (size_t i = 0; i < out->count && !s->closing; i++)
-        send_item(s, &out->items[i]);
-    outbox_clear(out);
+    send_all(s);
     log_events(s);
     if (s->closing || (rc == 0 && session_status(s->session) == SESSION_RUNNING))
         return;
     if (rc != 0)
         error_set(&s->error, rc, "the session failed: %s", error_name(rc));
-    close_all(s);
+    if (rc == 0 && session_status(s->session) == SESSION_DONE)
+        close_all(s);
+    else
+        leave_early(s);
 }
 
 /* ---- in ---- */
@@ -200,7 +216,7 @@ static void on_signal(uv_signal_t *handle, int number)
     if (s->signals == 1)
         finish_turn(s, session_stop(s->session, now_us()));
     else if (!s->closing)
-        close_all(s);
+        leave_early(s);
 }
 
 /* So that a wrong key does not look like a server that is down. */
@@ -395,7 +411,7 @@ static int open_all(struct service *s, struct error *e)
     return rc == 0 ? open_servers(s, e) : rc;
 }
 
-int worker_service_run(const struct run_config *config, struct error *e)
+int worker_service_run(const struct run_config *config, bool *diverged, struct error *e)
 {
     struct service s = {.config = config};
     int rc = uv_loop_init(&s.loop);
@@ -409,6 +425,7 @@ int worker_service_run(const struct run_config *config, struct error *e)
         heartbeat_remove(s.heartbeat);
     if (s.session)
         log_info("event=end slots_done=%" PRIu64, session_slots_done(s.session));
+    *diverged = s.session && session_diverged(s.session);
     session_free(&s.session);
     net_free(&s.net);
     slot_shared_free(&s.shared);

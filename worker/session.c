@@ -53,6 +53,11 @@ struct outbox *session_outbox(struct session *s)
     return &s->outbox;
 }
 
+bool session_diverged(const struct session *s)
+{
+    return s->diverged;
+}
+
 enum session_status session_status(const struct session *s)
 {
     return s->status;
@@ -237,6 +242,12 @@ static int ask_for_mixture(struct session *s, uint64_t now)
     return session_send(s, SERVER_PROTOTYPE, &m);
 }
 
+int session_goodbye(struct session *s)
+{
+    int rc = link_goodbye(s, &s->parameter);
+    return rc == 0 ? link_goodbye(s, &s->prototype) : rc;
+}
+
 /* Ends every turn: asks for what is missing, sends what is due, ends when nothing is left. Questions go first, since
  * their answers take longest; INIT goes before anything that the parameter server would refuse without it; goodbyes
  * go last, so that they cannot overtake a contribution on the same socket. */
@@ -251,8 +262,7 @@ static int settle(struct session *s, uint64_t now)
         rc = slots_send(s, now);
     if (rc == 0 && s->stopping && s->status == SESSION_RUNNING && (slots_idle(s) || now - s->stop_at >= STOP_US)) {
         s->status = SESSION_DONE;
-        rc = link_goodbye(s, &s->parameter);
-        rc = rc == 0 ? link_goodbye(s, &s->prototype) : rc;
+        rc = session_goodbye(s);
     }
     return rc;
 }
@@ -280,15 +290,21 @@ static bool is_fatal(enum reason r)
            r == REASON_WRONG_SHARD || r == REASON_FORBIDDEN;
 }
 
+/* A slot is a pure function: nobody's next attempt would be finite. */
+static void fail_diverged(struct session *s, const struct link *l, const struct msg *m)
+{
+    s->diverged = true;
+    session_fail(s,
+                 "event=diverged server=%s step=%" PRIu64 " slot=%u hint=\"start again with a smaller optimiser.lr\"",
+                 l->name, m->step, m->slot);
+}
+
 static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
-    else if (m->code ==
-             REASON_NON_FINITE) /* a slot is a pure function, so no worker's next attempt would be finite either */
-        session_fail(
-            s, "event=diverged server=%s step=%" PRIu64 " slot=%u hint=\"start again with a smaller optimiser.lr\"",
-            l->name, m->step, m->slot);
+    else if (m->code == REASON_NON_FINITE)
+        fail_diverged(s, l, m);
     else if (m->code == REASON_WRONG_GENERATION) {
         if (m->generation != l->generation) /* otherwise it answers something that was sent before WELCOME */
             link_down(l);

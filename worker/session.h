@@ -99,6 +99,11 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
+/* It failed because what it computed is not finite, as it would be for every worker. */
+bool session_diverged(const struct session *s);
+/* Tells both servers that this worker leaves, so that its leases are free at once. A session that is done has said it;
+ * one that failed, or is left in the middle, has not. 0 or ERR_MEMORY. */
+int session_goodbye(struct session *s);
 /* What health checks and progress lines show. */
 struct session_view {
     bool parameter_up, prototype_up; /* heard of within the last three heartbeats */

@@ -72,6 +72,7 @@ struct slot_in_hand {
 struct session {
     struct session_options options;
     enum session_status status;
+    bool diverged; /* failed, because a server refused numbers that are not finite */
     struct link parameter, prototype;
     struct outbox outbox;
     struct session_event events[SESSION_EVENTS_MAX];

@@ -38,8 +38,13 @@ int main(int argc, char **argv)
     log_init("worker", o.level);
     compute_thread_init();
     blas_single_threaded();
-    if (worker_service_run(&o.config, &e) == 0)
+    bool diverged;
+    if (worker_service_run(&o.config, &diverged, &e) == 0)
         return EXIT_DONE;
     log_error("event=failed error=%s cause=\"%s\"", error_name(e.code), e.text);
-    return e.code == ERR_CONFIG ? EXIT_USAGE : EXIT_FAILED;
+    if (diverged)
+        return EXIT_DIVERGED;
+    /* A key, or images that are not there or not what they should be: a new start would end the same way. */
+    bool lasting = e.code == ERR_CONFIG || e.code == ERR_FORMAT || e.code == ERR_NOT_FOUND;
+    return lasting ? EXIT_USAGE : EXIT_FAILED;
 }

@@ -264,6 +264,8 @@ static int open_state(struct shell *s, void *core_arg, bool resume, struct error
                                           .patience = s->service->patience};
     int rc = run_dir_lock(s->config, server_name(s->service->server), &s->lock, e);
     s->writer.lock = s->lock;
+    if (rc == 0 && !resume)
+        rc = run_dir_start_over(s->config, e);
     if (rc == 0)
         rc = incarnation_start(&s->incarnation, &o, resume, e);
     if (rc != 0)

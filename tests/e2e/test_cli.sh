@@ -9,7 +9,7 @@ check "unknown command" exits 2 "$decant" trian
 check "it suggests train" says "did you mean 'train'"
 check "nothing near: no suggestion" exits 2 "$decant" xyzzyplugh
 check "none given" bash -c "! grep -q 'did you mean' '$work/err'"
-for command in train eval status prototypes dataset config; do
+for command in train stop eval status prototypes dataset config; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
     check "$command: unknown option" exits 2 "$decant" $command --no-such-option

@@ -38,17 +38,21 @@ static inline void rig_step(const struct rig *r, const char *run, int step, char
     assert_int_equal(dir_make(out, NULL), 0);
 }
 
-/* Every file claims another writer's version, which no comparison may mind. */
+/* As the servers write them, of run "rig" and one configuration; every file claims another writer's version, which no
+ * comparison may mind. */
 static inline void rig_write(const char *directory, const char *file, const struct tensor_view *tensors, size_t n,
                              int step)
 {
     static unsigned written;
     char path[256];
-    struct metadata_entry meta[3] = {{.key = "step"}, {.key = "run", .value = "rig"}, {.key = "version"}};
-    snprintf(meta[2].value, sizeof meta[2].value, "0.0.%u", written++);
+    struct metadata_entry meta[] = {{.key = "step"},
+                                    {.key = "run", .value = "rig"},
+                                    {.key = "config", .value = "00000000000c0f19"},
+                                    {.key = "version"}};
+    snprintf(meta[3].value, sizeof meta[3].value, "0.0.%u", written++);
     snprintf(meta[0].value, sizeof meta[0].value, "%d", step);
     snprintf(path, sizeof path, "%s/%s", directory, file);
-    assert_int_equal(safetensors_write(path, tensors, n, meta, 3, NULL), 0);
+    assert_int_equal(safetensors_write(path, tensors, n, meta, 4, NULL), 0);
 }
 
 /* An encoder of one matrix (2,2), the student's being that of the teacher, with that element [1,0]. */

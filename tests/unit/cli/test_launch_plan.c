@@ -1,18 +1,25 @@
 /* Where a run goes, what it refuses, and what its children are told. Directories lie in a fresh scratch directory. */
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "cli/child_guard.h"
 #include "cli/launch_arguments.h"
 #include "cli/launch_plan.h"
 #include "cli/pid_file.h"
 #include "common/files.h"
+#include "proto/run_dir.h"
 
 struct scratch {
     char root[64], out[128];
@@ -29,6 +36,7 @@ static int make_scratch(void **state)
     if (!mkdtemp(s->root))
         return -1;
     snprintf(s->out, sizeof s->out, "%s/run", s->root);
+    s->plan.lock = -1; /* nothing to let go of yet */
     *state = s;
     return 0;
 }
@@ -109,8 +117,13 @@ static void test_resume_keeps_the_configuration(void **state)
     struct launch_options other = {.resume = true, .sets = {"optimiser.lr=0.25"}, .set_count = 1};
     struct launch_options harmless = {.resume = true, .workers = 3, .sets = {"run.log_every=3"}, .set_count = 1};
     assert_int_equal(make(s, &first), 0);
-    put(s, "checkpoints", "latest");
+    assert_int_equal(make(s, &other), 0); /* nothing has been computed with the first one */
+    assert_true(s->plan.begins);
+    assert_int_equal(make(s, &first), 0);
+    put(s, "checkpoints/step-000001", "encoder.safetensors");
+    put(s, "checkpoints/step-000001", "mixture.safetensors");
     assert_int_equal(make(s, &again), 0);
+    assert_false(s->plan.begins);
     assert_int_equal(s->plan.config.run.seed, 7);
     assert_int_equal(make(s, &other), ERR_STATE);
     assert_non_null(strstr(s->e.text, "optimiser.lr"));
@@ -132,6 +145,86 @@ static void test_refuses_beside_living_processes(void **state)
     char path[256];
     snprintf(path, sizeof path, "%s/pids", s->out);
     assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* Lost checkpoints are no reason to begin again without a word. */
+static void test_resume_of_what_is_gone(void **state)
+{
+    struct scratch *s = *state;
+    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true};
+    char path[256], command[300];
+    struct file_part part = {"x", 1};
+    assert_int_equal(make(s, &resume), 0); /* a new run */
+    assert_true(s->plan.begins);
+    put(s, "checkpoints/step-000001", "encoder.safetensors");
+    put(s, "checkpoints/step-000001", "mixture.safetensors");
+    assert_int_equal(run_dir_step_written(&s->plan.config, 1, NULL), 0);
+    assert_int_equal(make(s, &from_start), 0); /* nothing is lost: it goes on */
+    assert_false(s->plan.begins);
+    snprintf(command, sizeof command, "rm -r '%s/checkpoints'", s->out);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(make(s, &resume), ERR_STATE);
+    assert_non_null(strstr(s->e.text, "--from-start"));
+    assert_int_equal(make(s, &from_start), 0);
+    assert_true(s->plan.begins);
+    assert_int_equal(make(s, &resume), 0); /* it has been accepted */
+    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
+    assert_int_equal(make(s, &from_start), ERR_IO); /* no checkpoint could be written there */
+    assert_non_null(strstr(s->e.text, "Not a directory"));
+}
+
+/* A process that has this directory's log open is at work here; in a copy of the directory the same numbers say nothing.
+ */
+static void test_processes_are_known_by_their_files(void **state)
+{
+    struct scratch *s = *state;
+    char log[256], copy[256], command[600];
+    put(s, "logs", "parameter.log");
+    snprintf(log, sizeof log, "%s/logs/parameter.log", s->out);
+    snprintf(copy, sizeof copy, "%s/copy", s->root);
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t other = fork();
+    if (other == 0) {
+        int held = open(log, O_RDONLY);
+        write(ready[1], "", held >= 0 && held != ready[1]);
+        pause();
+        _exit(0);
+    }
+    assert_int_equal(read(ready[0], command, 1), 1);
+    struct pid_entry entries[] = {{"parameter", other}, {"worker-1", other}};
+    assert_int_equal(pid_file_write(s->out, entries, 2, &s->e), 0);
+    assert_int_equal(pid_file_check(s->out, 0, &s->e), ERR_STATE);
+    snprintf(command, sizeof command, "kill %d (", (int)other); /* once, by the log that it has open */
+    assert_non_null(strstr(s->e.text, command));
+    snprintf(command, sizeof command, "cp -r '%s' '%s'", s->out, copy);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(pid_file_check(copy, 0, &s->e), 0);
+    kill(other, SIGKILL);
+    assert_int_equal(pid_file_check(s->out, 5000, &s->e), 0); /* what ends meanwhile is waited for */
+    waitpid(other, NULL, 0);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void test_refuses_endpoints_that_are_taken(void **state)
+{
+    struct scratch *s = *state;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    char set[64];
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    snprintf(set, sizeof set, "net.prototype=tcp://127.0.0.1:%d", ntohs(address.sin_port));
+    struct launch_options o = {.sets = {set}, .set_count = 1};
+    assert_int_equal(make(s, &o), ERR_STATE);
+    assert_non_null(strstr(s->e.text, "net.prototype"));
+    assert_non_null(strstr(s->e.text, "Address already in use"));
+    close(fd);
+    assert_int_equal(make(s, &o), 0);
 }
 
 static void test_redis_choices(void **state)
@@ -169,12 +262,18 @@ static void test_arguments_of_children(void **state)
     assert_int_equal(make(s, &o), 0);
     launch_arguments_decant(a, &s->plan, "parameter", true);
     snprintf(endpoint, sizeof endpoint, "net.parameter=%s", s->plan.config.net.parameter);
-    assert_non_null(strstr(a->argv[0], "/decant-parameter"));
+    assert_non_null(strstr(a->argv[0], "/decant")); /* the guard, and for whom it watches */
+    assert_string_equal(a->argv[1], CHILD_GUARD);
+    assert_int_equal(atoi(a->argv[2]), getpid());
+    assert_non_null(strstr(a->argv[CHILD_GUARD_ARGUMENTS], "/decant-parameter"));
     assert_true(told(a, s->plan.config_path) && told(a, endpoint) && told(a, "--resume"));
     assert_true(told(a, "redis.enabled=false"));
     assert_null(a->argv[a->count]);
     launch_arguments_decant(a, &s->plan, "worker", false);
     assert_false(told(a, "--resume"));
+    launch_arguments_redis(a, &s->plan);
+    assert_string_equal(a->argv[1], CHILD_GUARD);
+    assert_string_equal(a->argv[CHILD_GUARD_ARGUMENTS], "redis-server");
     free(a);
 }
 
@@ -227,7 +326,10 @@ int main(void)
         CASE(test_given_endpoints_are_kept),
         CASE(test_refuses_other_work),
         CASE(test_resume_keeps_the_configuration),
+        CASE(test_resume_of_what_is_gone),
         CASE(test_refuses_beside_living_processes),
+        CASE(test_processes_are_known_by_their_files),
+        CASE(test_refuses_endpoints_that_are_taken),
         CASE(test_redis_choices),
         CASE(test_password_of_a_redis_url),
         CASE(test_arguments_of_children),

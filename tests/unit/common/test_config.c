@@ -147,6 +147,27 @@ static void test_unknown_keys_suggest_the_nearest(void **state)
     assert_mentions(&e, "did you mean optimiser.lr?");
     assert_int_equal(assign(&t, "optimizer.lr=5", &e), ERR_CONFIG);
     assert_mentions(&e, "did you mean optimiser.lr?");
+    assert_int_equal(assign(&t, "Run.SLOTS=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean run.slots?");
+    assert_int_equal(assign(&t, "run.slo=5", &e), ERR_CONFIG); /* cut short */
+    assert_mentions(&e, "did you mean run.slots?");
+    assert_int_equal(assign(&t, "slots=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean run.slots?");
+}
+
+/* Some letters in common are no likeness: a wrong suggestion is worse than none. */
+static void test_unknown_keys_suggest_nothing_far(void **state)
+{
+    static const char *const typed[] = {"run.batch=5", "optimiser.nesterov=true", "run.plots.x=1",
+                                        "slot_size=5", "encoder.depth=1",         "a.b=1"};
+    (void)state;
+    struct target t = fresh();
+    for (size_t i = 0; i < sizeof typed / sizeof typed[0]; i++) {
+        struct error e;
+        assert_int_equal(assign(&t, typed[i], &e), ERR_CONFIG);
+        if (strstr(e.text, "did you mean"))
+            fail_msg("%s", e.text);
+    }
 }
 
 static void test_malformed_assignments(void **state)
@@ -288,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_bad_values_change_nothing),
         cmocka_unit_test(test_range_is_in_the_message),
         cmocka_unit_test(test_unknown_keys_suggest_the_nearest),
+        cmocka_unit_test(test_unknown_keys_suggest_nothing_far),
         cmocka_unit_test(test_malformed_assignments),
         scratch_test(test_reads_files),
         scratch_test(test_files_that_are_wrong),

@@ -43,6 +43,27 @@ static void test_reading_nothing(void **state)
     buf_unref(&b);
 }
 
+static void test_what_is_there_what_is_not_and_what_may_not_be_seen(void **state)
+{
+    char path[512], below[600];
+    struct error e;
+    scratch_write(state, "there", "x", 1, path);
+    assert_int_equal(file_probe(path, &e), 0);
+    assert_int_equal(file_probe(*state, &e), 0); /* a directory is something, too */
+    snprintf(below, sizeof below, "%s/x", path);
+    assert_int_equal(file_probe(below, &e), ERR_NOT_FOUND);
+    in_scratch(state, "absent", below);
+    assert_int_equal(file_probe(below, &e), ERR_NOT_FOUND);
+    if (geteuid() != 0)
+        return; /* the rest needs two users */
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(setresuid(65534, 65534, 0), 0);
+    int rc = file_probe(path, &e);
+    assert_int_equal(setresuid(0, 0, 0), 0);
+    assert_int_equal(rc, ERR_IO);
+    assert_non_null(strstr(e.text, "Permission denied"));
+}
+
 static void test_limit_is_inclusive(void **state)
 {
     char path[512];
@@ -164,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         scratch_test(test_reading_nothing),
+        scratch_test(test_what_is_there_what_is_not_and_what_may_not_be_seen),
         scratch_test(test_limit_is_inclusive),
         scratch_test(test_writes_parts_in_order_and_replaces),
         scratch_test(test_a_crashed_write_leaves_nothing_behind),

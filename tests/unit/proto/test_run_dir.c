@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "common/files.h"
 #include "common/log.h"
@@ -104,6 +105,95 @@ static void test_empty_directory_has_nothing(void **state)
     (void)state;
     struct loader l = {.refused = UINT64_MAX};
     assert_int_equal(resume(&l), ERR_NOT_FOUND);
+}
+
+static void remove_checkpoints(void)
+{
+    char command[1100];
+    snprintf(command, sizeof command, "rm -rf %s/checkpoints", config.run.out);
+    assert_int_equal(system(command), 0);
+}
+
+/* A run that had a checkpoint does not begin again because it is gone, unless somebody says so. */
+static void test_lost_checkpoints_are_not_none(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    struct error e;
+    bool any;
+    assert_int_equal(run_dir_check_resume(&config, &any, &e), 0);
+    assert_false(any);
+    write_file(4, ENCODER_FILE);
+    assert_int_equal(run_dir_check_resume(&config, &any, &e), 0);
+    assert_false(any); /* half a step: the run may still begin */
+    remove_checkpoints();
+    assert_int_equal(resume(&l), ERR_NOT_FOUND);
+    write_file(4, ENCODER_FILE);
+    write_file(4, MIXTURE_FILE);
+    assert_int_equal(run_dir_check_resume(&config, &any, &e), 0);
+    assert_true(any);
+    remove_checkpoints();
+    assert_int_equal(run_dir_check_resume(&config, &any, &e), ERR_STATE);
+    assert_non_null(strstr(e.text, "checkpointed"));
+    assert_int_equal(resume(&l), ERR_STATE);
+    l.step_max = 3; /* going back, with the other server: all that is asked for is what lies below */
+    assert_int_equal(resume(&l), ERR_NOT_FOUND);
+    l.step_max = 0;
+    assert_int_equal(run_dir_start_over(&config, &e), 0);
+    assert_int_equal(run_dir_start_over(&config, &e), 0);
+    assert_int_equal(resume(&l), ERR_NOT_FOUND);
+}
+
+static void test_a_file_in_place_of_the_directory(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    struct error e;
+    bool any;
+    char path[RUN_PATH_MAX];
+    struct file_part part = {"x", 1};
+    snprintf(path, sizeof path, "%s/checkpoints", config.run.out);
+    assert_int_equal(file_write_atomic(path, &part, 1, &e), 0);
+    assert_int_equal(run_dir_check_resume(&config, &any, &e), ERR_IO);
+    assert_non_null(strstr(e.text, "Not a directory"));
+    assert_int_equal(resume(&l), ERR_IO);
+}
+
+/* Root may read everything: another user looks. */
+static void test_forbidden_is_not_absent(void **state)
+{
+    (void)state;
+    struct loader l = {.refused = UINT64_MAX};
+    char path[RUN_PATH_MAX];
+    if (geteuid() != 0)
+        skip();
+    write_file(4, ENCODER_FILE);
+    write_file(4, MIXTURE_FILE);
+    assert_int_equal(run_dir_step_path(path, &config, 4, MIXTURE_FILE, NULL), 0);
+    assert_int_equal(chmod(config.run.out, 0755), 0);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(setresuid(65534, 65534, 0), 0);
+    int file = resume(&l);
+    assert_int_equal(setresuid(0, 0, 0), 0);
+    assert_int_equal(file, ERR_FORMAT); /* as one that is damaged: never as none */
+    snprintf(path, sizeof path, "%s/checkpoints", config.run.out);
+    assert_int_equal(chmod(path, 0700), 0);
+    assert_int_equal(setresuid(65534, 65534, 0), 0);
+    int directory = resume(&l);
+    assert_int_equal(setresuid(0, 0, 0), 0);
+    assert_int_equal(directory, ERR_IO);
+}
+
+static void test_newest(void **state)
+{
+    (void)state;
+    uint64_t step;
+    assert_false(run_dir_newest(&config, &step));
+    write_file(4, ENCODER_FILE);
+    write_file(4, MIXTURE_FILE);
+    write_file(9, MIXTURE_FILE);
+    assert_true(run_dir_newest(&config, &step));
+    assert_int_equal(step, 4);
 }
 
 static void test_latest_waits_for_both_files(void **state)
@@ -314,6 +404,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_names_of_steps),
         CASE(test_empty_directory_has_nothing),
+        CASE(test_lost_checkpoints_are_not_none),
+        CASE(test_a_file_in_place_of_the_directory),
+        CASE(test_forbidden_is_not_absent),
+        CASE(test_newest),
         CASE(test_latest_waits_for_both_files),
         CASE(test_joint_run_needs_the_encoder_only),
         CASE(test_damage_and_half_steps_are_passed_over),

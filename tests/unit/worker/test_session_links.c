@@ -103,6 +103,7 @@ static void test_rejection_is_fatal(void **state)
     tick(&w, 0);
     tell_simple(&w, SERVER_PARAMETER, MSG_ERROR, 0, 0, REASON_WRONG_CONFIG);
     assert_int_equal(session_status(w.session), SESSION_FAILED);
+    assert_false(session_diverged(w.session));
     close_world(&w);
 }
 

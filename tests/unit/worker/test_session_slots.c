@@ -111,8 +111,16 @@ static void test_divergence_ends_the_worker(void **state)
     lease(&w, 0, 0);
     struct slot_job *job = expect_job(&w, 0, 0, SLOT_PART_A | SLOT_PART_B);
     finish_a(&w, job);
+    hush(&w);
+    assert_false(session_diverged(w.session));
     tell_simple(&w, SERVER_PROTOTYPE, MSG_ERROR, 0, 0, REASON_NON_FINITE);
     assert_int_equal(session_status(w.session), SESSION_FAILED);
+    assert_true(session_diverged(w.session));
+    assert_int_equal(session_goodbye(w.session), 0); /* so that its leases cost nothing */
+    expect(&w, SERVER_PARAMETER, MSG_PING);
+    assert_int_equal(w.said.code, 1);
+    expect(&w, SERVER_PROTOTYPE, MSG_PING);
+    assert_int_equal(w.said.code, 1);
     finish_b(&w, job);
     close_world(&w);
 }
