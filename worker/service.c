@@ -16,6 +16,9 @@
 #include "worker/session.h"
 #include "worker/slot.h"
 
+/* A launcher that dies may send its children more than one SIGTERM, one for each of its threads. */
+#define SIGNAL_ECHO_US (300 * UINT64_C(1000))
+
 enum {
     TIMER_MS = 50,          /* a quarter of the session's shortest wait */
     PUBLISH_HWM = 4,        /* versions replace each other; a lost one is asked for */
@@ -48,6 +51,7 @@ struct service {
     struct net *net;
     struct server_link parameter, prototype;
     unsigned signals;
+    uint64_t signal_us; /* of the newest */
     bool closing;
     uint64_t worker; /* its random id */
     char heartbeat[HEARTBEAT_PATH_MAX];
@@ -212,6 +216,9 @@ static void on_part(void *arg, struct slot_job *job, unsigned part)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct service *s = handle->data;
+    if (s->signals > 0 && now_us() - s->signal_us < SIGNAL_ECHO_US)
+        return;
+    s->signal_us = now_us();
     log_info("event=signal number=%d count=%u", number, ++s->signals);
     if (s->signals == 1)
         finish_turn(s, session_stop(s->session, now_us()));

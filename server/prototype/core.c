@@ -103,6 +103,18 @@ void prototype_core_stop(struct prototype_core *c)
         c->checkpoint_due = true;
 }
 
+static void stop_when_drained(struct prototype_core *c, uint64_t now_ms)
+{
+    if (c->drain_until_ms != 0 && !c->stopping && (c->workers.count == 0 || now_ms >= c->drain_until_ms))
+        prototype_core_stop(c);
+}
+
+void prototype_core_drain(struct prototype_core *c, uint64_t now_ms)
+{
+    c->drain_until_ms = now_ms + PROTOTYPE_DRAIN_MS;
+    stop_when_drained(c, now_ms);
+}
+
 bool prototype_core_stopped(const struct prototype_core *c)
 {
     return c->stopping;
@@ -509,6 +521,9 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
         return on_rewind(c, from, m, out);
     default: /* the envelope let nothing else through */
         ASSERT(m->type == MSG_PING);
+        if (m->code == 1 && worker != NULL) /* its goodbye */
+            worker_table_forget(&c->workers, worker->handle);
+        stop_when_drained(c, now_ms);
         return on_ping(c, from, m, out);
     }
 }
@@ -520,6 +535,7 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
     struct worker gone;
     while (worker_table_take_silent(&c->workers, now_ms, &gone))
         log_info("event=silent worker=%016" PRIx64 " host=%s stats=%" PRIu64, gone.id, gone.host, gone.slots_done);
+    stop_when_drained(c, now_ms);
     if (c->timer_ms != 0 && now_ms > c->timer_ms) {
         double rate = 1000.0 * (double)(c->slots_applied - c->slots_seen) / (double)(now_ms - c->timer_ms);
         c->stats_per_s = c->rated ? 0.8 * c->stats_per_s + 0.2 * rate : rate;

@@ -16,6 +16,8 @@
 #include "server/shell/worker_table.h"
 
 enum {
+    PROTOTYPE_DRAIN_MS =
+        8000, /* containers are killed 10 s after they were told to end, unless somebody says otherwise */
     MIXTURE_FULL_EVERY = 64,  /* versions between full publications, for subscribers that joined late */
     ACTIVE_EMBEDDINGS = 50000 /* embeddings over which a component counts as active: about an epoch of small sets */
 };
@@ -66,6 +68,9 @@ bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max);
 /* From now on the core is what a process with this generation, just resumed from `resumed`, would be; NULL: one that
  * starts version 0 from the seed. Takes the mixture over on success. 0 or ERR_MEMORY. */
 int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out);
+/* Stops when the workers have left, or after PROTOTYPE_DRAIN_MS: while the parameter server finishes its step, as it does
+ * when both are told to end at once, their statistics of it are still taken, so that both servers end at one step. */
+void prototype_core_drain(struct prototype_core *c, uint64_t now_ms);
 /* From now on statistics are refused (stopping); everything else is answered. The newest version is due for a checkpoint
  * unless it was taken for one already; version 0 follows from the seed. */
 void prototype_core_stop(struct prototype_core *c);

@@ -76,6 +76,12 @@ static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max,
     return error_set(e, rc, "out of memory for the checkpoint");
 }
 
+static int drain(void *arg, uint64_t now)
+{
+    prototype_core_drain(((struct prototype_incarnation *)arg)->core, now);
+    return 0;
+}
+
 static int stop(void *arg, uint64_t now)
 {
     (void)now;
@@ -91,7 +97,6 @@ static void checkpoint(void *arg)
         p->submit(p->arg, snapshot, prototype_core_total_steps(p->core));
 }
 
-/* A partial step of the mixture is nobody's to finish here: draining is stopping. */
 const struct incarnation_core prototype_incarnation_core = {
     .create = create,
     .step = step,
@@ -101,7 +106,7 @@ const struct incarnation_core prototype_incarnation_core = {
     .at_end = at_end,
     .take_rewind = take_rewind,
     .load = load,
-    .drain = stop,
+    .drain = drain,
     .stop = stop,
     .settle = stop,
     .checkpoint = checkpoint,

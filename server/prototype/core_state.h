@@ -18,6 +18,7 @@ struct prototype_core {
     bool out_of_memory;                     /* an addition in the tree failed */
     bool stepped;                           /* `step` holds figures */
     bool stopping;
+    uint64_t drain_until_ms; /* when to stop at the latest; 0: not draining */
     bool checkpoint_due;
     uint64_t saved_version; /* newest that was taken for a checkpoint, or came from one; UINT64_MAX: none */
     bool metrics_due;

@@ -9,6 +9,9 @@
 #include "common/log.h"
 #include "proto/run_dir.h"
 
+/* A launcher that dies may send its children more than one SIGTERM, one for each of its threads. */
+enum { SIGNAL_ECHO_MS = 300 };
+
 uint64_t shell_now_ms(void)
 {
     return uv_hrtime() / 1000000;
@@ -186,6 +189,10 @@ static void on_timer(uv_timer_t *timer)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct shell *s = handle->data;
+    uint64_t now = shell_now_ms();
+    if (s->incarnation.signals > 0 && now - s->signal_ms < SIGNAL_ECHO_MS)
+        return;
+    s->signal_ms = now;
     incarnation_on_signal(&s->incarnation, shell_now_ms());
     log_info("event=signal number=%d count=%u", number, s->incarnation.signals);
     if (s->incarnation.signals >= 2) {

@@ -64,8 +64,9 @@ struct shell {
     struct step_clock clock;
     struct checkpoint_writer writer;
     struct incarnation incarnation;
-    int lock;     /* of the run's directory; -1 before it is held */
-    bool closing; /* every handle of the shell is closed or closes */
+    uint64_t signal_ms; /* when the newest signal came */
+    int lock;           /* of the run's directory; -1 before it is held */
+    bool closing;       /* every handle of the shell is closed or closes */
 };
 
 /* The handles, so that a service can add its own to s->loop. 0 or ERR_IO. */

@@ -33,7 +33,8 @@ begin killed # with a private Redis, if there is one
 kill -KILL "$launcher"
 wait "$launcher" 2>/dev/null
 check "killed outright: its processes end by themselves" gone "${kids[@]}"
-check "killed outright: the checkpoints are sound" exits 0 "$decant" verify "$work/killed"
+check "killed outright: the run goes on from its checkpoints" exits 130 timeout --preserve-status -s INT 6 "$decant" resume "$work/killed" --no-eval
+check "from a step that it had reached" grep -q "event=resumed step=[1-9]" "$work/killed/logs/parameter.log"
 
 begin aborted --no-redis
 kill -ABRT "$launcher"

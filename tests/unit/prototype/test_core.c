@@ -497,6 +497,34 @@ static void test_silent_workers_are_forgotten(void **state)
     prototype_core_free(&core);
 }
 
+/* The parameter server finishes its step when both are told to end, so its statistics are still wanted. */
+static void test_draining_lasts_until_the_workers_leave(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct outbox out = {0};
+    struct msg goodbye;
+    apply(core, 0, 0, STATS_DENSE);
+    prototype_core_drain(core, 1000);
+    apply(core, 0, 1, STATS_DENSE);
+    assert_false(prototype_core_stopped(core));
+    msg_init(&goodbye, MSG_PING, "unit");
+    goodbye.worker = 5;
+    goodbye.code = 1;
+    expect(core, &goodbye, MSG_PONG, 0);
+    assert_true(prototype_core_stopped(core));
+    prototype_core_free(&core);
+    core = six_step_core();
+    apply(core, 0, 0, STATS_DENSE);
+    prototype_core_drain(core, 1000);
+    prototype_core_on_timer(core, 1000 + PROTOTYPE_DRAIN_MS - 1, &out);
+    assert_false(prototype_core_stopped(core));
+    prototype_core_on_timer(core, 1000 + PROTOTYPE_DRAIN_MS, &out);
+    assert_true(prototype_core_stopped(core));
+    outbox_fini(&out);
+    prototype_core_free(&core);
+}
+
 static void run_to(struct prototype_core *core, uint64_t version)
 {
     for (uint64_t t = version_of(core); t < version; t++)
@@ -608,6 +636,7 @@ int main(void)
         cmocka_unit_test(test_publications_and_snapshots_agree),
         cmocka_unit_test(test_stopping_refuses_statistics_only),
         cmocka_unit_test(test_silent_workers_are_forgotten),
+        cmocka_unit_test(test_draining_lasts_until_the_workers_leave),
         cmocka_unit_test(test_rewind_is_taken_when_the_pair_is_apart),
         cmocka_unit_test(test_rewind_is_taken_when_a_version_is_not_held),
         cmocka_unit_test(test_rewind_leads_to_the_same_bytes),
