@@ -17,7 +17,7 @@ enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished
 static const char help[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--set section.key=value]... [--redis HOST:PORT | --no-redis] [--no-eval]\n\n"
+    "                    [--accept-data] [--set section.key=value]... [--redis HOST:PORT | --no-redis] [--no-eval]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130.\n\n"
     "  --config FILE     configuration (INI); see `decant config`\n"
@@ -25,6 +25,7 @@ static const char help[] =
     "  --out DIR         another directory\n"
     "  --workers N       worker processes (2); any number gives the same bytes\n"
     "  --resume          go on from the newest checkpoint in the directory, if there is one\n"
+    "  --accept-data     with --resume: go on although the images are others than before; the checkpoints say so\n"
     "  --set KEY=VALUE   one configuration key, over file and environment; may be repeated\n"
     "  --redis ADDRESS   mirror to this Redis (HOST:PORT or a socket's path) instead of a private one\n"
     "  --no-redis        no mirror\n"
@@ -32,17 +33,12 @@ static const char help[] =
     "keys:\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"run", required_argument, NULL, 'n'},
-    {"out", required_argument, NULL, 'o'},
-    {"workers", required_argument, NULL, 'w'},
-    {"resume", no_argument, NULL, 'r'},
-    {"set", required_argument, NULL, 's'},
-    {"redis", required_argument, NULL, 'R'},
-    {"no-redis", no_argument, NULL, 'N'},
-    {"no-eval", no_argument, NULL, 'E'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'}, {"run", required_argument, NULL, 'n'},
+    {"out", required_argument, NULL, 'o'},    {"workers", required_argument, NULL, 'w'},
+    {"resume", no_argument, NULL, 'r'},       {"accept-data", no_argument, NULL, 'A'},
+    {"set", required_argument, NULL, 's'},    {"redis", required_argument, NULL, 'R'},
+    {"no-redis", no_argument, NULL, 'N'},     {"no-eval", no_argument, NULL, 'E'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
 };
 
 struct train_line {
@@ -58,11 +54,11 @@ static int print_help(void)
     return COMMAND_DONE;
 }
 
-static int take_set(struct launch_options *o)
+static int take_set(struct launch_options *o, const char *assignment)
 {
     if (o->set_count == PLAN_SETS_MAX)
         return command_usage("train", "more than %d times --set", PLAN_SETS_MAX);
-    o->sets[o->set_count++] = optarg;
+    o->sets[o->set_count++] = assignment;
     return -1;
 }
 
@@ -104,7 +100,9 @@ static int take_option(int option, char *const *argv, struct train_line *line)
         o->resume = true;
         return -1;
     case 's':
-        return take_set(o);
+        return take_set(o, optarg);
+    case 'A':
+        return take_set(o, "run.accept_data=true");
     case 'R':
         return take_redis(o, REDIS_GIVEN);
     case 'N':

@@ -37,6 +37,10 @@ static void push_places(struct launch_arguments *a, const struct run_config *c)
     push(a, "redis.port=%" PRId64, c->redis.port);
     push(a, "--set");
     push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
+    if (c->run.accept_data) { /* of this start only: config.ini does not have it */
+        push(a, "--set");
+        push(a, "run.accept_data=true");
+    }
 }
 
 void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume)

@@ -17,7 +17,8 @@ enum { SOCKET_DIRECTORY_MAX = 60 /* a socket's path has to fit into 107 bytes */
 
 /* ---- configuration ---- */
 
-/* A resumed run goes on with the configuration it was started with, unless another file is named. */
+/* A resumed run goes on with the configuration it was started with, unless another file is named. One that is there but
+ * cannot be read is for the reader to complain of. */
 static const char *base_config(const struct launch_options *o, char path[PLAN_PATH_MAX])
 {
     char fallback[PLAN_PATH_MAX] = "";
@@ -27,7 +28,7 @@ static const char *base_config(const struct launch_options *o, char path[PLAN_PA
         return NULL;
     if (path_format(path, PLAN_PATH_MAX, "%s/config.ini", o->out ? o->out : fallback) != 0)
         return NULL;
-    return access(path, R_OK) == 0 ? path : NULL;
+    return access(path, F_OK) == 0 || errno != ENOENT ? path : NULL;
 }
 
 static int set_text(struct run_config *c, const char *key, const char *value, const char *origin, struct error *e)
@@ -156,15 +157,19 @@ static int name_places(struct launch_plan *p, struct error *e)
     return 0;
 }
 
+/* For whoever goes on with the run, from wherever: paths are absolute. What was accepted is accepted this once. */
 static int write_config(const struct launch_plan *p, struct error *e)
 {
+    struct run_config kept = p->config;
     char *text = NULL;
     size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
+    kept.run.accept_data = false;
+    int rc = run_config_resolve_paths(&kept, e);
+    FILE *f = rc == 0 ? open_memstream(&text, &size) : NULL;
     if (!f)
-        return error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
-    config_write(run_config_keys, run_config_key_count, &p->config, f);
-    int rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+        return rc != 0 ? rc : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+    config_write(run_config_keys, run_config_key_count, &kept, f);
+    rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
     struct file_part part = {text, size};
     if (rc == 0)
         rc = file_write_atomic(p->config_path, &part, 1, e);

@@ -15,12 +15,15 @@ enum loss_objective { LOSS_CARP, LOSS_DINO, LOSS_SWAV };
 enum loss_prototypes { PROTOTYPES_DECOUPLED, PROTOTYPES_JOINT };
 enum optimiser_name { OPTIMISER_ADAMW, OPTIMISER_SGD };
 enum weight_prior { PRIOR_UNIFORM, PRIOR_COUNT };
+enum run_numerics { NUMERICS_SAME, NUMERICS_ANY };
 
 struct run_config {
     struct {
         char name[64], out[1024];
         int64_t seed, epochs, steps, slots, slot_size, checkpoint_every, checkpoint_keep, checkpoint_keep_every,
             log_every;
+        bool accept_data;
+        int numerics;
     } run;
     struct {
         char path[1024];
@@ -67,7 +70,7 @@ struct run_config {
     } teacher;
     struct {
         int64_t threads, ahead;
-        char heartbeat[256];
+        char heartbeat[1024];
     } worker;
     struct {
         char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256];
@@ -103,8 +106,11 @@ extern const size_t run_config_key_count;
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
-/* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
+/* Makes every path absolute: relative ones are relative to the working directory of the process to which they were
+ * given. Programs call it before they hand the configuration on or keep it. ERR_CONFIG when a key is then too long. */
+int run_config_resolve_paths(struct run_config *c, struct error *e);
+/* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every,
+ * run.accept_data, run.numerics, data.path, data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);
