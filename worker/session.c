@@ -52,6 +52,11 @@ struct outbox *session_outbox(struct session *s)
     return &s->outbox;
 }
 
+bool session_rejected(const struct session *s)
+{
+    return s->rejected;
+}
+
 enum session_status session_status(const struct session *s)
 {
     return s->status;
@@ -289,6 +294,7 @@ static bool is_fatal(enum reason r)
 
 static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
+    s->rejected = s->rejected || is_fatal(m->code);
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
     else if (m->code == REASON_NON_FINITE) /* a slot is a pure function: nobody's next attempt would be finite */

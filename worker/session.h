@@ -42,6 +42,7 @@ struct session_options {
     uint64_t config;      /* run_config_hash */
     uint64_t total_steps; /* of the run */
     uint64_t data;        /* dataset_fingerprint; 0: not known */
+    uint64_t numerics;    /* numerics_fingerprint; 0: not known */
     uint32_t slots;       /* M */
     uint32_t slot_size;   /* b */
     uint32_t threads;     /* jobs computed at a time */
@@ -97,6 +98,9 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
+/* It failed because a server refused what this worker is: its configuration, images, arithmetic or role. Another start
+ * would be refused again. */
+bool session_rejected(const struct session *s);
 /* For those who watch. */
 struct session_view {
     bool parameter_up, prototype_up; /* it answered lately */

@@ -22,8 +22,6 @@
 #define SILENCE_FAIL_US (300 * SECOND)
 #define STOP_US (10 * SECOND) /* for what is in hand, then the worker leaves anyway */
 
-#define DATA_MASK ((UINT64_C(1) << 53) - 1) /* of the fingerprint: what a float64 says exactly */
-
 enum { SESSION_EVENTS_MAX = 32 };
 
 /* A server as the worker sees it. */
@@ -77,6 +75,7 @@ struct slot_in_hand {
 struct session {
     struct session_options options;
     enum session_status status;
+    bool rejected; /* failed, because a server will not have this worker */
     struct link parameter, prototype;
     struct outbox outbox;
     struct session_event events[SESSION_EVENTS_MAX];

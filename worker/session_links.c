@@ -79,6 +79,7 @@ static void note_step(struct link *l, const struct msg *m)
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->config != 0 && m->config != s->options.config) {
+        s->rejected = true;
         session_fail(s, "event=wrong_config server=%s hint=\"start every process with the same configuration\"",
                      l->name);
         return 0;
@@ -181,8 +182,10 @@ static int say_hello(struct session *s, struct link *l)
     session_msg(s, &m, MSG_HELLO, l);
     snprintf(m.text, sizeof m.text, "%s", s->options.host);
     int rc = msg_add_scalar(&m, "total_steps", (double)s->options.total_steps);
-    if (rc == 0 && l->server == SERVER_PARAMETER && s->options.data != 0)
-        rc = msg_add_scalar(&m, "data", (double)(s->options.data & DATA_MASK));
+    if (rc == 0 && s->options.data != 0)
+        rc = msg_add_scalar(&m, "data", (double)s->options.data);
+    if (rc == 0 && s->options.numerics != 0)
+        rc = msg_add_scalar(&m, "numerics", (double)s->options.numerics);
     return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 

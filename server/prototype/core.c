@@ -61,7 +61,8 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     c->config = *o->config;
     c->config_hash = run_config_hash(o->config);
     c->generation = o->generation;
-    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->total_steps;
+    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->facts.total_steps;
+    c->provenance = o->facts.provenance;
     struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
     int rc = start_mixture(c, o->resumed);
     if (rc == 0)
@@ -419,8 +420,11 @@ static int on_rewind(struct prototype_core *c, const struct peer *from, const st
 static int on_hello(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
 {
     struct prototype_verdict v = prototype_check_total_steps(c, m);
+    if (v.kind == VERDICT_APPLY)
+        v = prototype_check_provenance(c, m);
     if (v.kind == VERDICT_REFUSE)
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    provenance_take(&c->provenance, m, version_of(c));
     double told = msg_scalar(m, "total_steps", 0);
     if (c->total_steps == 0 && told > 0)
         c->total_steps = (uint64_t)told;
@@ -525,6 +529,11 @@ const struct prototype_step *prototype_core_step(const struct prototype_core *c)
 const struct roster *prototype_core_roster(const struct prototype_core *c)
 {
     return &c->roster;
+}
+
+const struct provenance *prototype_core_provenance(const struct prototype_core *c)
+{
+    return &c->provenance;
 }
 
 uint64_t prototype_core_total_steps(const struct prototype_core *c)

@@ -56,6 +56,14 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
     return apply();
 }
 
+/* Images and arithmetic are the run's: with others the result would depend on who computed what. */
+struct prototype_verdict prototype_check_provenance(const struct prototype_core *c, const struct msg *m)
+{
+    const char *text;
+    enum reason why = provenance_check(&c->provenance, &c->config, m, &text);
+    return why != 0 ? refuse(why, text) : apply();
+}
+
 /* In a healthy pair the mixture is at most one version ahead of the weights. One that has just been read from a
  * checkpoint may not be ahead at all when slots of the weights' step are still to be computed: it lacks the version
  * before. The envelope has checked that a generation which is not 0 is ours. */

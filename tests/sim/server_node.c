@@ -82,7 +82,8 @@ static void submit_encoder(void *arg, struct encoder_state *state)
     server_submit(n->cluster, n->server, &f);
 }
 
-static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, uint64_t *total_steps, struct error *e)
+static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, struct mixture_facts *facts,
+                        struct error *e)
 {
     struct server_node *n = arg;
     uint64_t step;
@@ -90,14 +91,14 @@ static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, uint
     (void)e;
     *out = rc == 0 ? disk_load_mixture(&n->cluster->disk, step) : NULL;
     if (rc == 0)
-        *total_steps = n->cluster->disk.files[step][n->server].total_steps;
+        facts->total_steps = n->cluster->disk.files[step][n->server].total_steps;
     return rc;
 }
 
-static void submit_mixture(void *arg, struct mixture *snapshot, uint64_t total_steps)
+static void submit_mixture(void *arg, struct mixture *snapshot, const struct mixture_facts *facts)
 {
     struct server_node *n = arg;
-    struct disk_file f = {.step = snapshot->view->version, .total_steps = total_steps, .mixture = snapshot};
+    struct disk_file f = {.step = snapshot->view->version, .total_steps = facts->total_steps, .mixture = snapshot};
     server_submit(n->cluster, n->server, &f);
 }
 

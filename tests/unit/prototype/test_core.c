@@ -125,7 +125,7 @@ static struct buf *state_bytes(const struct prototype_core *core)
     struct buf *b = NULL;
     struct run_config c;
     config_of(&c, NULL);
-    struct mixture_file_info info = {.config = &c, .total_steps = STEPS};
+    struct mixture_file_info info = {.config = &c, .facts.total_steps = STEPS};
     snprintf(path, sizeof path, "/tmp/test_core.%d", (int)getpid());
     assert_int_equal(mixture_file_write(path, prototype_core_mixture(core), &info, &e), 0);
     assert_int_equal(file_read(path, 1 << 20, &b, &e), 0);
@@ -210,6 +210,29 @@ static void test_total_steps_come_from_the_first_worker(void **state)
     msg_add_scalar(&m, "total_steps", 41);
     expect(core, &m, MSG_ERROR, REASON_WRONG_CONFIG);
     apply(core, 0, 0, STATS_DENSE);
+    prototype_core_free(&core);
+}
+
+static void say_hello(struct prototype_core *core, double data, double numerics, enum msg_type answer, uint32_t code)
+{
+    struct msg m;
+    msg_init(&m, MSG_HELLO, "unit");
+    m.worker = 5;
+    msg_add_scalar(&m, "data", data);
+    msg_add_scalar(&m, "numerics", numerics);
+    expect(core, &m, answer, code);
+}
+
+static void test_other_images_and_arithmetic_are_refused(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    say_hello(core, 77, 88, MSG_WELCOME, 0);
+    say_hello(core, 78, 88, MSG_ERROR, REASON_WRONG_CONFIG);
+    say_hello(core, 77, 89, MSG_ERROR, REASON_WRONG_CONFIG);
+    say_hello(core, 0.5, 88, MSG_ERROR, REASON_BAD_VALUE);
+    assert_int_equal(prototype_core_provenance(core)->data, 77);
+    assert_int_equal(prototype_core_provenance(core)->numerics, 88);
     prototype_core_free(&core);
 }
 
@@ -593,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_wall_refuses_every_other_type),
         cmocka_unit_test(test_hello_and_ping),
         cmocka_unit_test(test_total_steps_come_from_the_first_worker),
+        cmocka_unit_test(test_other_images_and_arithmetic_are_refused),
         cmocka_unit_test(test_refusals_change_nothing),
         cmocka_unit_test(test_duplicates_and_stale_are_acknowledged),
         cmocka_unit_test(test_partly_held_subtree_overlaps),

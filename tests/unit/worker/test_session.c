@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "proto/provenance.h"
 #include "worker/session.h"
 
 enum { M = 4, K = 4, D = 2, P = 3, Q = 2 };
@@ -49,6 +50,8 @@ static void open_world(struct world *w, uint32_t threads, uint32_t lag, bool joi
                                 .worker = 99,
                                 .config = 1234,
                                 .total_steps = 10,
+                                .data = FINGERPRINT_MASK,
+                                .numerics = 5,
                                 .slots = M,
                                 .slot_size = 2,
                                 .threads = threads,
@@ -223,7 +226,11 @@ static void test_says_hello_until_welcome(void **state)
     assert_string_equal(w.said.text, "h:1");
     assert_true(w.said.worker == 99 && w.said.config == 1234);
     assert_true(msg_scalar(&w.said, "total_steps", 0) == 10);
+    assert_true(msg_scalar(&w.said, "data", 0) == (double)FINGERPRINT_MASK);
+    assert_true(msg_scalar(&w.said, "numerics", 0) == 5);
     expect(&w, SERVER_PROTOTYPE, MSG_HELLO);
+    assert_true(msg_scalar(&w.said, "data", 0) == (double)FINGERPRINT_MASK);
+    assert_true(msg_scalar(&w.said, "numerics", 0) == 5);
     tick(&w, 1900 * MS);
     assert_false(says(&w, SERVER_PARAMETER, MSG_HELLO));
     tick(&w, 100 * MS);
@@ -310,8 +317,10 @@ static void test_rejection_is_fatal(void **state)
     struct world w;
     open_world(&w, 1, 1, false);
     tick(&w, 0);
+    assert_false(session_rejected(w.session));
     tell_simple(&w, SERVER_PARAMETER, MSG_ERROR, 0, 0, REASON_WRONG_CONFIG);
     assert_int_equal(session_status(w.session), SESSION_FAILED);
+    assert_true(session_rejected(w.session));
     close_world(&w);
 }
 
