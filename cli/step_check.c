@@ -70,6 +70,8 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
     if (!open_file(s, ENCODER_FILE, f, out))
         return;
     check_file(ENCODER_FILE, f, s->step, out);
+    if (provenance_from_metadata(f, &out->provenance, &e) != 0)
+        problem(out, ENCODER_FILE, "%s", e.text);
     if (checkpoint_config(f, &config, &e) != 0)
         problem(out, ENCODER_FILE, "%s", e.text);
     else
@@ -78,7 +80,7 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
 
 static void check_together(const struct safetensors *encoder, const struct safetensors *mixture, struct step_check *out)
 {
-    static const char *const keys[] = {"run", "step", "config"};
+    static const char *const keys[] = {"run", "step", "config", "data", "numerics"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *a = safetensors_meta(encoder, keys[i]), *b = safetensors_meta(mixture, keys[i]);
         if (a && b && strcmp(a, b) != 0)
