@@ -25,11 +25,17 @@ static bool told(const struct msg *hello, const char *name, uint64_t *out)
     return whole;
 }
 
+bool provenance_is_told_right(const struct msg *hello)
+{
+    uint64_t ignored;
+    return told(hello, "data", &ignored) && told(hello, "numerics", &ignored);
+}
+
 enum reason provenance_check(const struct provenance *p, const struct run_config *c, const struct msg *hello,
                              const char **text)
 {
     uint64_t data, numerics;
-    *text = "data and numerics are whole numbers below 2^53";
+    *text = PROVENANCE_FORM;
     if (!told(hello, "data", &data) || !told(hello, "numerics", &numerics))
         return REASON_BAD_VALUE;
     bool acceptable = c->run.accept_data && !p->data_told;
@@ -82,6 +88,11 @@ void provenance_take(struct provenance *p, const struct msg *hello, uint64_t ste
 }
 
 /* ---- what a checkpoint says ---- */
+
+void provenance_forget(struct provenance *p)
+{
+    *p = (struct provenance){.server_numerics = p->server_numerics, .server_other = p->server_other};
+}
 
 void provenance_adopt(struct provenance *p, const struct provenance *kept)
 {

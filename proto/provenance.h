@@ -2,6 +2,9 @@
  * server keeps one in memory and in the metadata of its checkpoints, so that a run does not go on with other images, or
  * with processes that round otherwise, without anybody knowing.
  *
+ * The parameter server alone decides who takes part: with two judges each could believe another worker, and between
+ * them refuse all. Workers greet the prototype server once they are admitted, and it writes down what they tell.
+ *
  * A fingerprint is a whole number from 1 to 2^53 - 1, which a scalar of a message carries exactly; 0 is "not known". In
  * metadata and logs it has 14 hexadecimal digits:
  *
@@ -27,6 +30,8 @@
 
 #define FINGERPRINT_MASK ((UINT64_C(1) << 53) - 1)
 
+#define PROVENANCE_FORM "data and numerics are whole numbers from 0 to 2^53 - 1"
+
 enum { PROVENANCE_ENTRIES_MAX = 7 };
 
 struct provenance {
@@ -39,6 +44,8 @@ struct provenance {
 /* Any hash as a fingerprint. */
 uint64_t fingerprint_of(uint64_t hash);
 
+/* Whether what a HELLO tells are fingerprints at all. */
+bool provenance_is_told_right(const struct msg *hello);
 /* May this HELLO's worker take part? It tells by the scalars `data` and `numerics`, both optional. 0, or why not, with
  * what to do in *text (static). Changes nothing. */
 enum reason provenance_check(const struct provenance *p, const struct run_config *c, const struct msg *hello,
@@ -46,6 +53,8 @@ enum reason provenance_check(const struct provenance *p, const struct run_config
 /* Takes what a HELLO tells that was found to be right; says in the log what it accepts. step: where the run stands. */
 void provenance_take(struct provenance *p, const struct msg *hello, uint64_t step);
 
+/* The run has gone back to its start: what its workers told no longer binds the next ones. */
+void provenance_forget(struct provenance *p);
 /* Takes over from a checkpoint what is not known yet. */
 void provenance_adopt(struct provenance *p, const struct provenance *kept);
 /* A process with arithmetic `own` takes up what `p`, read from a checkpoint, says of the server before it: ERR_CONFIG

@@ -10,6 +10,8 @@
  *   send session_outbox(s)'s items, then outbox_clear; log session_next_event; look at session_status
  *
  * Rules it keeps:
+ *   - The parameter server decides whether this worker's images and arithmetic are the run's: the prototype server is
+ * greeted only once that one has said WELCOME.
  *   - A slot of step t starts once WEIGHTS t and MIXTURE t are held. Missing ones are asked for after 200 ms, then with
  * back-off.
  *   - STATS leave after part A. GRADIENT leaves after part B, but only once STATS are acknowledged or a mixture version

@@ -244,12 +244,20 @@ static void check_silence(struct session *s, struct link *l, uint64_t now)
     }
 }
 
+/* The parameter server decides who takes part; a worker that it refuses must not have told the other one anything. */
+static bool awaits_admission(const struct session *s, const struct link *l)
+{
+    return l->server == SERVER_PROTOTYPE && s->parameter.generation == 0;
+}
+
 int link_on_timer(struct session *s, struct link *l, uint64_t now)
 {
     if (!l->used)
         return 0;
-    if (l->heard_at == 0)
+    if (l->heard_at == 0 || awaits_admission(s, l))
         l->heard_at = now;
+    if (awaits_admission(s, l))
+        return 0;
     check_silence(s, l, now);
     uint64_t *last = l->up ? &l->ping_at : &l->hello_at;
     bool hurry = s->weights_missing.asked_at != 0 || s->mixture_missing.asked_at != 0 || !link_answers(l, now);

@@ -308,6 +308,8 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
         return rc;
     }
     mixture_free(&lost);
+    if (resumed == NULL)
+        provenance_forget(&c->provenance);
     reduce_reset(c->reduce);
     msg_fini(&c->snapshot);
     msg_fini(&c->previous_snapshot);
@@ -421,7 +423,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
 {
     struct prototype_verdict v = prototype_check_total_steps(c, m);
     if (v.kind == VERDICT_APPLY)
-        v = prototype_check_provenance(c, m);
+        v = prototype_check_provenance(m);
     if (v.kind == VERDICT_REFUSE)
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
     provenance_take(&c->provenance, m, version_of(c));

@@ -38,7 +38,7 @@ struct prototype_step {
 struct prototype_core_options {
     const struct run_config *config;
     uint64_t generation;
-    struct mixture *resumed; /* taken over on success; NULL starts version 0 from the seed */
+    struct mixture *resumed;    /* taken over on success; NULL starts version 0 from the seed */
     struct mixture_facts facts; /* of the resumed checkpoint */
 };
 
@@ -78,7 +78,7 @@ const struct prototype_step *prototype_core_step(const struct prototype_core *c)
 const struct roster *prototype_core_roster(const struct prototype_core *c);
 uint64_t prototype_core_total_steps(const struct prototype_core *c); /* 0 = not known yet */
 const struct provenance *prototype_core_provenance(const struct prototype_core *c);
-uint64_t prototype_core_config(const struct prototype_core *c);      /* run_config_hash */
+uint64_t prototype_core_config(const struct prototype_core *c); /* run_config_hash */
 uint64_t prototype_core_generation(const struct prototype_core *c);
 uint32_t prototype_core_active_window(const struct prototype_core *c); /* versions */
 double prototype_core_stats_per_s(const struct prototype_core *c);

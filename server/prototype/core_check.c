@@ -56,12 +56,10 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
     return apply();
 }
 
-/* Images and arithmetic are the run's: with others the result would depend on who computed what. */
-struct prototype_verdict prototype_check_provenance(const struct prototype_core *c, const struct msg *m)
+/* Whether images and arithmetic are the run's is the parameter server's to judge. */
+struct prototype_verdict prototype_check_provenance(const struct msg *m)
 {
-    const char *text;
-    enum reason why = provenance_check(&c->provenance, &c->config, m, &text);
-    return why != 0 ? refuse(why, text) : apply();
+    return provenance_is_told_right(m) ? apply() : refuse(REASON_BAD_VALUE, PROVENANCE_FORM);
 }
 
 /* In a healthy pair the mixture is at most one version ahead of the weights. One that has just been read from a

@@ -46,7 +46,7 @@ uint32_t prototype_core_slot_rows(const struct prototype_core *c);
 /* Pure: they read the core and change nothing. */
 struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_total_steps(const struct prototype_core *c, const struct msg *m);
-struct prototype_verdict prototype_check_provenance(const struct prototype_core *c, const struct msg *m);
+struct prototype_verdict prototype_check_provenance(const struct msg *m);
 struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_stats(const struct prototype_core *c, const struct msg *m);
 
