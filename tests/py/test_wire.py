@@ -335,7 +335,7 @@ def test_fingerprints_are_whole_numbers():
             for value in 2.0 ** 53 - 1, 0:
                 client.send_frames(wire.encode(HELLO, worker=7, scalars={name: value}, **client.facts))
                 answer = client.receive()
-                assert answer.type == WELCOME, (name, value, answer.header)
+                assert answer.type == wire.WELCOME, (name, value, answer.header)
 
 
 def test_examples_of_the_documentation_are_accepted():
