@@ -11,7 +11,8 @@ static const char help[] =
     "usage: decant resume DIR [OPTION]...\n\n"
     "Goes on with the run in DIR from its newest sound checkpoint, with the configuration in DIR/config.ini. The same "
     "as\n"
-    "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval, --accept-data ...).\n";
+    "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval, "
+    "--accept-data ...).\n";
 
 enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
 

@@ -80,7 +80,7 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
 
 static void check_together(const struct safetensors *encoder, const struct safetensors *mixture, struct step_check *out)
 {
-    static const char *const keys[] = {"run", "step", "config", "data", "numerics"};
+    static const char *const keys[] = {"run", "step", "config", "data"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *a = safetensors_meta(encoder, keys[i]), *b = safetensors_meta(mixture, keys[i]);
         if (a && b && strcmp(a, b) != 0)

@@ -119,6 +119,18 @@ static void test_values_differ(void **state)
     free(c);
 }
 
+static struct step_check check(struct rig *r, const char *run)
+{
+    struct step_list l;
+    struct step_check c;
+    char path[160];
+    path_of(r, run, path);
+    assert_int_equal(step_list_read(path, &l, &r->e), 0);
+    step_check(&l.items[0], &c);
+    step_list_fini(&l);
+    return c;
+}
+
 /* Rewrites a file of step 8 with more metadata. */
 static void tell(const struct rig *r, const char *run, const char *file, const char *const (*entries)[2], size_t n)
 {
@@ -190,6 +202,26 @@ static void test_computed_by_whom_is_not_known(void **state)
     free(c);
 }
 
+/* Both files are of one run; which of two admitted workers came first may differ between the servers. */
+static void test_files_of_other_images(void **state)
+{
+    struct rig *r = *state;
+    static const char *const told[3][2][2] = {{{"data", "00000000000001"}, {"numerics", "00000000000001"}},
+                                              {{"data", "00000000000001"}, {"numerics", "00000000000002"}},
+                                              {{"data", "00000000000002"}, {"numerics", "00000000000001"}}};
+    rig_encoder(r, "a", 8, RIG_INI, 3);
+    rig_mixture(r, "a", 8, 1);
+    tell(r, "a", "encoder.safetensors", told[0], 2);
+    tell(r, "a", "mixture.safetensors", told[1], 2);
+    struct step_check c = check(r, "a");
+    assert_int_equal(c.problem_count, 0);
+    assert_int_equal(c.provenance.data, 1);
+    tell(r, "a", "mixture.safetensors", told[2], 2);
+    c = check(r, "a");
+    assert_int_equal(c.problem_count, 1);
+    assert_non_null(strstr(c.problems[0].text, "metadata 'data'"));
+}
+
 static void test_damage_and_steps(void **state)
 {
     struct rig *r = *state;
@@ -210,18 +242,6 @@ static void test_damage_and_steps(void **state)
 }
 
 /* ---- one step ---- */
-
-static struct step_check check(struct rig *r, const char *run)
-{
-    struct step_list l;
-    struct step_check c;
-    char path[160];
-    path_of(r, run, path);
-    assert_int_equal(step_list_read(path, &l, &r->e), 0);
-    step_check(&l.items[0], &c);
-    step_list_fini(&l);
-    return c;
-}
 
 static void test_sound(void **state)
 {
@@ -279,6 +299,7 @@ int main(void)
         CASE(test_values_differ),
         CASE(test_what_they_were_computed_by),
         CASE(test_computed_by_whom_is_not_known),
+        CASE(test_files_of_other_images),
         CASE(test_damage_and_steps),
         CASE(test_sound),
         CASE(test_unsound),
