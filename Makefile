@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 WARNINGS = -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-float-conversion -Wstrict-prototypes
 CPPFLAGS = -I. -D_GNU_SOURCE -MMD -MP
 CFLAGS = -std=gnu17 -O3 -g -march=x86-64-v2 -fno-math-errno -fno-trapping-math -fstack-protector-strong $(WARNINGS)
-LDLIBS_COMMON = -lopenblas -lxxhash -linih -ljansson -lmicrohttpd -luv -lzmq -lm -lpthread
+LDLIBS_COMMON = -lopenblas -lxxhash -ljansson -lmicrohttpd -luv -lzmq -lm -lpthread
 LDLIBS_PROTO = -lmsgpackc $(LDLIBS_COMMON)
 LDLIBS_DATA = -lpng -ljpeg -lwebp -ltiff -larchive -lzip -lz -lutf8proc
 ifneq ($(SANITIZE),)

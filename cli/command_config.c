@@ -25,6 +25,7 @@ static void print_range(const struct config_key *key)
         printf(" (%s)", key->choices);
         break;
     case CONFIG_STRING:
+    case CONFIG_PATH:
     case CONFIG_SECRET:
         break;
     }

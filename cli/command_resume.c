@@ -11,7 +11,8 @@ static const char help[] =
     "Goes on with the run in DIR from its newest sound checkpoint, with the configuration in DIR/config.ini. The same "
     "as\n"
     "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval,\n"
-    "--detach ...). When the checkpoints are gone it refuses, unless --from-start lets the run begin again.\n";
+    "--accept-data, --detach ...). When the checkpoints are gone it refuses, unless --from-start lets the run begin\n"
+    "again.\n";
 
 enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
 

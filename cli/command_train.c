@@ -20,7 +20,8 @@ enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished
 static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval] [--detach]\n\n"
+    "                    [--accept-data] [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval]\n"
+    "                    [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
     "the\n"
@@ -31,6 +32,7 @@ static const char summary[] =
     "  --workers N       worker processes (2); any number gives the same bytes\n"
     "  --resume          go on from the newest checkpoint in the directory; a new directory starts a run\n"
     "  --from-start      resume even if the checkpoints that were there are gone: the run begins again\n"
+    "  --accept-data     with --resume: go on although the images are others than before; the checkpoints say so\n"
     "  --set KEY=VALUE   one configuration key, over file and environment; may be repeated\n"
     "  --redis ADDRESS   mirror to this Redis instead of a private one: HOST:PORT, "
     "redis://USER:PASSWORD@HOST:PORT/DB,\n"
@@ -44,19 +46,13 @@ static const char summary[] =
     "keys:\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"run", required_argument, NULL, 'n'},
-    {"out", required_argument, NULL, 'o'},
-    {"workers", required_argument, NULL, 'w'},
-    {"resume", no_argument, NULL, 'r'},
-    {"set", required_argument, NULL, 's'},
-    {"redis", required_argument, NULL, 'R'},
-    {"no-redis", no_argument, NULL, 'N'},
-    {"no-eval", no_argument, NULL, 'E'},
-    {"detach", no_argument, NULL, 'D'},
-    {"from-start", no_argument, NULL, 'S'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'}, {"run", required_argument, NULL, 'n'},
+    {"out", required_argument, NULL, 'o'},    {"workers", required_argument, NULL, 'w'},
+    {"resume", no_argument, NULL, 'r'},       {"accept-data", no_argument, NULL, 'A'},
+    {"set", required_argument, NULL, 's'},    {"redis", required_argument, NULL, 'R'},
+    {"no-redis", no_argument, NULL, 'N'},     {"no-eval", no_argument, NULL, 'E'},
+    {"detach", no_argument, NULL, 'D'},       {"from-start", no_argument, NULL, 'S'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
 };
 
 struct train_line {
@@ -80,11 +76,11 @@ static char *help_text(void)
     return text;
 }
 
-static int take_set(struct launch_options *o)
+static int take_set(struct launch_options *o, const char *assignment)
 {
     if (o->set_count == PLAN_SETS_MAX)
         return command_usage("train", "more than %d times --set", PLAN_SETS_MAX);
-    o->sets[o->set_count++] = optarg;
+    o->sets[o->set_count++] = assignment;
     return -1;
 }
 
@@ -127,7 +123,9 @@ static int take_option(int option, void *arg)
         o->resume = true;
         return -1;
     case 's':
-        return take_set(o);
+        return take_set(o, optarg);
+    case 'A':
+        return take_set(o, "run.accept_data=true");
     case 'R':
         return take_redis(o, REDIS_GIVEN);
     case 'N':

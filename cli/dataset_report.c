@@ -197,7 +197,7 @@ void dataset_report_print(const struct dataset_report *r, FILE *f)
             "size", d->height, d->width, d->channels, s->height_min, s->height_max, s->width_min, s->width_max);
     fprintf(f, "  %-18s %.1f MiB in each worker, %.1f MiB in an evaluation\n", "memory",
             (double)bytes_of(d) / (1 << 20), (double)(bytes_of(d) + bytes_of(&r->test)) / (1 << 20));
-    fprintf(f, "  %-18s %016" PRIx64 "\n", "fingerprint", dataset_fingerprint(d));
+    fprintf(f, "  %-18s %014" PRIx64 "\n", "fingerprint", dataset_fingerprint(d));
     print_classes(r, f);
     print_notes(r, f);
     print_problems(r, f);
@@ -257,7 +257,7 @@ int dataset_report_print_json(const struct dataset_report *r, FILE *f)
 {
     const struct dataset *d = &r->train;
     char fingerprint[17];
-    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, dataset_fingerprint(d));
+    snprintf(fingerprint, sizeof fingerprint, "%014" PRIx64, dataset_fingerprint(d));
     json_t *o = json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:s, s:I}", "path", json_print_text(r->options.path),
                           "format", d->format, "height", (json_int_t)d->height, "width", (json_int_t)d->width,
                           "channels", (json_int_t)d->channels, "mean", r->mean, "deviation", r->deviation,

@@ -10,6 +10,7 @@
 #include "cli/parallel.h"
 #include "cli/prototype_set.h"
 #include "common/vecmath.h"
+#include "proto/provenance.h"
 
 enum {
     PROBE_ITERATIONS = 100,
@@ -89,6 +90,29 @@ static int load_images(struct stage *s, struct evaluation *out, struct error *e)
     s->bank = feature_set_pick(s->train.count, s->bank_rows);
     s->queries = probes ? feature_set_pick(s->test.count, s->query_rows) : NULL;
     return s->bank && (s->queries || !probes) ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
+}
+
+/* Whether these are the images that the run was trained on, which data.limit may have cut. */
+static int compare_images(const struct stage *s, const struct checkpoint *c, struct evaluation *out, struct error *e)
+{
+    struct provenance kept;
+    struct dataset cut;
+    int rc = provenance_from_metadata(&c->encoder, &kept, e);
+    if (rc != 0)
+        return rc;
+    out->data_trained = kept.data;
+    if (s->config->data.limit == 0) {
+        out->data = dataset_fingerprint(&s->train);
+        return 0;
+    }
+    struct dataset_options o = dataset_options_of(s->config);
+    o.path = s->options->data ? s->options->data : s->config->data.path;
+    rc = dataset_load(&o, DATASET_TRAIN, &cut, e);
+    if (rc != 0)
+        return rc;
+    out->data = dataset_fingerprint(&cut);
+    dataset_fini(&cut);
+    return 0;
 }
 
 static void stage_fini(struct stage *s)
@@ -195,6 +219,8 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
     out->K = (uint32_t)c->config.mixture.components;
     out->D = (uint32_t)c->config.mixture.dimensions;
     int rc = load_images(&s, out, e);
+    if (rc == 0)
+        rc = compare_images(&s, c, out, e);
     out->bank = s.bank_rows;
     out->queries = s.query_rows;
     out->references = o->references && s.query_rows > 0;

@@ -30,6 +30,7 @@ struct evaluation {
     struct probe_scores encoder, pixels, random; /* the last two only with references */
     bool references;
     struct prototype_scores prototypes;
+    uint64_t data, data_trained; /* fingerprints of these training images and of those of the run; 0: not known */
 };
 
 /* checkpoint: as checkpoint_open. 0 or ERR_* with a text. */

@@ -39,6 +39,17 @@ static void print_prototypes(const struct evaluation *v, FILE *f)
     fprintf(f, "  active %.1f %%, assignment perplexity %.1f of %" PRIu32 "\n", p->active, p->perplexity, v->K);
 }
 
+static void print_images(const struct evaluation *v, FILE *f)
+{
+    if (v->data_trained == 0)
+        fprintf(f, "  images %014" PRIx64 "; the checkpoint does not say which it was trained on\n", v->data);
+    else if (v->data != v->data_trained)
+        fprintf(f, "  other images than it was trained on: %014" PRIx64 ", trained on %014" PRIx64 "\n", v->data,
+                v->data_trained);
+    else
+        fprintf(f, "  images %014" PRIx64 ", those it was trained on\n", v->data);
+}
+
 void evaluation_print(const struct evaluation *v, FILE *f)
 {
     fprintf(f, "evaluation of run '%s', step %" PRIu64 ", %s prototypes (%" PRIu32 " bank, %" PRIu32 " %s images)\n",
@@ -48,6 +59,14 @@ void evaluation_print(const struct evaluation *v, FILE *f)
     else
         print_probes(v, f);
     print_prototypes(v, f);
+    print_images(v, f);
+}
+
+static json_t *fingerprint_json(uint64_t fingerprint)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%014" PRIx64, fingerprint);
+    return fingerprint != 0 ? json_string(text) : json_null();
 }
 
 static json_t *by_eps(const double percent[SCORE_EPS])
@@ -89,6 +108,8 @@ int evaluation_print_json(const struct evaluation *v, FILE *f)
     json_object_set_new(o, "knn", probes ? json_real(v->encoder.knn) : json_null());
     json_object_set_new(o, "linear", probes ? json_real(v->encoder.linear) : json_null());
     json_object_set_new(o, "held_out", json_boolean(v->held_out));
+    json_object_set_new(o, "data", fingerprint_json(v->data));
+    json_object_set_new(o, "data_trained", fingerprint_json(v->data_trained));
     if (!probes)
         json_object_set_new(o, "probes_missing", json_print_text(v->probes_missing));
     json_object_set_new(o, "unique", by_eps(p->unique));

@@ -41,6 +41,10 @@ static void push_places(struct launch_arguments *a, const struct run_config *c)
     push(a, "redis.db=%" PRId64, c->redis.db);
     push(a, "--set");
     push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
+    if (c->run.accept_data) { /* of this start only: config.ini does not have it */
+        push(a, "--set");
+        push(a, "run.accept_data=true");
+    }
 }
 
 /* Whatever follows ends with this process. */

@@ -188,15 +188,19 @@ static int name_places(struct launch_plan *p, struct error *e)
     return 0;
 }
 
+/* For whoever goes on with the run, from wherever: paths are absolute. What was accepted is accepted this once. */
 static int write_config(const struct launch_plan *p, struct error *e)
 {
+    struct run_config kept = p->config;
     char *text = NULL;
     size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
+    kept.run.accept_data = false;
+    int rc = run_config_resolve_paths(&kept, e);
+    FILE *f = rc == 0 ? open_memstream(&text, &size) : NULL;
     if (!f)
-        return error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
-    config_write(run_config_keys, run_config_key_count, &p->config, f);
-    int rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+        return rc != 0 ? rc : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
+    config_write(run_config_keys, run_config_key_count, &kept, f);
+    rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
     struct file_part part = {text, size};
     if (rc == 0)
         rc = file_write_atomic(p->config_path, &part, 1, e);

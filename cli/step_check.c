@@ -63,6 +63,8 @@ static void check_encoder(const struct step_entry *s, struct safetensors *f, str
     if (!open_file(s, ENCODER_FILE, f, out))
         return;
     check_file(ENCODER_FILE, f, out);
+    if (provenance_from_metadata(f, &out->provenance, &e) != 0)
+        problem(out, ENCODER_FILE, "%s", e.text);
     if (step_file_config(f, &config, &e) != 0)
         problem(out, ENCODER_FILE, "%s", e.text);
     else

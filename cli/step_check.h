@@ -7,11 +7,13 @@
 #include <stddef.h>
 #include "cli/step_list.h"
 #include "common/error.h"
+#include "proto/provenance.h"
 
 enum { STEP_PROBLEMS_MAX = 8 };
 
 struct step_check {
-    bool joint; /* as the encoder says */
+    bool joint;                   /* as the encoder says */
+    struct provenance provenance; /* likewise */
     size_t problem_count;
     struct error problems[STEP_PROBLEMS_MAX]; /* each names the file that it is about */
 };

@@ -108,12 +108,18 @@ static void compare_metadata(const struct safetensors *a, const struct safetenso
         if (is_about_the_run(key) && (!other || strcmp(other, a->metadata[i].value) != 0))
             snprintf(out->metadata, sizeof out->metadata, "%s", key);
     }
+    for (size_t i = 0; i < b->metadata_count && !out->metadata[0]; i++)
+        if (!safetensors_meta(a, b->metadata[i].key))
+            snprintf(out->metadata, sizeof out->metadata, "%s", b->metadata[i].key);
 }
 
 static void compare_files(const struct pair *p, struct file_comparison *out)
 {
     const struct safetensors *a = &p->file[0], *b = &p->file[1];
     out->tensors = a->tensor_count;
+    for (unsigned side = 0; side < 2; side++)
+        if (provenance_from_metadata(&p->file[side], &out->provenance[side], NULL) != 0)
+            out->provenance[side] = (struct provenance){0};
     out->identical = a->file->size == b->file->size && memcmp(a->file->data, b->file->data, a->file->size) == 0;
     if (out->identical)
         return;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "cli/tensor_compare.h"
 #include "common/error.h"
+#include "proto/provenance.h"
 
 enum { COMPARED_FILES = 2, KEY_VALUE_MAX = 128, KEYS_DIFFERING_MAX = 128, SHAPE_TEXT_MAX = 112 };
 
@@ -38,6 +39,7 @@ struct file_comparison {
     char shape[2][SHAPE_TEXT_MAX];   /* "F32 [2, 3]", of TENSOR_SHAPES_DIFFER */
     struct tensor_difference values; /* of TENSOR_VALUES_DIFFER */
     char metadata[48];               /* first key of the file's metadata whose value differs, or empty */
+    struct provenance provenance[2]; /* of sound files, all 0 where they do not say */
 };
 
 struct step_comparison {

@@ -37,6 +37,8 @@ int step_identity_read(const struct safetensors *file, struct step_identity *out
     int rc = read_step(file, &out->step, e);
     if (rc == 0)
         rc = copy_meta(file, "run", out->run, sizeof out->run, e);
+    if (safetensors_meta(file, "data") && rc == 0)
+        rc = copy_meta(file, "data", out->data, sizeof out->data, e);
     return rc == 0 ? copy_meta(file, "config", out->config, sizeof out->config, e) : rc;
 }
 
@@ -70,6 +72,9 @@ int step_identity_match(const struct step_identity *encoder, const struct step_i
     if (strcmp(mixture->config, encoder->config) != 0)
         return error_set(e, ERR_STATE, "has configuration %s, the encoder beside it %s", mixture->config,
                          encoder->config);
+    if (mixture->data[0] != '\0' && encoder->data[0] != '\0' && strcmp(mixture->data, encoder->data) != 0)
+        return error_set(e, ERR_STATE, "metadata 'data' is %s, the encoder's is %s: they saw other images",
+                         mixture->data, encoder->data);
     return 0;
 }
 

@@ -14,6 +14,7 @@
 struct step_identity {
     uint64_t step;
     char run[64], config[32]; /* name, and hash of the configuration in hexadecimal */
+    char data[32];            /* fingerprint of the images; empty in files of earlier versions */
 };
 
 /* ERR_FORMAT when one of them is missing, or is none. */

@@ -6,6 +6,8 @@
 
 static const char side_name[2] = {'A', 'B'};
 
+enum { FINGERPRINT_TEXT = 24 };
+
 /* ---- comparison, for people ---- */
 
 static void print_keys(const struct step_comparison *c, FILE *f)
@@ -74,6 +76,50 @@ static void print_first(const struct file_comparison *file, FILE *f)
     }
 }
 
+/* ---- what the runs were computed from and by ---- */
+
+static const char *fingerprint_text(uint64_t f, char out[FINGERPRINT_TEXT])
+{
+    snprintf(out, FINGERPRINT_TEXT, f != 0 ? "%014" PRIx64 : "not known", f);
+    return out;
+}
+
+static void print_parting(const char *name, uint64_t a, uint64_t b, const char *meaning, FILE *f)
+{
+    char text[2][FINGERPRINT_TEXT];
+    if (a != b && a != 0 && b != 0)
+        fprintf(f, "%-13s  A %s, B %s: %s\n", name, fingerprint_text(a, text[0]), fingerprint_text(b, text[1]),
+                meaning);
+}
+
+static void print_history(const struct provenance *p, const char *who, FILE *f)
+{
+    char text[2][FINGERPRINT_TEXT];
+    if (p->data_before != 0)
+        fprintf(f, "%-13s  %s went on with other images at step %" PRIu64 ": %s, before %s (run.accept_data)\n", "data",
+                who, p->data_since, fingerprint_text(p->data, text[0]), fingerprint_text(p->data_before, text[1]));
+    if (p->numerics_other != 0)
+        fprintf(f, "%-13s  %s had workers that round differently: %s and %s (run.numerics = any)\n", "numerics", who,
+                fingerprint_text(p->numerics, text[0]), fingerprint_text(p->numerics_other, text[1]));
+    if (p->server_other != 0)
+        fprintf(f, "%-13s  %s had servers that round differently: %s, before %s (run.numerics = any)\n", "numerics",
+                who, fingerprint_text(p->server_numerics, text[0]), fingerprint_text(p->server_other, text[1]));
+}
+
+/* Causes of bytes that differ under equal configurations. */
+static void print_provenance(const struct step_comparison *c, FILE *f)
+{
+    const struct provenance *a = &c->files[0].provenance[0], *b = &c->files[0].provenance[1];
+    const struct provenance *ma = &c->files[1].provenance[0], *mb = &c->files[1].provenance[1];
+    static const char other_kind[] = "other kernels, BLAS or processor kind, so other bytes are to be expected";
+    print_parting("data", a->data, b->data, "other images", f);
+    print_parting("numerics", a->numerics, b->numerics, other_kind, f);
+    print_parting("parameter", a->server_numerics, b->server_numerics, other_kind, f);
+    print_parting("prototype", ma->server_numerics, mb->server_numerics, other_kind, f);
+    print_history(a, "A", f);
+    print_history(b, "B", f);
+}
+
 /* Missing or damaged on a side; false when both can be compared. */
 static bool print_trouble(const struct file_comparison *file, FILE *f)
 {
@@ -112,6 +158,7 @@ void verify_print_comparison(const struct step_comparison *c, FILE *f)
     if (!c->identical) {
         print_keys(c, f);
         print_steps(c, f);
+        print_provenance(c, f);
     }
     for (unsigned i = 0; i < COMPARED_FILES; i++)
         print_file(&c->files[i], f);
@@ -168,6 +215,23 @@ static json_t *first_json(const struct file_comparison *file)
     return json_null();
 }
 
+static json_t *fingerprint_json(uint64_t f)
+{
+    char text[FINGERPRINT_TEXT];
+    return f != 0 ? json_string(fingerprint_text(f, text)) : json_null();
+}
+
+static json_t *provenance_json(const struct provenance *p)
+{
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "data", fingerprint_json(p->data), "data_before",
+                          fingerprint_json(p->data_before), "numerics", fingerprint_json(p->numerics), "numerics_other",
+                          fingerprint_json(p->numerics_other), "server_numerics", fingerprint_json(p->server_numerics),
+                          "server_other", fingerprint_json(p->server_other));
+    if (p->data_before != 0)
+        json_object_set_new(o, "data_since", json_integer((json_int_t)p->data_since));
+    return o;
+}
+
 static json_t *file_json(const struct file_comparison *file)
 {
     static const char *const states[] = {[FILE_ABSENT] = "absent", [FILE_DAMAGED] = "damaged", [FILE_SOUND] = "sound"};
@@ -179,6 +243,10 @@ static json_t *file_json(const struct file_comparison *file)
             json_object_set_new(o, side ? "damage_b" : "damage_a", json_string(file->damage[side].text));
     if (file->metadata[0])
         json_object_set_new(o, "metadata", json_string(file->metadata));
+    if (!file->identical && file->state[0] == FILE_SOUND && file->state[1] == FILE_SOUND)
+        json_object_set_new(
+            o, "provenance",
+            json_pack("[o, o]", provenance_json(&file->provenance[0]), provenance_json(&file->provenance[1])));
     return o;
 }
 
@@ -199,6 +267,7 @@ void verify_print_check(const struct step_entry *s, const struct step_check *c, 
     fprintf(f, "%s  ", s->directory);
     if (c->problem_count == 0)
         fprintf(f, "ok%s\n", c->joint ? " (no mixture: the prototypes are parameters)" : "");
+    print_history(&c->provenance, "the run", f);
     for (size_t i = 0; i < c->problem_count; i++)
         fprintf(f, "%s%s\n", i == 0 ? "NOT SOUND\n  " : "  ", c->problems[i].text);
 }
@@ -208,6 +277,7 @@ json_t *verify_check_json(const struct step_entry *s, const struct step_check *c
     json_t *problems = json_array();
     for (size_t i = 0; i < c->problem_count; i++)
         json_array_append_new(problems, json_string(c->problems[i].text));
-    return json_pack("{s:s, s:o, s:b, s:b, s:o}", "directory", s->directory, "step", step_json(s->step), "joint",
-                     c->joint, "sound", c->problem_count == 0, "problems", problems);
+    return json_pack("{s:s, s:o, s:b, s:b, s:o, s:o}", "directory", s->directory, "step", step_json(s->step), "joint",
+                     c->joint, "sound", c->problem_count == 0, "problems", problems, "provenance",
+                     provenance_json(&c->provenance));
 }

@@ -154,12 +154,24 @@ static bool text_survives_ini(const char *text)
     return text[0] == '\0' || (text[0] != ' ' && !blank_before);
 }
 
+/* "scheme://user:password@host": a value that would be written to files and shown. */
+static bool has_password(const char *text)
+{
+    const char *login = strstr(text, "://"), *end = login ? strrchr(login, '@') : NULL;
+    return end != NULL && memchr(login + 3, ':', (size_t)(end - login - 3)) != NULL;
+}
+
 static int parse_string(const struct config_key *key, char *out, const char *text, const char *origin, struct error *e)
 {
     size_t length = strlen(text);
     if (length >= key->size)
         return error_set(e, ERR_CONFIG, "%s: %s has %zu bytes, at most %zu are allowed", origin, key->name, length,
                          key->size - 1);
+    if (key->type != CONFIG_SECRET && has_password(text))
+        return error_set(e, ERR_CONFIG,
+                         "%s: %s has a password in it, which would be written to files; give it in the key that is "
+                         "for it",
+                         origin, key->name);
     if (!text_survives_ini(text))
         return error_set(e, ERR_CONFIG,
                          "%s: %s = '%.100s' has blanks at an end, control characters, or a comment sign after a blank",
@@ -204,6 +216,7 @@ int config_parse(const struct config_key *key, void *target, const char *text, c
     case CONFIG_BOOL:
         return parse_bool(key, field, text, origin, e);
     case CONFIG_STRING:
+    case CONFIG_PATH:
     case CONFIG_SECRET:
         return parse_string(key, field, text, origin, e);
     case CONFIG_CHOICE:
@@ -249,6 +262,7 @@ void config_value(const struct config_key *key, const void *target, char *out, s
         snprintf(out, size, "%s", *(const bool *)field ? "true" : "false");
         return;
     case CONFIG_STRING:
+    case CONFIG_PATH:
         snprintf(out, size, "%s", (const char *)field);
         return;
     case CONFIG_SECRET:
@@ -261,6 +275,33 @@ void config_value(const struct config_key *key, const void *target, char *out, s
         return;
     }
     ASSERT(!"a config_type");
+}
+
+static int resolve_path(const struct config_key *key, char *path, const char *directory, struct error *e)
+{
+    char absolute[CONFIG_VALUE_MAX];
+    if (path[0] == '\0' || path[0] == '/')
+        return 0;
+    const char *relative = path;
+    while (strncmp(relative, "./", 2) == 0)
+        relative += 2;
+    bool itself = strcmp(relative, ".") == 0 || relative[0] == '\0';
+    int length = snprintf(absolute, sizeof absolute, "%s%s%s", directory,
+                          itself || strcmp(directory, "/") == 0 ? "" : "/", itself ? "" : relative);
+    if (length < 0 || (size_t)length >= sizeof absolute || (size_t)length >= key->size)
+        return error_set(e, ERR_CONFIG, "%s = %.200s: as an absolute path it has %d bytes, at most %zu are allowed",
+                         key->name, path, length, key->size - 1);
+    return parse_string(key, path, absolute, "the working directory", e);
+}
+
+int config_resolve_paths(const struct config_key *keys, size_t n, void *target, const char *directory, struct error *e)
+{
+    int rc = 0;
+    ASSERT(directory[0] == '/');
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        if (keys[i].type == CONFIG_PATH)
+            rc = resolve_path(&keys[i], field_of(&keys[i], target), directory, e);
+    return rc;
 }
 
 static bool same_section(const struct config_key *a, const struct config_key *b)

@@ -10,14 +10,17 @@
 #include "common/error.h"
 
 /* SECRET is a STRING that is never shown: messages do not quote it, and as a value it reads as empty, so that no file
- * that we write has it. */
-enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE, CONFIG_SECRET };
+ * that we write has it. For the same reason no other key takes a URL with a password. PATH is a STRING that names a
+ * file or directory. */
+enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE, CONFIG_SECRET, CONFIG_PATH };
+
+enum { CONFIG_FILE_MAX = 1 << 20 /* bytes of a configuration file, comments included */ };
 
 struct config_key {
     const char *name; /* "section.key" */
     enum config_type type;
     size_t offset;       /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index) */
-    size_t size;         /* of a string or secret field, with its NUL */
+    size_t size;         /* of a string, secret or path field, with its NUL */
     const char *initial; /* default, as text */
     double min, max;     /* of INT and FLOAT */
     const char *choices; /* "a|b|c" of CHOICE */
@@ -26,7 +29,7 @@ struct config_key {
 
 /* Applies defaults to target. Aborts on a table that is wrong (programmer error). */
 void config_defaults(const struct config_key *keys, size_t n, void *target);
-/* ';' or '#' at the start of a line or after a blank begins a comment. ERR_NOT_FOUND, ERR_IO, ERR_CONFIG. */
+/* The grammar is in config_sources.c. ERR_NOT_FOUND, ERR_IO, ERR_CONFIG; ERR_RANGE beyond CONFIG_FILE_MAX. */
 int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e);
 /* The same from memory; origin stands for the path in messages. */
 int config_memory(const struct config_key *keys, size_t n, void *target, const void *text, size_t size,
@@ -40,8 +43,10 @@ int config_assign(const struct config_key *keys, size_t n, void *target, const c
 /* The value of a key as canonical text (floats with the fewest digits, at least nine, that read back the same). Writes
  * at most size bytes. Of a secret: nothing. */
 void config_value(const struct config_key *key, const void *target, char *out, size_t size);
-/* Every key, grouped by section, as an INI file that reads back to the same values (as long as no value comes near the
- * 200 bytes that a line of a file may have). */
+/* Gives every PATH that is relative, and not empty, the directory that it is relative to (absolute itself). ERR_CONFIG
+ * when it does not fit then. */
+int config_resolve_paths(const struct config_key *keys, size_t n, void *target, const char *directory, struct error *e);
+/* Every key, grouped by section, as an INI file that reads back to the same values, but for secrets. */
 void config_write(const struct config_key *keys, size_t n, const void *target, FILE *f);
 
 #endif

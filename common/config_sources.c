@@ -1,78 +1,83 @@
 /* Where assignments come from: INI files, the environment, the command line.
  *
- * inih parses, but reads its lines through a function of ours: only there are line numbers known, can too long lines be
- * recognised, and can a '#' comment follow a value. Indented lines lose their indent, so that none is taken for a
- * continuation. */
+ * The grammar, line by line; blanks around every part do not count:
+ *
+ *   [section]          what follows belongs to it
+ *   key = value        or "key: value"; the value may be empty
+ *   ; text  # text     a comment, at the start of a line or after a blank
+ *
+ * A file is UTF-8, with or without a byte order mark, its lines end in LF or CRLF, and it has at most CONFIG_FILE_MAX
+ * bytes. A line may be as long as the file, so every value that a key can hold can be written and read again. The
+ * parser is ours because inih, as Debian builds it, takes lines of 200 bytes and cannot be told otherwise. */
 #include <ctype.h>
-#include <errno.h>
-#include <ini.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/config_internal.h"
+#include "common/files.h"
 
-enum { NAME_MAX_BYTES = 256, ORIGIN_MAX_BYTES = 512 };
+#define KEY_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789_."
+
+enum { NAME_MAX_BYTES = 256, ORIGIN_MAX_BYTES = 256, PATH_SHOWN = 200 /* bytes of a path in a message */ };
 
 struct ini_file {
     const struct config_key *keys;
     size_t n;
     void *target;
     const char *path;
-    FILE *stream;
-    int line;        /* of the line being parsed, from 1 */
-    int *first_line; /* (n) line of a key's assignment, 0 before it */
-    int rc;          /* the first error; parsing goes on but changes nothing more */
+    int line;                     /* of the line being parsed, from 1 */
+    char section[NAME_MAX_BYTES]; /* cut when longer: such a section is not known */
+    int *first_line;              /* (n) line of a key's assignment, 0 before it */
     struct error *e;
 };
 
+/* Of a long path the end, so that the message has room for what is wrong. */
 static void format_origin(const struct ini_file *file, char *out, size_t size)
 {
-    snprintf(out, size, "%s:%d", file->path, file->line);
+    size_t length = strlen(file->path);
+    bool cut = length > PATH_SHOWN;
+    snprintf(out, size, "%s%s:%d", cut ? "..." : "", cut ? file->path + length - PATH_SHOWN : file->path, file->line);
 }
 
-static int line_error(struct ini_file *file, const char *what)
+static int line_error(const struct ini_file *file, const char *what)
 {
     char origin[ORIGIN_MAX_BYTES];
     format_origin(file, origin, sizeof origin);
     return error_set(file->e, ERR_CONFIG, "%s: %s", origin, what);
 }
 
-static void cut_hash_comment(char *line)
+static bool is_blank(char c)
+{
+    return isspace((unsigned char)c);
+}
+
+/* Without the blanks at both ends; in place. */
+static char *trim(char *text)
+{
+    while (is_blank(*text))
+        text++;
+    size_t length = strlen(text);
+    while (length > 0 && is_blank(text[length - 1]))
+        length--;
+    text[length] = '\0';
+    return text;
+}
+
+static void cut_comment(char *line)
 {
     for (char *p = line; *p != '\0'; p++)
-        if (*p == '#' && p > line && isspace((unsigned char)p[-1])) {
+        if ((*p == ';' || *p == '#') && (p == line || is_blank(p[-1]))) {
             *p = '\0';
             return;
         }
 }
 
-/* ini_reader: one line into buffer, NULL at the end or after an error. */
-static char *read_line(char *buffer, int size, void *stream)
+static int assign_from_file(struct ini_file *file, const char *name, const char *value)
 {
-    struct ini_file *file = stream;
-    if (file->rc != 0 || fgets(buffer, size, file->stream) == NULL)
-        return NULL;
-    file->line++;
-    size_t length = strlen(buffer);
-    bool whole = length > 0 && buffer[length - 1] == '\n';
-    if (!whole && !feof(file->stream)) {
-        file->rc = length + 1 < (size_t)size
-                       ? line_error(file, "a NUL byte; this is not a text file")
-                       : line_error(file, "line too long; give long values with --set or the environment");
-        return NULL;
-    }
-    size_t indent = strspn(buffer, " \t");
-    memmove(buffer, buffer + indent, length - indent + 1);
-    cut_hash_comment(buffer);
-    return buffer;
-}
-
-static int assign_from_file(struct ini_file *file, const char *section, const char *name, const char *value)
-{
-    char full[NAME_MAX_BYTES], origin[ORIGIN_MAX_BYTES];
+    char full[2 * NAME_MAX_BYTES + 2], origin[ORIGIN_MAX_BYTES];
     size_t i;
     format_origin(file, origin, sizeof origin);
-    snprintf(full, sizeof full, "%s.%s", section, name);
+    snprintf(full, sizeof full, "%s.%.*s", file->section, NAME_MAX_BYTES, name);
     int rc = config_find(file->keys, file->n, full, origin, &i, file->e);
     if (rc != 0)
         return rc;
@@ -83,46 +88,42 @@ static int assign_from_file(struct ini_file *file, const char *section, const ch
     return config_parse(&file->keys[i], file->target, value, origin, file->e);
 }
 
-/* ini_handler: 1 when the line was fine. */
-static int on_pair(void *user, const char *section, const char *name, const char *value)
+/* A line without its end; changed on the way. */
+static int parse_line(struct ini_file *file, char *line)
 {
-    struct ini_file *file = user;
-    if (file->rc == 0)
-        file->rc = assign_from_file(file, section, name, value);
-    return file->rc == 0;
-}
-
-static int parse_stream(struct ini_file *file)
-{
-    int bad_line = ini_parse_stream(read_line, file, on_pair, file);
-    if (ferror(file->stream))
-        return error_set(file->e, ERR_IO, "read %s: %s", file->path, strerror(errno));
-    /* After an error of ours nothing more is read, so a line that inih itself refused always comes first. */
-    if (bad_line > 0 && (file->rc == 0 || bad_line < file->line)) {
-        file->line = bad_line;
-        return line_error(file, "neither '[section]' nor 'key = value'");
+    cut_comment(line);
+    line = trim(line);
+    size_t length = strlen(line);
+    if (length == 0)
+        return 0;
+    if (line[0] == '[' && line[length - 1] == ']') {
+        line[length - 1] = '\0';
+        snprintf(file->section, sizeof file->section, "%s", trim(line + 1));
+        return 0;
     }
-    return bad_line < 0 ? error_set(file->e, ERR_MEMORY, "read %s: no memory", file->path) : file->rc;
+    char *separator = line + strcspn(line, "=:");
+    if (line[0] == '[' || *separator == '\0')
+        return line_error(file, "neither '[section]' nor 'key = value'");
+    *separator = '\0';
+    return assign_from_file(file, trim(line), trim(separator + 1));
 }
 
-/* Parses file->stream to its end and closes it. */
-static int parse_and_close(struct ini_file *file)
+/* text: NUL-terminated behind its size bytes; changed on the way. */
+static int parse_lines(struct ini_file *file, char *text, size_t size)
 {
-    file->first_line = calloc(file->n + 1, sizeof *file->first_line);
-    int rc = file->first_line != NULL ? parse_stream(file)
-                                      : error_set(file->e, ERR_MEMORY, "read %s: no memory", file->path);
-    free(file->first_line);
-    fclose(file->stream);
+    static const char mark[] = "\xef\xbb\xbf";
+    char *line = size >= 3 && memcmp(text, mark, 3) == 0 ? text + 3 : text, *end = text + size;
+    int rc = 0;
+    while (rc == 0 && line < end) {
+        char *next = memchr(line, '\n', (size_t)(end - line));
+        next = next ? next : end;
+        *next = '\0';
+        file->line++;
+        rc = strlen(line) == (size_t)(next - line) ? parse_line(file, line)
+                                                   : line_error(file, "a NUL byte; this is not a text file");
+        line = next + 1;
+    }
     return rc;
-}
-
-int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e)
-{
-    struct ini_file file = {.keys = keys, .n = n, .target = target, .path = path, .e = e};
-    file.stream = fopen(path, "re");
-    if (file.stream == NULL)
-        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "open %s: %s", path, strerror(errno));
-    return parse_and_close(&file);
 }
 
 int config_memory(const struct config_key *keys, size_t n, void *target, const void *text, size_t size,
@@ -131,10 +132,32 @@ int config_memory(const struct config_key *keys, size_t n, void *target, const v
     struct ini_file file = {.keys = keys, .n = n, .target = target, .path = origin, .e = e};
     if (size == 0)
         return 0;
-    file.stream = fmemopen((void *)text, size, "r"); /* read only: the text stays as it is */
-    if (file.stream == NULL)
-        return error_set(e, ERR_MEMORY, "read %s: %s", origin, strerror(errno));
-    return parse_and_close(&file);
+    file.first_line = calloc(n + 1, sizeof *file.first_line);
+    char *copy = malloc(size + 1);
+    int rc = ERR_MEMORY;
+    if (copy != NULL && file.first_line != NULL) {
+        memcpy(copy, text, size);
+        copy[size] = '\0';
+        rc = parse_lines(&file, copy, size);
+        explicit_bzero(copy, size); /* it may have held a password */
+    } else {
+        error_set(e, rc, "read %s: no memory", origin);
+    }
+    free(copy);
+    free(file.first_line);
+    return rc;
+}
+
+int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e)
+{
+    struct buf *text = NULL;
+    int rc = file_read(path, CONFIG_FILE_MAX, &text, e);
+    if (rc != 0)
+        return rc;
+    rc = config_memory(keys, n, target, text->data, text->size, path, e);
+    explicit_bzero(text->data, text->size);
+    buf_unref(&text);
+    return rc;
 }
 
 /* "SECTION_KEY" of a variable as "section.key"; false when it does not fit or has no '_' inside. */
@@ -189,7 +212,8 @@ int config_assign(const struct config_key *keys, size_t n, void *target, const c
     char name[NAME_MAX_BYTES];
     size_t length = strcspn(assignment, "="), i;
     if (assignment[length] != '=' || length == 0 || length >= sizeof name)
-        return error_set(e, ERR_CONFIG, "%s: '%.100s' is not of the form section.key=value", origin, assignment);
+        return error_set(e, ERR_CONFIG, "%s: '%.*s...' is not of the form section.key=value", origin,
+                         (int)strspn(assignment, KEY_LETTERS), assignment); /* what follows could be a secret */
     memcpy(name, assignment, length);
     name[length] = '\0';
     int rc = config_find(keys, n, name, origin, &i, e);

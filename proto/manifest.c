@@ -23,15 +23,21 @@ void manifest_fini(struct manifest *m)
     manifest_init(m);
 }
 
+/* Parts of letters, digits, '_' and '-' with single dots between them. Names become keys of safetensors files and files
+ * in .npz archives, so nothing that means something in a path, a shell or a log line is let in. */
 static bool name_valid(const char *name)
 {
-    size_t length = strnlen(name, TENSOR_NAME_MAX);
-    if (length == 0 || length == TENSOR_NAME_MAX)
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    size_t length = strnlen(name, TENSOR_NAME_MAX), part = 0;
+    if (length == TENSOR_NAME_MAX)
         return false;
-    for (size_t i = 0; i < length; i++)
-        if (name[i] <= 0x20 || name[i] >= 0x7f)
+    for (size_t i = 0; i < length; i++) {
+        bool dot = name[i] == '.';
+        if (dot ? part == 0 : strchr(letters, name[i]) == NULL)
             return false;
-    return true;
+        part = dot ? 0 : part + 1;
+    }
+    return part > 0 && name[0] != '-';
 }
 
 static bool count_floats(const struct manifest_entry *entry, size_t *count)
@@ -232,7 +238,9 @@ static int entries_from_json(const json_t *list, const char *kind, int (*entry_f
         int rc = entry_from_json(json_array_get(list, i), m);
         if (rc)
             return error_set(e, rc == ERR_MEMORY ? rc : ERR_FORMAT, "manifest: entry %zu of %s is %s", i, kind,
-                             rc == ERR_RANGE ? "a duplicate or over the limits" : "malformed");
+                             rc == ERR_RANGE ? "a duplicate, over the limits, or its name is not of letters, digits, "
+                                               "'_', '-' and single dots"
+                                             : "malformed");
     }
     return 0;
 }

@@ -35,7 +35,8 @@ struct manifest {
 
 void manifest_init(struct manifest *m);
 void manifest_fini(struct manifest *m);
-/* Appends; offset and count are filled in. ERR_RANGE on a duplicate name, a zero dimension, or over the limits. */
+/* Appends; offset and count are filled in. A name is parts of letters, digits, '_' and '-' with single dots between
+ * them. ERR_RANGE on another or a duplicate name, a zero dimension, or over the limits. */
 int manifest_add_parameter(struct manifest *m, const struct manifest_entry *entry);
 int manifest_add_buffer(struct manifest *m, const struct manifest_entry *entry);
 int manifest_copy(struct manifest *out, const struct manifest *m);

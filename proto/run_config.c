@@ -1,10 +1,12 @@
 /* The table of keys, their cross-checks and the hash. Keys that change the result are hashed in table order. */
 #include "proto/run_config.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "proto/redis_address.h"
 
@@ -23,6 +25,10 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
     {                                                                                                                  \
         name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help                                                       \
     }
+#define KEY_PATH(name, f, initial, help)                                                                               \
+    {                                                                                                                  \
+        name, CONFIG_PATH, FIELD(f), initial, 0, 0, NULL, help                                                         \
+    }
 #define KEY_SECRET(name, f, help)                                                                                      \
     {                                                                                                                  \
         name, CONFIG_SECRET, FIELD(f), "", 0, 0, NULL, help                                                            \
@@ -38,7 +44,7 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
 
 const struct config_key run_config_keys[] = {
     KEY_TEXT("run.name", run.name, "default", "name of the run: in messages, Redis keys and directories"),
-    KEY_TEXT("run.out", run.out, "runs/default", "directory of checkpoints and metrics"),
+    KEY_PATH("run.out", run.out, "runs/default", "directory of checkpoints and metrics"),
     KEY_INT("run.seed", run.seed, "1", 0, 9e15, "seed of everything random"),
     KEY_INT("run.epochs", run.epochs, "10", 1, 1e6, "passes over the training images"),
     KEY_INT("run.steps", run.steps, "0", 0, 1e9, "optimiser steps; 0 takes them from run.epochs"),
@@ -52,7 +58,12 @@ const struct config_key run_config_keys[] = {
     KEY_INT("run.checkpoint_keep_every", run.checkpoint_keep_every, "0", 0, 1e9,
             "checkpoints of steps that are multiples of this are kept for good; 0 keeps none"),
     KEY_INT("run.log_every", run.log_every, "10", 1, 1e6, "steps between metric lines"),
-    KEY_TEXT("data.path", data.path, "/usr/share/datasets/fashion-mnist",
+    KEY_BOOL("run.accept_data", run.accept_data, "false",
+             "a resumed run goes on although the images are not those it was trained on; noted in its checkpoints"),
+    KEY_CHOICE("run.numerics", run.numerics, "same", CHOICE_WORDS(RUN_NUMERICS),
+               "same: processes whose arithmetic rounds otherwise than the run's first are refused; any: admitted, and "
+               "noted"),
+    KEY_PATH("data.path", data.path, "/usr/share/datasets/fashion-mnist",
              "images: a directory of image files, tar shards, IDX or CIFAR files, or an .npy or .npz file"),
     KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
     KEY_INT("data.side", data.side, "0", 0, 512,
@@ -136,7 +147,7 @@ const struct config_key run_config_keys[] = {
     KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
     KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024,
             "slots that a worker leases beyond those it computes; more hide a slow network"),
-    KEY_TEXT("worker.heartbeat", worker.heartbeat, "",
+    KEY_PATH("worker.heartbeat", worker.heartbeat, "",
              "file that shows that a worker lives; empty: decant-worker.alive in $XDG_RUNTIME_DIR or /tmp"),
     KEY_TEXT("net.parameter", net.parameter, "tcp://127.0.0.1:5701", "requests to the parameter server"),
     KEY_TEXT("net.parameter_publish", net.parameter_publish, "tcp://127.0.0.1:5702", "its publications"),
@@ -146,7 +157,7 @@ const struct config_key run_config_keys[] = {
             "longest lease, ms; it adapts to about twice a worker's time for a slot"),
     KEY_BOOL("net.insecure", net.insecure, "false",
              "servers may listen beyond this machine without keys: anybody who reaches them can change the run"),
-    KEY_TEXT("keys.directory", keys.directory, "", "directory of CURVE keys, see `decant keygen`; empty: no keys"),
+    KEY_PATH("keys.directory", keys.directory, "", "directory of CURVE keys, see `decant keygen`; empty: no keys"),
     KEY_TEXT("keys.name", keys.name, "",
              "which key there is ours; empty: worker, or viewer for commands. Servers have theirs by their kind"),
     KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
@@ -157,7 +168,7 @@ const struct config_key run_config_keys[] = {
     KEY_INT("redis.db", redis.db, "0", 0, REDIS_DB_MAX, "number of the Redis database"),
     KEY_TEXT("redis.user", redis.user, "", "Redis ACL user; empty: the default user"),
     KEY_SECRET("redis.password", redis.password, "Redis password; never written or printed"),
-    KEY_TEXT("redis.password_file", redis.password_file, "", "a file with that password, instead of redis.password"),
+    KEY_PATH("redis.password_file", redis.password_file, "", "a file with that password, instead of redis.password"),
     KEY_FLOAT("redis.interval", redis.interval, "1", 0.05, 3600, "seconds between mirror updates"),
     KEY_TEXT("metrics.parameter", metrics.parameter, "",
              "HOST:PORT for /metrics and /healthz of the parameter server; empty = off"),
@@ -173,9 +184,10 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name",  "run.out",     "run.checkpoint_", "run.log_every",
-                                          "data.path", "data.memory", "worker.",         "net.",
-                                          "keys.",     "redis.",      "metrics.",        "eval."};
+    static const char *const without[] = {"run.name",        "run.out",      "run.checkpoint_", "run.log_every",
+                                          "run.accept_data", "run.numerics", "data.path",       "data.memory",
+                                          "worker.",         "net.",         "keys.",           "redis.",
+                                          "metrics.",        "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -234,6 +246,8 @@ static void drop_circumstances(struct run_config *c)
     c->run.checkpoint_keep = defaults.run.checkpoint_keep;
     c->run.checkpoint_keep_every = defaults.run.checkpoint_keep_every;
     c->run.log_every = defaults.run.log_every;
+    c->run.accept_data = defaults.run.accept_data;
+    c->run.numerics = defaults.run.numerics;
     c->worker = defaults.worker;
     c->net = defaults.net;
     c->keys = defaults.keys;
@@ -302,6 +316,45 @@ uint64_t run_config_steps(const struct run_config *c, uint64_t samples)
         return (uint64_t)c->run.steps;
     return (uint64_t)c->run.epochs * run_config_steps_per_epoch(c, samples);
 }
+
+/* ---- paths ---- */
+
+/* "ipc://PATH" of a relative path; "ipc://@NAME" is an abstract name. */
+static int resolve_endpoint(char *endpoint, size_t size, const char *directory, const char *name, struct error *e)
+{
+    static const char scheme[] = "ipc://";
+    const char *path = endpoint + sizeof scheme - 1;
+    char absolute[2048];
+    if (strncmp(endpoint, scheme, sizeof scheme - 1) != 0 || *path == '/' || *path == '@' || *path == '\0')
+        return 0;
+    int length = snprintf(absolute, sizeof absolute, "%s%s/%s", scheme, directory, path);
+    if (length < 0 || (size_t)length >= size)
+        return error_set(e, ERR_CONFIG, "%s = %.200s: as an absolute path it is too long", name, endpoint);
+    memcpy(endpoint, absolute, (size_t)length + 1);
+    return 0;
+}
+
+int run_config_resolve_paths(struct run_config *c, struct error *e)
+{
+    char *directory = getcwd(NULL, 0);
+    if (directory == NULL)
+        return error_set(e, ERR_IO, "the working directory: %s", strerror(errno));
+    int rc = config_resolve_paths(run_config_keys, run_config_key_count, c, directory, e);
+    if (rc == 0)
+        rc = resolve_endpoint(c->net.parameter, sizeof c->net.parameter, directory, "net.parameter", e);
+    if (rc == 0)
+        rc = resolve_endpoint(c->net.parameter_publish, sizeof c->net.parameter_publish, directory,
+                              "net.parameter_publish", e);
+    if (rc == 0)
+        rc = resolve_endpoint(c->net.prototype, sizeof c->net.prototype, directory, "net.prototype", e);
+    if (rc == 0)
+        rc = resolve_endpoint(c->net.prototype_publish, sizeof c->net.prototype_publish, directory,
+                              "net.prototype_publish", e);
+    free(directory);
+    return rc;
+}
+
+/* ---- loading ---- */
 
 /* It becomes a directory below runs/, and an argument of commands. */
 static bool run_name_ok(const char *name)

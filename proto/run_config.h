@@ -14,6 +14,8 @@ struct run_config {
         char name[64], out[1024];
         int64_t seed, epochs, steps, slots, slot_size, checkpoint_every, checkpoint_keep, checkpoint_keep_every,
             log_every;
+        bool accept_data;
+        enum run_numerics numerics;
     } run;
     struct {
         char path[1024];
@@ -62,7 +64,7 @@ struct run_config {
     } teacher;
     struct {
         int64_t threads, ahead;
-        char heartbeat[256];
+        char heartbeat[1024];
     } worker;
     struct {
         char parameter[256], parameter_publish[256], prototype[256], prototype_publish[256];
@@ -103,8 +105,11 @@ int run_config_check(const struct run_config *c, struct error *e);
 /* Takes redis.host, port, db, user and password from an address or URL (proto/redis_address.h); what that does not name
  * stays. origin names the text in messages, which never quote a URL. */
 int run_config_set_redis(struct run_config *c, const char *address, const char *origin, struct error *e);
-/* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
+/* Makes every path absolute: relative ones are relative to the working directory of the process to which they were
+ * given. Programs call it before they hand the configuration on or keep it. ERR_CONFIG when a key is then too long. */
+int run_config_resolve_paths(struct run_config *c, struct error *e);
+/* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every,
+ * run.accept_data, run.numerics, data.path, data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);

@@ -15,7 +15,7 @@
 enum {
     HEARTBEAT_EVERY_MS = 1000,
     HEARTBEAT_AGE_MAX_S = 30, /* older: the worker is gone or stuck */
-    HEARTBEAT_PATH_MAX = 512,
+    HEARTBEAT_PATH_MAX = 1024,
     HEARTBEAT_LINE_MAX = 256
 };
 

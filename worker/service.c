@@ -13,6 +13,7 @@
 #include "proto/keys.h"
 #include "worker/compute.h"
 #include "worker/heartbeat.h"
+#include "worker/numerics.h"
 #include "worker/session.h"
 #include "worker/slot.h"
 
@@ -105,7 +106,7 @@ static void log_events(struct service *s)
     while (session_next_event(s->session, &event)) {
         log_line(event.level, "%s", event.text);
         if (event.level == LOG_ERROR)
-            error_set(&s->error, ERR_STATE, "%s", event.text);
+            error_set(&s->error, session_rejected(s->session) ? ERR_CONFIG : ERR_STATE, "%s", event.text);
     }
 }
 
@@ -283,7 +284,7 @@ static int load(struct service *s, struct error *e)
     log_problems(&s->train);
     rc = slot_shared_new(c, &s->train, &s->shared, e);
     if (rc == 0)
-        log_info("event=loaded format=\"%s\" images=%u holdout=%u size=%ux%ux%u classes=%u data=%016" PRIx64
+        log_info("event=loaded format=\"%s\" images=%u holdout=%u size=%ux%ux%u classes=%u data=%014" PRIx64
                  " parameters=%zu total_steps=%" PRIu64,
                  s->train.format, s->train.count, s->train.holdout, s->train.height, s->train.width, s->train.channels,
                  s->train.classes, dataset_fingerprint(&s->train), slot_manifest(s->shared)->parameter_floats,
@@ -306,8 +307,10 @@ static void host_text(char out[HOST_TEXT_MAX])
 static int open_session(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
-    uint64_t id = 0;
+    uint64_t id = 0, numerics;
     host_text(s->host);
+    if (numerics_fingerprint(&numerics) != 0)
+        return error_set(e, ERR_MEMORY, "no memory for the fingerprint of the arithmetic");
     if (heartbeat_path(c, s->heartbeat) != 0)
         return error_set(e, ERR_CONFIG, "worker.heartbeat: the path is too long");
     while (id == 0)
@@ -321,6 +324,7 @@ static int open_session(struct service *s, struct error *e)
         .config = run_config_hash(c),
         .total_steps = slot_total_steps(s->shared),
         .data = dataset_fingerprint(&s->train),
+        .numerics = numerics,
         .slots = (uint32_t)c->run.slots,
         .slot_size = (uint32_t)c->run.slot_size,
         .threads = (uint32_t)c->worker.threads,
@@ -334,7 +338,8 @@ static int open_session(struct service *s, struct error *e)
         .initial = initial,
         .context = s->shared,
     };
-    log_info("event=start worker=%016" PRIx64 " host=%s threads=%u joint=%d", id, s->host, o.threads, o.joint);
+    log_info("event=start worker=%016" PRIx64 " host=%s threads=%u joint=%d numerics=%014" PRIx64, id, s->host,
+             o.threads, o.joint, numerics);
     return session_new(&o, &s->session) == 0 ? 0 : error_set(e, ERR_MEMORY, "no memory for the session");
 }
 

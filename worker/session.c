@@ -58,6 +58,11 @@ bool session_diverged(const struct session *s)
     return s->diverged;
 }
 
+bool session_rejected(const struct session *s)
+{
+    return s->rejected;
+}
+
 enum session_status session_status(const struct session *s)
 {
     return s->status;
@@ -301,6 +306,7 @@ static void fail_diverged(struct session *s, const struct link *l, const struct 
 
 static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
+    s->rejected = s->rejected || is_fatal(m->code);
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
     else if (m->code == REASON_NON_FINITE)

@@ -10,6 +10,8 @@
  *   send session_outbox(s)'s items, then outbox_clear; log session_next_event; look at session_status
  *
  * Rules it keeps:
+ *   - The parameter server decides whether this worker's images and arithmetic are the run's: the prototype server is
+ *     greeted only once that one has said WELCOME.
  *   - A slot of step t starts once WEIGHTS t and MIXTURE t are held. If one is missing it is asked for after 200 ms,
  *     then again with back-off.
  *   - STATS are sent after part A. GRADIENT is sent after part B, but only once STATS are acknowledged or a mixture
@@ -44,6 +46,7 @@ struct session_options {
     uint64_t config;      /* run_config_hash */
     uint64_t total_steps; /* of the run */
     uint64_t data;        /* dataset_fingerprint; 0: not known */
+    uint64_t numerics;    /* numerics_fingerprint; 0: not known */
     uint32_t slots;       /* M */
     uint32_t slot_size;   /* b */
     uint32_t threads;     /* jobs computed at a time */
@@ -99,6 +102,9 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
+/* It failed because a server refused what this worker is: its configuration, images, arithmetic or role. Another start
+ * would be refused again. */
+bool session_rejected(const struct session *s);
 /* It failed because what it computed is not finite, as it would be for every worker. */
 bool session_diverged(const struct session *s);
 /* Tells both servers that this worker leaves, so that its leases are free at once. A session that is done has said it;

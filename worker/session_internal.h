@@ -24,8 +24,6 @@
 #define SILENCE_FAIL_US (300 * SECOND)
 #define STOP_US (10 * SECOND) /* so long may what is in hand take; then the worker leaves anyway */
 
-#define DATA_MASK ((UINT64_C(1) << 53) - 1) /* the bits of the fingerprint that a float64 carries exactly */
-
 enum { SESSION_EVENTS_MAX = 32 };
 
 /* A server as the worker sees it. */
@@ -73,6 +71,7 @@ struct session {
     struct session_options options;
     enum session_status status;
     bool diverged; /* failed, because a server refused numbers that are not finite */
+    bool rejected; /* failed, because a server will not have this worker */
     struct link parameter, prototype;
     struct outbox outbox;
     struct session_event events[SESSION_EVENTS_MAX];

@@ -90,6 +90,7 @@ static void compare_versions(struct session *s, const struct link *l, const stru
 int link_on_welcome(struct session *s, struct link *l, const struct msg *m)
 {
     if (m->config != 0 && m->config != s->options.config) {
+        s->rejected = true;
         session_fail(s, "event=wrong_config server=%s hint=\"start every process with the same configuration\"",
                      l->name);
         return 0;
@@ -197,8 +198,10 @@ static int say_hello(struct session *s, struct link *l)
     session_msg(s, &m, MSG_HELLO, l);
     snprintf(m.text, sizeof m.text, "%s", s->options.host);
     int rc = msg_add_scalar(&m, "total_steps", (double)s->options.total_steps);
-    if (rc == 0 && l->server == SERVER_PARAMETER && s->options.data != 0)
-        rc = msg_add_scalar(&m, "data", (double)(s->options.data & DATA_MASK));
+    if (rc == 0 && s->options.data != 0)
+        rc = msg_add_scalar(&m, "data", (double)s->options.data);
+    if (rc == 0 && s->options.numerics != 0)
+        rc = msg_add_scalar(&m, "numerics", (double)s->options.numerics);
     return rc == 0 ? session_send(s, l->server, &m) : rc;
 }
 
@@ -257,12 +260,20 @@ static void check_silence(struct session *s, struct link *l, uint64_t now)
     }
 }
 
+/* The parameter server decides who takes part; a worker that it refuses must not have told the other one anything. */
+static bool awaits_admission(const struct session *s, const struct link *l)
+{
+    return l->server == SERVER_PROTOTYPE && s->parameter.generation == 0;
+}
+
 int link_on_timer(struct session *s, struct link *l, uint64_t now)
 {
     if (!l->used)
         return 0;
-    if (l->heard_at == 0)
+    if (l->heard_at == 0 || awaits_admission(s, l))
         l->heard_at = now;
+    if (awaits_admission(s, l))
+        return 0;
     check_silence(s, l, now);
     uint64_t *last = l->up ? &l->ping_at : &l->hello_at;
     bool hurry = s->weights_missing.asked_at != 0 || s->mixture_missing.asked_at != 0 || !link_answers(l, now);

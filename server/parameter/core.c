@@ -50,10 +50,16 @@ void parameter_core_free(struct parameter_core **c)
     free(core);
 }
 
+void parameter_core_set_numerics(struct parameter_core *c, uint64_t own)
+{
+    c->provenance.server_numerics = own;
+}
+
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state)
 {
     ASSERT(!c->ready);
     c->step = c->window_step = state->step;
+    provenance_adopt(&c->provenance, &state->provenance);
     c->schedule.steps = state->total_steps;
     if (c->step >= c->schedule.steps)
         c->phase = PHASE_COMPLETE;
@@ -208,7 +214,7 @@ bool parameter_core_take_checkpoint(struct parameter_core *c, struct encoder_sta
     if (!c->checkpoint_due || c->failed != 0)
         return false;
     c->checkpoint_due = false;
-    *out = (struct encoder_state){.step = c->step, .total_steps = c->schedule.steps};
+    *out = (struct encoder_state){.step = c->step, .total_steps = c->schedule.steps, .provenance = c->provenance};
     core_note(c, manifest_copy(&out->manifest, &c->weights.manifest));
     out->vectors = weight_vectors_ref(&c->weights.vectors);
     if (c->failed != 0)

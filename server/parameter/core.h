@@ -17,6 +17,8 @@
  *   - HELLO may carry a generation of an earlier process of ours: this is how a worker learns the new one.
  *     Everywhere else a generation that is neither 0 nor ours is refused.
  *   - HELLO carries the scalar total_steps (T) unless run.steps fixes it. No lease is granted before T is known.
+ *   - HELLO may carry fingerprints of the worker's images and arithmetic; others than the run's are refused
+ *     (proto/provenance.h).
  *   - The tensors of a GRADIENT for a subtree of slots are sums over these slots, and so are its metrics.
  *   - A LEASE_REQUEST with want = 0 withdraws the worker's request.
  *   - A PING with code = 1 is a worker's goodbye: its leases are free at once.
@@ -51,6 +53,8 @@ struct parameter_core;
 /* config is copied. generation: of this process, > 0. */
 int parameter_core_new(const struct run_config *config, uint64_t generation, struct parameter_core **out);
 void parameter_core_free(struct parameter_core **c);
+/* The fingerprint of this process's arithmetic, for the checkpoints; before resuming. Without it they do not say. */
+void parameter_core_set_numerics(struct parameter_core *c, uint64_t own);
 /* Continues from a checkpoint; before any message. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state);
 

@@ -15,6 +15,7 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
     int rc = parameter_core_new(p->config, generation, &p->core);
     if (rc != 0)
         return error_set(e, rc, "out of memory");
+    parameter_core_set_numerics(p->core, p->numerics);
     rc = resume ? p->find(p->arg, UINT64_MAX, &state, e) : ERR_NOT_FOUND;
     if (rc == ERR_NOT_FOUND) {
         if (resume)
@@ -24,6 +25,11 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
     if (rc != 0)
         return rc;
     log_info("event=resumed step=%" PRIu64 " total_steps=%" PRIu64, state.step, state.total_steps);
+    rc = provenance_take_server(&state.provenance, p->config, p->numerics, e);
+    if (rc != 0) {
+        encoder_state_fini(&state);
+        return rc;
+    }
     rc = parameter_core_resume(p->core, &state);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");
 }

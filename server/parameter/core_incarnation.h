@@ -10,6 +10,7 @@ struct parameter_incarnation {
     const struct run_config *config;
     struct parameter_core *core; /* created by incarnation_start; the owner frees it */
     struct outbox *out;
+    uint64_t numerics; /* fingerprint of this process's arithmetic; 0: not known */
     /* The newest step at or below step_max whose files are all sound; ERR_NOT_FOUND when there is none. */
     int (*find)(void *arg, uint64_t step_max, struct encoder_state *out, struct error *e);
     void (*submit)(void *arg, struct encoder_state *s); /* takes the state over, to be written */

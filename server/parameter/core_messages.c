@@ -317,20 +317,19 @@ static enum reason agree_on_steps(struct turn *t)
     return REASON_WRONG_CONFIG;
 }
 
-/* Likewise the images: a worker with others would make the result depend on who computed what. */
-static enum reason agree_on_data(struct turn *t)
+/* Likewise images and arithmetic: a worker with others would make the result depend on who computed what. */
+static enum reason agree_on_provenance(struct turn *t)
 {
     struct parameter_core *c = t->core;
-    double data = msg_scalar(t->m, "data", 0.0);
-    if (t->m->type != MSG_HELLO || data == 0.0)
+    const char *text;
+    if (t->m->type != MSG_HELLO)
         return 0;
-    if (c->data == 0.0)
-        c->data = data;
-    if (c->data == data)
-        return 0;
-    error_set(&t->detail, ERR_STATE,
-              "other images than those of the workers before: compare data= in the workers' logs");
-    return REASON_WRONG_CONFIG;
+    enum reason why = provenance_check(&c->provenance, &c->config, t->m, &text);
+    if (why == 0)
+        provenance_take(&c->provenance, t->m, c->step);
+    else
+        error_set(&t->detail, ERR_STATE, "%s", text);
+    return why;
 }
 
 static enum reason admit(struct turn *t)
@@ -353,7 +352,7 @@ static enum reason admit(struct turn *t)
         return REASON_BAD_FIELD;
     }
     enum reason why = agree_on_steps(t);
-    return why == 0 ? agree_on_data(t) : why;
+    return why == 0 ? agree_on_provenance(t) : why;
 }
 
 /* Every admitted message of a worker is a sign of life. */

@@ -21,10 +21,10 @@ struct parameter_core {
     struct run_config config; /* a copy */
     uint64_t hash;            /* of the configuration */
     uint64_t generation;
-    struct schedule schedule; /* steps (T) is 0 until it is known */
-    double data;              /* fingerprint of the images, from the first HELLO that tells; 0 = not known */
-    uint64_t step;            /* t: updates made so far */
-    bool ready;               /* weights and gradients are there; false again after going back to the start */
+    struct schedule schedule;     /* steps (T) is 0 until it is known */
+    struct provenance provenance; /* what the workers tell of images and arithmetic */
+    uint64_t step;                /* t: updates made so far */
+    bool ready;                   /* weights and gradients are there; false again after going back to the start */
     struct weights weights;
     struct gradients *gradients;
     struct leases *leases;

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "server/parameter/core_incarnation.h"
 #include "server/parameter/encoder_checkpoint.h"
+#include "server/parameter/parameter_numerics.h"
 #include "server/parameter/prometheus.h"
 #include "server/shell/shell.h"
 
@@ -168,6 +169,8 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
     struct service s = {.metrics = NULL};
     s.lives = (struct parameter_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
+    if (parameter_numerics(&s.lives.numerics) != 0)
+        return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);
     if (rc != 0)
         return rc;

@@ -84,8 +84,9 @@ static struct tensor_view entry_view(const struct kind *k, const struct manifest
     return t;
 }
 
-static void write_metadata(struct metadata_entry meta[METADATA], const struct run_config *c,
-                           const struct encoder_state *s)
+/* Returns how many entries. */
+static size_t write_metadata(struct metadata_entry meta[METADATA + PROVENANCE_ENTRIES_MAX], const struct run_config *c,
+                             const struct encoder_state *s)
 {
     const char *const keys[METADATA] = {"format",      "kind",   "run",       "step",
                                         "total_steps", "config", "optimiser", "version"};
@@ -99,6 +100,7 @@ static void write_metadata(struct metadata_entry meta[METADATA], const struct ru
     snprintf(meta[5].value, sizeof meta[5].value, "%016" PRIx64, run_config_hash(c));
     snprintf(meta[6].value, sizeof meta[6].value, "%s", optimiser_word(c->optimiser.name));
     snprintf(meta[7].value, sizeof meta[7].value, DECANT_VERSION);
+    return METADATA + provenance_to_metadata(&s->provenance, meta + METADATA);
 }
 
 static int write_tensors(const char *path, const struct run_config *c, const struct encoder_state *s,
@@ -117,9 +119,8 @@ static int write_tensors(const char *path, const struct run_config *c, const str
             tensors[n++] = entry_view(&kinds[k], &kinds[k].entries[i]);
     tensors[n++] = texts[0];
     tensors[n++] = texts[1];
-    struct metadata_entry meta[METADATA] = {0};
-    write_metadata(meta, c, s);
-    int rc = safetensors_write(path, tensors, n, meta, METADATA, e);
+    struct metadata_entry meta[METADATA + PROVENANCE_ENTRIES_MAX] = {0};
+    int rc = safetensors_write(path, tensors, n, meta, write_metadata(meta, c, s), e);
     free(tensors);
     return rc;
 }
@@ -164,6 +165,9 @@ static int read_metadata(const char *path, const struct safetensors *file, const
     if (read_number(file, "step", 10, &s->step) != 0 || read_number(file, "total_steps", 10, &s->total_steps) != 0 ||
         read_number(file, "config", 16, &config) != 0)
         return error_set(e, ERR_FORMAT, "%s: step, total_steps or config in the metadata is not a number", path);
+    struct error why = {0};
+    if (provenance_from_metadata(file, &s->provenance, &why) != 0)
+        return error_set(e, ERR_FORMAT, "%s: %s", path, why.text);
     if (config == run_config_hash(c))
         return 0;
     const struct tensor_view *record = safetensors_bytes(file, "config_ini");

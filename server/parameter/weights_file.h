@@ -2,7 +2,8 @@
  * needs to rebuild the encoder, without any other file.
  *
  *   "__metadata__"        format "decant-encoder-1", kind "encoder", run, step, total_steps (decimal), config (hash, 16
- *                 hex digits), optimiser ("adamw", "sgd"); the checksum comes from common/safetensors.h
+ *                 hex digits), optimiser ("adamw", "sgd"), what proto/provenance.h lists; the checksum comes from
+ *                 common/safetensors.h
  *   student.NAME  F32     each parameter, in manifest order, with its shape
  *   teacher.NAME  F32     likewise
  *   buffer.NAME   F32     each buffer
@@ -19,12 +20,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "common/error.h"
+#include "proto/provenance.h"
 #include "proto/run_config.h"
 #include "server/parameter/weights.h"
 
 /* A snapshot: shares the vectors with the run, owns the rest. */
 struct encoder_state {
     uint64_t step, total_steps;
+    struct provenance provenance;
     struct manifest manifest;
     struct weight_vectors vectors;
 };

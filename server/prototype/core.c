@@ -63,7 +63,8 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     c->config = *o->config;
     c->config_hash = run_config_hash(o->config);
     c->generation = o->generation;
-    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->total_steps;
+    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->facts.total_steps;
+    c->provenance = o->facts.provenance;
     struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
     int rc = start_mixture(c, o->resumed);
     if (rc == 0)
@@ -337,6 +338,8 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
         return rc;
     }
     mixture_free(&lost);
+    if (resumed == NULL)
+        provenance_forget(&c->provenance);
     reduce_reset(c->reduce);
     msg_fini(&c->snapshot);
     msg_fini(&c->previous_snapshot);
@@ -451,8 +454,11 @@ static int on_rewind(struct prototype_core *c, const struct peer *from, const st
 static int on_hello(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
 {
     struct prototype_verdict v = prototype_check_total_steps(c, m);
+    if (v.kind == VERDICT_APPLY)
+        v = prototype_check_provenance(m);
     if (v.kind == VERDICT_REFUSE)
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    provenance_take(&c->provenance, m, version_of(c));
     double told = msg_scalar(m, "total_steps", 0);
     if (c->total_steps == 0 && told > 0)
         c->total_steps = (uint64_t)told;
@@ -566,6 +572,11 @@ const struct prototype_step *prototype_core_step(const struct prototype_core *c)
 const struct worker_table *prototype_core_workers(const struct prototype_core *c)
 {
     return &c->workers;
+}
+
+const struct provenance *prototype_core_provenance(const struct prototype_core *c)
+{
+    return &c->provenance;
 }
 
 uint64_t prototype_core_total_steps(const struct prototype_core *c)

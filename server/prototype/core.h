@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include "server/prototype/diagnostics.h"
 #include "server/prototype/mixture.h"
+#include "server/prototype/mixture_file.h"
 #include "server/shell/worker_table.h"
 
 enum {
@@ -39,8 +40,8 @@ struct prototype_step {
 struct prototype_core_options {
     const struct run_config *config;
     uint64_t generation;
-    struct mixture *resumed; /* taken over on success; NULL starts version 0 from the seed */
-    uint64_t total_steps;    /* of the resumed checkpoint; 0 = not known */
+    struct mixture *resumed;    /* taken over on success; NULL starts version 0 from the seed */
+    struct mixture_facts facts; /* of the resumed checkpoint */
 };
 
 struct prototype_core;
@@ -84,7 +85,8 @@ const struct prototype_counters *prototype_core_counters(const struct prototype_
 const struct prototype_step *prototype_core_step(const struct prototype_core *c);
 const struct worker_table *prototype_core_workers(const struct prototype_core *c);
 uint64_t prototype_core_total_steps(const struct prototype_core *c); /* 0 = not known yet */
-uint64_t prototype_core_config(const struct prototype_core *c);      /* run_config_hash */
+const struct provenance *prototype_core_provenance(const struct prototype_core *c);
+uint64_t prototype_core_config(const struct prototype_core *c); /* run_config_hash */
 uint64_t prototype_core_generation(const struct prototype_core *c);
 uint32_t prototype_core_active_window(const struct prototype_core *c); /* versions */
 double prototype_core_stats_per_s(const struct prototype_core *c);

@@ -56,6 +56,12 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
     return apply();
 }
 
+/* Whether images and arithmetic are the run's is the parameter server's to judge. */
+struct prototype_verdict prototype_check_provenance(const struct msg *m)
+{
+    return provenance_is_told_right(m) ? apply() : refuse(REASON_BAD_VALUE, PROVENANCE_FORM);
+}
+
 /* In a healthy pair the mixture is at most one version ahead of the weights. One that has just been read from a
  * checkpoint may not be ahead at all when slots of the weights' step are still to be computed: it lacks the version
  * before. The envelope has checked that a generation which is not 0 is ours. */

@@ -13,13 +13,18 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
 {
     struct prototype_incarnation *p = arg;
     struct prototype_core_options o = {.config = p->config, .generation = generation};
-    int rc = resume ? p->find(p->arg, UINT64_MAX, &o.resumed, &o.total_steps, e) : 0;
+    int rc = resume ? p->find(p->arg, UINT64_MAX, &o.resumed, &o.facts, e) : 0;
     if (rc == ERR_NOT_FOUND)
         log_warn("event=resume_from_nothing cause=\"%s\"", e->text);
     else if (rc != 0)
         return rc;
     bool resumed = o.resumed != NULL;
-    rc = prototype_core_new(&o, &p->core, e);
+    if (resumed)
+        rc = provenance_take_server(&o.facts.provenance, p->config, p->numerics, e);
+    else
+        o.facts.provenance.server_numerics = p->numerics;
+    if (rc == 0 || rc == ERR_NOT_FOUND)
+        rc = prototype_core_new(&o, &p->core, e);
     if (rc != 0) {
         mixture_free(&o.resumed);
         return rc;
@@ -64,9 +69,9 @@ static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max,
 {
     struct prototype_incarnation *p = arg;
     struct mixture *resumed = NULL;
-    uint64_t total = 0;
+    struct mixture_facts facts = {0}; /* the workers of this process have told them */
     (void)now;
-    int rc = p->find(p->arg, step_max, &resumed, &total, e);
+    int rc = p->find(p->arg, step_max, &resumed, &facts, e);
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
     rc = prototype_core_rewind(p->core, generation, resumed, p->out);
@@ -94,7 +99,8 @@ static void checkpoint(void *arg)
     struct prototype_incarnation *p = arg;
     struct mixture *snapshot;
     if (prototype_core_take_checkpoint(p->core, &snapshot))
-        p->submit(p->arg, snapshot, prototype_core_total_steps(p->core));
+        p->submit(p->arg, snapshot,
+                  &(struct mixture_facts){prototype_core_total_steps(p->core), *prototype_core_provenance(p->core)});
 }
 
 const struct incarnation_core prototype_incarnation_core = {

@@ -10,10 +10,12 @@ struct prototype_incarnation {
     const struct run_config *config;
     struct prototype_core *core; /* created by incarnation_start; the owner frees it */
     struct outbox *out;
-    /* A new mixture from the newest step at or below step_max whose files are all sound, and the run's total steps;
+    uint64_t numerics; /* fingerprint of this process's arithmetic; 0: not known */
+    /* A new mixture from the newest step at or below step_max whose files are all sound, and what it says beside;
      * ERR_NOT_FOUND when there is none. */
-    int (*find)(void *arg, uint64_t step_max, struct mixture **out, uint64_t *total_steps, struct error *e);
-    void (*submit)(void *arg, struct mixture *snapshot, uint64_t total_steps); /* takes it over, to be written */
+    int (*find)(void *arg, uint64_t step_max, struct mixture **out, struct mixture_facts *facts, struct error *e);
+    /* Takes the snapshot over, to be written. */
+    void (*submit)(void *arg, struct mixture *snapshot, const struct mixture_facts *facts);
     void *arg;
 };
 

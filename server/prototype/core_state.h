@@ -10,6 +10,7 @@ struct prototype_core {
     uint64_t config_hash;
     uint64_t generation;
     uint64_t total_steps;          /* T; 0 until a worker tells */
+    struct provenance provenance;  /* what the workers tell of images and arithmetic */
     struct mixture *mixture;       /* newest version */
     struct mixture_view *previous; /* the version before; a slot of it may be leased again */
     bool has_previous;
@@ -48,6 +49,7 @@ uint32_t prototype_core_slot_rows(const struct prototype_core *c);
 /* Pure: they read the core and change nothing. */
 struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_total_steps(const struct prototype_core *c, const struct msg *m);
+struct prototype_verdict prototype_check_provenance(const struct msg *m);
 struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_stats(const struct prototype_core *c, const struct msg *m);
 

@@ -11,6 +11,8 @@
 #include "common/safetensors.h"
 #include "common/version.h"
 
+enum { METADATA = 10 }; /* entries beside those of the provenance */
+
 static const char mixture_format[] = "decant-mixture-1";
 
 static struct tensor_view tensor_of(const char *name, enum dtype dtype, uint32_t rank, uint64_t K, uint64_t D,
@@ -50,18 +52,19 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
         tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight),
         tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record),
     };
-    struct metadata_entry meta[10];
+    struct metadata_entry meta[METADATA + PROVENANCE_ENTRIES_MAX];
     entry_set(&meta[0], "format", "%s", mixture_format);
     entry_set(&meta[1], "kind", "mixture");
     entry_set(&meta[2], "run", "%s", info->config->run.name);
     entry_set(&meta[3], "step", "%" PRIu64, m->view->version);
     entry_set(&meta[4], "config", "%016" PRIx64, run_config_hash(info->config));
-    entry_set(&meta[5], "total_steps", "%" PRIu64, info->total_steps);
+    entry_set(&meta[5], "total_steps", "%" PRIu64, info->facts.total_steps);
     entry_set(&meta[6], "covariance", "%s", covariance_word(m->options.covariance));
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     entry_set(&meta[9], "version", DECANT_VERSION);
-    return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, sizeof meta / sizeof meta[0], e);
+    size_t entries = METADATA + provenance_to_metadata(&info->facts.provenance, meta + METADATA);
+    return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, entries, e);
 }
 
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
@@ -149,22 +152,24 @@ static int check_values(const struct mixture *m, struct error *e)
 }
 
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
-                    uint64_t *total_steps, struct error *e)
+                    struct mixture_facts *facts, struct error *e)
 {
     uint64_t step = 0;
     int rc = check_identity(f, expected, e);
     if (rc == 0)
         rc = meta_u64(f, "step", 10, &step, e);
     if (rc == 0)
-        rc = meta_u64(f, "total_steps", 10, total_steps, e);
+        rc = meta_u64(f, "total_steps", 10, &facts->total_steps, e);
+    if (rc == 0)
+        rc = provenance_from_metadata(f, &facts->provenance, e);
     if (rc == 0)
         rc = meta_u64(f, "reseeded", 10, &m->reseeded, e);
     if (rc == 0)
         rc = load_state(f, m, e);
     if (rc == 0)
         rc = check_values(m, e);
-    if (rc == 0 && (*total_steps > UINT32_MAX || step > *total_steps))
-        rc = error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, *total_steps);
+    if (rc == 0 && (facts->total_steps > UINT32_MAX || step > facts->total_steps))
+        rc = error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, facts->total_steps);
     if (rc != 0)
         return rc;
     mixture_restore(m, step);
@@ -172,14 +177,14 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
 }
 
 int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
-                      uint64_t *total_steps, struct error *e)
+                      struct mixture_facts *facts, struct error *e)
 {
     struct safetensors f;
     struct error why = {0};
     int rc = safetensors_read(path, &f, e);
     if (rc != 0)
         return rc;
-    rc = load_all(&f, expected, m, total_steps, &why);
+    rc = load_all(&f, expected, m, facts, &why);
     safetensors_fini(&f);
     return rc != 0 ? error_set(e, rc, "%s: %s", path, why.text) : 0;
 }

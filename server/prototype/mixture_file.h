@@ -5,7 +5,7 @@
  *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical  weight F32 (K)       what was published, for readers
  *   config_ini U8 (n)                                 the configuration (run_config_record), to say what differs
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
- *   known yet), covariance, beta, reseeded
+ *   known yet), covariance, beta, reseeded, and what proto/provenance.h lists
  *
  * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when its
  * checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
@@ -13,18 +13,25 @@
 #define DECANT_SERVER_PROTOTYPE_MIXTURE_FILE_H
 
 #include "common/error.h"
+#include "proto/provenance.h"
 #include "server/prototype/mixture.h"
+
+/* What a file says beside the mixture itself. */
+struct mixture_facts {
+    uint64_t total_steps; /* 0: not known yet */
+    struct provenance provenance;
+};
 
 struct mixture_file_info {
     const struct run_config *config; /* of the run */
-    uint64_t total_steps;
+    struct mixture_facts facts;      /* of writing */
 };
 
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
                        struct error *e);
 /* m: a new mixture of the expected options; on success it holds the file's version. ERR_FORMAT on any damage,
- * ERR_CONFIG when the file is of another run or configuration than *expected; *total_steps is what the file says. */
+ * ERR_CONFIG when the file is of another run or configuration than *expected; *facts is what the file says. */
 int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
-                      uint64_t *total_steps, struct error *e);
+                      struct mixture_facts *facts, struct error *e);
 
 #endif

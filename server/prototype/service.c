@@ -13,6 +13,7 @@
 #include "server/prototype/mirror.h"
 #include "server/prototype/mixture_checkpoint.h"
 #include "server/prototype/prometheus.h"
+#include "server/prototype/prototype_numerics.h"
 #include "server/shell/shell.h"
 
 enum {
@@ -37,7 +38,7 @@ struct service {
 /* A checkpoint on its way to the disk. */
 struct snapshot {
     struct mixture *mixture;
-    uint64_t total_steps;
+    struct mixture_facts facts;
 };
 
 static uint64_t version_of(const struct service *s)
@@ -78,7 +79,7 @@ static int on_timer(void *arg, uint64_t now, struct outbox *out)
 static int write_mixture(const struct run_config *c, const void *snapshot, struct error *e)
 {
     const struct snapshot *s = snapshot;
-    return mixture_checkpoint_write(c, s->mixture, s->total_steps, e);
+    return mixture_checkpoint_write(c, s->mixture, &s->facts, e);
 }
 
 static uint64_t mixture_bytes(const void *snapshot)
@@ -97,20 +98,20 @@ static void drop_mixture(void *snapshot)
 static const struct checkpoint_kind mixture_checkpoints = {
     .server = SERVER_PROTOTYPE, .write = write_mixture, .bytes = mixture_bytes, .drop = drop_mixture};
 
-static int find(void *arg, uint64_t step_max, struct mixture **out, uint64_t *total_steps, struct error *e)
+static int find(void *arg, uint64_t step_max, struct mixture **out, struct mixture_facts *facts, struct error *e)
 {
     const struct run_config *c = ((struct service *)arg)->shell.config;
     struct mixture_options options = mixture_options_of(c);
     *out = NULL;
     if (mixture_new(&options, out) != 0)
         return error_set(e, ERR_MEMORY, "mixture: out of memory");
-    int rc = mixture_checkpoint_resume(c, step_max, *out, total_steps, e);
+    int rc = mixture_checkpoint_resume(c, step_max, *out, facts, e);
     if (rc != 0)
         mixture_free(out);
     return rc;
 }
 
-static void submit(void *arg, struct mixture *mixture, uint64_t total_steps)
+static void submit(void *arg, struct mixture *mixture, const struct mixture_facts *facts)
 {
     struct service *s = arg;
     struct snapshot *snapshot = malloc(sizeof *snapshot);
@@ -119,7 +120,7 @@ static void submit(void *arg, struct mixture *mixture, uint64_t total_steps)
         mixture_free(&mixture);
         return;
     }
-    *snapshot = (struct snapshot){mixture, total_steps};
+    *snapshot = (struct snapshot){mixture, *facts};
     checkpoint_writer_submit(&s->shell.writer, mixture->view->version, snapshot);
 }
 
@@ -319,6 +320,8 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     struct service s = {.leaving = false};
     s.lives = (struct prototype_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
+    if (prototype_numerics(&s.lives.numerics) != 0)
+        return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);
     if (rc != 0)
         return rc;

@@ -86,9 +86,9 @@ check "train on the folder" run photos "${colour[@]}"
 check "held-out images evaluate it" prints "20 held-out images"
 check "with probes" prints "trained encoder"
 check "the bad file is named in the log" grep -q 'event=data_problem .*002.jpg' "$work/photos/logs/worker-1.log"
-check "and the set has a fingerprint" grep -qE 'event=loaded format="image folder" images=179 holdout=10 size=32x32x3 .*data=[0-9a-f]{16}' "$work/photos/logs/worker-1.log"
+check "and the set has a fingerprint" grep -qE 'event=loaded format="image folder" images=179 holdout=10 size=32x32x3 .*data=[0-9a-f]{14}' "$work/photos/logs/worker-1.log"
 check "a second worker sees the same" run again "${colour[@]}" --workers 2
-check "one fingerprint" test "$(cat "$work"/photos/logs/worker-1.log "$work"/again/logs/worker-*.log | grep -oE 'data=[0-9a-f]{16}' | sort -u | wc -l)" -eq 1
+check "one fingerprint" test "$(cat "$work"/photos/logs/worker-1.log "$work"/again/logs/worker-*.log | grep -oE 'data=[0-9a-f]{14}' | sort -u | wc -l)" -eq 1
 check "and the same bytes" same photos again 000003 encoder.safetensors
 check "eval" exits 0 "$decant" eval --checkpoint "$work/photos" --json
 check "figures of held-out images" json 'o["held_out"] and o["queries"] == 20 and 0 <= o["knn"] <= 100'

@@ -327,6 +327,18 @@ def documented_frames():
     return examples
 
 
+def test_fingerprints_are_whole_numbers():
+    with session() as client:
+        for name in "data", "numerics":
+            for value in 0.5, -1, 2.0 ** 53, 1e300:
+                answer = client.request(HELLO, worker=7, scalars={name: value})
+                assert (answer.type, answer.code) == (ERROR, BAD_VALUE), (name, value, answer.header)
+            for value in 2.0 ** 53 - 1, 0:
+                client.send_frames(wire.encode(HELLO, worker=7, scalars={name: value}, **client.facts))
+                answer = client.receive()
+                assert answer.type == wire.WELCOME, (name, value, answer.header)
+
+
 def test_examples_of_the_documentation_are_accepted():
     ping, statistics = documented_frames()
     settings = {"run__name": "demo", "run__slots": 1, "mixture__components": 4, "mixture__dimensions": 2}

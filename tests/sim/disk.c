@@ -116,7 +116,7 @@ static struct buf *copy_of(const struct buf *b)
 struct encoder_state disk_load_encoder(const struct disk *d, uint64_t step)
 {
     const struct encoder_state *from = &d->files[step][SERVER_PARAMETER].encoder;
-    struct encoder_state out = {.step = from->step, .total_steps = from->total_steps};
+    struct encoder_state out = {.step = from->step, .total_steps = from->total_steps, .provenance = from->provenance};
     int rc = manifest_copy(&out.manifest, &from->manifest);
     ASSERT(rc == 0);
     out.vectors.student = copy_of(from->vectors.student);

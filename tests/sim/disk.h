@@ -14,7 +14,8 @@ struct disk_file {
     bool present, damaged; /* damaged: its checksum would not fit */
     uint64_t step, total_steps;
     struct encoder_state encoder; /* of the parameter server */
-    struct mixture *mixture;      /* of the prototype server */
+    struct mixture *mixture;      /* of the prototype server, and what it says beside */
+    struct provenance provenance;
 };
 
 struct disk_writer {

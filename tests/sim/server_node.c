@@ -78,11 +78,14 @@ static void submit_encoder(void *arg, struct encoder_state *state)
 {
     struct server_node *n = arg;
     checker_encoder(n->cluster, state);
+    if (state->provenance.data != 1 + n->cluster->scenario->number || state->provenance.data_before != 0)
+        sim_fail(n->cluster, "the checkpoint of step %" PRIu64 " does not know its images", state->step);
     struct disk_file f = {.step = state->step, .total_steps = state->total_steps, .encoder = *state};
     server_submit(n->cluster, n->server, &f);
 }
 
-static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, uint64_t *total_steps, struct error *e)
+static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, struct mixture_facts *facts,
+                        struct error *e)
 {
     struct server_node *n = arg;
     uint64_t step;
@@ -90,14 +93,20 @@ static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, uint
     (void)e;
     *out = rc == 0 ? disk_load_mixture(&n->cluster->disk, step) : NULL;
     if (rc == 0)
-        *total_steps = n->cluster->disk.files[step][n->server].total_steps;
+        *facts = (struct mixture_facts){n->cluster->disk.files[step][n->server].total_steps,
+                                        n->cluster->disk.files[step][n->server].provenance};
     return rc;
 }
 
-static void submit_mixture(void *arg, struct mixture *snapshot, uint64_t total_steps)
+static void submit_mixture(void *arg, struct mixture *snapshot, const struct mixture_facts *facts)
 {
     struct server_node *n = arg;
-    struct disk_file f = {.step = snapshot->view->version, .total_steps = total_steps, .mixture = snapshot};
+    if (facts->provenance.data != 1 + n->cluster->scenario->number || facts->provenance.data_before != 0)
+        sim_fail(n->cluster, "the mixture's checkpoint does not know its images");
+    struct disk_file f = {.step = snapshot->view->version,
+                          .total_steps = facts->total_steps,
+                          .mixture = snapshot,
+                          .provenance = facts->provenance};
     server_submit(n->cluster, n->server, &f);
 }
 

@@ -32,6 +32,7 @@ static struct session *open_session(const struct cluster *c, uint64_t id)
                                 .config = run_config_hash(config),
                                 .total_steps = s->steps,
                                 .data = 1 + s->number,
+                                .numerics = 2 + s->number,
                                 .slots = (uint32_t)config->run.slots,
                                 .slot_size = (uint32_t)config->run.slot_size,
                                 .threads = (uint32_t)config->worker.threads,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "proto/provenance.h"
 #include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
@@ -164,7 +165,7 @@ uint64_t dataset_fingerprint(const struct dataset *d)
         XXH64_update(state, d->labels, d->count * sizeof *d->labels);
     uint64_t hash = XXH64_digest(state);
     XXH64_freeState(state);
-    return hash;
+    return fingerprint_of(hash);
 }
 
 void dataset_moments(const struct dataset *d, double *mean, double *deviation)

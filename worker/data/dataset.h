@@ -58,7 +58,8 @@ enum dataset_split { DATASET_TRAIN, DATASET_TEST };
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e);
 void dataset_fini(struct dataset *d);
 
-/* Hash of images, labels and shape: equal sets have equal fingerprints on every machine. */
+/* Hash of images, labels and shape: equal sets have equal fingerprints on every machine. 1 to FINGERPRINT_MASK
+ * (proto/provenance.h). */
 uint64_t dataset_fingerprint(const struct dataset *d);
 
 /* Mean and standard deviation of all pixels in 0..1: what data.mean and data.deviation should be. */

@@ -54,7 +54,7 @@ static void guard(pid_t parent)
     _exit(child_guard(4, argv));
 }
 
-static void a_guarded_child_dies_with_its_parent(void **state)
+static void test_a_guarded_child_dies_with_its_parent(void **state)
 {
     int alive[2];
     (void)state;
@@ -73,7 +73,7 @@ static void a_guarded_child_dies_with_its_parent(void **state)
     close(alive[0]);
 }
 
-static void a_guard_whose_parent_is_gone_starts_nothing(void **state)
+static void test_a_guard_whose_parent_is_gone_starts_nothing(void **state)
 {
     int status;
     (void)state;
@@ -84,7 +84,7 @@ static void a_guard_whose_parent_is_gone_starts_nothing(void **state)
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_GUARD_NOT_STARTED);
 }
 
-static void a_process_is_known_by_what_it_has_open(void **state)
+static void test_a_process_is_known_by_what_it_has_open(void **state)
 {
     char path[128], other[128];
     struct file_part part = {"x", 1};
@@ -101,7 +101,7 @@ static void a_process_is_known_by_what_it_has_open(void **state)
     assert_false(process_has_open(getpid(), other));
 }
 
-static void the_holder_of_a_directory(void **state)
+static void test_the_holder_of_a_directory(void **state)
 {
     const char *out = *state;
     char path[128], copy[160], command[512];
@@ -124,7 +124,7 @@ static void the_holder_of_a_directory(void **state)
 }
 
 /* Somebody holds the lock, but what the file says is no process that has it. */
-static void a_holder_that_cannot_be_told(void **state)
+static void test_a_holder_that_cannot_be_told(void **state)
 {
     const char *out = *state;
     char path[128];
@@ -141,7 +141,7 @@ static void a_holder_that_cannot_be_told(void **state)
     close(fd);
 }
 
-static void what_is_said_goes_to_the_file_as_well(void **state)
+static void test_what_is_said_goes_to_the_file_as_well(void **state)
 {
     struct launch_log l;
     char path[128];
@@ -171,7 +171,7 @@ static void what_is_said_goes_to_the_file_as_well(void **state)
     fclose(out);
 }
 
-static void the_background(void **state)
+static void test_the_background(void **state)
 {
     char log[128];
     struct error e;
@@ -198,7 +198,7 @@ static void the_background(void **state)
     buf_unref(&b);
 }
 
-static void a_background_that_does_not_get_going(void **state)
+static void test_a_background_that_does_not_get_going(void **state)
 {
     struct error e;
     struct detach d;
@@ -213,14 +213,14 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
     const struct CMUnitTest tests[] = {
-        CASE(a_guarded_child_dies_with_its_parent),
-        CASE(a_guard_whose_parent_is_gone_starts_nothing),
-        CASE(a_process_is_known_by_what_it_has_open),
-        CASE(the_holder_of_a_directory),
-        CASE(a_holder_that_cannot_be_told),
-        CASE(what_is_said_goes_to_the_file_as_well),
-        CASE(the_background),
-        CASE(a_background_that_does_not_get_going),
+        CASE(test_a_guarded_child_dies_with_its_parent),
+        CASE(test_a_guard_whose_parent_is_gone_starts_nothing),
+        CASE(test_a_process_is_known_by_what_it_has_open),
+        CASE(test_the_holder_of_a_directory),
+        CASE(test_a_holder_that_cannot_be_told),
+        CASE(test_what_is_said_goes_to_the_file_as_well),
+        CASE(test_the_background),
+        CASE(test_a_background_that_does_not_get_going),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,6 +132,39 @@ static void test_resume_keeps_the_configuration(void **state)
     assert_true(s->plan.config.optimiser.lr == 0.5);
 }
 
+/* config.ini is for whoever goes on with the run, from wherever. */
+static void test_written_paths_are_absolute(void **state)
+{
+    struct scratch *s = *state;
+    struct launch_options o = {.sets = {"data.path=images/set.npz", "worker.heartbeat=alive", "run.accept_data=true"},
+                               .set_count = 3};
+    struct run_config kept;
+    char wanted[256], before[512];
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(s->root), 0);
+    snprintf(s->out, sizeof s->out, "runs/here");
+    int rc = make(s, &o);
+    assert_int_equal(chdir(before), 0);
+    assert_int_equal(rc, 0);
+    assert_true(s->plan.config.run.accept_data);
+    snprintf(wanted, sizeof wanted, "%s/runs/here/config.ini", s->root);
+    assert_int_equal(run_config_load(&kept, wanted, NULL, NULL, 0, &s->e), 0);
+    assert_false(kept.run.accept_data); /* it was for this start only, whose servers are told */
+    snprintf(wanted, sizeof wanted, "%s/runs/here", s->root);
+    assert_string_equal(kept.run.out, wanted);
+    snprintf(wanted, sizeof wanted, "%s/images/set.npz", s->root);
+    assert_string_equal(kept.data.path, wanted);
+    snprintf(wanted, sizeof wanted, "%s/alive", s->root);
+    assert_string_equal(kept.worker.heartbeat, wanted);
+    struct launch_arguments *a = calloc(1, sizeof *a);
+    launch_arguments_decant(a, &s->plan, "parameter", true);
+    bool told = false;
+    for (int i = 0; i < a->count; i++)
+        told = told || strcmp(a->argv[i], "run.accept_data=true") == 0;
+    assert_true(told);
+    free(a);
+}
+
 static void test_refuses_beside_living_processes(void **state)
 {
     struct scratch *s = *state;
@@ -327,6 +360,7 @@ int main(void)
         CASE(test_refuses_other_work),
         CASE(test_resume_keeps_the_configuration),
         CASE(test_resume_of_what_is_gone),
+        CASE(test_written_paths_are_absolute),
         CASE(test_refuses_beside_living_processes),
         CASE(test_processes_are_known_by_their_files),
         CASE(test_refuses_endpoints_that_are_taken),

@@ -141,6 +141,110 @@ static void test_a_mixture_of_another_step(void **state)
     free(c);
 }
 
+static struct step_check check(struct rig *r, const char *run)
+{
+    struct step_list l;
+    struct step_check c;
+    char path[160];
+    path_of(r, run, path);
+    assert_int_equal(step_list_read(path, &l, &r->e), 0);
+    step_check(&l.items[0], &c);
+    step_list_fini(&l);
+    return c;
+}
+
+/* Rewrites a file of step 8 with more metadata. */
+static void tell(const struct rig *r, const char *run, const char *file, const char *const (*entries)[2], size_t n)
+{
+    char path[256];
+    struct safetensors f;
+    struct metadata_entry meta[11] = {
+        {.key = "step", .value = "8"}, {.key = "run", .value = "rig"}, {.key = "config", .value = "00000000000c0f19"}};
+    snprintf(path, sizeof path, "%s/%s/checkpoints/step-000008/%s", r->root, run, file);
+    assert_int_equal(safetensors_read(path, &f, NULL), 0);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(meta[3 + i].key, sizeof meta[3 + i].key, "%s", entries[i][0]);
+        snprintf(meta[3 + i].value, sizeof meta[3 + i].value, "%s", entries[i][1]);
+    }
+    assert_int_equal(safetensors_write(path, f.tensors, f.tensor_count, meta, 3 + n, NULL), 0);
+    safetensors_fini(&f);
+}
+
+static void test_what_they_were_computed_by(void **state)
+{
+    struct rig *r = *state;
+    static const char *const a[][2] = {
+        {"data", "00000000000001"}, {"numerics", "00000000000002"}, {"server_numerics", "00000000000003"}};
+    static const char *const b[][2] = {
+        {"data", "0000000000000a"},        {"data_before", "00000000000001"},    {"data_since", "5"},
+        {"numerics", "0000000000000b"},    {"numerics_other", "0000000000000c"}, {"server_numerics", "00000000000003"},
+        {"server_other", "0000000000000d"}};
+    static const char *const mixture[2][1][2] = {{{"server_numerics", "00000000000004"}},
+                                                 {{"server_numerics", "0000000000000e"}}};
+    for (int i = 0; i < 2; i++) {
+        rig_encoder(r, i ? "b" : "a", 8, RIG_INI, i ? 3 : 4);
+        rig_mixture(r, i ? "b" : "a", 8, 1);
+        tell(r, i ? "b" : "a", "mixture.safetensors", mixture[i], 1);
+    }
+    tell(r, "a", "encoder.safetensors", a, 3);
+    tell(r, "b", "encoder.safetensors", b, 7);
+    struct step_comparison *c = compare(r, "a/checkpoints/step-000008", "b/checkpoints/step-000008");
+    assert_says(c, "\ndata           A 00000000000001, B 0000000000000a: other images\n");
+    assert_says(c, "\nnumerics       A 00000000000002, B 0000000000000b: other kernels");
+    assert_says(c, "\nprototype      A 00000000000004, B 0000000000000e: other kernels");
+    assert_says(c, "\ndata           B went on with other images at step 5: 0000000000000a, before 00000000000001");
+    assert_says(c, "\nnumerics       B had workers that round differently: 0000000000000b and 0000000000000c");
+    assert_says(c, "\nnumerics       B had servers that round differently: 00000000000003, before 0000000000000d");
+    json_t *o = verify_comparison_json(c);
+    const json_t *p = json_object_get(json_array_get(json_object_get(o, "files"), 0), "provenance");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(p, 0), "data")), "00000000000001");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(p, 1), "data_since")), 5);
+    json_decref(o);
+    free(c);
+}
+
+/* Older files do not say: no cause is made up, and what only one of them has is still named. */
+static void test_computed_by_whom_is_not_known(void **state)
+{
+    struct rig *r = *state;
+    static const char *const told[][2] = {{"data", "00000000000001"}, {"numerics", "00000000000002"}};
+    for (int i = 0; i < 2; i++) {
+        rig_encoder(r, i ? "b" : "a", 8, RIG_INI, 3);
+        rig_mixture(r, i ? "b" : "a", 8, 1);
+    }
+    tell(r, "b", "encoder.safetensors", told, 2);
+    struct step_comparison *c = compare(r, "a/checkpoints/step-000008", "b/checkpoints/step-000008");
+    assert_false(c->identical);
+    assert_says(c, "every tensor is equal, but metadata 'data' is not");
+    assert_int_equal(c->files[0].provenance[0].data, 0);
+    char text[4096] = "";
+    FILE *f = fmemopen(text, sizeof text, "w");
+    verify_print_comparison(c, f);
+    fclose(f);
+    assert_null(strstr(text, "other images"));
+    free(c);
+}
+
+/* Both files are of one run; which of two admitted workers came first may differ between the servers. */
+static void test_files_of_other_images(void **state)
+{
+    struct rig *r = *state;
+    static const char *const told[3][2][2] = {{{"data", "00000000000001"}, {"numerics", "00000000000001"}},
+                                              {{"data", "00000000000001"}, {"numerics", "00000000000002"}},
+                                              {{"data", "00000000000002"}, {"numerics", "00000000000001"}}};
+    rig_encoder(r, "a", 8, RIG_INI, 3);
+    rig_mixture(r, "a", 8, 1);
+    tell(r, "a", "encoder.safetensors", told[0], 2);
+    tell(r, "a", "mixture.safetensors", told[1], 2);
+    struct step_check c = check(r, "a");
+    assert_int_equal(c.problem_count, 0);
+    assert_int_equal(c.provenance.data, 1);
+    tell(r, "a", "mixture.safetensors", told[2], 2);
+    c = check(r, "a");
+    assert_int_equal(c.problem_count, 1);
+    assert_non_null(strstr(c.problems[0].text, "metadata 'data'"));
+}
+
 static void test_damage_and_steps(void **state)
 {
     struct rig *r = *state;
@@ -161,18 +265,6 @@ static void test_damage_and_steps(void **state)
 }
 
 /* ---- one step ---- */
-
-static struct step_check check(struct rig *r, const char *run)
-{
-    struct step_list l;
-    struct step_check c;
-    char path[160];
-    path_of(r, run, path);
-    assert_int_equal(step_list_read(path, &l, &r->e), 0);
-    step_check(&l.items[0], &c);
-    step_list_fini(&l);
-    return c;
-}
 
 static void test_sound(void **state)
 {
@@ -223,11 +315,19 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_steps_of_nothing), CASE(test_steps),
-        CASE(test_identical),        CASE(test_joint),
-        CASE(test_values_differ),    CASE(test_a_mixture_of_another_step),
-        CASE(test_damage_and_steps), CASE(test_sound),
-        CASE(test_unsound),          CASE(test_not_of_one_step),
+        CASE(test_steps_of_nothing),
+        CASE(test_steps),
+        CASE(test_identical),
+        CASE(test_joint),
+        CASE(test_values_differ),
+        CASE(test_what_they_were_computed_by),
+        CASE(test_computed_by_whom_is_not_known),
+        CASE(test_files_of_other_images),
+        CASE(test_a_mixture_of_another_step),
+        CASE(test_damage_and_steps),
+        CASE(test_sound),
+        CASE(test_unsound),
+        CASE(test_not_of_one_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include <stdbool.h>
@@ -16,6 +17,7 @@ struct target {
     bool mirror;
     char name[16];
     int model;
+    char place[1024], secret[32];
 };
 
 static const struct config_key keys[] = {
@@ -25,6 +27,8 @@ static const struct config_key keys[] = {
     {"redis.enabled", CONFIG_BOOL, offsetof(struct target, mirror), 1, "false", 0, 0, NULL, "mirror"},
     {"encoder.model", CONFIG_CHOICE, offsetof(struct target, model), 4, "conv", 0, 0, "conv|vit", "family"},
     {"run.log_every", CONFIG_INT, offsetof(struct target, steps), 8, "10", -5, 9e15, NULL, "steps"},
+    {"data.path", CONFIG_PATH, offsetof(struct target, place), 1024, "", 0, 0, NULL, "where"},
+    {"redis.password", CONFIG_SECRET, offsetof(struct target, secret), 32, "", 0, 0, NULL, "secret"},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -153,6 +157,17 @@ static void test_unknown_keys_suggest_the_nearest(void **state)
     assert_mentions(&e, "did you mean run.slots?");
     assert_int_equal(assign(&t, "slots=5", &e), ERR_CONFIG);
     assert_mentions(&e, "did you mean run.slots?");
+    assert_int_equal(assign(&t, "Data.Path=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean data.path?");
+    assert_int_equal(assign(&t, "slots=5", &e), ERR_CONFIG);
+    assert_mentions(&e, "did you mean run.slots?");
+    static const char *const foreign[] = {"optimiser.nesterov=true", "optimiser.wd=1", "optimiser.x=1", "data.name=x"};
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        assert_int_equal(assign(&t, foreign[i], &e), ERR_CONFIG);
+        if (i < 3 && strstr(e.text, "did you mean") != NULL)
+            fail_msg("%s: %s", foreign[i], e.text);
+    }
+    assert_mentions(&e, "did you mean run.name?");
 }
 
 /* Some letters in common are no likeness: a wrong suggestion is worse than none. */
@@ -231,14 +246,76 @@ static void test_files_that_are_wrong(void **state)
     }
 }
 
-static void test_lines_too_long_and_binary_files(void **state)
+/* Whatever a key holds can be written and read again, and what is no value may be of any length. */
+static void test_lines_of_any_length(void **state)
+{
+    struct target t = fresh(), back = fresh();
+    struct error e = {0};
+    char path[512], value[1024], text[8192];
+    memset(value, 'p', sizeof value - 1);
+    value[0] = '/';
+    value[sizeof value - 1] = '\0';
+    snprintf(text, sizeof text, "[data]\n# %03000d\n; %03000d\npath = %s # %0500d\n", 0, 0, value, 0);
+    assert_int_equal(load(state, &t, text, &e), 0);
+    assert_string_equal(t.place, value);
+    scratch_write(state, "out.ini", "", 0, path);
+    FILE *f = fopen(path, "we");
+    config_write(keys, KEYS, &t, f);
+    fclose(f);
+    assert_int_equal(config_file(keys, KEYS, &back, path, &e), 0);
+    assert_memory_equal(&t, &back, sizeof t);
+    snprintf(text, sizeof text, "[data]\n\npath = %sx\n", value);
+    assert_int_equal(load(state, &t, text, &e), ERR_CONFIG);
+    assert_mentions(&e, "c.ini:3: data.path has 1024 bytes, at most 1023 are allowed");
+}
+
+static void test_a_file_beyond_the_limit(void **state)
+{
+    struct target t = fresh();
+    struct error e = {0};
+    size_t size = CONFIG_FILE_MAX + 1;
+    char path[512], *text = malloc(size);
+    memset(text, '#', size);
+    scratch_write(state, "big.ini", text, size, path);
+    assert_int_equal(config_file(keys, KEYS, &t, path, &e), ERR_RANGE);
+    assert_mentions(&e, "1048576");
+    scratch_write(state, "big.ini", text, size - 1, path);
+    assert_int_equal(config_file(keys, KEYS, &t, path, &e), 0);
+    free(text);
+}
+
+static void test_what_other_programs_write(void **state)
+{
+    struct error e = {0};
+    static const char *const same[] = {
+        "\xef\xbb\xbf[run]\nslots=8\nname=x\n",       /* byte order mark */
+        "[run]\r\nslots = 8\r\nname = x\r\n",         /* CRLF */
+        "\t[run]\t\n\tslots\t=\t8\t\n\tname:x",       /* tabs, colon, no end of line */
+        "[ run ] ; section\nslots: 8;\nname = x #\n", /* the ';' touches the number: no comment */
+    };
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        struct target t = fresh();
+        int rc = load(state, &t, same[i], &e);
+        if (i == 3) {
+            assert_int_equal(rc, ERR_CONFIG);
+            assert_mentions(&e, "c.ini:2: run.slots = '8;'");
+            continue;
+        }
+        assert_int_equal(rc, 0);
+        assert_int_equal(t.slots, 8);
+        assert_string_equal(t.name, "x");
+    }
+    struct target t = fresh();
+    assert_int_equal(load(state, &t, "[run]\nname = ; nothing\n[data]\npath = # nothing", &e), 0);
+    assert_string_equal(t.name, "");
+    assert_string_equal(t.place, "");
+}
+
+static void test_binary_and_absent_files(void **state)
 {
     struct target t = fresh();
     struct error e;
-    char path[512], text[400] = "[run]\nname = ";
-    memset(text + strlen(text), 'a', 300);
-    assert_int_equal(load(state, &t, text, &e), ERR_CONFIG);
-    assert_mentions(&e, "c.ini:2: line too long");
+    char path[512];
     scratch_write(state, "b.ini", "[run]\nsl\0ots = 1\nname = x\n", 27, path);
     assert_int_equal(config_file(keys, KEYS, &t, path, &e), ERR_CONFIG);
     assert_mentions(&e, "b.ini:2: a NUL byte");
@@ -246,6 +323,83 @@ static void test_lines_too_long_and_binary_files(void **state)
     assert_int_equal(config_file(keys, KEYS, &t, path, &e), ERR_NOT_FOUND);
     assert_mentions(&e, "absent.ini");
     assert_int_equal(config_file(keys, KEYS, &t, *state, &e), ERR_IO);
+}
+
+static void test_a_long_path_leaves_room_for_the_cause(void **state)
+{
+    struct target t = fresh();
+    struct error e = {0};
+    char origin[1024];
+    (void)state;
+    memset(origin, 'd', sizeof origin);
+    strcpy(origin + sizeof origin - 7, "/c.ini");
+    assert_int_equal(config_memory(keys, KEYS, &t, "[run]\nslots = 0\n", 16, origin, &e), ERR_CONFIG);
+    assert_mentions(&e, "/c.ini:2: run.slots = 0 is out of range");
+}
+
+static void test_paths_become_absolute(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *directory, *wanted;
+    } cases[] = {
+        {"data/set.npz", "/home/a", "/home/a/data/set.npz"},
+        {"./set", "/home/a", "/home/a/set"},
+        {"../set", "/home/a", "/home/a/../set"},
+        {".", "/home/a", "/home/a"},
+        {"./", "/home/a", "/home/a"},
+        {"x", "/", "/x"},
+        {".", "/", "/"},
+        {"/x/y", "/home/a", "/x/y"},
+        {"", "/home/a", ""},
+        {".hidden", "/home/a", "/home/a/.hidden"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct target t = fresh();
+        struct error e = {0};
+        strcpy(t.place, cases[i].given);
+        strcpy(t.name, "data/name");
+        assert_int_equal(config_resolve_paths(keys, KEYS, &t, cases[i].directory, &e), 0);
+        assert_string_equal(t.place, cases[i].wanted);
+        assert_string_equal(t.name, "data/name"); /* not a path */
+    }
+    struct target t = fresh();
+    struct error e = {0};
+    memset(t.place, 'x', sizeof t.place - 1);
+    assert_int_equal(config_resolve_paths(keys, KEYS, &t, "/home", &e), ERR_CONFIG);
+    assert_mentions(&e, "data.path = xxx");
+    assert_mentions(&e, "1029 bytes, at most 1023");
+}
+
+/* No message and no file repeats what could be a password. */
+static void test_secrets_are_not_shown(void **state)
+{
+    struct target t = fresh(), back = fresh();
+    struct error e = {0};
+    char path[512], text[256];
+    static const char *const refused[] = {
+        "run.name=a://:S3CRET@h", "data.path=redis://u:S3CRET@host:1/0",
+        "redis.password=S3CRET ", "redis.password:S3CRET",
+        "redis.passwort=S3CRET",  "redis.password=S3CRETS3CRETS3CRETS3CRETS3CRETS3CRET",
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        assert_int_equal(assign(&t, refused[i], &e), ERR_CONFIG);
+        if (strstr(e.text, "S3CRET") != NULL)
+            fail_msg("'%s' shows it", e.text);
+        snprintf(text, sizeof text, "[redis]\n%s\n", strchr(refused[i], '.') + 1);
+        if (load(state, &back, text, &e) != 0 && strstr(e.text, "S3CRET") != NULL)
+            fail_msg("'%s' shows it", e.text);
+    }
+    assert_int_equal(assign(&t, "redis.password=S3CRET", &e), 0);
+    assert_string_equal(t.secret, "S3CRET");
+    assert_int_equal(assign(&t, "data.path=/a/b@c:d", &e), 0);
+    scratch_write(state, "out.ini", "", 0, path);
+    FILE *f = fopen(path, "w+e");
+    config_write(keys, KEYS, &t, f);
+    rewind(f);
+    while (fgets(text, sizeof text, f))
+        assert_null(strstr(text, "S3CRET"));
+    fclose(f);
 }
 
 static void test_reads_the_environment(void **state)
@@ -292,7 +446,8 @@ static void test_values_are_canonical(void **state)
     (void)state;
     struct target t = fresh();
     char out[32], little[4];
-    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10"};
+    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10", "", ""};
+    strcpy(t.secret, "never shown");
     for (int i = 0; i < KEYS; i++) {
         config_value(&keys[i], &t, out, sizeof out);
         assert_string_equal(out, wanted[i]);
@@ -313,7 +468,13 @@ int main(void)
         cmocka_unit_test(test_malformed_assignments),
         scratch_test(test_reads_files),
         scratch_test(test_files_that_are_wrong),
-        scratch_test(test_lines_too_long_and_binary_files),
+        scratch_test(test_lines_of_any_length),
+        scratch_test(test_a_file_beyond_the_limit),
+        scratch_test(test_what_other_programs_write),
+        scratch_test(test_binary_and_absent_files),
+        cmocka_unit_test(test_a_long_path_leaves_room_for_the_cause),
+        cmocka_unit_test(test_paths_become_absolute),
+        scratch_test(test_secrets_are_not_shown),
         cmocka_unit_test(test_reads_the_environment),
         scratch_test(test_written_files_read_back),
         cmocka_unit_test(test_values_are_canonical),

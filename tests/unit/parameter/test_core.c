@@ -598,7 +598,55 @@ static void test_other_images_are_refused(void **state)
     struct msg other = hello_with_data(78);
     rig_send(&r, &other);
     rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    struct msg no_number = hello_with_data(0.5);
+    rig_send(&r, &no_number);
+    rig_expect_refused(&r, REASON_BAD_VALUE);
     rig_free(&r);
+}
+
+static void test_other_arithmetic_is_refused_unless_admitted(void **state)
+{
+    (void)state;
+    for (int admitted = 0; admitted < 2; admitted++) {
+        struct rig r = rig_new(admitted ? "run.numerics=any" : NULL);
+        struct msg first = rig_msg(MSG_HELLO, RIG_ALICE), other = rig_msg(MSG_HELLO, RIG_BOB);
+        msg_add_scalar(&first, "numerics", 5);
+        msg_add_scalar(&other, "numerics", 6);
+        rig_send(&r, &first);
+        assert_int_equal(rig_count(&r, MSG_WELCOME), 1);
+        rig_send(&r, &other);
+        if (admitted)
+            assert_int_equal(rig_count(&r, MSG_WELCOME), 1);
+        else
+            rig_expect_refused(&r, REASON_WRONG_CONFIG);
+        rig_free(&r);
+    }
+}
+
+/* What the workers told is in the checkpoint, and a core that is resumed from it holds the next ones to it. */
+static void test_checkpoints_keep_what_workers_told(void **state)
+{
+    (void)state;
+    struct rig r = rig_new(NULL), resumed = rig_new(NULL);
+    struct encoder_state s;
+    parameter_core_set_numerics(r.core, 9);
+    struct msg m = hello_with_data(77);
+    msg_add_scalar(&m, "numerics", 5);
+    rig_send(&r, &m);
+    rig_init(&r);
+    rig_run_to(&r, 2);
+    assert_true(parameter_core_take_checkpoint(r.core, &s));
+    assert_int_equal(s.provenance.data, 77);
+    assert_int_equal(s.provenance.numerics, 5);
+    assert_int_equal(s.provenance.server_numerics, 9);
+    assert_int_equal(parameter_core_resume(resumed.core, &s), 0);
+    struct msg other = hello_with_data(78), same = hello_with_data(77);
+    rig_send(&resumed, &other);
+    rig_expect_refused(&resumed, REASON_WRONG_CONFIG);
+    rig_send(&resumed, &same);
+    assert_int_equal(rig_count(&resumed, MSG_WELCOME), 1);
+    rig_free(&r);
+    rig_free(&resumed);
 }
 
 static void test_step_0_needs_no_checkpoint(void **state)
@@ -939,6 +987,8 @@ int main(void)
         cmocka_unit_test(test_a_report_says_what_happened),
         cmocka_unit_test(test_a_report_leaves_out_what_is_unknown_or_not_a_number),
         cmocka_unit_test(test_other_images_are_refused),
+        cmocka_unit_test(test_other_arithmetic_is_refused_unless_admitted),
+        cmocka_unit_test(test_checkpoints_keep_what_workers_told),
         cmocka_unit_test(test_step_0_needs_no_checkpoint),
         cmocka_unit_test(test_an_overlapping_sum_frees_the_rest),
         cmocka_unit_test(test_a_straggler_does_not_hold_up_the_idle),

@@ -137,10 +137,12 @@ static void test_what_is_read_is_what_was_written(void **state)
     struct encoder_state written, read;
     struct error e = {0};
     assert_true(parameter_core_take_checkpoint(r.core, &written));
+    written.provenance = (struct provenance){.data = 7, .data_before = 6, .data_since = 1, .server_numerics = 9};
     assert_int_equal(encoder_checkpoint_write(&r.config, &written, &e), 0);
     read = resume(&r);
     assert_int_equal(read.step, 2);
     assert_int_equal(read.total_steps, RIG_STEPS);
+    assert_memory_equal(&read.provenance, &written.provenance, sizeof read.provenance);
     assert_true(manifest_equal(&read.manifest, &written.manifest));
     assert_same_bytes(read.vectors.student, written.vectors.student);
     assert_same_bytes(read.vectors.teacher, written.vectors.teacher);

@@ -154,11 +154,45 @@ static void test_text_over_the_limit(void **state)
     buf_unref(&spaces);
 }
 
+/* Names become keys of files and members of archives: nothing that means something in a path is let in. */
+static void test_names(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"w", "layer1.0.conv1.weight", "blocks.3.attn.in_proj_weight", "a-b_c.D", "_x",
+                                       "7"};
+    static const char *const bad[] = {"../../x", "..",  ".",   "",   "a/b",  "/a",   "a..b",     ".a",   "a.",   "a b",
+                                      "a\\b",    "a:b", "a%n", "-a", "a\"b", "\x7f", "\xc3\xa9", "a\tb", "$(x)", "~"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct manifest m;
+        struct manifest_entry e = entry(good[i], 1, 0);
+        manifest_init(&m);
+        if (manifest_add_parameter(&m, &e) != 0)
+            fail_msg("'%s' was refused", good[i]);
+        manifest_fini(&m);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct manifest m;
+        struct manifest_entry e = entry(bad[i], 1, 0);
+        manifest_init(&m);
+        if (manifest_add_parameter(&m, &e) != ERR_RANGE || manifest_add_buffer(&m, &e) != ERR_RANGE)
+            fail_msg("'%s' was taken", bad[i]);
+    }
+    static const char json[] =
+        "{\"parameters\":[],\"buffers\":[{\"name\":\"../../x\",\"shape\":[1],\"momentum\":0.1}]}";
+    struct manifest m;
+    struct error e = {0};
+    assert_int_equal(manifest_from_json(json, sizeof json - 1, &m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "its name"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty_manifest),        cmocka_unit_test(test_offsets_and_canonical_json),
-        cmocka_unit_test(test_additions_have_limits), cmocka_unit_test(test_foreign_json_is_refused),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_empty_manifest),
+        cmocka_unit_test(test_offsets_and_canonical_json),
+        cmocka_unit_test(test_additions_have_limits),
+        cmocka_unit_test(test_foreign_json_is_refused),
         cmocka_unit_test(test_text_over_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

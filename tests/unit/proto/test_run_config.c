@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "proto/run_config.h"
 #include "tests/unit/common/scratch.h"
@@ -62,7 +63,7 @@ static void test_field_sizes_match_types(void **state)
         const struct config_key *key = &run_config_keys[i];
         assert_true(key->offset + key->size <= sizeof(struct run_config));
         assert_true(strlen(key->help) > 3);
-        if (key->type != CONFIG_STRING && key->type != CONFIG_SECRET)
+        if (key->type != CONFIG_STRING && key->type != CONFIG_SECRET && key->type != CONFIG_PATH)
             assert_int_equal(key->size, sizes[key->type]);
     }
 }
@@ -84,6 +85,8 @@ static const struct {
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
+    {"run.numerics", "same", NUMERICS_SAME},
+    {"run.numerics", "any", NUMERICS_ANY},
     {"loss.objective", "carp", LOSS_CARP},
     {"loss.objective", "dino", LOSS_DINO},
     {"loss.objective", "swav", LOSS_SWAV},
@@ -208,9 +211,10 @@ static void test_hash_follows_what_shapes_the_result(void **state)
                                           "augment.flip=0.25", "head.hidden=128",   "data.background=white",
                                           "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
                                           "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
-    static const char *const neutral[] = {"run.name=x",       "run.out=/y",   "run.checkpoint_every=1",
-                                          "run.log_every=1",  "data.path=/z", "worker.threads=2",
-                                          "net.lease_ms=500", "redis.port=1", "eval.neighbours=5"};
+    static const char *const neutral[] = {"run.name=x",           "run.out=/y",      "run.checkpoint_every=1",
+                                          "run.log_every=1",      "data.path=/z",    "worker.threads=2",
+                                          "net.lease_ms=500",     "redis.port=1",    "eval.neighbours=5",
+                                          "run.accept_data=true", "run.numerics=any"};
     const struct run_config base = loaded(NULL);
     uint64_t hash = run_config_hash(&base);
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++) {
@@ -237,6 +241,56 @@ static void test_written_configurations_have_the_same_hash(void **state)
     assert_int_equal(run_config_load(&back, path, NULL, NULL, 0, &e), 0);
     assert_true(run_config_hash(&back) == run_config_hash(&c));
     assert_true(back.augment.aspect == 1.23456789012345);
+}
+
+/* Whoever takes the configuration up elsewhere finds the same files. */
+static void test_paths_are_resolved_where_they_were_given(void **state)
+{
+    char wanted[512];
+    struct error e = {0};
+    struct run_config c;
+    const char *const given[] = {"data.path=set.npz",
+                                 "run.out=runs/x",
+                                 "keys.directory=keys",
+                                 "worker.heartbeat=alive",
+                                 "redis.password_file=secret",
+                                 "net.parameter=ipc://p",
+                                 "net.prototype=ipc://@abstract",
+                                 "net.prototype_publish=tcp://127.0.0.1:1",
+                                 "redis.host=redis"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, given, sizeof given / sizeof given[0], &e), 0);
+    assert_int_equal(chdir(*state), 0);
+    assert_int_equal(run_config_resolve_paths(&c, &e), 0);
+    assert_int_equal(chdir("/"), 0);
+    const char *const texts[] = {c.data.path,           c.run.out,
+                                 c.keys.directory,      c.worker.heartbeat,
+                                 c.redis.password_file, strstr(c.net.parameter, "://") + 3};
+    const char *const names[] = {"set.npz", "runs/x", "keys", "alive", "secret", "p"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(wanted, sizeof wanted, "%s/%s", (const char *)*state, names[i]);
+        assert_string_equal(texts[i], wanted);
+    }
+    assert_string_equal(c.net.prototype, "ipc://@abstract");
+    assert_string_equal(c.net.prototype_publish, "tcp://127.0.0.1:1");
+    assert_string_equal(c.redis.host, "redis");
+    memset(c.net.parameter, 'x', sizeof c.net.parameter - 1);
+    memcpy(c.net.parameter, "ipc://", 6);
+    assert_int_equal(run_config_resolve_paths(&c, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "net.parameter"));
+}
+
+/* What a checkpoint keeps depends on what was computed, not on how the processes were started. */
+static void test_records_leave_circumstances_out(void **state)
+{
+    (void)state;
+    struct run_config plain = loaded(NULL), told = loaded("run.accept_data=true");
+    size_t sizes[2];
+    told.run.numerics = NUMERICS_ANY;
+    char *records[2] = {run_config_record(&plain, &sizes[0]), run_config_record(&told, &sizes[1])};
+    assert_non_null(records[0]);
+    assert_string_equal(records[0], records[1]);
+    free(records[0]);
+    free(records[1]);
 }
 
 static void test_counts_steps(void **state)
@@ -267,6 +321,8 @@ int main(void)
         cmocka_unit_test(test_cross_checks),
         cmocka_unit_test(test_hash_follows_what_shapes_the_result),
         scratch_test(test_written_configurations_have_the_same_hash),
+        scratch_test(test_paths_are_resolved_where_they_were_given),
+        cmocka_unit_test(test_records_leave_circumstances_out),
         cmocka_unit_test(test_counts_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,7 +125,7 @@ static struct buf *state_bytes(const struct prototype_core *core)
     struct buf *b = NULL;
     struct run_config c;
     config_of(&c, NULL);
-    struct mixture_file_info info = {.config = &c, .total_steps = STEPS};
+    struct mixture_file_info info = {.config = &c, .facts.total_steps = STEPS};
     snprintf(path, sizeof path, "/tmp/test_core.%d", (int)getpid());
     assert_int_equal(mixture_file_write(path, prototype_core_mixture(core), &info, &e), 0);
     assert_int_equal(file_read(path, 1 << 20, &b, &e), 0);
@@ -211,6 +211,36 @@ static void test_total_steps_come_from_the_first_worker(void **state)
     msg_add_scalar(&m, "total_steps", 41);
     expect(core, &m, MSG_ERROR, REASON_WRONG_CONFIG);
     apply(core, 0, 0, STATS_DENSE);
+    prototype_core_free(&core);
+}
+
+static void say_hello(struct prototype_core *core, double data, double numerics, enum msg_type answer, uint32_t code)
+{
+    struct msg m;
+    msg_init(&m, MSG_HELLO, "unit");
+    m.worker = 5;
+    msg_add_scalar(&m, "data", data);
+    msg_add_scalar(&m, "numerics", numerics);
+    expect(core, &m, answer, code);
+}
+
+/* The parameter server admits workers; this one writes down what they tell, until the run begins anew. */
+static void test_images_and_arithmetic_are_noted(void **state)
+{
+    (void)state;
+    struct prototype_core *core = six_step_core();
+    struct outbox out = {0};
+    const struct provenance *p = prototype_core_provenance(core);
+    say_hello(core, 0.5, 88, MSG_ERROR, REASON_BAD_VALUE);
+    say_hello(core, 77, -1, MSG_ERROR, REASON_BAD_VALUE);
+    assert_true(p->data == 0 && p->numerics == 0);
+    say_hello(core, 77, 88, MSG_WELCOME, 0);
+    assert_true(p->data == 77 && p->numerics == 88 && p->data_before == 0 && p->numerics_other == 0);
+    say_hello(core, 78, 89, MSG_WELCOME, 0);
+    assert_true(p->data == 78 && p->data_before == 77 && p->numerics == 88 && p->numerics_other == 89);
+    assert_int_equal(prototype_core_rewind(core, 4, NULL, &out), 0);
+    assert_true(p->data == 0 && p->data_before == 0 && p->numerics == 0 && p->numerics_other == 0);
+    outbox_fini(&out);
     prototype_core_free(&core);
 }
 
@@ -629,6 +659,7 @@ int main(void)
         cmocka_unit_test(test_wall_refuses_every_other_type),
         cmocka_unit_test(test_hello_and_ping),
         cmocka_unit_test(test_total_steps_come_from_the_first_worker),
+        cmocka_unit_test(test_images_and_arithmetic_are_noted),
         cmocka_unit_test(test_refusals_change_nothing),
         cmocka_unit_test(test_duplicates_and_stale_are_acknowledged),
         cmocka_unit_test(test_partly_held_subtree_overlaps),

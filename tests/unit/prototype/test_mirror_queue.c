@@ -33,7 +33,7 @@ static void test_without_a_mirror_nothing_happens(void **state)
     assert_null(mirror_queue_take(NULL));
 }
 
-static void the_oldest_make_room(void **state)
+static void test_the_oldest_make_room(void **state)
 {
     struct mirror_queue *q = *state;
     struct msg m;
@@ -55,7 +55,7 @@ static void takes(struct mirror_queue *q, const char *json)
     assert_string_equal(r->text, json);
 }
 
-static void events_are_json_in_order(void **state)
+static void test_events_are_json_in_order(void **state)
 {
     struct mirror_queue *q = *state;
     mirror_event_start(q, 0, 1);
@@ -73,7 +73,7 @@ static void events_are_json_in_order(void **state)
     assert_null(mirror_queue_take(q));
 }
 
-static void an_event_that_cannot_be_told_is_counted(void **state)
+static void test_an_event_that_cannot_be_told_is_counted(void **state)
 {
     struct mirror_queue *q = *state;
     char long_reason[MIRROR_EVENT_MAX] = {0};
@@ -91,9 +91,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_a_mirror_nothing_happens),
-        CASE(the_oldest_make_room),
-        CASE(events_are_json_in_order),
-        CASE(an_event_that_cannot_be_told_is_counted),
+        CASE(test_the_oldest_make_room),
+        CASE(test_events_are_json_in_order),
+        CASE(test_an_event_that_cannot_be_told_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

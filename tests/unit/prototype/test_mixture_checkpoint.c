@@ -75,6 +75,9 @@ static struct mixture *after(uint32_t steps)
     return m;
 }
 
+static const struct mixture_facts written = {.total_steps = 100,
+                                             .provenance = {.data = 7, .numerics = 8, .server_numerics = 9}};
+
 static void write_step(uint32_t step, bool with_encoder)
 {
     struct error e = {0};
@@ -88,7 +91,7 @@ static void write_step(uint32_t step, bool with_encoder)
         snprintf(name, sizeof name, "checkpoints/step-%06u/encoder.safetensors", step);
         assert_int_equal(safetensors_write(below(name), &t, 1, NULL, 0, &e), 0);
     }
-    if (mixture_checkpoint_write(&config, m, 100, &e) != 0)
+    if (mixture_checkpoint_write(&config, m, &written, &e) != 0)
         fail_msg("%s", e.text);
     mixture_free(&m);
 }
@@ -108,11 +111,11 @@ static void test_nothing_to_resume(void **state)
 {
     (void)state;
     struct error e = {0};
-    uint64_t total;
+    struct mixture_facts facts;
     struct mixture *m = blank();
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), ERR_NOT_FOUND);
     write_step(3, false); /* a mixture without its encoder is nothing to resume from */
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_NOT_FOUND);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), ERR_NOT_FOUND);
     assert_int_equal(access(below("checkpoints/latest"), F_OK), -1);
     mixture_free(&m);
 }
@@ -122,11 +125,12 @@ static void test_round_trip_is_exact(void **state)
 {
     (void)state;
     struct error e = {0};
-    uint64_t total = 0;
+    struct mixture_facts facts = {0};
     write_step(7, true);
     struct mixture *m = blank(), *whole = after(7);
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), 0);
-    assert_int_equal(total, 100);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), 0);
+    assert_int_equal(facts.total_steps, 100);
+    assert_memory_equal(&facts.provenance, &written.provenance, sizeof written.provenance);
     assert_int_equal(m->view->version, 7);
     assert_memory_equal(m->mass, whole->mass, 6 * sizeof(double));
     assert_memory_equal(m->s1, whole->s1, 30 * sizeof(double));
@@ -145,9 +149,9 @@ static void test_round_trip_is_exact(void **state)
 static uint64_t resumed_step(void)
 {
     struct error e = {0};
-    uint64_t total;
+    struct mixture_facts facts;
     struct mixture *m = blank();
-    int rc = mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e);
+    int rc = mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e);
     uint64_t step = rc == 0 ? m->view->version : UINT64_MAX;
     mixture_free(&m);
     return step;
@@ -167,9 +171,9 @@ static void test_damage_falls_back_to_the_step_before(void **state)
     assert_int_equal(resumed_step(), 5);
     assert_int_equal(truncate(below("checkpoints/step-000005/mixture.safetensors"), 50), 0);
     struct error e = {0};
-    uint64_t total;
+    struct mixture_facts facts;
     struct mixture *m = blank();
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_FORMAT);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), ERR_FORMAT);
     mixture_free(&m);
 }
 
@@ -189,15 +193,15 @@ static void test_other_run_and_configuration_are_named(void **state)
 {
     (void)state;
     struct error e = {0};
-    uint64_t total;
+    struct mixture_facts facts;
     struct mixture *m = blank();
     write_step(5, true);
     config.mixture.forgetting = 0.5;
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_CONFIG);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "mixture.forgetting = 0.99, not 0.5"));
     config.mixture.forgetting = 0.99;
     strcpy(config.run.name, "stranger");
-    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &total, &e), ERR_CONFIG);
+    assert_int_equal(mixture_checkpoint_resume(&config, UINT64_MAX, m, &facts, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "stranger"));
     mixture_free(&m);
 }

@@ -139,7 +139,7 @@ static int close_rig(void **state)
     return rc;
 }
 
-static void a_reply_comes_back(void **state)
+static void test_a_reply_comes_back(void **state)
 {
     struct rig *r = *state;
     r->says = "+PONG\r\n";
@@ -158,7 +158,7 @@ static void ends_with(struct rig *r, unsigned replies, const char *kind)
     assert_null(r->link);
 }
 
-static void whoever_speaks_first_is_cut_off(void **state)
+static void test_whoever_speaks_first_is_cut_off(void **state)
 {
     struct rig *r = *state;
     r->pings = 0;
@@ -167,35 +167,35 @@ static void whoever_speaks_first_is_cut_off(void **state)
     assert_non_null(strstr(r->text, "POP3"));
 }
 
-static void a_reply_too_many_is_the_end(void **state)
+static void test_a_reply_too_many_is_the_end(void **state)
 {
     struct rig *r = *state;
     r->says = "+PONG\r\n+PONG\r\n";
     ends_with(r, 1, "unasked");
 }
 
-static void the_beginning_of_a_reply_too_many_too(void **state)
+static void test_the_beginning_of_a_reply_too_many_too(void **state)
 {
     struct rig *r = *state;
     r->says = "+PONG\r\n$40000";
     ends_with(r, 1, "unasked");
 }
 
-static void garbage_is_the_end(void **state)
+static void test_garbage_is_the_end(void **state)
 {
     struct rig *r = *state;
     r->says = "HTTP/1.1 400 Bad Request\r\n\r\n";
     ends_with(r, 0, "protocol");
 }
 
-static void arrays_are_not_expected(void **state)
+static void test_arrays_are_not_expected(void **state)
 {
     struct rig *r = *state;
     r->says = "*2147483647\r\n";
     ends_with(r, 0, "protocol");
 }
 
-static void a_long_reply_is_the_end(void **state)
+static void test_a_long_reply_is_the_end(void **state)
 {
     struct rig *r = *state;
     char *says = malloc(8001);
@@ -208,14 +208,14 @@ static void a_long_reply_is_the_end(void **state)
     free(says);
 }
 
-static void hanging_up_is_the_end(void **state)
+static void test_hanging_up_is_the_end(void **state)
 {
     struct rig *r = *state;
     r->hangs_up = true;
     ends_with(r, 0, "closed");
 }
 
-static void nobody_there(void **state)
+static void test_nobody_there(void **state)
 {
     struct rig *r = *state;
     strcat(r->address.host, ".absent");
@@ -223,7 +223,7 @@ static void nobody_there(void **state)
     assert_int_equal(r->ups, 0);
 }
 
-static void a_name_that_is_none(void **state)
+static void test_a_name_that_is_none(void **state)
 {
     struct rig *r = *state;
     strcpy(r->address.host, "no..name");
@@ -231,7 +231,7 @@ static void a_name_that_is_none(void **state)
     ends_with(r, 0, "name");
 }
 
-static void a_path_that_does_not_fit(void **state)
+static void test_a_path_that_does_not_fit(void **state)
 {
     struct rig *r = *state;
     const struct redis_link_options o = {.address = &r->address, .arg = r};
@@ -242,7 +242,7 @@ static void a_path_that_does_not_fit(void **state)
     assert_null(r->link);
 }
 
-static void closing_in_every_state(void **state)
+static void test_closing_in_every_state(void **state)
 {
     struct rig *r = *state;
     r->close_at_reply = true;
@@ -263,18 +263,18 @@ static void closing_in_every_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_reply_comes_back),
-        CASE(whoever_speaks_first_is_cut_off),
-        CASE(a_reply_too_many_is_the_end),
-        CASE(the_beginning_of_a_reply_too_many_too),
-        CASE(garbage_is_the_end),
-        CASE(arrays_are_not_expected),
-        CASE(a_long_reply_is_the_end),
-        CASE(hanging_up_is_the_end),
-        CASE(nobody_there),
-        CASE(a_name_that_is_none),
-        CASE(a_path_that_does_not_fit),
-        CASE(closing_in_every_state),
+        CASE(test_a_reply_comes_back),
+        CASE(test_whoever_speaks_first_is_cut_off),
+        CASE(test_a_reply_too_many_is_the_end),
+        CASE(test_the_beginning_of_a_reply_too_many_too),
+        CASE(test_garbage_is_the_end),
+        CASE(test_arrays_are_not_expected),
+        CASE(test_a_long_reply_is_the_end),
+        CASE(test_hanging_up_is_the_end),
+        CASE(test_nobody_there),
+        CASE(test_a_name_that_is_none),
+        CASE(test_a_path_that_does_not_fit),
+        CASE(test_closing_in_every_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include "proto/provenance.h"
 #include "worker/session.h"
 
 enum { M = 4, K = 4, D = 2, P = 3, Q = 2 };
@@ -48,6 +49,8 @@ static inline void open_world(struct world *w, uint32_t threads, uint32_t lag, b
                                 .worker = 99,
                                 .config = 1234,
                                 .total_steps = 10,
+                                .data = FINGERPRINT_MASK,
+                                .numerics = 5,
                                 .slots = M,
                                 .slot_size = 2,
                                 .threads = threads,

@@ -14,7 +14,8 @@ static void test_says_hello_until_welcome(void **state)
     assert_string_equal(w.said.text, "h:1");
     assert_true(w.said.worker == 99 && w.said.config == 1234);
     assert_true(msg_scalar(&w.said, "total_steps", 0) == 10);
-    expect(&w, SERVER_PROTOTYPE, MSG_HELLO);
+    assert_true(msg_scalar(&w.said, "data", 0) == (double)FINGERPRINT_MASK);
+    assert_true(msg_scalar(&w.said, "numerics", 0) == 5);
     tick(&w, 1900 * MS);
     assert_false(says(&w, SERVER_PARAMETER, MSG_HELLO));
     tick(&w, 100 * MS);
@@ -104,6 +105,7 @@ static void test_rejection_is_fatal(void **state)
     tell_simple(&w, SERVER_PARAMETER, MSG_ERROR, 0, 0, REASON_WRONG_CONFIG);
     assert_int_equal(session_status(w.session), SESSION_FAILED);
     assert_false(session_diverged(w.session));
+    assert_true(session_rejected(w.session));
     close_world(&w);
 }
 
@@ -301,10 +303,31 @@ static void test_prototype_server_restarts(void **state)
     close_world(&w);
 }
 
+/* A worker whose images or arithmetic are not the run's tells the prototype server nothing. */
+static void test_greets_the_prototype_server_once_admitted(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, false);
+    for (int i = 0; i < 100; i++) {
+        tick(&w, 2 * S);
+        assert_false(says(&w, SERVER_PROTOTYPE, MSG_HELLO));
+        tell_simple(&w, SERVER_PARAMETER, MSG_ERROR, 0, 0, REASON_NOT_READY);
+    }
+    assert_int_equal(session_status(w.session), SESSION_RUNNING);
+    welcome(&w, SERVER_PARAMETER, 1, 0);
+    tick(&w, 50 * MS);
+    expect(&w, SERVER_PROTOTYPE, MSG_HELLO);
+    assert_true(msg_scalar(&w.said, "data", 0) == (double)FINGERPRINT_MASK);
+    assert_true(msg_scalar(&w.said, "numerics", 0) == 5);
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_says_hello_until_welcome),
+        cmocka_unit_test(test_greets_the_prototype_server_once_admitted),
         cmocka_unit_test(test_init_when_asked),
         cmocka_unit_test(test_heartbeats),
         cmocka_unit_test(test_silence_is_named_then_fatal),
