@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 enum {
@@ -123,8 +124,10 @@ void estep_free(struct estep **s)
 }
 
 /* One row [-1/2 1/v | mu/v]; variance (D), or (1) when spherical. */
-KERNEL static void operand_row(const float *restrict mean, const float *restrict variance, bool spherical, size_t D,
-                               float *restrict out)
+STATIC_KERNEL(void, operand_row,
+              (const float *restrict mean, const float *restrict variance, bool spherical, size_t D,
+               float *restrict out),
+              (mean, variance, spherical, D, out))
 {
     for (size_t d = 0; d < D; d++) {
         float precision = 1 / (spherical ? variance[0] : variance[d]);
@@ -167,7 +170,7 @@ static void tiled_gemm(const struct estep *s, const float *x, const float *opera
     }
 }
 
-KERNEL static void square_row(const float *restrict h, size_t D, float *restrict out)
+STATIC_KERNEL(void, square_row, (const float *restrict h, size_t D, float *restrict out), (h, D, out))
 {
     for (size_t d = 0; d < D; d++) {
         out[d] = h[d] * h[d];
@@ -184,7 +187,8 @@ static void block_logits(struct estep *s, const float *h, size_t rows)
     tiled_gemm(s, s->squares, s->operand, rows, 2 * (size_t)s->D, 1, s->logits);
 }
 
-KERNEL static void scale_into(const float *restrict x, float factor, size_t n, float *restrict out)
+STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n, float *restrict out),
+              (x, factor, n, out))
 {
     for (size_t i = 0; i < n; i++)
         out[i] = x[i] * factor;

@@ -173,7 +173,7 @@ static double conv_rate(const struct conv *c, enum product which, const real *x,
         products = (double)c->input_rows[0] + 2.0 * (double)(c->input_rows[1] + c->input_rows[2]) +
                    4.0 * (double)c->input_rows[3];
     double flops = 2 * products * c->in * c->out * c->block;
-    for (int run = 0; run < 50; run++) {
+    for (int run = 0; run < 400; run++) {
         double from = now();
         if (which == FORWARD)
             conv_forward(c, c->block, x, packed, y);

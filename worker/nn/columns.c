@@ -1,9 +1,9 @@
 /* Column sums; see columns.h. */
 #include "worker/nn/columns.h"
 
-#include "common/vecmath.h"
+#include "common/kernels.h"
 
-KERNEL void columns_sum(const real *restrict x, size_t rows, size_t n, real *restrict sum)
+KERNEL(void, columns_sum, (const real *restrict x, size_t rows, size_t n, real *restrict sum), (x, rows, n, sum))
 {
     memset(sum, 0, n * sizeof(real));
     size_t r = 0;
@@ -15,8 +15,9 @@ KERNEL void columns_sum(const real *restrict x, size_t rows, size_t n, real *res
             sum[j] += x[j];
 }
 
-KERNEL void columns_sum_squares(const real *restrict x, size_t rows, size_t n, const real *restrict center,
-                                real *restrict sum)
+KERNEL(void, columns_sum_squares,
+       (const real *restrict x, size_t rows, size_t n, const real *restrict center, real *restrict sum),
+       (x, rows, n, center, sum))
 {
     memset(sum, 0, n * sizeof(real));
     size_t r = 0;

@@ -1,7 +1,7 @@
 /* Per channel first (vectorised over channels), then per group; see groupnorm.h. */
 #include "worker/nn/groupnorm.h"
 
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/columns.h"
 
 #define EPSILON REAL(1e-5)
@@ -42,8 +42,10 @@ static void affine(const struct groupnorm *g, const real *statistics, const real
     }
 }
 
-KERNEL static void apply(size_t pixels, size_t n, const real *restrict x, const real *restrict slope,
-                         const real *restrict shift, real *restrict y)
+STATIC_KERNEL(void, apply,
+              (size_t pixels, size_t n, const real *restrict x, const real *restrict slope, const real *restrict shift,
+               real *restrict y),
+              (pixels, n, x, slope, shift, y))
 {
     for (size_t p = 0; p < pixels; p++, x += n, y += n)
         for (size_t c = 0; c < n; c++) {
@@ -71,9 +73,10 @@ void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real
 }
 
 /* Per channel, through the ReLU: d_beta = sum d, d_gamma_raw = sum d (x - mean). */
-KERNEL static void channel_sums(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
-                                const real *restrict slope, const real *restrict shift, const real *restrict center,
-                                real *restrict sum, real *restrict product)
+STATIC_KERNEL(void, channel_sums,
+              (size_t pixels, size_t n, const real *restrict x, const real *restrict d, const real *restrict slope,
+               const real *restrict shift, const real *restrict center, real *restrict sum, real *restrict product),
+              (pixels, n, x, d, slope, shift, center, sum, product))
 {
     memset(sum, 0, n * sizeof(real));
     memset(product, 0, n * sizeof(real));
@@ -86,9 +89,11 @@ KERNEL static void channel_sums(size_t pixels, size_t n, const real *restrict x,
 }
 
 /* d_x = slope * through + linear * x + constant */
-KERNEL static void input_gradient(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
-                                  const real *restrict slope, const real *restrict shift, const real *restrict linear,
-                                  const real *restrict constant, real *restrict d_x)
+STATIC_KERNEL(void, input_gradient,
+              (size_t pixels, size_t n, const real *restrict x, const real *restrict d, const real *restrict slope,
+               const real *restrict shift, const real *restrict linear, const real *restrict constant,
+               real *restrict d_x),
+              (pixels, n, x, d, slope, shift, linear, constant, d_x))
 {
     for (size_t p = 0; p < pixels; p++, x += n, d += n, d_x += n)
         for (size_t c = 0; c < n; c++) {

@@ -1,6 +1,7 @@
 /* Each layer against a slow reference in float64: forward here; gradients of whole networks are checked by finite
  * differences in tests/unit/f64, those of the convolution also against loops here. */
 #include "tests/unit/worker/nn_support.h"
+#include "tests/unit/kernels_each.h"
 #include "worker/nn/activations.h"
 #include "worker/nn/attention.h"
 #include "worker/nn/batchnorm.h"
@@ -405,5 +406,5 @@ int main(void)
         cmocka_unit_test(test_batchnorm), cmocka_unit_test(test_layernorm),
         cmocka_unit_test(test_linear),    cmocka_unit_test(test_attention),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }
