@@ -3,13 +3,13 @@
 
 #include <stdbool.h>
 #include "common/kernels.h"
+#include "worker/nn/transpose.h"
 #if KERNELS_X86
 #include <immintrin.h>
 #endif
 
 enum {
-    PACK_ROWS = 64, /* of a panel, packed at a time */
-    POINTS = 128,   /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
+    POINTS = 128, /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
     TILE_HEIGHT_MAX = 8,
     PANEL_MAX = 4, /* vectors of a panel */
     PANEL_BYTES_MAX = PANEL_MAX * 64,
@@ -126,24 +126,13 @@ size_t tile_gradient_size(size_t K, size_t columns)
     return K * round_up(columns, tiles_chosen()->lanes);
 }
 
-/* Sources contiguous along k are read along k, a few at a time, so that the panel's part stays in cache. */
-static void pack_along_k(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
-{
-    for (size_t first = 0; first < p->n; first += PACK_ROWS) {
-        size_t last = first + PACK_ROWS < p->n ? first + PACK_ROWS : p->n;
-        for (size_t j = 0; j < columns; j++)
-            for (size_t i = first; i < last; i++)
-                packed[i * panel + j] = source[i + j * p->column_stride];
-    }
-}
-
 static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
 {
     if (columns < panel)
         for (size_t i = 0; i < p->n; i++)
             memset(packed + i * panel + columns, 0, (panel - columns) * sizeof(real));
     if (p->row_stride == 1) {
-        pack_along_k(p, source, columns, panel, packed);
+        transpose(source, p->column_stride, columns, p->n, packed, panel);
         return;
     }
     for (size_t i = 0; i < p->n; i++)
@@ -176,8 +165,12 @@ void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed)
 
 static void unpack_panel(const struct pack *p, const real *gradient, size_t columns, size_t width, real *target)
 {
-    for (size_t j = 0; j < columns; j++)
-        for (size_t k = 0; k < p->K; k++)
+    if (p->row_stride == 1) {
+        transpose(gradient, width, p->K, columns, target, p->column_stride);
+        return;
+    }
+    for (size_t k = 0; k < p->K; k++)
+        for (size_t j = 0; j < columns; j++)
             target[k * p->row_stride + j * p->column_stride] = gradient[k * width + j];
 }
 

@@ -3,6 +3,7 @@
 #include "tests/unit/worker/nn_support.h"
 #include "tests/unit/kernels_each.h"
 #include "worker/nn/tiles.h"
+#include "worker/nn/transpose.h"
 
 enum { GAP = 3 }; /* reals between rows, so that a wrong offset shows */
 
@@ -223,11 +224,39 @@ static void test_pack_in_parts(void **state)
     free(parts);
 }
 
+static void check_transpose(size_t rows, size_t columns)
+{
+    size_t from_stride = columns + GAP, to_stride = rows + GAP;
+    real *from = nn_random(6, rows * from_stride), *to = nn_random(7, columns * to_stride);
+    real *before = nn_take(columns * to_stride);
+    memcpy(before, to, columns * to_stride * sizeof(real));
+    transpose(from, from_stride, rows, columns, to, to_stride);
+    for (size_t c = 0; c < columns; c++)
+        for (size_t r = 0; r < to_stride; r++) /* gaps stay as they were */
+            assert_true(to[c * to_stride + r] == (r < rows ? from[r * from_stride + c] : before[c * to_stride + r]));
+    free(from);
+    free(to);
+    free(before);
+}
+
+static void test_transpose(void **state)
+{
+    (void)state;
+    static const size_t sides[] = {0, 1, 3, 4, 5, 8, 63, 64, 66, 131};
+    enum { SIDES = sizeof sides / sizeof sides[0] };
+    for (size_t i = 0; i < SIDES * SIDES; i++)
+        check_transpose(sides[i / SIDES], sides[i % SIDES]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_product_of_no_rows), cmocka_unit_test(test_product),       cmocka_unit_test(test_outer),
-        cmocka_unit_test(test_pack_in_parts),      cmocka_unit_test(test_choices_agree),
+        cmocka_unit_test(test_product_of_no_rows),
+        cmocka_unit_test(test_product),
+        cmocka_unit_test(test_outer),
+        cmocka_unit_test(test_pack_in_parts),
+        cmocka_unit_test(test_choices_agree),
+        cmocka_unit_test(test_transpose),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }
