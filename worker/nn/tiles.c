@@ -56,9 +56,9 @@ enum {
 
 /* The tiles of one choice. Functions are indexed by the vectors of a panel, less one. */
 struct tile_set {
-    size_t lanes;           /* reals in a vector */
-    size_t widest;          /* vectors of a panel at most */
-    double cost[PANEL_MAX]; /* time of a panel of so many vectors, relative to other panels of this set */
+    size_t lanes;             /* reals in a vector */
+    uint32_t widest;          /* vectors of a panel at most */
+    uint32_t cost[PANEL_MAX]; /* time of a panel of so many vectors, relative to other panels of this set */
     void (*product[PANEL_MAX])(const struct gather *g, size_t rows, const real *a, const real *b, size_t columns,
                                real *c);
     void (*outer[PANEL_MAX])(const struct outer *o, const uint32_t *point, size_t points, const real *a,
@@ -68,18 +68,18 @@ struct tile_set {
 static const struct tile_set sets[KERNELS_COUNT] = {
     [KERNELS_PORTABLE] = {.lanes = portable_LANES,
                           .widest = 3,
-                          .cost = {1.5, 2, 3},
+                          .cost = {15, 20, 30},
                           .product = {portable_product_1, portable_product_2, portable_product_3},
                           .outer = {portable_outer_1, portable_outer_2, portable_outer_3}},
 #if KERNELS_X86
     [KERNELS_AVX2] = {.lanes = avx2_LANES,
                       .widest = 3,
-                      .cost = {1.5, 2, 3},
+                      .cost = {15, 20, 30},
                       .product = {avx2_product_1, avx2_product_2, avx2_product_3},
                       .outer = {avx2_outer_1, avx2_outer_2, avx2_outer_3}},
     [KERNELS_AVX512] = {.lanes = avx512_LANES,
                         .widest = 4,
-                        .cost = {1.5, 2.1, 3, 4.1},
+                        .cost = {15, 21, 30, 41},
                         .product = {avx512_product_1, avx512_product_2, avx512_product_3, avx512_product_4},
                         .outer = {avx512_outer_1, avx512_outer_2, avx512_outer_3, avx512_outer_4}},
 #endif
@@ -95,17 +95,17 @@ static size_t round_up(size_t n, size_t multiple)
     return (n + multiple - 1) / multiple * multiple;
 }
 
-static double panels_cost(const struct tile_set *t, size_t vectors, size_t panel)
+static uint32_t panels_cost(const struct tile_set *t, uint32_t vectors, uint32_t panel)
 {
-    size_t rest = vectors % panel;
-    return (double)(vectors / panel) * t->cost[panel - 1] + (rest > 0 ? t->cost[rest - 1] : 0);
+    uint32_t rest = vectors % panel;
+    return vectors / panel * t->cost[panel - 1] + (rest > 0 ? t->cost[rest - 1] : 0);
 }
 
 /* Columns of a whole panel: the division that should take least time. */
 static size_t panel_width(const struct tile_set *t, size_t columns)
 {
-    size_t vectors = (columns + t->lanes - 1) / t->lanes, best = t->widest;
-    for (size_t panel = t->widest - 1; panel > 0; panel--)
+    uint32_t vectors = (uint32_t)((columns + t->lanes - 1) / t->lanes), best = t->widest;
+    for (uint32_t panel = t->widest - 1; panel > 0; panel--)
         if (panels_cost(t, vectors, panel) < panels_cost(t, vectors, best))
             best = panel;
     return best * t->lanes;
