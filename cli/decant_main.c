@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/completion.h"
 #include "cli/suggest.h"
+#include "common/kernels.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "proto/msg.h"
@@ -16,6 +17,7 @@
 struct subcommand {
     const char *name, *summary;
     int (*run)(int argc, char **argv);
+    bool computes; /* runs kernels, or starts what does: DECANT_KERNELS is checked first */
 };
 
 static int print_help(int argc, char **argv);
@@ -23,23 +25,24 @@ static int print_completion(int argc, char **argv);
 static int print_version(int argc, char **argv);
 
 static const struct subcommand subcommands[] = {
-    {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train},
-    {"resume", "go on with a run from its newest checkpoint", command_resume},
-    {"stop", "end a run that is at work: finish the step, write a checkpoint", command_stop},
-    {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
-    {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
-    {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top},
-    {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
-    {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
-    {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},
-    {"export", "weights or prototypes of a checkpoint for NumPy and PyTorch", command_export},
-    {"doctor", "is this machine, configuration and surroundings fit for a run, and what to do if not", command_doctor},
-    {"health", "does a server answer", command_health},
-    {"config", "print the configuration with every key explained", command_config},
-    {"completion", "print the completion script of bash or zsh", print_completion},
-    {"keygen", "make, list, add and revoke keys for a run over the network", command_keygen},
-    {"version", "print the version", print_version},
-    {"help", "this text", print_help},
+    {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train, true},
+    {"resume", "go on with a run from its newest checkpoint", command_resume, true},
+    {"stop", "end a run that is at work: finish the step, write a checkpoint", command_stop, false},
+    {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval, true},
+    {"status", "one screen about a run, live from Redis or from its checkpoint", command_status, false},
+    {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top, false},
+    {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes, true},
+    {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset, false},
+    {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify, false},
+    {"export", "weights or prototypes of a checkpoint for NumPy and PyTorch", command_export, false},
+    {"doctor", "is this machine, configuration and surroundings fit for a run, and what to do if not", command_doctor,
+     false},
+    {"health", "does a server answer", command_health, false},
+    {"config", "print the configuration with every key explained", command_config, false},
+    {"completion", "print the completion script of bash or zsh", print_completion, false},
+    {"keygen", "make, list, add and revoke keys for a run over the network", command_keygen, false},
+    {"version", "print the version", print_version, false},
+    {"help", "this text", print_help, false},
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 
@@ -109,6 +112,16 @@ static int unknown(const char *name)
     return COMMAND_USAGE;
 }
 
+static int run_subcommand(const struct subcommand *command, int argc, char **argv)
+{
+    struct error e = {0};
+    if (command->computes && kernels_from_environment(&e) != 0) {
+        fprintf(stderr, "decant: %s\n", e.text);
+        return COMMAND_USAGE;
+    }
+    return command->run(argc, argv);
+}
+
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
@@ -124,7 +137,7 @@ static int run(int argc, char **argv)
         name = "version";
     for (int i = 0; i < SUBCOMMANDS; i++)
         if (strcmp(name, subcommands[i].name) == 0)
-            return subcommands[i].run(argc - 1, argv + 1);
+            return run_subcommand(&subcommands[i], argc - 1, argv + 1);
     return unknown(name);
 }
 

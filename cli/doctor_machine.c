@@ -11,6 +11,8 @@
 #include <uv.h>
 #include "cli/doctor.h"
 #include "common/files.h"
+#include "common/kernels.h"
+#include "common/vecmath.h"
 
 enum { PATH_BYTES = 1280, VERSION_MAX = 128, FILES_WANTED = 1024 /* sockets of some hundred workers; arbitrary */ };
 
@@ -126,17 +128,48 @@ void doctor_check_clock(struct doctor_report *r)
 
 /* ---- processor ---- */
 
+/* OpenBLAS knows processors by their number; of one that is newer than itself it may know nothing and run kernels for
+ * the first 64-bit processors there were. */
+static bool blas_is_behind(void)
+{
+    static const char *const current[] = {"Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "Sapphirerapids"};
+    bool behind = kernels_possible(KERNELS_AVX2);
+    for (size_t i = 0; i < sizeof current / sizeof current[0]; i++)
+        behind &= strcmp(blas_kernels(), current[i]) != 0;
+    return behind;
+}
+
+static void check_blas(struct doctor_report *r)
+{
+    bool behind = blas_is_behind();
+    doctor_find(r, behind ? FINDING_WARN : FINDING_OK, "blas", "OpenBLAS runs its %s kernels", blas_kernels());
+    if (behind)
+        doctor_advise(r, "diagnostics and evaluation take several times as long: set OPENBLAS_CORETYPE=%s",
+                      kernels_possible(KERNELS_AVX512) ? "SkylakeX" : "Haswell");
+}
+
+static void check_kernels(struct doctor_report *r)
+{
+    struct error e = {0};
+    if (kernels_from_environment(&e) != 0) {
+        doctor_find(r, FINDING_FAIL, "cpu", "%s", e.text);
+        doctor_advise(r, "runs that must have the same bytes need the same choice on every machine: take a common one");
+        return;
+    }
+    bool slow = kernels_chosen() == KERNELS_PORTABLE;
+    doctor_find(r, slow ? FINDING_WARN : FINDING_OK, "cpu", "AVX2 %s, AVX-512 %s; kernels %s",
+                kernels_possible(KERNELS_AVX2) ? "yes" : "no", kernels_possible(KERNELS_AVX512) ? "yes" : "no",
+                kernels_name(kernels_chosen()));
+    if (slow)
+        doctor_advise(r, "the portable kernels take several times as long: %s",
+                      kernels_possible(KERNELS_AVX2) ? "unset " KERNELS_VARIABLE : "another machine will be faster");
+}
+
 void doctor_check_cpu(struct doctor_report *r, const struct run_config *c)
 {
     unsigned cores = uv_available_parallelism();
-#if defined(__x86_64__)
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-         avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
-    doctor_find(r, avx2 ? FINDING_OK : FINDING_WARN, "cpu", "AVX2 %s, AVX-512 %s", avx2 ? "yes" : "no",
-                avx512 ? "yes" : "no");
-    if (!avx2)
-        doctor_advise(r, "the kernels run in their plain SSE4.2 form here: another machine will be faster");
-#endif
+    check_kernels(r);
+    check_blas(r);
     if (!c || c->worker.threads <= (int64_t)cores) {
         doctor_find(r, FINDING_OK, "cores", "%u usable", cores);
         return;

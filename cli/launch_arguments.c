@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/child_guard.h"
+#include "common/kernels.h"
 
 static void push(struct launch_arguments *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void push(struct launch_arguments *a, const char *format, ...)
@@ -89,7 +90,7 @@ void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan
 
 char **launch_environment(char **environment, const struct run_config *c)
 {
-    static const char name[] = "DECANT_REDIS_PASSWORD=";
+    static const char name[] = "DECANT_REDIS_PASSWORD=", kernels[] = KERNELS_VARIABLE "=";
     size_t text_bytes = sizeof name + strlen(c->redis.password);
     size_t n = 0, kept = 0;
     while (environment[n])
@@ -98,7 +99,7 @@ char **launch_environment(char **environment, const struct run_config *c)
     if (!out)
         return NULL;
     for (size_t i = 0; i < n; i++)
-        if (strncmp(environment[i], "DECANT_", 7) != 0)
+        if (strncmp(environment[i], "DECANT_", 7) != 0 || strncmp(environment[i], kernels, sizeof kernels - 1) == 0)
             out[kept++] = environment[i];
     char *text = (char *)(out + n + 2);
     snprintf(text, text_bytes, "%s%s", name, c->redis.password);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 enum { ROWS = 128, COLUMNS = 1024, LANES = 32 };
@@ -39,7 +40,8 @@ struct cover {
 
 static const float PENALTY = -4.0f; /* cosines lie within 1 of zero */
 
-KERNEL static float max_penalised(const float *restrict x, const float *restrict penalty, size_t n, float max)
+STATIC_KERNEL(float, max_penalised, (const float *restrict x, const float *restrict penalty, size_t n, float max),
+              (x, penalty, n, max))
 {
     float maxima[LANES];
     for (size_t lane = 0; lane < LANES; lane++)
@@ -154,8 +156,10 @@ int cosine_cover(const float *x, size_t K, size_t D, const double *eps, size_t n
 }
 
 /* Columns at once: each of the n later rows meets row i. */
-KERNEL static void meet_column(const float *restrict cosines_of_i, uint32_t i, size_t n, float *restrict cosine,
-                               uint32_t *restrict nearest)
+STATIC_KERNEL(void, meet_column,
+              (const float *restrict cosines_of_i, uint32_t i, size_t n, float *restrict cosine,
+               uint32_t *restrict nearest),
+              (cosines_of_i, i, n, cosine, nearest))
 {
     for (size_t j = 0; j < n; j++) {
         bool closer = cosines_of_i[j] > cosine[j];

@@ -1,6 +1,7 @@
 /* Vector kernels. Reductions keep 32 partial results, element i always going to lane i mod 32, and fold them in halves:
  * the order of operations is part of the source, and the compiler may use any vector width. The lanes are plain arrays
  * because gcc splits its own wide vector types at the baseline's width before it clones a function. */
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 #include <cblas.h>
@@ -27,25 +28,30 @@ void blas_single_threaded(void)
     openblas_set_num_threads(1);
 }
 
-KERNEL void vec_add(float *restrict y, const float *restrict x, size_t n)
+const char *blas_kernels(void)
+{
+    return openblas_get_corename();
+}
+
+KERNEL(void, vec_add, (float *restrict y, const float *restrict x, size_t n), (y, x, n))
 {
     for (size_t i = 0; i < n; i++)
         y[i] += x[i];
 }
 
-KERNEL void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n)
+KERNEL(void, vec_axpy, (float *restrict y, float a, const float *restrict x, size_t n), (y, a, x, n))
 {
     for (size_t i = 0; i < n; i++)
         y[i] += a * x[i];
 }
 
-KERNEL void vec_scale(float *x, float a, size_t n)
+KERNEL(void, vec_scale, (float *x, float a, size_t n), (x, a, n))
 {
     for (size_t i = 0; i < n; i++)
         x[i] *= a;
 }
 
-KERNEL double vec_sum_squares(const float *x, size_t n)
+KERNEL(double, vec_sum_squares, (const float *x, size_t n), (x, n))
 {
     double sums[LANES] = {0};
     size_t i = 0;
@@ -68,7 +74,7 @@ static inline __attribute__((always_inline)) float fold_sum(float sums[LANES])
     return sums[0];
 }
 
-KERNEL float vec_dot(const float *restrict x, const float *restrict y, size_t n)
+KERNEL(float, vec_dot, (const float *restrict x, const float *restrict y, size_t n), (x, y, n))
 {
     float sums[LANES] = {0};
     size_t i = 0;
@@ -82,7 +88,7 @@ KERNEL float vec_dot(const float *restrict x, const float *restrict y, size_t n)
 
 /* A float is not finite when its exponent is all ones. Adding one to the exponent then carries into the sign bit, which
  * was cleared: the carries are collected without a branch. */
-KERNEL bool vec_all_finite(const float *x, size_t n)
+KERNEL(bool, vec_all_finite, (const float *x, size_t n), (x, n))
 {
     uint32_t carries = 0;
     for (size_t i = 0; i < n; i++) {
@@ -93,7 +99,7 @@ KERNEL bool vec_all_finite(const float *x, size_t n)
     return carries >> 31 == 0;
 }
 
-KERNEL bool vec_all_finite_f64(const double *x, size_t n)
+KERNEL(bool, vec_all_finite_f64, (const double *x, size_t n), (x, n))
 {
     uint64_t carries = 0;
     for (size_t i = 0; i < n; i++) {
@@ -141,7 +147,7 @@ static inline __attribute__((always_inline)) float exp_or_zero(float x)
     return x < -87.0f ? 0.0f : result;
 }
 
-KERNEL float vec_exp_shifted(float *x, float shift, size_t n)
+KERNEL(float, vec_exp_shifted, (float *x, float shift, size_t n), (x, shift, n))
 {
     float sums[LANES] = {0};
     size_t i = 0;
@@ -157,7 +163,7 @@ KERNEL float vec_exp_shifted(float *x, float shift, size_t n)
     return fold_sum(sums);
 }
 
-KERNEL float vec_max(const float *x, size_t n)
+KERNEL(float, vec_max, (const float *x, size_t n), (x, n))
 {
     float maxima[LANES];
     for (size_t lane = 0; lane < LANES; lane++)

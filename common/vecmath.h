@@ -1,24 +1,17 @@
-/* Small vector kernels and the BLAS glue. Kernels are pure (pointers and dims), compiled for x86-64-v2, v3 and v4 and
- * resolved at load time, so that one binary runs anywhere. */
+/* Small vector kernels and the BLAS glue. Kernels are pure (pointers and dims); common/kernels.h says which of their
+ * three compilations runs. */
 #ifndef DECANT_COMMON_VECMATH_H
 #define DECANT_COMMON_VECMATH_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Put before a hot function's definition. Off under sanitizers: their runtimes are not initialised yet when the
- * resolvers of the clones run. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__) || defined(__clang__)
-#define KERNEL
-#else
-#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#endif
-
 /* Call first in every thread that computes: flush denormals (FTZ, DAZ). */
 void compute_thread_init(void);
 /* Call once per process before the first BLAS call: one BLAS thread; parallelism is over slots, so that results do not
  * depend on the number of threads. */
 void blas_single_threaded(void);
+const char *blas_kernels(void); /* which processor's kernels OpenBLAS runs, for instance "SkylakeX" */
 
 void vec_add(float *restrict y, const float *restrict x, size_t n);           /* y += x */
 void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n); /* y += a x */

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "common/kernels.h"
 #include "common/vecmath.h"
 #include "proto/stats_wire.h"
 
@@ -119,8 +120,10 @@ static inline __attribute__((always_inline)) void sum_rest(const float *restrict
 }
 
 /* s1_d = sum_j gamma_j h_jd, s2_d = sum_j gamma_j h_jd^2 over a column's entries in order; h (N,D), s1 and s2 (D). */
-KERNEL static void sum_column(const float *restrict h, size_t D, const struct entry *column, size_t count,
-                              float *restrict s1, float *restrict s2)
+STATIC_KERNEL(void, sum_column,
+              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s1,
+               float *restrict s2),
+              (h, D, column, count, s1, s2))
 {
     size_t d = 0;
     for (; d + BLOCK <= D; d += BLOCK)

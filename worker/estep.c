@@ -1,20 +1,23 @@
-/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size; the operand (K,2D) is streamed
- * once per block, in tiles of components that stay in the second-level cache. After the two GEMMs of a block (logits,
- * cosines) only one pass over its rows remains. */
+/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as tile operands
+ * (worker/nn/tiles.h), TILE_COMPONENTS components each, so that a tile stays in the second-level cache while a block's
+ * rows go by; logits and cosines of a tile are computed together. After that only one pass over the block's rows
+ * remains. */
 #include "worker/estep.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/heap.h"
+#include "common/kernels.h"
 #include "common/vecmath.h"
+#include "worker/nn/tiles.h"
 
 enum {
     BLOCK_ROWS_MAX = 256,
     BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
     TILE_COMPONENTS = 1024,
+    SPAN = 32, /* values that are looked at together where few are wanted */
 };
 
 struct kept {
@@ -28,13 +31,19 @@ struct estep {
     bool loaded; /* a mixture is in use */
     uint64_t version;
     double beta;
-    float *operand;    /* (K,2D) [-1/2 1/v | mu/v] */
-    float *log_const;  /* (K) */
-    float *prototypes; /* (K,D) */
-    float *squares;    /* (block,2D) [h^2 | h] */
-    float *logits;     /* (block,K), then cosines */
-    float *row;        /* (K) exp(beta l) */
-    struct kept *top;  /* (top) heap of one row's largest */
+    float *logit_operand;  /* of each tile: [log_const; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
+    float *cosine_operand; /* of each tile: prototypes^T, packed, cosine_size apart; only for the novelty search */
+    size_t logit_size, cosine_size;
+    float *rows;         /* (tile,2D) one tile's [-1/2 1/v | mu/v] before it is packed */
+    float *prototypes;   /* (K,D) */
+    float *squares;      /* (block,2D) [h^2 | h] */
+    float *logits;       /* (block,K) */
+    float *cosines;      /* (block,tile) */
+    float *nearest;      /* (block) largest cosine so far */
+    float *row;          /* (K) exp(beta l) */
+    uint32_t *square_at; /* (block) where a row of squares, of h, of logits, of cosines starts */
+    uint32_t *h_at, *logit_at, *cosine_at;
+    struct kept *top; /* (top) heap of one row's largest */
     size_t nonzero_max;
     uint32_t *start, *index;       /* (rows_max+1), (nonzero_max) */
     float *gamma;                  /* (nonzero_max) */
@@ -66,15 +75,51 @@ static void *words(size_t n)
     return posix_memalign(&p, 64, (n > 0 ? n : 1) * sizeof(float)) == 0 ? p : NULL;
 }
 
-static bool allocate(struct estep *s)
+static size_t tile_at(const struct estep *s, size_t k)
 {
-    size_t K = s->K, D = s->D, block = s->block_rows, novel = s->options.novel_max;
-    s->operand = words(2 * K * D);
-    s->log_const = words(K);
+    return s->K - k < TILE_COMPONENTS ? s->K - k : TILE_COMPONENTS;
+}
+
+static bool allocate_operands(struct estep *s)
+{
+    size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
+    s->logit_size = tile_packed_size(2 * D, tile);
+    s->cosine_size = s->options.novel_max > 0 ? tile_packed_size(D, tile) : 0;
+    s->logit_operand = words(tiles * s->logit_size);
+    s->cosine_operand = words(tiles * s->cosine_size);
+    s->rows = words(2 * tile * D);
     s->prototypes = words(K * D);
+    return s->logit_operand && s->cosine_operand && s->rows && s->prototypes;
+}
+
+/* 0, stride, 2 stride ... */
+static uint32_t *starts(size_t n, size_t stride)
+{
+    uint32_t *at = words(n);
+    for (size_t i = 0; at && i < n; i++)
+        at[i] = (uint32_t)(i * stride);
+    return at;
+}
+
+static bool allocate_block(struct estep *s)
+{
+    size_t D = s->D, block = s->block_rows, tile = s->options.novel_max > 0 ? tile_at(s, 0) : 0;
     s->squares = words(2 * block * D);
-    s->logits = words(block * K);
-    s->row = words(K);
+    s->logits = words(block * s->K);
+    s->cosines = words(block * tile);
+    s->nearest = words(block);
+    s->row = words(s->K);
+    s->square_at = starts(block, 2 * D);
+    s->h_at = starts(block, D);
+    s->logit_at = starts(block, s->K);
+    s->cosine_at = starts(block, tile);
+    return s->squares && s->logits && s->cosines && s->nearest && s->row && s->square_at && s->h_at && s->logit_at &&
+           s->cosine_at;
+}
+
+static bool allocate_results(struct estep *s)
+{
+    size_t D = s->D, novel = s->options.novel_max;
     s->top = calloc(s->options.top + 1u, sizeof *s->top);
     s->start = calloc(s->rows_max + 1u, sizeof *s->start);
     s->index = words(s->nonzero_max);
@@ -83,8 +128,7 @@ static bool allocate(struct estep *s)
     s->far = calloc(s->rows_max, sizeof *s->far);
     s->novel = words(novel * D);
     s->novel_distance = words(novel);
-    return s->operand && s->log_const && s->prototypes && s->squares && s->logits && s->row && s->top && s->start &&
-           s->index && s->gamma && s->assigned && s->far && s->novel && s->novel_distance;
+    return s->top && s->start && s->index && s->gamma && s->assigned && s->far && s->novel && s->novel_distance;
 }
 
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out)
@@ -102,7 +146,7 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->D = D;
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
-    if (!allocate(s)) {
+    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s)) {
         estep_free(&s);
         return ERR_MEMORY;
     }
@@ -114,9 +158,12 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {(*s)->operand,  (*s)->log_const, (*s)->prototypes, (*s)->squares,       (*s)->logits,
-                           (*s)->row,      (*s)->top,       (*s)->start,      (*s)->index,         (*s)->gamma,
-                           (*s)->assigned, (*s)->far,       (*s)->novel,      (*s)->novel_distance};
+    void *const owned[] = {
+        (*s)->logit_operand, (*s)->cosine_operand, (*s)->rows,      (*s)->prototypes, (*s)->squares,
+        (*s)->logits,        (*s)->cosines,        (*s)->nearest,   (*s)->row,        (*s)->square_at,
+        (*s)->h_at,          (*s)->logit_at,       (*s)->cosine_at, (*s)->top,        (*s)->start,
+        (*s)->index,         (*s)->gamma,          (*s)->assigned,  (*s)->far,        (*s)->novel,
+        (*s)->novel_distance};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(*s);
@@ -124,8 +171,10 @@ void estep_free(struct estep **s)
 }
 
 /* One row [-1/2 1/v | mu/v]; variance (D), or (1) when spherical. */
-KERNEL static void operand_row(const float *restrict mean, const float *restrict variance, bool spherical, size_t D,
-                               float *restrict out)
+STATIC_KERNEL(void, operand_row,
+              (const float *restrict mean, const float *restrict variance, bool spherical, size_t D,
+               float *restrict out),
+              (mean, variance, spherical, D, out))
 {
     for (size_t d = 0; d < D; d++) {
         float precision = 1 / (spherical ? variance[0] : variance[d]);
@@ -134,18 +183,36 @@ KERNEL static void operand_row(const float *restrict mean, const float *restrict
     }
 }
 
+/* packed = [bias; rows^T] for rows (n,width) of components. */
+static void pack_rows(const float *rows, size_t n, size_t width, const float *bias, float *packed)
+{
+    struct pack p = {.K = (uint32_t)width, .columns = n, .n = width, .row_stride = 1, .column_stride = width};
+    tile_pack(&p, rows, packed);
+    tile_pack_bias(width, n, bias, packed);
+}
+
+/* The operands of the tile of n components from k on. */
+static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    bool spherical = v->covariance == COVARIANCE_SPHERICAL;
+    size_t D = s->D, tile = k / TILE_COMPONENTS;
+    for (size_t i = 0; i < n; i++)
+        operand_row(v->mean + (k + i) * D, v->variance + (spherical ? k + i : (k + i) * D), spherical, D,
+                    s->rows + 2 * i * D);
+    pack_rows(s->rows, n, 2 * D, v->log_const + k, s->logit_operand + tile * s->logit_size);
+    if (s->options.novel_max > 0)
+        pack_rows(s->prototypes + k * D, n, D, NULL, s->cosine_operand + tile * s->cosine_size);
+}
+
 void estep_use(struct estep *s, const struct mixture_view *v)
 {
     ASSERT(v->K == s->K && v->D == s->D);
     if (s->loaded && s->version == v->version)
         return;
-    bool spherical = v->covariance == COVARIANCE_SPHERICAL;
-    for (size_t k = 0; k < s->K; k++)
-        operand_row(v->mean + k * s->D, v->variance + (spherical ? k : k * s->D), spherical, s->D,
-                    s->operand + 2 * k * s->D);
-    memcpy(s->log_const, v->log_const, s->K * sizeof *s->log_const);
     memcpy(s->prototypes, v->mean, (size_t)s->K * s->D * sizeof *s->prototypes);
     vec_normalise_rows(s->prototypes, s->K, s->D, NULL);
+    for (size_t k = 0; k < s->K; k += TILE_COMPONENTS)
+        pack_components(s, v, k, tile_at(s, k));
     s->loaded = true;
     s->version = v->version;
     s->beta = v->beta;
@@ -157,18 +224,7 @@ const float *estep_prototypes(const struct estep *s)
     return s->prototypes;
 }
 
-/* out (rows,K) = x (rows,width) * operand (K,width)^T + out * keep, in tiles of components. */
-static void tiled_gemm(const struct estep *s, const float *x, const float *operand, size_t rows, size_t width,
-                       float keep, float *out)
-{
-    for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
-        size_t tile = s->K - k < TILE_COMPONENTS ? s->K - k : TILE_COMPONENTS;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)tile, (int)width, 1, x, (int)width,
-                    operand + k * width, (int)width, keep, out + k, (int)s->K);
-    }
-}
-
-KERNEL static void square_row(const float *restrict h, size_t D, float *restrict out)
+STATIC_KERNEL(void, square_row, (const float *restrict h, size_t D, float *restrict out), (h, D, out))
 {
     for (size_t d = 0; d < D; d++) {
         out[d] = h[d] * h[d];
@@ -176,27 +232,67 @@ KERNEL static void square_row(const float *restrict h, size_t D, float *restrict
     }
 }
 
-static void block_logits(struct estep *s, const float *h, size_t rows)
+/* c = a (rows,width) times one tile's packed operand, plus its bias row; `in` and `out` say where rows start. */
+static void tile_product(const float *a, uint32_t *in, size_t rows, size_t width, size_t components,
+                         const float *operand, float *c, uint32_t *out)
 {
-    for (size_t i = 0; i < rows; i++) {
-        square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
-        memcpy(s->logits + i * s->K, s->log_const, s->K * sizeof *s->logits);
-    }
-    tiled_gemm(s, s->squares, s->operand, rows, 2 * (size_t)s->D, 1, s->logits);
+    struct gather g = {.runs = 1, .run = width, .stride = width, .columns = (uint32_t)components, .in = in, .out = out};
+    gather_product(&g, rows, a, operand, c);
 }
 
-KERNEL static void scale_into(const float *restrict x, float factor, size_t n, float *restrict out)
+static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
+{
+    size_t n = tile_at(s, k), stride = tile_at(s, 0);
+    const float *operand = s->cosine_operand + k / TILE_COMPONENTS * s->cosine_size;
+    tile_product(h, s->h_at, rows, s->D, n, operand, s->cosines, s->cosine_at);
+    for (size_t i = 0; i < rows; i++) {
+        float nearest = vec_max(s->cosines + i * stride, n);
+        s->nearest[i] = k == 0 || nearest > s->nearest[i] ? nearest : s->nearest[i];
+    }
+}
+
+/* Logits of the block's rows into s->logits and, when novelty is looked for, their largest cosines into s->nearest. */
+static void block_products(struct estep *s, const float *h, size_t rows)
+{
+    for (size_t i = 0; i < rows; i++)
+        square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
+    for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
+        const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
+        tile_product(s->squares, s->square_at, rows, 2 * (size_t)s->D, tile_at(s, k), operand, s->logits + k,
+                     s->logit_at);
+        if (s->options.novel_max > 0)
+            tile_cosines(s, h, rows, k);
+    }
+}
+
+STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n, float *restrict out),
+              (x, factor, n, out))
 {
     for (size_t i = 0; i < n; i++)
         out[i] = x[i] * factor;
 }
 
+/* The first multiple of SPAN from `from` on whose span of x has a value of at least `limit`; n when there is none, but
+ * the last, incomplete span is never passed over. */
+STATIC_KERNEL(size_t, next_span, (const float *x, size_t from, size_t n, float limit), (x, from, n, limit))
+{
+    for (size_t i = from; i + SPAN <= n; i += SPAN) {
+        int found = 0;
+        for (size_t lane = 0; lane < SPAN; lane++)
+            found |= x[i + lane] >= limit;
+        if (found)
+            return i;
+    }
+    return n % SPAN > 0 && from < n ? n / SPAN * SPAN : n;
+}
+
+/* Where x (n) is `value`, its maximum; the last place when it is nowhere, should the network have diverged. */
 static uint32_t first_of(const float *x, uint32_t n, float value)
 {
-    uint32_t i = 0;
+    size_t i = next_span(x, 0, n, value);
     while (i + 1 < n && x[i] != value)
         i++;
-    return i;
+    return i < n ? (uint32_t)i : n - 1;
 }
 
 /* Whether a is given up before b: it is smaller, or equal and of higher index. The index makes the order total, so that
@@ -236,15 +332,17 @@ static double keep_row(struct estep *s, uint32_t i, double total)
     }
     uint32_t begin = s->start[i], end = begin;
     double sum = 0;
-    for (uint32_t k = 0; k < s->K; k++) {
-        struct kept candidate = {k, s->row[k]};
-        if (!(s->row[k] > 0) || weaker(candidate, limit)) /* also skips NaN, should the network have diverged */
-            continue;
-        ASSERT(end < s->nonzero_max);
-        s->index[end] = k;
-        s->gamma[end++] = s->row[k];
-        sum += s->row[k];
-    }
+    for (size_t span = next_span(s->row, 0, s->K, limit.value); span < s->K;
+         span = next_span(s->row, span + SPAN, s->K, limit.value))
+        for (uint32_t k = (uint32_t)span; k < s->K && k < span + SPAN; k++) {
+            struct kept candidate = {k, s->row[k]};
+            if (!(s->row[k] > 0) || weaker(candidate, limit)) /* also skips NaN, should the network have diverged */
+                continue;
+            ASSERT(end < s->nonzero_max);
+            s->index[end] = k;
+            s->gamma[end++] = s->row[k];
+            sum += s->row[k];
+        }
     vec_scale(s->gamma + begin, (float)(1 / sum), end - begin);
     s->start[i + 1] = end;
     return total > sum ? 1 - sum / total : 0;
@@ -262,11 +360,11 @@ static void finish_row(struct estep *s, float *logits, uint32_t i, struct stats_
     extra->dropped += keep_row(s, i, total);
 }
 
-static uint32_t block_candidates(struct estep *s, const float *h, uint32_t first, uint32_t rows, uint32_t found)
+/* Adds the block's rows that are far from every prototype to s->far. */
+static uint32_t block_candidates(struct estep *s, uint32_t first, uint32_t rows, uint32_t found)
 {
-    tiled_gemm(s, h, s->prototypes, rows, s->D, 0, s->logits);
     for (uint32_t i = 0; i < rows; i++) {
-        float distance = 1 - vec_max(s->logits + (size_t)i * s->K, s->K);
+        float distance = 1 - s->nearest[i];
         if (distance >= s->options.novel_distance)
             s->far[found++] = (struct kept){first + i, distance};
     }
@@ -298,12 +396,11 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
     s->start[0] = 0;
     for (uint32_t first = 0; first < N; first += s->block_rows) {
         uint32_t rows = N - first < s->block_rows ? N - first : s->block_rows;
-        const float *block = h + (size_t)first * s->D;
-        block_logits(s, block, rows);
+        block_products(s, h + (size_t)first * s->D, rows);
         for (uint32_t i = 0; i < rows; i++)
             finish_row(s, s->logits + (size_t)i * s->K, first + i, &out->extra);
         if (s->options.novel_max > 0)
-            found = block_candidates(s, block, first, rows, found);
+            found = block_candidates(s, first, rows, found);
     }
     pick_candidates(s, h, found, &out->extra);
     out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);

@@ -1,5 +1,5 @@
-/* The E-step: responsibilities of N embeddings under a published mixture, as blocked GEMMs in the log domain with the
- * softmax fused on the resident block. With l_ik = log_const_k - 1/2 sum_d h_id^2/v_kd + sum_d h_id mu_kd/v_kd:
+/* The E-step: responsibilities of N embeddings under a published mixture, as blocked products in the log domain with
+ * the softmax fused on the resident block. With l_ik = log_const_k - 1/2 sum_d h_id^2/v_kd + sum_d h_id mu_kd/v_kd:
  *
  *   gamma_ik = softmax_k(beta l_ik), those under `drop` removed, of the rest the `top` largest, renormalised
  *   loglik   = sum_i log sum_k exp(l_ik) - D/2 log 2 pi
@@ -19,7 +19,7 @@ struct estep_options {
     uint32_t novel_max;   /* novelty candidates at most; 0 skips the search */
     float novel_distance; /* rho: candidates are at least so far from every prototype */
 };
-struct estep; /* scratch for N <= rows_max, and the mixture's GEMM operand [-1/2 1/v | mu/v], rebuilt per version */
+struct estep; /* scratch for N <= rows_max, and the mixture's operand [-1/2 1/v | mu/v], packed anew per version */
 
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out);
 void estep_free(struct estep **s);

@@ -8,8 +8,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include <uv.h>
+#include "common/kernels.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "common/vecmath.h"
 #include "proto/keys.h"
 #include "worker/compute.h"
 #include "worker/heartbeat.h"
@@ -338,8 +340,8 @@ static int open_session(struct service *s, struct error *e)
         .initial = initial,
         .context = s->shared,
     };
-    log_info("event=start worker=%016" PRIx64 " host=%s threads=%u joint=%d numerics=%014" PRIx64, id, s->host,
-             o.threads, o.joint, numerics);
+    log_info("event=start worker=%016" PRIx64 " host=%s threads=%u joint=%d kernels=%s blas=%s numerics=%014" PRIx64,
+             id, s->host, o.threads, o.joint, kernels_name(kernels_chosen()), blas_kernels(), numerics);
     return session_new(&o, &s->session) == 0 ? 0 : error_set(e, ERR_MEMORY, "no memory for the session");
 }
 

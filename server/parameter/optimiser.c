@@ -1,9 +1,10 @@
-/* Kernels in float with coefficients prepared in double. Equal inputs give equal bytes on one CPU kind: every element
- * is computed on its own, and the norm is added in a fixed order. */
+/* Kernels in float with coefficients prepared in double. Equal inputs give equal bytes with one choice of kernels: every
+ * element is computed on its own, and the norm is added in a fixed order. */
 #include "server/parameter/optimiser.h"
 
 #include <math.h>
 #include "common/error.h"
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 struct optimiser optimiser_from_config(const struct run_config *c)
@@ -73,7 +74,8 @@ static struct adamw_coefficients adamw_prepare(const struct optimiser *o, const 
 }
 
 /* ivdep: a destination equals its source or does not touch it, so iterations are independent. */
-KERNEL static void adamw_kernel(const struct adamw_coefficients *coefficients, const struct optimiser_span *s)
+STATIC_KERNEL(void, adamw_kernel, (const struct adamw_coefficients *coefficients, const struct optimiser_span *s),
+              (coefficients, s))
 {
     const struct adamw_coefficients c = *coefficients;
     const float *sum = s->sum, *from = s->from, *m = s->moments[0], *v = s->moments[1];
@@ -93,7 +95,8 @@ struct sgd_coefficients {
     float scale, keep, momentum, rate;
 };
 
-KERNEL static void sgd_kernel(const struct sgd_coefficients *coefficients, const struct optimiser_span *s)
+STATIC_KERNEL(void, sgd_kernel, (const struct sgd_coefficients *coefficients, const struct optimiser_span *s),
+              (coefficients, s))
 {
     const struct sgd_coefficients c = *coefficients;
     const float *sum = s->sum, *from = s->from, *u = s->moments[0];

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 /* Floats in a block: nine streams of 8 KiB fit the L2 of any recent core and mostly its L1. */
@@ -93,7 +94,8 @@ void weights_fini(struct weights *w)
 }
 
 /* m teacher + (1 - m) student */
-KERNEL static void average_kernel(float m, const float *teacher, const float *student, float *to, size_t n)
+STATIC_KERNEL(void, average_kernel, (float m, const float *teacher, const float *student, float *to, size_t n),
+              (m, teacher, student, to, n))
 {
     const float rest = 1.0f - m;
 #pragma GCC ivdep
@@ -102,8 +104,9 @@ KERNEL static void average_kernel(float m, const float *teacher, const float *st
 }
 
 /* (1 - momentum) value + momentum sum / slots */
-KERNEL static void running_kernel(float momentum, float share, const float *value, const float *sum, float *to,
-                                  size_t n)
+STATIC_KERNEL(void, running_kernel,
+              (float momentum, float share, const float *value, const float *sum, float *to, size_t n),
+              (momentum, share, value, sum, to, n))
 {
     const float rest = 1.0f - momentum;
 #pragma GCC ivdep

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "common/error.h"
 #include "common/rng.h"
+#include "common/kernels.h"
 #include "common/vecmath.h"
 
 struct mixture_options mixture_options_of(const struct run_config *c)
@@ -123,8 +124,10 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
 /* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor ---- */
 
 /* mean, variance (D) from s1, s2 (D) of mass n. */
-KERNEL static void diagonal_row(const double *restrict s1, const double *restrict s2, double n, double floor_,
-                                float *restrict mean, float *restrict variance, size_t D)
+STATIC_KERNEL(void, diagonal_row,
+              (const double *restrict s1, const double *restrict s2, double n, double floor_, float *restrict mean,
+               float *restrict variance, size_t D),
+              (s1, s2, n, floor_, mean, variance, D))
 {
     for (size_t d = 0; d < D; d++) {
         double mu = s1[d] / n;
@@ -135,8 +138,10 @@ KERNEL static void diagonal_row(const double *restrict s1, const double *restric
 }
 
 /* mean (D) and the one variance. */
-KERNEL static float spherical_row(const double *restrict s1, const double *restrict s2, double n, double floor_,
-                                  float *restrict mean, size_t D)
+STATIC_KERNEL(float, spherical_row,
+              (const double *restrict s1, const double *restrict s2, double n, double floor_, float *restrict mean,
+               size_t D),
+              (s1, s2, n, floor_, mean, D))
 {
     double sum = 0;
     for (size_t d = 0; d < D; d++) {
@@ -295,7 +300,8 @@ void mixture_start_from(struct mixture *m, const double *means)
 /* ---- one step ---- */
 
 /* S = lambda S + s */
-KERNEL static void forget_and_add(double *restrict S, double lambda, const float *restrict s, size_t D)
+STATIC_KERNEL(void, forget_and_add, (double *restrict S, double lambda, const float *restrict s, size_t D),
+              (S, lambda, s, D))
 {
     for (size_t d = 0; d < D; d++)
         S[d] = lambda * S[d] + (double)s[d];

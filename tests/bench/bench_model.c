@@ -1,14 +1,15 @@
 /* The training step of one worker thread: teacher forward on 2 views, student forward, CARP with K = 1024, backward;
- * images per second for each slot size, and what each part and each convolution achieves. The network matches
- * tests/bench/bench_torch.py; tests/bench/compare.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
+ * images per second for each slot size, the best time of each part, which share of the core's peak the step's products
+ * are (tests/bench/peak.h), and what each convolution achieves. The network matches tests/bench/bench_torch.py;
+ * tests/bench/compare.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "proto/run_config.h"
+#include "tests/bench/peak.h"
 #include "worker/loss/loss.h"
 #include "worker/nn/conv.h"
 #include "worker/nn/model.h"
@@ -24,15 +25,8 @@ struct bench {
     uint32_t b;
     real *student, *teacher, *buffers, *images, *zs, *zt, *dz, *grad, *prototypes;
     uint32_t order[K];
-    double part[PARTS]; /* seconds in teacher forward, student forward, loss, backward */
+    double part[PARTS]; /* least seconds in teacher forward, student forward, loss, backward */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void *take(size_t n)
 {
@@ -135,16 +129,31 @@ static void step(struct bench *t)
     model_backward(t->model, t->student, t->dz, t->ws, t->grad);
     at[4] = now();
     for (int i = 0; i < PARTS; i++)
-        t->part[i] += at[i + 1] - at[i];
+        t->part[i] = at[i + 1] - at[i] < t->part[i] ? at[i + 1] - at[i] : t->part[i];
 }
 
-static void measure(const char *name, const struct model_spec *spec, uint32_t b)
+/* Operations of the products of one image's step: two views, each forward twice and backward once. */
+static double conv_step_flops(const struct model_spec *s)
+{
+    uint32_t side = s->height, in = s->channels;
+    double hidden = s->hidden, head = 0, loss = 3.0 * K * s->projection, encoder = 0;
+    for (uint32_t i = 0; i < s->stages; i++) {
+        side = (side + 1) / 2;
+        encoder += (i == 0 ? 3 : 4) * 9.0 * side * side * in * s->widths[i]; /* the first has no input gradient */
+        in = s->widths[i];
+    }
+    head = 4 * (in * hidden + hidden * hidden + hidden * s->projection);
+    return 2 * 2 * (encoder + head + loss);
+}
+
+static void measure(const char *name, const struct model_spec *spec, uint32_t b, double peak)
 {
     struct bench t;
     bench_open(&t, spec, b);
     for (int i = 0; i < WARM_STEPS; i++)
         step(&t);
-    memset(t.part, 0, sizeof t.part);
+    for (int i = 0; i < PARTS; i++)
+        t.part[i] = 1e9;
     double begin = now(), end = begin, best = 1e9;
     int steps = 0;
     for (; end - begin < SECONDS; steps++) {
@@ -153,12 +162,15 @@ static void measure(const char *name, const struct model_spec *spec, uint32_t b)
         end = now();
         best = end - from < best ? end - from : best;
     }
-    double scale = 1e6 / ((double)steps * b);
-    printf("bench=step model=%s b=%u images_per_s=%.0f best_images_per_s=%.0f teacher_us=%.1f student_us=%.1f "
-           "loss_us=%.1f "
-           "backward_us=%.1f\n",
-           name, b, (double)b * steps / (end - begin), b / best, t.part[0] * scale, t.part[1] * scale,
-           t.part[2] * scale, t.part[3] * scale);
+    double scale = 1e6 / b;
+    printf("bench=step model=%s b=%u kernels=%s images_per_s=%.0f best_images_per_s=%.0f teacher_us=%.1f "
+           "student_us=%.1f loss_us=%.1f backward_us=%.1f",
+           name, b, kernels_name(kernels_chosen()), (double)b * steps / (end - begin), b / best, t.part[0] * scale,
+           t.part[1] * scale, t.part[2] * scale, t.part[3] * scale);
+    if (spec->family == ENCODER_CONV)
+        printf(" mflop_per_image=%.1f peak_gflops=%.1f peak_share=%.2f", conv_step_flops(spec) / 1e6, peak,
+               conv_step_flops(spec) * b / best / peak / 1e9);
+    putchar('\n');
     fflush(stdout);
     bench_close(&t);
 }
@@ -173,7 +185,7 @@ static double conv_rate(const struct conv *c, enum product which, const real *x,
         products = (double)c->input_rows[0] + 2.0 * (double)(c->input_rows[1] + c->input_rows[2]) +
                    4.0 * (double)c->input_rows[3];
     double flops = 2 * products * c->in * c->out * c->block;
-    for (int run = 0; run < 50; run++) {
+    for (int run = 0; run < 400; run++) {
         double from = now();
         if (which == FORWARD)
             conv_forward(c, c->block, x, packed, y);
@@ -219,12 +231,13 @@ int main(int argc, char **argv)
     struct model_spec spec = spec_of(name);
     compute_thread_init();
     blas_single_threaded();
+    double peak = peak_gflops(kernels_chosen());
     if (argc > 2)
         for (int i = 2; i < argc; i++)
-            measure(name, &spec, (uint32_t)strtoul(argv[i], NULL, 10));
+            measure(name, &spec, (uint32_t)strtoul(argv[i], NULL, 10), peak);
     else
         for (int i = 0; i < 3; i++)
-            measure(name, &spec, sizes[i]);
+            measure(name, &spec, sizes[i], peak);
     if (spec.family == ENCODER_CONV)
         measure_layers(&spec);
     return 0;

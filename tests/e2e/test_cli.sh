@@ -26,6 +26,9 @@ check "both --redis and --no-redis" exits 2 "$decant" train --redis localhost:1 
 check "a bad address" exits 2 "$decant" train --out "$work/never" --redis host:port
 check "an unknown key" exits 2 "$decant" train --out "$work/never" --set run.sead=1
 check "it suggests run.seed" says run.seed
+check "unknown kernels" exits 2 env DECANT_KERNELS=sse9 "$decant" train --out "$work/never"
+check "it says what is possible" says "DECANT_KERNELS=sse9: this machine can use portable"
+check "a worker with unknown kernels" exits 2 env DECANT_KERNELS=sse9 "$BUILD/bin/decant-worker"
 check "a value out of range" exits 2 "$decant" train --out "$work/never" --set run.slots=0
 check "a block that does not divide K" exits 2 "$decant" train --out "$work/never" --set mixture.components=100
 check "a missing configuration file" exits 1 "$decant" train --out "$work/never" --config "$work/absent.ini"

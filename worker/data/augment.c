@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include "common/error.h"
 #include "common/rng.h"
-#include "common/vecmath.h"
+#include "common/kernels.h"
+#include "worker/data/dataset.h"
 #include "worker/data/limits.h"
 
 enum { LINE_MAX = DATASET_SIDE_MAX * DATASET_CHANNELS_MAX, LANES = 16 };
@@ -53,8 +54,10 @@ static struct tap tap_of(uint32_t i, uint32_t size, float scale, float center)
 }
 
 /* line (n) = low * a + high * b; a or b is NULL outside the image. */
-KERNEL static void blend_rows(const uint8_t *restrict a, float low, const uint8_t *restrict b, float high, size_t n,
-                              float *restrict line)
+STATIC_KERNEL(void, blend_rows,
+              (const uint8_t *restrict a, float low, const uint8_t *restrict b, float high, size_t n,
+               float *restrict line),
+              (a, low, b, high, n, line))
 {
     for (size_t i = 0; i < n; i++)
         line[i] = a ? low * (float)a[i] : 0;
@@ -64,8 +67,10 @@ KERNEL static void blend_rows(const uint8_t *restrict a, float low, const uint8_
 }
 
 /* out (n): at[i] indexes the padded line, its right neighbour lies C further. */
-KERNEL static void blend_columns(const float *restrict line, const int32_t *restrict at, const float *restrict low,
-                                 const float *restrict high, size_t C, size_t n, float *restrict out)
+STATIC_KERNEL(void, blend_columns,
+              (const float *restrict line, const int32_t *restrict at, const float *restrict low,
+               const float *restrict high, size_t C, size_t n, float *restrict out),
+              (line, at, low, high, C, n, out))
 {
     const float *restrict right = line + C;
     for (size_t i = 0; i < n; i++)
@@ -95,7 +100,7 @@ static void resample(const struct augment_draw *d, const uint8_t *image, uint32_
 }
 
 /* x = min(factor * x, 1) for x >= 0; returns the mean, summed in a fixed order of lanes. */
-KERNEL static float brighten(float *restrict x, size_t n, float factor)
+STATIC_KERNEL(float, brighten, (float *restrict x, size_t n, float factor), (x, n, factor))
 {
     float lane[LANES] = {0}, sum = 0;
     size_t whole = n / LANES * LANES;
@@ -115,8 +120,9 @@ KERNEL static float brighten(float *restrict x, size_t n, float factor)
 }
 
 /* x = (clamp((x - center) * factor + center, 0, 1) - mean) / deviation. */
-KERNEL static void contrast_and_standardise(float *restrict x, size_t n, float center, float factor, float mean,
-                                            float deviation)
+STATIC_KERNEL(void, contrast_and_standardise,
+              (float *restrict x, size_t n, float center, float factor, float mean, float deviation),
+              (x, n, center, factor, mean, deviation))
 {
     float scale = 1 / deviation;
     for (size_t i = 0; i < n; i++) {
@@ -145,7 +151,8 @@ void augment_view(const struct augment_options *o, const uint8_t *image, uint32_
     augment_apply(o, &d, image, H, W, C, out);
 }
 
-KERNEL void augment_standardise(const struct augment_options *o, const uint8_t *image, uint64_t n, float *out)
+KERNEL(void, augment_standardise, (const struct augment_options *o, const uint8_t *image, uint64_t n, float *out),
+       (o, image, n, out))
 {
     for (uint64_t i = 0; i < n; i++)
         out[i] = ((float)image[i] / 255 - o->mean) / o->deviation;

@@ -9,7 +9,7 @@
 #include "worker/loss/objective.h"
 
 #include <math.h>
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/rows.h"
 
@@ -40,8 +40,10 @@ static double block_entropy(const struct loss_call *call, size_t blocks)
 }
 
 /* p becomes the gradient wrt its logits: with g = column - q scale, scale / tau (p g - p sum p g). */
-KERNEL static void softmax_gradient(size_t P, const real *restrict q, const real *restrict column, real scale,
-                                    real mean, real inverse_tau, real *restrict p)
+STATIC_KERNEL(void, softmax_gradient,
+              (size_t P, const real *restrict q, const real *restrict column, real scale, real mean, real inverse_tau,
+               real *restrict p),
+              (P, q, column, scale, mean, inverse_tau, p))
 {
     for (size_t c = 0; c < P; c++)
         p[c] = inverse_tau * p[c] * (column[c] - scale * q[c] - mean);

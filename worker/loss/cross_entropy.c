@@ -3,11 +3,11 @@
  * view. */
 #include "worker/loss/objective.h"
 
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/rows.h"
 
 /* p = share (p - q) */
-KERNEL static void difference(real *restrict p, const real *restrict q, real share, size_t n)
+STATIC_KERNEL(void, difference, (real *restrict p, const real *restrict q, real share, size_t n), (p, q, share, n))
 {
     for (size_t k = 0; k < n; k++)
         p[k] = share * (p[k] - q[k]);

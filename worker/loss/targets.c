@@ -1,7 +1,7 @@
 /* Targets from the teacher's logits: DINO's centred and sharpened softmax, and SwAV's Sinkhorn-Knopp assignment. */
 #include "worker/loss/objective.h"
 
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/rows.h"
 #include "worker/nn/scalar.h"
@@ -21,13 +21,14 @@ void target_dino(const struct loss_call *call)
     }
 }
 
-KERNEL static void exponentials(real *q, size_t n, real shift, real scale)
+STATIC_KERNEL(void, exponentials, (real * q, size_t n, real shift, real scale), (q, n, shift, scale))
 {
     for (size_t i = 0; i < n; i++)
         q[i] = real_exp((q[i] - shift) * scale);
 }
 
-KERNEL static void scale_columns(size_t rows, size_t K, const real *restrict inverse, real *restrict q)
+STATIC_KERNEL(void, scale_columns, (size_t rows, size_t K, const real *restrict inverse, real *restrict q),
+              (rows, K, inverse, q))
 {
     for (size_t i = 0; i < rows; i++, q += K)
         for (size_t k = 0; k < K; k++)

@@ -1,16 +1,16 @@
 /* GELU; see activations.h. */
 #include "worker/nn/activations.h"
 
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/scalar.h"
 
-KERNEL void gelu_forward(const real *restrict x, size_t n, real *restrict y)
+KERNEL(void, gelu_forward, (const real *restrict x, size_t n, real *restrict y), (x, n, y))
 {
     for (size_t i = 0; i < n; i++)
         y[i] = real_gelu(x[i]);
 }
 
-KERNEL void gelu_backward(const real *restrict x, size_t n, real *restrict d)
+KERNEL(void, gelu_backward, (const real *restrict x, size_t n, real *restrict d), (x, n, d))
 {
     for (size_t i = 0; i < n; i++)
         d[i] *= real_gelu_slope(x[i]);

@@ -4,9 +4,11 @@
 #include <math.h>
 #include <string.h>
 #include "common/error.h"
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/rows.h"
 #include "worker/nn/vector.h"
+
+enum { ROW_MULTIPLE = 16 }; /* of a row of scores: whole vectors for every choice of kernels */
 
 static uint32_t *carve_table(struct attention *t, size_t n, size_t stride)
 {
@@ -20,23 +22,14 @@ static void carve_tables(struct attention *t)
 {
     uint32_t T = t->tokens;
     uint32_t *wide = carve_table(t, T, (size_t)3 * t->dim), *narrow = carve_table(t, T, t->dim);
-    uint32_t *square = carve_table(t, T, t->padded), *left = carve_table(t, tile_left_padded(T), 1);
-    for (uint32_t k = T; left && k < tile_left_padded(T); k++)
-        left[k] = 0;
-    t->scores = (struct gather){
-        .runs = 1, .run = t->width, .columns = t->padded, .panel = tile_panel(T), .in = wide, .out = square};
+    uint32_t *square = carve_table(t, T, t->padded), *left = carve_table(t, T, 1);
+    t->scores = (struct gather){.runs = 1, .run = t->width, .columns = T, .in = wide, .out = square};
     t->d_probabilities = t->scores;
     t->d_probabilities.in = narrow;
-    t->mix = (struct gather){
-        .runs = 1, .run = T, .columns = t->width, .panel = tile_panel(t->width), .in = square, .out = narrow};
+    t->mix = (struct gather){.runs = 1, .run = T, .columns = t->width, .in = square, .out = narrow};
     t->d_q = t->mix;
     t->d_q.out = wide;
-    t->d_v = (struct outer){.columns = t->width,
-                            .panel = tile_panel(t->width),
-                            .left_padded = tile_left_padded(T),
-                            .left = left,
-                            .a = square,
-                            .d = narrow};
+    t->d_v = (struct outer){.columns = t->width, .left_count = T, .left = left, .a = square, .d = narrow};
     t->d_k = t->d_v;
     t->d_k.d = wide;
 }
@@ -44,8 +37,11 @@ static void carve_tables(struct attention *t)
 int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads)
 {
     ASSERT(heads > 0 && dim % heads == 0);
-    *t = (struct attention){
-        .tokens = tokens, .dim = dim, .heads = heads, .width = dim / heads, .padded = tile_padded(tokens)};
+    *t = (struct attention){.tokens = tokens,
+                            .dim = dim,
+                            .heads = heads,
+                            .width = dim / heads,
+                            .padded = (tokens + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE};
     carve_tables(t);
     if (arena_allocate(&t->tables) != 0)
         return ERR_MEMORY;
@@ -129,7 +125,8 @@ void attention_forward(const struct attention *t, size_t queries, const real *qk
 }
 
 /* d becomes the gradient wrt the raw scores: scale p (d - sum p d), row by row. */
-KERNEL static void softmax_gradient(size_t rows, size_t n, const real *restrict p, real scale, real *restrict d)
+STATIC_KERNEL(void, softmax_gradient, (size_t rows, size_t n, const real *restrict p, real scale, real *restrict d),
+              (rows, n, p, scale, d))
 {
     for (size_t r = 0; r < rows; r++, p += n, d += n) {
         real along = vector_dot(p, d, n);

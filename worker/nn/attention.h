@@ -9,7 +9,7 @@
 
 struct attention {
     uint32_t tokens, dim, heads, width; /* T; width = dim / heads */
-    uint32_t padded;                    /* T rounded up to whole panels: the length of a row of scores */
+    uint32_t padded;                    /* T rounded up to whole vectors: the length of a row of scores */
     struct gather scores, mix;          /* Q K^T -> S; P V -> O */
     struct gather d_probabilities, d_q; /* dO V^T -> dP; dS K -> dQ */
     struct outer d_v, d_k;              /* P^T dO; dS^T Q */

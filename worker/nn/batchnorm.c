@@ -3,7 +3,7 @@
 
 #include <math.h>
 #include <string.h>
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/scalar.h"
 
@@ -32,8 +32,10 @@ static void affine(size_t N, const real *mean, const real *variance, const real 
     }
 }
 
-KERNEL static void apply(size_t R, size_t N, const real *restrict x, const real *restrict slope,
-                         const real *restrict shift, real *restrict y)
+STATIC_KERNEL(void, apply,
+              (size_t R, size_t N, const real *restrict x, const real *restrict slope, const real *restrict shift,
+               real *restrict y),
+              (R, N, x, slope, shift, y))
 {
     for (size_t r = 0; r < R; r++, x += N, y += N)
         for (size_t j = 0; j < N; j++)
@@ -48,9 +50,10 @@ void batchnorm_gelu_forward(const real *x, size_t R, size_t N, const real *mean,
 }
 
 /* d becomes the gradient wrt the normalised value; its column sums are d_beta, those of d (x - mean) the product. */
-KERNEL static void through_gelu(size_t R, size_t N, const real *restrict x, const real *restrict mean,
-                                const real *restrict slope, const real *restrict shift, real *restrict d,
-                                real *restrict sum, real *restrict product)
+STATIC_KERNEL(void, through_gelu,
+              (size_t R, size_t N, const real *restrict x, const real *restrict mean, const real *restrict slope,
+               const real *restrict shift, real *restrict d, real *restrict sum, real *restrict product),
+              (R, N, x, mean, slope, shift, d, sum, product))
 {
     memset(sum, 0, N * sizeof(real));
     memset(product, 0, N * sizeof(real));
@@ -62,8 +65,10 @@ KERNEL static void through_gelu(size_t R, size_t N, const real *restrict x, cons
         }
 }
 
-KERNEL static void input_gradient(size_t R, size_t N, const real *restrict x, const real *restrict slope,
-                                  const real *restrict linear, const real *restrict constant, real *restrict d)
+STATIC_KERNEL(void, input_gradient,
+              (size_t R, size_t N, const real *restrict x, const real *restrict slope, const real *restrict linear,
+               const real *restrict constant, real *restrict d),
+              (R, N, x, slope, linear, constant, d))
 {
     for (size_t r = 0; r < R; r++, x += N, d += N)
         for (size_t j = 0; j < N; j++)

@@ -79,27 +79,18 @@ static void fill_taps(struct conv *c)
     uint32_t run = 3 * c->in, K = 3 * run;
     for (uint32_t k = 0; k < K; k++)
         left[k] = k / run * c->padded_width * c->in + k % run;
-    for (uint32_t k = K; k < c->weight.left_padded; k++)
-        left[k] = 0;
 }
 
 static void describe_products(struct conv *c)
 {
-    c->forward = (struct gather){.runs = 3,
-                                 .run = 3 * c->in,
-                                 .stride = (size_t)c->padded_width * c->in,
-                                 .columns = c->out,
-                                 .panel = tile_panel(c->out)};
-    c->weight =
-        (struct outer){.columns = c->out, .panel = tile_panel(c->out), .left_padded = tile_left_padded(9 * c->in)};
+    c->forward =
+        (struct gather){.runs = 3, .run = 3 * c->in, .stride = (size_t)c->padded_width * c->in, .columns = c->out};
+    c->weight = (struct outer){.columns = c->out, .left_count = 9 * c->in};
     size_t packed = 0;
     for (int p = 0; p < CONV_PARITIES; p++) {
         uint32_t rows = 1 + p / 2, columns = 1 + p % 2;
-        c->input[p] = (struct gather){.runs = rows,
-                                      .run = columns * c->out,
-                                      .columns = c->in,
-                                      .stride = (size_t)(c->out_width + 1) * c->out,
-                                      .panel = tile_panel(c->in)};
+        c->input[p] = (struct gather){
+            .runs = rows, .run = columns * c->out, .columns = c->in, .stride = (size_t)(c->out_width + 1) * c->out};
         c->input_rows[p] = (size_t)((c->height + 1 - p / 2) / 2) * ((c->width + 1 - p % 2) / 2);
         c->input_packed[p] = packed;
         packed += tile_packed_size(parity_taps(p) * c->out, c->in);
@@ -112,7 +103,7 @@ static void carve_tables(struct conv *c)
     c->forward.in = c->weight.a = arena_offsets(&c->tables, pixels);
     c->forward.out = arena_offsets(&c->tables, pixels);
     c->weight.d = arena_offsets(&c->tables, pixels);
-    c->weight.left = arena_offsets(&c->tables, c->weight.left_padded);
+    c->weight.left = arena_offsets(&c->tables, c->weight.left_count);
     for (int p = 0; p < CONV_PARITIES; p++) {
         c->input[p].in = arena_offsets(&c->tables, c->block * c->input_rows[p]);
         c->input[p].out = arena_offsets(&c->tables, c->block * c->input_rows[p]);

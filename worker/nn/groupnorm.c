@@ -3,7 +3,8 @@
 
 #include <math.h>
 #include <string.h>
-#include "common/vecmath.h"
+#include "common/kernels.h"
+#include "worker/nn/chunks.h"
 #include "worker/nn/columns.h"
 
 #define EPSILON REAL(1e-5)
@@ -12,12 +13,13 @@
 static void sum_groups(const struct groupnorm *g, const real *channel, real scale, real *group)
 {
     uint32_t size = g->channels / g->groups;
-    for (uint32_t i = 0; i < g->groups; i++) {
-        real sum = 0;
-        for (uint32_t c = 0; c < size; c++)
-            sum += channel[i * size + c];
-        group[i] = scale * sum;
-    }
+    for (uint32_t i = 0; i < g->groups; i++)
+        group[i] = 0;
+    for (uint32_t c = 0; c < size; c++) /* outside, so that the additions of all groups overlap */
+        for (uint32_t i = 0; i < g->groups; i++)
+            group[i] += channel[i * size + c];
+    for (uint32_t i = 0; i < g->groups; i++)
+        group[i] *= scale;
 }
 
 static void spread_groups(const struct groupnorm *g, const real *group, real *channel)
@@ -39,26 +41,41 @@ static void affine(const struct groupnorm *g, const real *statistics, const real
                    real *shift)
 {
     uint32_t size = g->channels / g->groups;
-    for (uint32_t c = 0; c < g->channels; c++) {
-        slope[c] = gamma[c] * statistics[g->groups + c / size];
-        shift[c] = beta[c] - statistics[c / size] * slope[c];
+    for (uint32_t i = 0; i < g->groups; i++) {
+        real mean = statistics[i], inverse = statistics[g->groups + i];
+        for (uint32_t c = i * size; c < (i + 1) * size; c++) {
+            slope[c] = gamma[c] * inverse;
+            shift[c] = beta[c] - mean * slope[c];
+        }
     }
 }
 
-KERNEL static void apply(size_t pixels, size_t n, const real *restrict x, const real *restrict slope,
-                         const real *restrict shift, real *restrict y)
+INLINE void apply_chunk(const struct groupnorm *g, const real *restrict x, const real *restrict slope,
+                        const real *restrict shift, const size_t lanes, real *restrict y, size_t row)
 {
-    for (size_t p = 0; p < pixels; p++, x += n, y += n)
-        for (size_t c = 0; c < n; c++) {
-            real u = slope[c] * x[c] + shift[c];
-            y[c] = u > 0 ? u : 0;
-        }
+    size_t n = g->channels;
+    for (uint32_t i = 0; i < g->height; i++, y += row - g->width * n)
+        for (uint32_t j = 0; j < g->width; j++, x += n, y += n)
+            for (size_t k = 0; k < lanes; k++) {
+                real u = slope[k] * x[k] + shift[k];
+                y[k] = u > 0 ? u : 0;
+            }
+}
+
+STATIC_KERNEL(void, apply,
+              (const struct groupnorm *g, const real *restrict x, const real *restrict slope,
+               const real *restrict shift, real *restrict y, size_t row),
+              (g, x, slope, shift, y, row))
+{
+#define DO(lanes) apply_chunk(g, x + c, slope + c, shift + c, lanes, y + c, row)
+    EACH_CHUNK(g->channels)
+#undef DO
 }
 
 void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
                             real *statistics, real *y, size_t row, real *scratch)
 {
-    size_t pixels = (size_t)g->height * g->width, n = g->channels, width = (size_t)g->width * n;
+    size_t pixels = (size_t)g->height * g->width, n = g->channels;
     real *channel = scratch, *center = scratch + n, *slope = scratch + 2 * n, *shift = scratch + 3 * n;
     real *mean = statistics, *inverse = statistics + g->groups;
     columns_sum(x, pixels, n, channel);
@@ -69,35 +86,57 @@ void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real
     for (uint32_t i = 0; i < g->groups; i++)
         inverse[i] = 1 / (real)sqrt(inverse[i] + EPSILON);
     affine(g, statistics, gamma, beta, slope, shift);
-    for (uint32_t i = 0; i < g->height; i++)
-        apply(g->width, n, x + i * width, slope, shift, y + i * row);
+    apply(g, x, slope, shift, y, row);
+}
+
+INLINE void sums_chunk(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
+                       const real *restrict slope, const real *restrict shift, const real *restrict center,
+                       const size_t lanes, real *restrict sum, real *restrict product)
+{
+    real sums[CHUNK_MAX] = {0}, products[CHUNK_MAX] = {0};
+    for (size_t p = 0; p < pixels; p++, x += n, d += n)
+        for (size_t k = 0; k < lanes; k++) {
+            real arrives = d[k], through = slope[k] * x[k] + shift[k] > 0 ? arrives : 0;
+            sums[k] += through;
+            products[k] += through * (x[k] - center[k]);
+        }
+    memcpy(sum, sums, lanes * sizeof(real));
+    memcpy(product, products, lanes * sizeof(real));
 }
 
 /* Per channel, through the ReLU: d_beta = sum d, d_gamma_raw = sum d (x - mean). */
-KERNEL static void channel_sums(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
-                                const real *restrict slope, const real *restrict shift, const real *restrict center,
-                                real *restrict sum, real *restrict product)
+STATIC_KERNEL(void, channel_sums,
+              (size_t pixels, size_t n, const real *restrict x, const real *restrict d, const real *restrict slope,
+               const real *restrict shift, const real *restrict center, real *restrict sum, real *restrict product),
+              (pixels, n, x, d, slope, shift, center, sum, product)){
+#define DO(lanes) sums_chunk(pixels, n, x + c, d + c, slope + c, shift + c, center + c, lanes, sum + c, product + c)
+    EACH_CHUNK(n)
+#undef DO
+}
+
+INLINE void gradient_chunk(const struct groupnorm *g, const real *restrict x, const real *restrict d,
+                           const real *restrict slope, const real *restrict shift, const real *restrict linear,
+                           const real *restrict constant, const size_t lanes, real *restrict d_x, size_t row)
 {
-    memset(sum, 0, n * sizeof(real));
-    memset(product, 0, n * sizeof(real));
-    for (size_t p = 0; p < pixels; p++, x += n, d += n)
-        for (size_t c = 0; c < n; c++) {
-            real through = slope[c] * x[c] + shift[c] > 0 ? d[c] : 0;
-            sum[c] += through;
-            product[c] += through * (x[c] - center[c]);
-        }
+    size_t n = g->channels;
+    for (uint32_t i = 0; i < g->height; i++, d_x += row - g->width * n)
+        for (uint32_t j = 0; j < g->width; j++, x += n, d += n, d_x += n)
+            for (size_t k = 0; k < lanes; k++) {
+                real arrives = d[k], through = slope[k] * x[k] + shift[k] > 0 ? arrives : 0;
+                d_x[k] = slope[k] * through + (linear[k] * x[k] + constant[k]);
+            }
 }
 
 /* d_x = slope * through + linear * x + constant */
-KERNEL static void input_gradient(size_t pixels, size_t n, const real *restrict x, const real *restrict d,
-                                  const real *restrict slope, const real *restrict shift, const real *restrict linear,
-                                  const real *restrict constant, real *restrict d_x)
+STATIC_KERNEL(void, input_gradient,
+              (const struct groupnorm *g, const real *restrict x, const real *restrict d, const real *restrict slope,
+               const real *restrict shift, const real *restrict linear, const real *restrict constant,
+               real *restrict d_x, size_t row),
+              (g, x, d, slope, shift, linear, constant, d_x, row))
 {
-    for (size_t p = 0; p < pixels; p++, x += n, d += n, d_x += n)
-        for (size_t c = 0; c < n; c++) {
-            real through = slope[c] * x[c] + shift[c] > 0 ? d[c] : 0;
-            d_x[c] = slope[c] * through + (linear[c] * x[c] + constant[c]);
-        }
+#define DO(lanes) gradient_chunk(g, x + c, d + c, slope + c, shift + c, linear + c, constant + c, lanes, d_x + c, row)
+    EACH_CHUNK(g->channels)
+#undef DO
 }
 
 /* With s = sum gamma d / m and q = sum gamma d xhat / m over the group: d_x = (gamma d - s - xhat q) / deviation. Turns
@@ -128,13 +167,12 @@ void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const rea
                              const real *statistics, const real *d_y, real *d_x, size_t row, real *d_gamma,
                              real *d_beta, real *scratch)
 {
-    size_t pixels = (size_t)g->height * g->width, n = g->channels, width = (size_t)g->width * n;
+    size_t pixels = (size_t)g->height * g->width, n = g->channels;
     real *slope = scratch, *shift = scratch + n, *center = scratch + 2 * n, *constant = scratch + 3 * n;
     real *sum = scratch + 4 * n, *product = scratch + 5 * n, *linear = center;
     affine(g, statistics, gamma, beta, slope, shift);
     spread_groups(g, statistics, center);
     channel_sums(pixels, n, x, d_y, slope, shift, center, sum, product);
     group_terms(g, gamma, statistics, sum, product, linear, constant, d_gamma, d_beta);
-    for (uint32_t i = 0; i < g->height; i++)
-        input_gradient(g->width, n, x + i * width, d_y + i * width, slope, shift, linear, constant, d_x + i * row);
+    input_gradient(g, x, d_y, slope, shift, linear, constant, d_x, row);
 }

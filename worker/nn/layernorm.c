@@ -2,7 +2,7 @@
 #include "worker/nn/layernorm.h"
 
 #include <math.h>
-#include "common/vecmath.h"
+#include "common/kernels.h"
 #include "worker/nn/vector.h"
 
 #define EPSILON REAL(1e-5)
@@ -16,8 +16,10 @@ INLINE real center_row(const real *restrict x, size_t n, real *restrict y)
     return 1 / (real)sqrt(vector_dot(y, y, n) / (real)n + EPSILON);
 }
 
-KERNEL static void forward_row(const real *restrict x, size_t n, const real *restrict gamma, const real *restrict beta,
-                               real *restrict y)
+STATIC_KERNEL(void, forward_row,
+              (const real *restrict x, size_t n, const real *restrict gamma, const real *restrict beta,
+               real *restrict y),
+              (x, n, gamma, beta, y))
 {
     real inverse = center_row(x, n, y);
     for (size_t i = 0; i < n; i++)
@@ -31,9 +33,11 @@ void layernorm_forward(const real *x, size_t rows, size_t n, const real *gamma, 
 }
 
 /* hat and through (n): xhat and gamma d_y of this row. */
-KERNEL static void backward_row(const real *restrict x, size_t n, const real *restrict gamma, const real *restrict d_y,
-                                real *restrict d_x, real *restrict d_gamma, real *restrict d_beta, real *restrict hat,
-                                real *restrict through)
+STATIC_KERNEL(void, backward_row,
+              (const real *restrict x, size_t n, const real *restrict gamma, const real *restrict d_y,
+               real *restrict d_x, real *restrict d_gamma, real *restrict d_beta, real *restrict hat,
+               real *restrict through),
+              (x, n, gamma, d_y, d_x, d_gamma, d_beta, hat, through))
 {
     real inverse = center_row(x, n, hat);
     for (size_t i = 0; i < n; i++) {

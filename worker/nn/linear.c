@@ -17,15 +17,15 @@ static void carve_tables(struct linear *l)
 {
     l->forward.in = l->input.out = l->weight.a = arena_offsets(&l->tables, l->block);
     l->forward.out = l->input.in = l->weight.d = arena_offsets(&l->tables, l->block);
-    l->weight.left = arena_offsets(&l->tables, l->weight.left_padded);
+    l->weight.left = arena_offsets(&l->tables, l->weight.left_count);
 }
 
 int linear_init(struct linear *l, uint32_t in, uint32_t out)
 {
     *l = (struct linear){.in = in, .out = out, .block = block_rows(in, out)};
-    l->forward = (struct gather){.runs = 1, .run = in, .columns = out, .panel = tile_panel(out)};
-    l->input = (struct gather){.runs = 1, .run = out, .columns = in, .panel = tile_panel(in)};
-    l->weight = (struct outer){.columns = out, .panel = tile_panel(out), .left_padded = tile_left_padded(in)};
+    l->forward = (struct gather){.runs = 1, .run = in, .columns = out};
+    l->input = (struct gather){.runs = 1, .run = out, .columns = in};
+    l->weight = (struct outer){.columns = out, .left_count = in};
     carve_tables(l);
     if (arena_allocate(&l->tables) != 0)
         return ERR_MEMORY;
@@ -35,8 +35,8 @@ int linear_init(struct linear *l, uint32_t in, uint32_t out)
         x[r] = r * in;
         y[r] = r * out;
     }
-    for (uint32_t k = 0; k < l->weight.left_padded; k++)
-        left[k] = k < in ? k : 0;
+    for (uint32_t k = 0; k < l->weight.left_count; k++)
+        left[k] = k;
     return 0;
 }
 

@@ -1,67 +1,130 @@
-/* Packing, and the choice between the two tile shapes.  */
+/* Packing, the loops over panels, and the tiles of each choice of kernels. */
 #include "worker/nn/tiles.h"
 
 #include <stdbool.h>
 #include <string.h>
-#include "worker/nn/vector.h"
+#include "common/kernels.h"
+#include "worker/nn/transpose.h"
+#if KERNELS_X86
+#include <immintrin.h>
+#endif
 
 enum {
-    NARROW = 2 * VECTOR,
-    WIDE = 3 * VECTOR,
-    LEFT_MULTIPLE = 12, /* of both tile heights */
-    PACK_ROWS = 64,     /* of a panel, packed at a time */
-    POINTS = 64,        /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
+    POINTS = 128, /* of gather_outer at a time: their D panel is packed to stay in the first-level cache */
+    TILE_HEIGHT_MAX = 8,
+    PANEL_MAX = 4, /* vectors of a panel */
+    PANEL_BYTES_MAX = PANEL_MAX * 64,
 };
 
-#define TILE_ROWS 6
-#define TILE_VECTORS 2
-#define TILE_NAME(f) narrow_##f
+/* Rows that a last, lower tile may have. */
+#define TILE_CASES TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6) TILE_CASE(7)
+
+#define TILE_NAME(f) portable_##f
+#define TILE_TARGET
+#define TILE_BYTES 16
+#define TILE_PANEL 3
+#define TILE_ROWS(V) ((V) < 3 ? 6 : 4)
+#define TILE_MASKED 0
+#define TILE_EACH_PANEL(DO) DO(1) DO(2) DO(3)
 #include "worker/nn/tiles_template.h"
 
-#define TILE_ROWS 4
-#define TILE_VECTORS 3
-#define TILE_NAME(f) wide_##f
+#if KERNELS_X86
+
+#define TILE_NAME(f) avx2_##f
+#define TILE_TARGET KERNELS_TARGET_AVX2
+#define TILE_BYTES 32
+#define TILE_PANEL 3
+#define TILE_ROWS(V) ((V) < 3 ? 6 : 4)
+#define TILE_MASKED 0
+#define TILE_EACH_PANEL(DO) DO(1) DO(2) DO(3)
 #include "worker/nn/tiles_template.h"
+
+#ifdef NN_DOUBLE
+#define tile_store_masked(to, n, v) _mm512_mask_storeu_pd(to, (__mmask8)((1u << (n)) - 1), (__m512d)(v))
+#else
+#define tile_store_masked(to, n, v) _mm512_mask_storeu_ps(to, (__mmask16)((1u << (n)) - 1), (__m512)(v))
+#endif
+#define TILE_NAME(f) avx512_##f
+#define TILE_TARGET KERNELS_TARGET_AVX512
+#define TILE_BYTES 64
+#define TILE_PANEL 4
+#define TILE_ROWS(V) ((V) < 4 ? 8 : 6)
+#define TILE_MASKED 1
+#define TILE_EACH_PANEL(DO) DO(1) DO(2) DO(3) DO(4)
+#include "worker/nn/tiles_template.h"
+
+#endif
+
+/* The tiles of one choice. Functions are indexed by the vectors of a panel, less one. */
+struct tile_set {
+    size_t lanes;             /* reals in a vector */
+    uint32_t widest;          /* vectors of a panel at most */
+    uint32_t cost[PANEL_MAX]; /* time of a panel of so many vectors, relative to other panels of this set */
+    void (*product[PANEL_MAX])(const struct gather *g, size_t rows, const real *a, const real *b, size_t columns,
+                               real *c);
+    void (*outer[PANEL_MAX])(const struct outer *o, const uint32_t *point, size_t points, const real *a,
+                             const real *right, real *gradient);
+};
+
+static const struct tile_set sets[KERNELS_COUNT] = {
+    [KERNELS_PORTABLE] = {.lanes = portable_LANES,
+                          .widest = 3,
+                          .cost = {15, 20, 30},
+                          .product = {portable_product_1, portable_product_2, portable_product_3},
+                          .outer = {portable_outer_1, portable_outer_2, portable_outer_3}},
+#if KERNELS_X86
+    [KERNELS_AVX2] = {.lanes = avx2_LANES,
+                      .widest = 3,
+                      .cost = {15, 20, 30},
+                      .product = {avx2_product_1, avx2_product_2, avx2_product_3},
+                      .outer = {avx2_outer_1, avx2_outer_2, avx2_outer_3}},
+    [KERNELS_AVX512] = {.lanes = avx512_LANES,
+                        .widest = 4,
+                        .cost = {15, 21, 30, 41},
+                        .product = {avx512_product_1, avx512_product_2, avx512_product_3, avx512_product_4},
+                        .outer = {avx512_outer_1, avx512_outer_2, avx512_outer_3, avx512_outer_4}},
+#endif
+};
+
+static const struct tile_set *tiles_chosen(void)
+{
+    return &sets[kernels_chosen()];
+}
 
 static size_t round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-uint32_t tile_panel(size_t columns)
+static uint32_t panels_cost(const struct tile_set *t, uint32_t vectors, uint32_t panel)
 {
-    return round_up(columns, WIDE) < round_up(columns, NARROW) ? WIDE : NARROW;
+    uint32_t rest = vectors % panel;
+    return vectors / panel * t->cost[panel - 1] + (rest > 0 ? t->cost[rest - 1] : 0);
 }
 
-uint32_t tile_padded(uint32_t columns)
+/* Columns of a whole panel: the division that should take least time. */
+static size_t panel_width(const struct tile_set *t, size_t columns)
 {
-    return (uint32_t)round_up(columns, tile_panel(columns));
+    uint32_t vectors = (uint32_t)((columns + t->lanes - 1) / t->lanes), best = t->widest;
+    for (uint32_t panel = t->widest - 1; panel > 0; panel--)
+        if (panels_cost(t, vectors, panel) < panels_cost(t, vectors, best))
+            best = panel;
+    return best * t->lanes;
 }
 
-uint32_t tile_left_padded(uint32_t left)
+static size_t at_most(size_t n, size_t limit)
 {
-    return (left + LEFT_MULTIPLE - 1) / LEFT_MULTIPLE * LEFT_MULTIPLE;
+    return n < limit ? n : limit;
 }
 
 size_t tile_packed_size(size_t K, size_t columns)
 {
-    return (K + 1) * round_up(columns, tile_panel(columns));
+    return (K + 1) * round_up(columns, tiles_chosen()->lanes);
 }
 
-size_t tile_gradient_size(uint32_t K, size_t columns)
+size_t tile_gradient_size(size_t K, size_t columns)
 {
-    return tile_left_padded(K) * round_up(columns, tile_panel(columns));
-}
-
-/* Sources contiguous along k are read along k, a few at a time, so that the panel's part stays in cache. */
-static void pack_along_k(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
-{
-    for (size_t first = 0; first < p->n; first += PACK_ROWS) {
-        size_t last = first + PACK_ROWS < p->n ? first + PACK_ROWS : p->n;
-        for (size_t j = 0; j < columns; j++)
-            for (size_t i = first; i < last; i++)
-                packed[i * panel + j] = source[i + j * p->column_stride];
-    }
+    return K * round_up(columns, tiles_chosen()->lanes);
 }
 
 static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
@@ -70,7 +133,7 @@ static void pack_panel(const struct pack *p, const real *source, size_t columns,
         for (size_t i = 0; i < p->n; i++)
             memset(packed + i * panel + columns, 0, (panel - columns) * sizeof(real));
     if (p->row_stride == 1) {
-        pack_along_k(p, source, columns, panel, packed);
+        transpose(source, p->column_stride, columns, p->n, packed, panel);
         return;
     }
     for (size_t i = 0; i < p->n; i++)
@@ -80,45 +143,87 @@ static void pack_panel(const struct pack *p, const real *source, size_t columns,
 
 void tile_pack(const struct pack *p, const real *source, real *packed)
 {
-    size_t panel = tile_panel(p->columns);
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, p->columns);
     for (size_t j = 0; j < p->columns; j += panel) {
-        size_t columns = p->columns - j < panel ? p->columns - j : panel;
-        pack_panel(p, source + j * p->column_stride, columns, panel, packed + (1 + p->k0) * panel);
-        packed += (p->K + 1) * panel;
+        size_t columns = at_most(p->columns - j, panel), width = round_up(columns, t->lanes);
+        pack_panel(p, source + j * p->column_stride, columns, width, packed + (1 + p->k0) * width);
+        packed += (p->K + 1) * width;
     }
 }
 
 void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed)
 {
-    size_t panel = tile_panel(columns);
-    for (size_t j = 0; j < columns; j += panel, packed += (K + 1) * panel)
-        for (size_t i = 0; i < panel; i++)
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, columns);
+    for (size_t j = 0; j < columns; j += panel) {
+        size_t width = round_up(at_most(columns - j, panel), t->lanes);
+        for (size_t i = 0; i < width; i++)
             packed[i] = bias && j + i < columns ? bias[j + i] : 0;
+        packed += (K + 1) * width;
+    }
+}
+
+static void unpack_panel(const struct pack *p, const real *gradient, size_t columns, size_t width, real *target)
+{
+    if (p->row_stride == 1) {
+        transpose(gradient, width, p->K, columns, target, p->column_stride);
+        return;
+    }
+    for (size_t k = 0; k < p->K; k++)
+        for (size_t j = 0; j < columns; j++)
+            target[k * p->row_stride + j * p->column_stride] = gradient[k * width + j];
 }
 
 void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target)
 {
-    size_t panel = tile_panel(p->columns), rows = tile_left_padded(p->K);
-    for (size_t j = 0; j < p->columns; j++) {
-        const real *from = gradient + (j / panel) * rows * panel + j % panel;
-        real *to = target + j * p->column_stride;
-        for (size_t k = 0; k < p->K; k++)
-            to[k * p->row_stride] = from[k * panel];
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, p->columns);
+    for (size_t j = 0; j < p->columns; j += panel) {
+        size_t columns = at_most(p->columns - j, panel), width = round_up(columns, t->lanes);
+        unpack_panel(p, gradient, columns, width, target + j * p->column_stride);
+        gradient += p->K * width;
     }
 }
 
 void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c)
 {
-    if (g->panel == WIDE)
-        wide_gather_product(g, rows, a, packed, c);
-    else
-        narrow_gather_product(g, rows, a, packed, c);
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, g->columns), K = g->runs * g->run;
+    for (size_t j = 0; j < g->columns; j += panel) {
+        size_t columns = at_most(g->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
+        t->product[vectors - 1](g, rows, a, packed, columns, c + j);
+        packed += (K + 1) * vectors * t->lanes;
+    }
+}
+
+/* `columns` columns of D at the given points, side by side, up to whole vectors with zeros. */
+static void gather_columns(const uint32_t *point, size_t points, const real *d, size_t columns, size_t width,
+                           real *right)
+{
+    if (columns < width)
+        memset(right, 0, points * width * sizeof(real));
+    for (size_t p = 0; p < points; p++)
+        memcpy(right + p * width, d + point[p], columns * sizeof(real));
+}
+
+/* All panels of the gradient, for at most POINTS points. */
+static void outer_points(const struct tile_set *t, const struct outer *o, size_t first, size_t points, const real *a,
+                         const real *d, real *gradient)
+{
+    real right[POINTS * PANEL_BYTES_MAX / sizeof(real)] __attribute__((aligned(64)));
+    size_t panel = panel_width(t, o->columns);
+    for (size_t j = 0; j < o->columns; j += panel) {
+        size_t columns = at_most(o->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
+        gather_columns(o->d + first, points, d + j, columns, vectors * t->lanes, right);
+        t->outer[vectors - 1](o, o->a + first, points, a, right, gradient);
+        gradient += o->left_count * vectors * t->lanes;
+    }
 }
 
 void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient)
 {
-    if (o->panel == WIDE)
-        wide_gather_outer(o, points, a, d, gradient);
-    else
-        narrow_gather_outer(o, points, a, d, gradient);
+    const struct tile_set *t = tiles_chosen();
+    for (size_t p = 0; p < points; p += POINTS)
+        outer_points(t, o, p, at_most(points - p, POINTS), a, d, gradient);
 }

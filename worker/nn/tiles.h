@@ -7,16 +7,20 @@
  *                   the matching gradient with respect to B
  *
  * Because rows are addresses, a 3x3 convolution over a zero-padded NHWC image is a gather_product with three runs
- * per output pixel: no im2col. B is packed once per step in panels of `panel` columns, so that a tile of 6x16 or
- * 4x24 sums (float, AVX2) stays in registers while k runs:
+ * per output pixel: no im2col. B is packed once per step in panels of a few vectors of columns, so that a tile of
+ * sums stays in registers while k runs; the last panel has as many vectors as it needs:
  *
- *      panel 0                panel 1
- *      bias   | panel reals |        row 0: the bias, or zeros
- *      k = 0  | panel reals |        columns beyond N are zeros
+ *      panel 0                  panel 1
+ *      bias   | width reals |        row 0: the bias, or zeros
+ *      k = 0  | width reals |        columns beyond N are zeros
  *      ...
  *      k = K-1
  *
- * Packed gradients G have the same panels without the bias row, and `left_padded` rows. */
+ * Packed gradients G have the same panels without the bias row.
+ *
+ * Vectors and tiles depend on the choice of kernels (common/kernels.h): 6x2 and 4x3 vectors of 4 or 8 floats, with
+ * AVX-512 6x4, 8x3, 8x2 and 8x1 vectors of 16. Every sum runs over k, or over the points, in order and alone, so a
+ * shape changes no byte: avx2 and avx512 agree to the bit, portable differs by the rounding of each product. */
 #ifndef DECANT_WORKER_NN_TILES_H
 #define DECANT_WORKER_NN_TILES_H
 
@@ -26,23 +30,18 @@ struct gather {
     uint32_t runs;      /* per row of A */
     size_t run, stride; /* reals in a run; from one run's start to the next */
     uint32_t columns;   /* N */
-    uint32_t panel;     /* columns of a panel, tile_panel(N) */
     uint32_t *in, *out; /* offset of each row in A and in C; (rows) */
 };
 
 struct outer {
-    uint32_t columns, panel; /* N, tile_panel(N) */
-    uint32_t left_padded;    /* tile_left_padded(K) */
-    uint32_t *left;  /* offset of each k from a point's start in A; (left_padded), the surplus repeats any offset */
-    uint32_t *a, *d; /* offset of each point in A and in D */
+    uint32_t columns;    /* N */
+    uint32_t left_count; /* K */
+    uint32_t *left;      /* offset of each k from a point's start in A, ascending; (left_count) */
+    uint32_t *a, *d;     /* offset of each point in A and in D */
 };
 
-/* The panel width that wastes the fewest columns of N. */
-uint32_t tile_panel(size_t columns);
-uint32_t tile_padded(uint32_t columns); /* columns rounded up to whole panels */
-uint32_t tile_left_padded(uint32_t left);
-size_t tile_packed_size(size_t K, size_t columns);     /* reals of B, packed */
-size_t tile_gradient_size(uint32_t K, size_t columns); /* reals of G, packed */
+size_t tile_packed_size(size_t K, size_t columns);   /* reals of B, packed */
+size_t tile_gradient_size(size_t K, size_t columns); /* reals of G, packed */
 
 /* Packs rows k0..k0+n of B out of K in all: B(k0 + i, j) = source[i * row_stride + j * column_stride]. */
 struct pack {

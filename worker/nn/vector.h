@@ -65,7 +65,7 @@ INLINE real vector_sum(const real *x, size_t n)
 /* n > 0 */
 INLINE real vector_max(const real *x, size_t n)
 {
-    enum { LANES = 2 * VECTOR };
+    enum { LANES = 4 * VECTOR }; /* more than the compiler unrolls, which would keep it from vectorising */
     real lane[LANES], most = x[0];
     size_t i = 0;
     for (int k = 0; k < LANES; k++)
@@ -75,8 +75,10 @@ INLINE real vector_max(const real *x, size_t n)
             lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
     for (; i < n; i++)
         most = x[i] > most ? x[i] : most;
-    for (int k = 0; k < LANES; k++)
-        most = lane[k] > most ? lane[k] : most;
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++)
+            lane[k] = lane[half + k] > lane[k] ? lane[half + k] : lane[k];
+    most = lane[0] > most ? lane[0] : most;
     return most;
 }
 

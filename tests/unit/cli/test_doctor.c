@@ -3,6 +3,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "cli/doctor.h"
+#include "common/kernels.h"
+#include "common/vecmath.h"
 #include "tests/unit/cli/checkpoint_rig.h"
 
 static struct doctor_report *new_report(void)
@@ -195,9 +197,26 @@ static void test_machine(void **state)
     doctor_check_cpu(r, NULL);
     doctor_check_memory(r, NULL);
     find(r, "cores", "usable");
+    find(r, "cpu", kernels_name(kernels_chosen()));
+    find(r, "blas", blas_kernels());
     assert_false(doctor_failed(r));
     doctor_check_memory(r, &vast);
     assert_int_equal(find(r, "memory", "hold about")->state, FINDING_WARN);
+    free(r);
+}
+
+static void test_kernels(void **state)
+{
+    (void)state;
+    struct doctor_report *r = new_report();
+    setenv(KERNELS_VARIABLE, "portable", 1);
+    doctor_check_cpu(r, NULL);
+    assert_int_equal(find(r, "cpu", "kernels portable")->state, FINDING_WARN);
+    setenv(KERNELS_VARIABLE, "sse9", 1);
+    doctor_check_cpu(r, NULL);
+    assert_int_equal(find(r, "cpu", "DECANT_KERNELS=sse9: this machine can use portable")->state, FINDING_FAIL);
+    unsetenv(KERNELS_VARIABLE);
+    assert_int_equal(kernels_from_environment(NULL), 0);
     free(r);
 }
 
@@ -205,8 +224,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_report), CASE(test_bytes),   CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
-        CASE(test_needs),  CASE(test_machine), CASE(test_out),       CASE(test_data_is_missing),
+        CASE(test_report),          CASE(test_bytes),   CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
+        CASE(test_needs),           CASE(test_machine), CASE(test_kernels),   CASE(test_out),
+        CASE(test_data_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <xmmintrin.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "tests/unit/kernels_each.h"
 
 enum { N = 1100 };
 static const size_t lengths[] = {0, 1, 2, 15, 16, 31, 32, 33, 63, 64, 65, 100, 1000};
@@ -215,5 +216,5 @@ int main(void)
         cmocka_unit_test(test_rows_get_unit_length),
         cmocka_unit_test(test_denormals_are_flushed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

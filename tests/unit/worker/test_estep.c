@@ -12,6 +12,7 @@
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "worker/estep.h"
+#include "tests/unit/kernels_each.h"
 
 #define assert_near(a, b, tolerance) assert_true(fabs((double)(a) - (double)(b)) <= (tolerance))
 
@@ -403,5 +404,5 @@ int main(void)
         cmocka_unit_test(test_version_is_loaded_once),
         cmocka_unit_test(test_novelty),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include "tests/unit/kernels_each.h"
 #include "worker/nn/activations.h"
 #include "worker/nn/attention.h"
 #include "worker/nn/batchnorm.h"
@@ -90,24 +91,31 @@ static void test_softmax_extremes(void **state)
     assert_true((double)x[2] >= 0 && (double)x[2] < 1e-30);
 }
 
+static void check_columns(size_t rows, size_t n)
+{
+    real *x = nn_random(rows, rows * n), *center = nn_random(99, n), *got = nn_take(n);
+    double *sum = zeros(n), *squares = zeros(n);
+    for (size_t i = 0; i < rows * n; i++) {
+        sum[i % n] += (double)x[i];
+        squares[i % n] += pow((double)x[i] - (double)center[i % n], 2);
+    }
+    columns_sum(x, rows, n, got);
+    nn_assert_close("sum", got, sum, n);
+    columns_sum_squares(x, rows, n, center, got);
+    nn_assert_close("sum of squares", got, squares, n);
+    void *const all[] = {x, center, got, sum, squares};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+/* Widths below, at and between the sizes of chunks. */
 static void test_columns(void **state)
 {
     (void)state;
-    for (size_t rows = 1; rows < 12; rows++) {
-        enum { N = 19 };
-        real *x = nn_random(rows, rows * N), *center = nn_random(99, N), got[N];
-        double sum[N] = {0}, squares[N] = {0};
-        for (size_t i = 0; i < rows * N; i++) {
-            sum[i % N] += (double)x[i];
-            squares[i % N] += pow((double)x[i] - (double)center[i % N], 2);
-        }
-        columns_sum(x, rows, N, got);
-        nn_assert_close("sum", got, sum, N);
-        columns_sum_squares(x, rows, N, center, got);
-        nn_assert_close("sum of squares", got, squares, N);
-        free(x);
-        free(center);
-    }
+    static const size_t widths[] = {1, 15, 16, 19, 24, 31, 32, 33, 56, 70};
+    for (size_t rows = 1; rows < 12; rows++)
+        for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+            check_columns(rows, widths[i]);
 }
 
 /* ---- convolution ---- */
@@ -220,28 +228,83 @@ static void test_conv(void **state)
 
 /* ---- norms ---- */
 
+enum { NORM_H = 3, NORM_W = 5, NORM_PIXELS = NORM_H * NORM_W, NORM_GAP = 4, NORM_C_MAX = 70 };
+
+/* One sample through GroupNorm and back, in double; far-side images have rows of NORM_GAP reals more. */
+struct norm_case {
+    struct groupnorm g;
+    real *x, *d, *gamma, *beta;
+    double y[NORM_H * (NORM_W * NORM_C_MAX + NORM_GAP)], d_x[NORM_H * (NORM_W * NORM_C_MAX + NORM_GAP)];
+    double d_gamma[NORM_C_MAX], d_beta[NORM_C_MAX];
+};
+
+/* Where value i of the image is on the far side. */
+static size_t framed(const struct groupnorm *g, size_t i)
+{
+    size_t line = (size_t)NORM_W * g->channels;
+    return i / line * (line + NORM_GAP) + i % line;
+}
+
+static void slow_group(struct norm_case *k, size_t first, size_t size)
+{
+    size_t C = k->g.channels, count = NORM_PIXELS * size;
+    double mean = 0, variance = 0, s = 0, q = 0;
+#define EACH_VALUE                                                                                                     \
+    for (size_t i = 0; i < NORM_PIXELS * C; i++)                                                                       \
+        if (i % C >= first && i % C < first + size)
+    EACH_VALUE mean += (double)k->x[i] / (double)count;
+    EACH_VALUE variance += pow((double)k->x[i] - mean, 2) / (double)count;
+    double inverse = 1 / sqrt(variance + 1e-5);
+    EACH_VALUE
+    {
+        size_t c = i % C;
+        double hat = ((double)k->x[i] - mean) * inverse, u = hat * (double)k->gamma[c] + (double)k->beta[c];
+        double through = u > 0 ? (double)k->d[i] : 0;
+        k->y[framed(&k->g, i)] = u > 0 ? u : 0;
+        k->d_x[framed(&k->g, i)] = through; /* for now */
+        k->d_beta[c] += through;
+        k->d_gamma[c] += through * hat;
+        s += (double)k->gamma[c] * through / (double)count;
+        q += (double)k->gamma[c] * through * hat / (double)count;
+    }
+    EACH_VALUE
+    {
+        double hat = ((double)k->x[i] - mean) * inverse, *d = &k->d_x[framed(&k->g, i)];
+        *d = ((double)k->gamma[i % C] * *d - s - hat * q) * inverse;
+    }
+#undef EACH_VALUE
+}
+
+static void check_groupnorm(uint32_t C, uint32_t groups)
+{
+    struct norm_case *k = calloc(1, sizeof *k);
+    size_t row = (size_t)NORM_W * C + NORM_GAP;
+    k->g = (struct groupnorm){.height = NORM_H, .width = NORM_W, .channels = C, .groups = groups};
+    k->x = nn_random(1, NORM_PIXELS * C);
+    k->d = nn_random(4, NORM_PIXELS * C);
+    k->gamma = nn_random(2, C);
+    k->beta = nn_random(3, C);
+    for (size_t i = 0; i < groups; i++)
+        slow_group(k, i * (C / groups), C / groups);
+    real *y = nn_take(NORM_H * row), *d_x = nn_take(NORM_H * row), *scratch = nn_take(GROUPNORM_SCRATCH * C);
+    real *d_gamma = nn_take(C), *d_beta = nn_take(C), *statistics = nn_take((size_t)2 * groups);
+    groupnorm_relu_forward(&k->g, k->x, k->gamma, k->beta, statistics, y, row, scratch);
+    groupnorm_relu_backward(&k->g, k->x, k->gamma, k->beta, statistics, k->d, d_x, row, d_gamma, d_beta, scratch);
+    nn_assert_close("groupnorm", y, k->y, NORM_H * row);
+    nn_assert_close("groupnorm d_x", d_x, k->d_x, NORM_H * row);
+    nn_assert_close("groupnorm d_gamma", d_gamma, k->d_gamma, C);
+    nn_assert_close("groupnorm d_beta", d_beta, k->d_beta, C);
+    void *const all[] = {k->x, k->d, k->gamma, k->beta, y, d_x, scratch, d_gamma, d_beta, statistics, k};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
 static void test_groupnorm(void **state)
 {
     (void)state;
-    enum { H = 3, W = 5, C = 6, G = 2, SIZE = C / G, ROW = W * C + 4, COUNT = H * W * SIZE };
-    struct groupnorm g = {.height = H, .width = W, .channels = C, .groups = G};
-    real *x = nn_random(1, H * W * C), *gamma = nn_random(2, C), *beta = nn_random(3, C);
-    real y[H * ROW] = {0}, statistics[2 * G], scratch[GROUPNORM_SCRATCH * C];
-    double want[H * ROW] = {0}, mean[G] = {0}, square[G] = {0};
-    for (int i = 0; i < H * W * C; i++)
-        mean[i % C / SIZE] += (double)x[i] / COUNT;
-    for (int i = 0; i < H * W * C; i++)
-        square[i % C / SIZE] += pow((double)x[i] - mean[i % C / SIZE], 2) / COUNT;
-    for (int i = 0; i < H * W * C; i++) {
-        int c = i % C, group = c / SIZE;
-        double u = ((double)x[i] - mean[group]) / sqrt(square[group] + 1e-5) * (double)gamma[c] + (double)beta[c];
-        want[i / (W * C) * ROW + i % (W * C)] = u > 0 ? u : 0;
-    }
-    groupnorm_relu_forward(&g, x, gamma, beta, statistics, y, ROW, scratch);
-    nn_assert_close("groupnorm", y, want, H * ROW);
-    free(x);
-    free(gamma);
-    free(beta);
+    static const uint32_t cases[][2] = {{6, 2}, {16, 1}, {18, 3}, {24, 8}, {32, 4}, {40, 8}, {50, 25}, {70, 7}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check_groupnorm(cases[i][0], cases[i][1]);
 }
 
 /* A group whose values are all equal: variance zero must give beta, not NaN. */
@@ -408,5 +471,5 @@ int main(void)
         cmocka_unit_test(test_batchnorm), cmocka_unit_test(test_layernorm),
         cmocka_unit_test(test_linear),    cmocka_unit_test(test_attention),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

@@ -1,7 +1,10 @@
 /* The tile kernels and their packing against three nested loops, over shapes that fill no tile, exactly one, and
  * several. */
 #include "tests/unit/worker/nn_support.h"
+#include <string.h>
+#include "tests/unit/kernels_each.h"
 #include "worker/nn/tiles.h"
+#include "worker/nn/transpose.h"
 
 enum { GAP = 3 }; /* reals between rows, so that a wrong offset shows */
 
@@ -10,8 +13,9 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {1, 1, 1, 1},   {2, 1, 3, 5},   {6, 3, 2, 16},    {4, 1, 7, 24},  {13, 2, 5, 17},
-    {25, 3, 9, 48}, {7, 1, 50, 50}, {130, 1, 12, 33}, {65, 3, 3, 24}, {12, 1, 216, 40},
+    {1, 1, 1, 1},   {2, 1, 3, 5},    {6, 3, 2, 16},    {4, 1, 7, 24},   {13, 2, 5, 17},
+    {25, 3, 9, 48}, {7, 1, 50, 50},  {130, 1, 12, 33}, {65, 3, 3, 24},  {12, 1, 216, 40},
+    {8, 1, 8, 64},  {14, 2, 12, 96}, {31, 1, 17, 131}, {300, 1, 3, 80},
 };
 
 struct problem {
@@ -74,13 +78,8 @@ static void check_product(struct shape s)
     problem_open(&p, s);
     double *want = slow_product(&p);
     struct pack pack = {.K = p.K, .columns = s.columns, .n = p.K, .row_stride = s.columns, .column_stride = 1};
-    struct gather g = {.runs = s.runs,
-                       .run = s.run,
-                       .stride = s.run + GAP,
-                       .columns = s.columns,
-                       .panel = tile_panel(s.columns),
-                       .in = p.in,
-                       .out = p.out};
+    struct gather g = {
+        .runs = s.runs, .run = s.run, .stride = s.run + GAP, .columns = s.columns, .in = p.in, .out = p.out};
     tile_pack(&pack, p.b, p.packed);
     tile_pack_bias(p.K, s.columns, p.bias, p.packed);
     gather_product(&g, s.rows, p.a, p.packed, p.c);
@@ -101,7 +100,7 @@ static void test_product_of_no_rows(void **state)
     (void)state;
     real a = 1, packed[64] = {0}, c = 5;
     uint32_t offset = 0;
-    struct gather g = {.runs = 1, .run = 1, .columns = 1, .panel = tile_panel(1), .in = &offset, .out = &offset};
+    struct gather g = {.runs = 1, .run = 1, .columns = 1, .in = &offset, .out = &offset};
     gather_product(&g, 0, &a, packed, &c);
     assert_true(c == 5);
 }
@@ -121,18 +120,12 @@ static void check_outer(struct shape s)
 {
     struct problem p;
     problem_open(&p, s);
-    uint32_t padded = tile_left_padded(p.K);
-    uint32_t *left = calloc(padded, sizeof *left);
+    uint32_t *left = calloc(p.K, sizeof *left);
     for (uint32_t k = 0; k < p.K; k++)
         left[k] = (uint32_t)a_offset(&p, k);
     double *want = slow_outer(&p, left);
     real *gradient = nn_take(tile_gradient_size(p.K, s.columns)), *got = nn_take((size_t)p.K * s.columns);
-    struct outer o = {.columns = s.columns,
-                      .panel = tile_panel(s.columns),
-                      .left_padded = padded,
-                      .left = left,
-                      .a = p.in,
-                      .d = p.out};
+    struct outer o = {.columns = s.columns, .left_count = p.K, .left = left, .a = p.in, .d = p.out};
     struct pack pack = {.K = p.K, .columns = s.columns, .n = p.K, .row_stride = s.columns, .column_stride = 1};
     gather_outer(&o, s.rows, p.a, p.c, gradient);
     gather_outer(&o, s.rows, p.a, p.c, gradient);
@@ -150,6 +143,65 @@ static void test_outer(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         check_outer(shapes[i]);
+}
+
+/* Both kernels with one choice, on a problem that touches whole and partial tiles and panels: c, then the gradient. */
+static real *run_choice(enum kernels k, struct shape s, size_t *n)
+{
+    struct problem p;
+    assert_int_equal(kernels_choose(kernels_name(k), NULL), 0);
+    problem_open(&p, s);
+    *n = p.c_size + (size_t)p.K * s.columns;
+    real *got = nn_take(*n), *gradient = nn_take(tile_gradient_size(p.K, s.columns));
+    uint32_t *left = calloc(p.K, sizeof *left);
+    for (uint32_t i = 0; i < p.K; i++)
+        left[i] = (uint32_t)a_offset(&p, i);
+    struct pack pack = {.K = p.K, .columns = s.columns, .n = p.K, .row_stride = s.columns, .column_stride = 1};
+    struct gather g = {
+        .runs = s.runs, .run = s.run, .stride = s.run + GAP, .columns = s.columns, .in = p.in, .out = p.out};
+    struct outer o = {.columns = s.columns, .left_count = p.K, .left = left, .a = p.in, .d = p.out};
+    tile_pack(&pack, p.b, p.packed);
+    tile_pack_bias(p.K, s.columns, p.bias, p.packed);
+    gather_outer(&o, s.rows, p.a, p.c, gradient);
+    tile_unpack_gradient(&pack, gradient, got + p.c_size);
+    gather_product(&g, s.rows, p.a, p.packed, p.c);
+    memcpy(got, p.c, p.c_size * sizeof(real));
+    free(left);
+    free(gradient);
+    problem_close(&p);
+    return got;
+}
+
+static void check_choices(struct shape s)
+{
+    size_t n;
+    real *portable = run_choice(KERNELS_PORTABLE, s, &n);
+    double *want = calloc(n, sizeof *want);
+    for (size_t i = 0; i < n; i++)
+        want[i] = (double)portable[i];
+    if (kernels_possible(KERNELS_AVX2)) {
+        real *avx2 = run_choice(KERNELS_AVX2, s, &n);
+        nn_assert_close("avx2", avx2, want, n);
+        if (kernels_possible(KERNELS_AVX512)) {
+            real *avx512 = run_choice(KERNELS_AVX512, s, &n);
+            assert_memory_equal(avx512, avx2, n * sizeof(real));
+            free(avx512);
+        }
+        free(avx2);
+    }
+    free(portable);
+    free(want);
+}
+
+/* Each sum runs in one order whatever the tile, so that the choices with FMA agree to the bit; the portable one rounds
+ * products too. */
+static void test_choices_agree(void **state)
+{
+    (void)state;
+    enum kernels before = kernels_chosen();
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        check_choices(shapes[i]);
+    kernels_choose(kernels_name(before), NULL);
 }
 
 /* Packing part by part, transposed, equals packing at once. */
@@ -173,6 +225,30 @@ static void test_pack_in_parts(void **state)
     free(parts);
 }
 
+static void check_transpose(size_t rows, size_t columns)
+{
+    size_t from_stride = columns + GAP, to_stride = rows + GAP;
+    real *from = nn_random(6, rows * from_stride), *to = nn_random(7, columns * to_stride);
+    real *before = nn_take(columns * to_stride);
+    memcpy(before, to, columns * to_stride * sizeof(real));
+    transpose(from, from_stride, rows, columns, to, to_stride);
+    for (size_t c = 0; c < columns; c++)
+        for (size_t r = 0; r < to_stride; r++) /* gaps stay as they were */
+            assert_true(to[c * to_stride + r] == (r < rows ? from[r * from_stride + c] : before[c * to_stride + r]));
+    free(from);
+    free(to);
+    free(before);
+}
+
+static void test_transpose(void **state)
+{
+    (void)state;
+    static const size_t sides[] = {0, 1, 3, 4, 5, 8, 63, 64, 66, 131};
+    enum { SIDES = sizeof sides / sizeof sides[0] };
+    for (size_t i = 0; i < SIDES * SIDES; i++)
+        check_transpose(sides[i / SIDES], sides[i % SIDES]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +256,8 @@ int main(void)
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_outer),
         cmocka_unit_test(test_pack_in_parts),
+        cmocka_unit_test(test_choices_agree),
+        cmocka_unit_test(test_transpose),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

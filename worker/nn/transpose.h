@@ -1,0 +1,10 @@
+/* Transposition of a matrix between two strided places: how weights get into panels and gradients out of them. */
+#ifndef DECANT_WORKER_NN_TRANSPOSE_H
+#define DECANT_WORKER_NN_TRANSPOSE_H
+
+#include "worker/nn/real.h"
+
+/* to[c * to_stride + r] = from[r * from_stride + c] for r < rows, c < columns. The two do not overlap. */
+void transpose(const real *from, size_t from_stride, size_t rows, size_t columns, real *to, size_t to_stride);
+
+#endif
