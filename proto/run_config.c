@@ -112,6 +112,14 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
     KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10, "swav: entropy regularisation"),
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
+    KEY_FLOAT(
+        "loss.mean_entropy", loss.mean_entropy, "0", 0, 1000,
+        "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term"),
+    KEY_FLOAT("loss.coding_rate", loss.coding_rate, "0", 0, 1000,
+              "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
+    KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
+              "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
+              "counts little"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", "adamw|sgd", "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,

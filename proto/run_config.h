@@ -55,6 +55,7 @@ struct run_config {
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
+        double mean_entropy, coding_rate, coding_rate_epsilon;
     } loss;
     struct {
         int name;

@@ -91,6 +91,9 @@ static struct loss_options loss_options_of(const struct run_config *c, uint64_t 
         .sinkhorn_epsilon = (float)c->loss.sinkhorn_epsilon,
         .sinkhorn_iterations = (uint32_t)c->loss.sinkhorn_iterations,
         .normalise = 1,
+        .mean_entropy = (float)c->loss.mean_entropy,
+        .coding_rate = (float)c->loss.coding_rate,
+        .coding_rate_epsilon = (float)c->loss.coding_rate_epsilon,
     };
 }
 
@@ -444,6 +447,8 @@ void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const st
                                          st->augment_s + augment_s,
                                          st->forward_s + forward_s,
                                          seconds_since(&mark),
-                                         st->estep_s};
+                                         st->estep_s,
+                                         result.mean_entropy,
+                                         result.coding_rate};
     memcpy(metrics, values, sizeof values);
 }

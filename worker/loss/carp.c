@@ -5,6 +5,7 @@
  *   consistency = mean over rows i and blocks of -log clamp(sum_c p_i q_i'), i' the other view of i
  *   entropy     = mean over blocks of log P + sum_c pbar log clamp(pbar), pbar the mean of all p and q rows
  *   loss        = consistency + w_H entropy
+ * Mean entropy, when in use, is that of the student's softmax within blocks, a mean over blocks as well.
  * Blocks are independent, so each goes forward and backward while its (2b,P) probabilities are in cache. */
 #include "worker/loss/objective.h"
 
@@ -19,23 +20,39 @@ static real clamp(real x)
     return x < CLAMP ? CLAMP : x > 1 - CLAMP ? 1 - CLAMP : x;
 }
 
-/* Entropy term of one block; w->column receives its gradient wrt any row of p, times w_H. */
-static double block_entropy(const struct loss_call *call, size_t blocks)
+/* Mean entropy of one block, from its column sums over the student's rows. Adds its gradient to w->column. */
+static double block_mean_entropy(const struct loss_call *call, const real *sum, size_t blocks)
+{
+    struct loss_workspace *w = call->w;
+    size_t rows = (size_t)2 * w->b;
+    double entropy = mean_entropy_of(sum, rows, w->width, w->log_mean);
+    real weight = call->o->mean_entropy / ((real)rows * (real)blocks);
+    for (size_t c = 0; c < w->width; c++)
+        w->column[c] += weight * w->log_mean[c];
+    return entropy;
+}
+
+/* Entropy terms of one block; w->column receives its gradient wrt any row of p, times their weights.
+ * They are added to the result's, divided by the number of blocks. */
+static void block_entropy(const struct loss_call *call, size_t blocks, struct loss_result *result)
 {
     struct loss_workspace *w = call->w;
     size_t P = w->width, rows = (size_t)2 * w->b;
     real mean_scale = 1 / (real)(2 * rows), weight = call->o->entropy_weight / (real)blocks;
     real *teacher = w->partial; /* not yet in use in this block */
-    columns_sum(w->p, rows, P, w->column);
+    real *student = w->log_mean;
+    columns_sum(w->p, rows, P, student);
     columns_sum(w->q, rows, P, teacher);
     double entropy = log((double)P);
     for (size_t c = 0; c < P; c++) {
-        real mean = (w->column[c] + teacher[c]) * mean_scale, bounded = clamp(mean);
+        real mean = (student[c] + teacher[c]) * mean_scale, bounded = clamp(mean);
         double logarithm = log((double)bounded);
         entropy += (double)mean * logarithm;
         w->column[c] = weight * mean_scale * (real)(logarithm + (bounded == mean ? 1 : 0));
     }
-    return entropy;
+    result->entropy += entropy / (double)blocks;
+    if (call->o->mean_entropy != 0)
+        result->mean_entropy += block_mean_entropy(call, student, blocks) / (double)blocks;
 }
 
 /* p becomes the gradient wrt its logits: with g = column - q scale, scale / tau (p g - p sum p g). */
@@ -76,9 +93,10 @@ void objective_carp(const struct loss_call *call, struct loss_result *result)
             row_softmax(w->p + i * P, 1 / call->o->tau_s, P, NULL);
             row_softmax(w->q + i * P, 1 / call->o->tau_t, P, NULL);
         }
-        result->entropy += block_entropy(call, blocks) / (double)blocks;
+        block_entropy(call, blocks, result);
         result->consistency += block_consistency(call, blocks) / (double)blocks;
         objective_backward(call, block * P, w->p);
     }
-    result->loss = result->consistency + (double)call->o->entropy_weight * result->entropy;
+    result->loss = result->consistency + (double)call->o->entropy_weight * result->entropy -
+                   (double)call->o->mean_entropy * result->mean_entropy;
 }

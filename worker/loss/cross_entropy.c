@@ -4,6 +4,7 @@
 #include "worker/loss/objective.h"
 
 #include "common/vecmath.h"
+#include "worker/nn/columns.h"
 #include "worker/nn/rows.h"
 
 /* p = share (p - q) */
@@ -11,6 +12,29 @@ KERNEL static void difference(real *restrict p, const real *restrict q, real sha
 {
     for (size_t k = 0; k < n; k++)
         p[k] = share * (p[k] - q[k]);
+}
+
+/* p = share (p - q) + weight (p log_mean - p (p . log_mean)): the same, with mean entropy's gradient. */
+KERNEL static void balanced_difference(real *restrict p, const real *restrict q, real share,
+                                       const real *restrict log_mean, real weight, real along, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        p[k] = share * (p[k] - q[k]) + weight * p[k] * (log_mean[k] - along);
+}
+
+/* All rows of p, which are probabilities still, become the gradient wrt their logits. Returns H(pbar). */
+static double balance(const struct loss_call *call, real share)
+{
+    struct loss_workspace *w = call->w;
+    size_t K = w->K, rows = (size_t)2 * w->b;
+    columns_sum(w->p, rows, K, w->log_mean);
+    double entropy = mean_entropy_of(w->log_mean, rows, K, w->log_mean);
+    for (size_t i = 0; i < rows; i++) {
+        real *p = w->p + i * K;
+        const real *q = w->q + other_view(i, w->b) * K;
+        balanced_difference(p, q, share, w->log_mean, call->o->mean_entropy * share, row_dot(p, w->log_mean, K), K);
+    }
+    return entropy;
 }
 
 void objective_cross_entropy(const struct loss_call *call, struct loss_result *result)
@@ -26,8 +50,12 @@ void objective_cross_entropy(const struct loss_call *call, struct loss_result *r
         real log_sum;
         row_softmax(p, inverse_tau, K, &log_sum);
         sum += (double)log_sum - linear;
-        difference(p, q, share, K);
+        if (call->o->mean_entropy == 0)
+            difference(p, q, share, K);
     }
-    objective_backward(call, 0, w->p);
     *result = (struct loss_result){.loss = sum / (double)rows, .consistency = sum / (double)rows};
+    if (call->o->mean_entropy != 0)
+        result->mean_entropy = balance(call, share);
+    result->loss -= (double)call->o->mean_entropy * result->mean_entropy;
+    objective_backward(call, 0, w->p);
 }

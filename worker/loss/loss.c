@@ -11,7 +11,7 @@
 
 #define NORM_MIN REAL(1e-12) /* as PyTorch's F.normalize */
 
-static void carve(struct loss_workspace *w)
+static void carve(struct loss_workspace *w, bool coding_rate)
 {
     size_t rows = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
     w->student = arena_reals(&w->arena, rows * w->D);
@@ -21,6 +21,8 @@ static void carve(struct loss_workspace *w)
     w->q = arena_reals(&w->arena, rows * w->width);
     w->partial = arena_reals(&w->arena, partial);
     w->column = arena_reals(&w->arena, w->width);
+    w->log_mean = arena_reals(&w->arena, w->width);
+    w->factor = coding_rate ? arena_reals(&w->arena, (size_t)w->D * w->D) : NULL;
     w->center = arena_reals(&w->arena, w->K);
     logits_carve(&w->logits, &w->arena);
 }
@@ -28,6 +30,7 @@ static void carve(struct loss_workspace *w)
 int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out)
 {
     ASSERT(o->b > 0 && o->K > 0 && o->D > 0);
+    ASSERT(o->coding_rate == 0 || o->coding_rate_epsilon > 0);
     ASSERT(o->objective != LOSS_CARP || (o->block > 0 && o->K % o->block == 0));
     struct loss_workspace *w = calloc(1, sizeof *w);
     *out = NULL;
@@ -39,10 +42,10 @@ int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out
     w->width = o->objective == LOSS_CARP ? o->block : o->K;
     if (logits_init(&w->logits, w->D, w->width) != 0)
         goto fail;
-    carve(w);
+    carve(w, o->coding_rate != 0);
     if (arena_allocate(&w->arena) != 0)
         goto fail;
-    carve(w);
+    carve(w, o->coding_rate != 0);
     *out = w;
     return 0;
 fail:
@@ -127,6 +130,11 @@ static void run(const struct loss_call *call, const real *z_student, const real 
         else
             target_swav(call);
         objective_cross_entropy(call, result);
+    }
+    if (o->coding_rate != 0) {
+        ASSERT(w->factor);
+        result->coding_rate = coding_rate_add(call);
+        result->loss -= (double)o->coding_rate * result->coding_rate;
     }
     if (o->normalise)
         through_normalisation(w, call->dz);

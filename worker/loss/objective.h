@@ -15,6 +15,8 @@ struct loss_workspace {
     real *p, *q;             /* (2b,width): student's and teacher's logits, then probabilities */
     real *partial;           /* (2b,D): one block's share of dz */
     real *column;            /* (width) */
+    real *log_mean;          /* (width): of the student's probabilities */
+    real *factor;            /* (D,D): coding rate's, when it is in use */
     real *center;            /* (K): dino's mean teacher logits */
 };
 
@@ -41,6 +43,11 @@ void objective_logits(const struct loss_call *call, size_t first);
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);
+/* H(pbar), 0..log n, for pbar = sum / rows (n), and its logarithms: mean_entropy.c says what for. sum may be log_mean. */
+double mean_entropy_of(const real *sum, size_t rows, size_t n, real *log_mean);
+/* The coding rate of w->student; its gradient, times -coding_rate, is added to dz. Uses w->partial. */
+double coding_rate_add(const struct loss_call *call);
+
 /* Targets q (2b,K) from the teacher's logits in w->q, in place. */
 void target_dino(const struct loss_call *call);
 void target_swav(const struct loss_call *call);

@@ -232,6 +232,30 @@ static void test_purity_joint(void **state)
     check_purity("loss.objective=dino", "loss.prototypes=joint");
 }
 
+/* With both terms, and their parts in the metrics; without, the parts are 0. */
+static void test_purity_with_terms(void **state)
+{
+    (void)state;
+    check_purity("loss.mean_entropy=2", "loss.coding_rate=1");
+    struct bench t;
+    struct outcome o;
+    open_bench(&t, "loss.mean_entropy=2", "loss.coding_rate=1");
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[8] > 0 && o.metrics[9] > 0);
+    assert_true(fabs(o.metrics[0] - (o.metrics[1] + 3 * o.metrics[2] - 2 * o.metrics[8] - o.metrics[9])) < 1e-9);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+    open_bench(&t, NULL, NULL);
+    w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+}
+
 /* Both encoders take colour images of the usual sizes; the gradient uses all of them. */
 static void test_colour_of_several_sizes(void **state)
 {
@@ -448,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_purity_dino),
         cmocka_unit_test(test_purity_swav),
         cmocka_unit_test(test_purity_joint),
+        cmocka_unit_test(test_purity_with_terms),
         cmocka_unit_test(test_colour_of_several_sizes),
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
