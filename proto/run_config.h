@@ -14,6 +14,7 @@ enum vit_pool { VIT_POOL_CLS, VIT_POOL_MEAN };
 enum loss_objective { LOSS_CARP, LOSS_DINO, LOSS_SWAV };
 enum loss_prototypes { PROTOTYPES_DECOUPLED, PROTOTYPES_JOINT };
 enum optimiser_name { OPTIMISER_ADAMW, OPTIMISER_SGD };
+enum augment_preset { AUGMENT_CUSTOM, AUGMENT_OBJECTS, AUGMENT_PHOTOS, AUGMENT_DRAWINGS, AUGMENT_GLYPHS };
 enum weight_prior { PRIOR_UNIFORM, PRIOR_COUNT };
 
 struct run_config {
@@ -28,7 +29,9 @@ struct run_config {
         double memory, mean, deviation;
     } data;
     struct {
-        double area_min, area_max, aspect, flip, jitter, brightness, contrast;
+        int preset;
+        double area_min, area_max, aspect, flip, jitter, brightness, contrast, saturation, hue, greyscale, blur,
+            blur_sigma, solarise, rotation, shear, erase, erase_area;
     } augment;
     struct {
         int model;
@@ -100,12 +103,13 @@ enum { PROTO_RUN_CONFIG_FORMAT = 1 };
 extern const struct config_key run_config_keys[];
 extern const size_t run_config_key_count;
 
-/* Defaults, then path (when not NULL), then environ, then assignments; then cross-checks (divisibility, limits). */
+/* Defaults, then the values of augment.preset, then path (when not NULL), then environ, then assignments; then
+ * cross-checks (divisibility, limits). */
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every, data.path,
- * data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
+ * data.memory, augment.preset, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);
@@ -119,6 +123,8 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
                                   struct error *e);
 /* Whether the result depends on that key, so that it is hashed. */
 bool run_config_shapes_result(const char *name);
+/* What a choice of augment.preset stands for: "augment.KEY=VALUE" ..., then NULL; keys given anywhere win over it. */
+const char *const *run_config_preset(int preset);
 /* Steps of the run: run.steps when > 0, else epochs * steps per epoch, for `samples` training images. */
 uint64_t run_config_steps(const struct run_config *c, uint64_t samples);
 uint64_t run_config_steps_per_epoch(const struct run_config *c,

@@ -38,6 +38,9 @@ check "it names the directory" grep -q "$work/absent" "$work/err"
 check "an encoder that does not exist" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set encoder.widths=8,x
 check "it names the key" grep -q "encoder.widths" "$work/err"
 check "config prints an INI file" exits 0 "$decant" config
+sed 's/^preset = custom/preset = photos/' "$work/default.ini" >"$work/photos.ini"
+check "a preset chosen in it" exits 2 "$decant" train --out "$work/preset" --config "$work/photos.ini" --set augment.area_max=0.1
+check "takes effect" says "augment.area_min = 0.2 is larger than"
 cp "$work/out" "$work/default.ini"
 check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \
     --out "$work/short" "${small[@]}" --set run.steps=8 --set eval.bank=2000 --set eval.queries=1000 --no-redis
@@ -61,7 +64,7 @@ printf 'not a checkpoint' >"$work/short/checkpoints/step-000008/encoder.safetens
 check "a damaged checkpoint is refused" exits 1 "$decant" eval --checkpoint "$work/short"
 
 documented() { # every key with its default, as in the table of docs/OPERATIONS.md
-    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {printf "| `%s.%s` | %s|\n", section, $1, $2 == "" ? "" : "`" $2 "` "}' "$work/default.ini" >"$work/keys"
+    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {sub(/^;/, ""); printf "| `%s.%s` | %s|\n", section, $1, $2 == "" ? "" : "`" $2 "` "}' "$work/default.ini" >"$work/keys"
     test "$(wc -l <"$work/keys")" -gt 60 || return 1
     while IFS= read -r row; do
         grep -qF -- "$row" docs/OPERATIONS.md || { echo "docs/OPERATIONS.md lacks: $row"; return 1; }

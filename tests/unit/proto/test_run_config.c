@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include "proto/run_config.h"
@@ -37,6 +38,46 @@ static void defaults_are_the_recipe(void **state)
     assert_true(c.optimiser.lr == 2e-3);
     assert_true(c.teacher.ema_end == 0.996);
     assert_false(c.redis.enabled);
+}
+
+/* Default < preset < file < environment < --set; what it stands for is written, and computes the same with or without its
+ * name. */
+static void a_preset_goes_under_what_is_given(void **state)
+{
+    (void)state;
+    struct run_config c = loaded("augment.preset=photos"), d;
+    struct error e = {0};
+    assert_true(c.augment.area_min == 0.2 && c.augment.solarise == 0.1 && c.augment.flip == 0.5);
+    assert_true(loaded("augment.preset=glyphs").augment.flip == 0);
+    assert_true(loaded("augment.preset=drawings").augment.greyscale == 0.2);
+    const char *both[] = {"augment.area_min=0.5", "augment.preset=photos", "run.seed=3"};
+    assert_int_equal(run_config_load(&d, NULL, NULL, both, 3, &e), 0);
+    assert_true(d.augment.area_min == 0.5 && d.augment.solarise == 0.1 && d.run.seed == 3);
+    char *environment[] = {"DECANT_AUGMENT_PRESET=photos", "DECANT_AUGMENT_SOLARISE=0.3", NULL};
+    assert_int_equal(run_config_load(&d, NULL, environment, NULL, 0, &e), 0);
+    assert_true(d.augment.area_min == 0.2 && d.augment.solarise == 0.3);
+    d = c;
+    d.augment.preset = AUGMENT_CUSTOM;
+    assert_true(run_config_hash(&c) == run_config_hash(&d));
+    assert_true(run_config_hash(&c) != run_config_hash(&(struct run_config){0}));
+    size_t size;
+    char *record = run_config_record(&c, &size);
+    assert_int_equal(run_config_from_record(&d, record, size, "record", &e), 0);
+    assert_true(run_config_hash(&c) == run_config_hash(&d) && d.augment.preset == AUGMENT_CUSTOM);
+    free(record);
+}
+
+static void presets_name_keys(void **state)
+{
+    (void)state;
+    for (int preset = AUGMENT_CUSTOM + 1; preset <= AUGMENT_GLYPHS; preset++) {
+        struct run_config c = loaded(NULL);
+        struct error e = {0};
+        assert_non_null(run_config_preset(preset)[0]);
+        for (const char *const *p = run_config_preset(preset); *p; p++)
+            assert_int_equal(config_assign(run_config_keys, run_config_key_count, &c, *p, "preset", &e), 0);
+        assert_int_equal(run_config_check(&c, &e), 0);
+    }
 }
 
 static void keys_are_distinct_and_do_not_overlap(void **state)
@@ -185,6 +226,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_the_recipe),
+        cmocka_unit_test(a_preset_goes_under_what_is_given),
+        cmocka_unit_test(presets_name_keys),
         cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
         cmocka_unit_test(field_sizes_match_types),
         cmocka_unit_test(choices_are_the_enums),
