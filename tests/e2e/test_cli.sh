@@ -38,10 +38,10 @@ check "it names the directory" grep -q "$work/absent" "$work/err"
 check "an encoder that does not exist" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set encoder.widths=8,x
 check "it names the key" grep -q "encoder.widths" "$work/err"
 check "config prints an INI file" exits 0 "$decant" config
+cp "$work/out" "$work/default.ini"
 sed 's/^preset = custom/preset = photos/' "$work/default.ini" >"$work/photos.ini"
 check "a preset chosen in it" exits 2 "$decant" train --out "$work/preset" --config "$work/photos.ini" --set augment.area_max=0.1
 check "takes effect" says "augment.area_min = 0.2 is larger than"
-cp "$work/out" "$work/default.ini"
 check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \
     --out "$work/short" "${small[@]}" --set run.steps=8 --set eval.bank=2000 --set eval.queries=1000 --no-redis
 check "the table names the references" grep -q 'random encoder' "$work/out"
