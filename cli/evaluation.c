@@ -20,6 +20,8 @@ enum {
     RANDOM_SEED_OFFSET = 1000003 /* arbitrary: a seed that no run is likely to have used */
 };
 static const double probe_decay = 1e-4;
+/* Images x features x classes up to which logistic regression is done unasked: about a minute on two cores. */
+static const double linear_work_max = 4e9;
 
 struct stage {
     const struct evaluation_options *options;
@@ -29,6 +31,7 @@ struct stage {
     uint32_t bank_rows, query_rows;
     unsigned threads;
     struct evaluation_meter *meter;
+    bool *linear_left_out; /* the evaluation's */
 };
 
 /* Features and projections of the bank and the queries, by one encoder. */
@@ -125,6 +128,14 @@ static void stage_fini(struct stage *s)
     free(s->queries);
 }
 
+static bool wants_linear(const struct stage *s, const struct feature_set *bank)
+{
+    bool brief = (double)bank->rows * bank->width * bank->classes <= linear_work_max;
+    if (s->options->linear == EVALUATION_LINEAR_SHORT && !brief)
+        *s->linear_left_out = true;
+    return s->options->linear == EVALUATION_LINEAR_ALWAYS || (s->options->linear == EVALUATION_LINEAR_SHORT && brief);
+}
+
 /* Every probe of a pair of sets, and few-shot where `few` is not NULL. */
 static int probe(const struct stage *s, const char *who, const struct feature_set *bank,
                  const struct feature_set *queries, struct probe_scores *out, struct few_shot *few)
@@ -146,7 +157,7 @@ static int probe(const struct stage *s, const char *who, const struct feature_se
     for (int i = 0; few && i < FEW_SHOTS; i++)
         few[i] = ridge.few[i];
     out->linear = (struct accuracy){NAN, NAN};
-    if ((rc != 0 && rc != ERR_RANGE) || s->options->quick)
+    if ((rc != 0 && rc != ERR_RANGE) || !wants_linear(s, bank))
         return rc == ERR_RANGE ? 0 : rc;
     evaluation_meter_stage(s->meter, who, "logistic regression");
     return linear_probe_accuracy(bank, queries, l, &out->linear);
@@ -330,7 +341,11 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
                          struct error *e)
 {
     struct evaluation_meter meter;
-    struct stage s = {.options = o, .config = &c->config, .threads = parallel_threads(), .meter = &meter};
+    struct stage s = {.options = o,
+                      .config = &c->config,
+                      .threads = parallel_threads(),
+                      .meter = &meter,
+                      .linear_left_out = &out->linear_left_out};
     evaluation_meter_init(&meter, o->progress, o->progress && isatty(fileno(o->progress)));
     snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
     snprintf(out->directory, sizeof out->directory, "%s", c->directory);

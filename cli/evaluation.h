@@ -11,9 +11,16 @@
 #include "common/error.h"
 #include "proto/run_config.h"
 
+/* When logistic regression is done, which alone takes minutes with a thousand classes. */
+enum evaluation_linear {
+    EVALUATION_LINEAR_SHORT, /* where it takes less than about a minute */
+    EVALUATION_LINEAR_ALWAYS,
+    EVALUATION_LINEAR_NEVER
+};
+
 struct evaluation_options {
-    bool references;       /* also raw pixels and a random encoder */
-    bool quick;            /* no logistic regression, which is what takes long with many classes */
+    bool references; /* also raw pixels and a random encoder */
+    enum evaluation_linear linear;
     const char *data;      /* images, as data.path, brought to the size of the run's own; NULL: data.path itself */
     int64_t bank, queries; /* images; 0: the configuration's eval.bank, eval.queries */
     FILE *progress;        /* what it is doing, with the time left; NULL: silent */
@@ -21,7 +28,7 @@ struct evaluation_options {
 
 struct probe_scores {
     struct accuracy knn;    /* weighted vote of neighbours */
-    struct accuracy linear; /* logistic regression; NAN when quick */
+    struct accuracy linear; /* logistic regression; NAN where it was left out */
     struct accuracy ridge;  /* linear too, in closed form; NAN for more than RIDGE_WIDTH_MAX features */
 };
 
@@ -47,6 +54,7 @@ struct evaluation {
     struct encoder_scores encoder;
     struct probe_scores pixels, random; /* only with references */
     bool references;
+    bool linear_left_out; /* somewhere, since it takes long */
     struct prototype_scores prototypes;
 };
 

@@ -44,6 +44,8 @@ static void print_probes(const struct evaluation *v, FILE *f)
         print_probe(f, "raw pixels", &v->pixels);
         print_probe(f, "random encoder", &v->random);
     }
+    if (v->linear_left_out)
+        fprintf(f, "  logistic regression takes minutes at this size and was left out: --linear computes it\n");
     fprintf(f, "  %-22s %8.2f\n", "projections", s->knn_projections.percent);
     fprintf(f, "  few-shot, ridge       ");
     for (int i = 0; i < FEW_SHOTS; i++)

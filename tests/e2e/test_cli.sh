@@ -57,15 +57,20 @@ cp "$work/out" "$work/first.json"
 check "eval --quick" exits 0 "$decant" eval --checkpoint "$work/short" --json --quick
 check "no logistic regression, the rest as before" json "o['linear'] is None and o['macro']['linear'] is None and o['ridge'] == json.load(open('$work/first.json'))['ridge']"
 check "the table says so" bash -c "'$decant' eval --checkpoint '$work/short' --quick | grep -qE 'trained encoder +[0-9.]+ +- +[0-9.]+'"
-"$PYTHON" - "$work/other.npz" <<'END'
+"$PYTHON" - "$work/other.npz" "$work/many.npz" <<'END'
 import sys, numpy
 r = numpy.random.default_rng(1)
 label = numpy.arange(90) % 3
 images = numpy.clip(r.normal(128, 30, (90, 20, 24, 3)) + 90 * (numpy.arange(24)[None, None, :, None] // 8 == label[:, None, None, None]), 0, 255)
 numpy.savez(sys.argv[1], x_train=images[:60].astype("u1"), y_train=label[:60], x_test=images[60:].astype("u1"), y_test=label[60:])
+many = r.integers(0, 255, (16484, 8, 8), "u1")
+numpy.savez(sys.argv[2], x_train=many[:16384], y_train=numpy.arange(16384) % 4096, x_test=many[16384:], y_test=numpy.arange(100))
 END
 check "eval --data of another size, in colour" exits 0 "$decant" eval --checkpoint "$work/short" --json --data "$work/other.npz"
-check "its classes, told apart" json 'o["classes"] == 3 and o["bank"] == 60 and o["queries"] == 30 and o["knn"] > 60 and o["ridge"] > 60'
+check "its classes, told apart, logistic regression too" json 'o["classes"] == 3 and o["bank"] == 60 and o["queries"] == 30 and o["knn"] > 60 and o["ridge"] > 60 and o["linear"] > 60'
+check "eval of 4096 classes" bash -c "'$decant' eval --checkpoint '$work/short' --data '$work/many.npz' --bank 16384 >'$work/out' 2>'$work/err'"
+check "logistic regression would take minutes" grep -q 'left out: --linear computes it' "$work/out"
+check "ridge regression does not" grep -qE 'trained encoder +[0-9.]+ +- +[0-9.]+' "$work/out"
 check "eval of the step's directory, references" exits 0 "$decant" eval --checkpoint "$work/short/checkpoints/step-000008" --json --references
 check "references beside it" json '60 < o["references"]["pixels"]["knn"] < 90 and 40 < o["references"]["random"]["linear"] < 90'
 check "the same figures again" json "o['knn'] == json.load(open('$work/first.json'))['knn'] and o['linear'] == json.load(open('$work/first.json'))['linear']"
