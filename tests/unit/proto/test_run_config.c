@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <glob.h>
 #include "proto/run_config.h"
 #include "tests/unit/common/scratch.h"
 
@@ -78,6 +79,21 @@ static void presets_name_keys(void **state)
             assert_int_equal(config_assign(run_config_keys, run_config_key_count, &c, *p, "preset", &e), 0);
         assert_int_equal(run_config_check(&c, &e), 0);
     }
+}
+
+static void shipped_configurations_load(void **state)
+{
+    (void)state;
+    glob_t found;
+    assert_int_equal(glob("deploy/configs/*.ini", 0, NULL, &found), 0);
+    assert_true(found.gl_pathc >= 7);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct run_config c;
+        struct error e = {0};
+        if (run_config_load(&c, found.gl_pathv[i], NULL, NULL, 0, &e) != 0)
+            fail_msg("%s", e.text);
+    }
+    globfree(&found);
 }
 
 static void keys_are_distinct_and_do_not_overlap(void **state)
@@ -228,6 +244,7 @@ int main(void)
         cmocka_unit_test(defaults_are_the_recipe),
         cmocka_unit_test(a_preset_goes_under_what_is_given),
         cmocka_unit_test(presets_name_keys),
+        cmocka_unit_test(shipped_configurations_load),
         cmocka_unit_test(keys_are_distinct_and_do_not_overlap),
         cmocka_unit_test(field_sizes_match_types),
         cmocka_unit_test(choices_are_the_enums),
