@@ -13,14 +13,15 @@
 
 static void carve(struct loss_workspace *w, bool coding_rate)
 {
-    size_t rows = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
+    size_t rows = w->rows, both = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
     w->student = arena_reals(&w->arena, rows * w->D);
-    w->teacher = arena_reals(&w->arena, rows * w->D);
+    w->teacher = arena_reals(&w->arena, both * w->D);
     w->norm = arena_reals(&w->arena, rows);
     w->p = arena_reals(&w->arena, rows * w->width);
-    w->q = arena_reals(&w->arena, rows * w->width);
+    w->q = arena_reals(&w->arena, both * w->width);
     w->partial = arena_reals(&w->arena, partial);
     w->column = arena_reals(&w->arena, w->width);
+    w->target = arena_reals(&w->arena, w->width);
     w->log_mean = arena_reals(&w->arena, w->width);
     w->factor = coding_rate ? arena_reals(&w->arena, (size_t)w->D * w->D) : NULL;
     w->center = arena_reals(&w->arena, w->K);
@@ -39,6 +40,8 @@ int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out
     w->b = o->b;
     w->K = o->K;
     w->D = o->D;
+    w->rows = (2 + o->local) * o->b;
+    w->pairs = (2 + 2 * o->local) * o->b;
     w->width = o->objective == LOSS_CARP ? o->block : o->K;
     if (logits_init(&w->logits, w->D, w->width) != 0)
         goto fail;
@@ -80,7 +83,7 @@ static void embed(const real *z, size_t rows, size_t D, bool normalise, real *ou
 /* dz = (dz - unit (unit . dz)) / norm */
 static void through_normalisation(const struct loss_workspace *w, real *dz)
 {
-    for (size_t i = 0; i < (size_t)2 * w->b; i++) {
+    for (size_t i = 0; i < w->rows; i++) {
         const real *unit = w->student + i * w->D;
         real *d = dz + i * w->D, along = row_dot(unit, d, w->D), inverse = 1 / w->norm[i];
         for (size_t j = 0; j < w->D; j++)
@@ -91,18 +94,17 @@ static void through_normalisation(const struct loss_workspace *w, real *dz)
 void objective_logits(const struct loss_call *call, size_t first)
 {
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
     logits_select(&w->logits, call->prototypes, call->order, first);
-    logits_forward(&w->logits, rows, w->student, w->p);
+    logits_forward(&w->logits, w->rows, w->student, w->p);
     if (call->prototypes_teacher != call->prototypes)
         logits_select(&w->logits, call->prototypes_teacher, call->order, first);
-    logits_forward(&w->logits, rows, w->teacher, w->q);
+    logits_forward(&w->logits, (size_t)2 * w->b, w->teacher, w->q);
 }
 
 void objective_backward(const struct loss_call *call, size_t first, const real *d)
 {
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
+    size_t rows = w->rows;
     real *into = first == 0 ? call->dz : w->partial;
     logits_backward(&w->logits, rows, d, call->prototypes, call->order, first, into);
     if (into != call->dz)
@@ -115,10 +117,9 @@ static void run(const struct loss_call *call, const real *z_student, const real 
 {
     const struct loss_options *o = call->o;
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
-    ASSERT(o->b == w->b && o->K == w->K && o->D == w->D);
-    embed(z_student, rows, w->D, o->normalise, w->student, w->norm);
-    embed(z_teacher, rows, w->D, o->normalise, w->teacher, NULL);
+    ASSERT(o->b == w->b && o->K == w->K && o->D == w->D && (2 + o->local) * o->b == w->rows);
+    embed(z_student, w->rows, w->D, o->normalise, w->student, w->norm);
+    embed(z_teacher, (size_t)2 * w->b, w->D, o->normalise, w->teacher, NULL);
     if (o->objective == LOSS_CARP) {
         ASSERT(call->order && o->block == w->width);
         objective_carp(call, result);

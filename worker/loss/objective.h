@@ -1,5 +1,5 @@
 /* Inside of worker/loss: what loss.c prepares and the objectives consume. Row i of one view looks at row (i + b) mod
- * 2b, the same image's other view, of the teacher. */
+ * 2b, the same image's other view, of the teacher; a local row at both views of its image. */
 #ifndef DECANT_WORKER_LOSS_OBJECTIVE_H
 #define DECANT_WORKER_LOSS_OBJECTIVE_H
 
@@ -10,10 +10,13 @@ struct loss_workspace {
     struct arena arena;
     struct logits logits;
     uint32_t b, K, D, width; /* width: block for carp, else K */
-    real *student, *teacher; /* (2b,D): embeddings, normalised when asked for */
-    real *norm;              /* (2b) of the student's rows */
-    real *p, *q;             /* (2b,width): student's and teacher's logits, then probabilities */
-    real *partial;           /* (2b,D): one block's share of dz */
+    uint32_t rows;           /* the student's: 2b and those of local views */
+    uint32_t pairs;          /* of a view of the student and one of the teacher that are compared, times b */
+    real *student, *teacher; /* (rows,D) and (2b,D): embeddings, normalised when asked for */
+    real *norm;              /* (rows) of the student's rows */
+    real *p, *q;             /* (rows,width) and (2b,width): logits, then probabilities */
+    real *partial;           /* (rows,D): one block's share of dz */
+    real *target;            /* (width): what a local row is compared with */
     real *column;            /* (width) */
     real *log_mean;          /* (width): of the student's probabilities */
     real *factor;            /* (D,D): coding rate's, when it is in use */
@@ -28,7 +31,7 @@ struct loss_call {
     const real *center;
     real *d_prototypes; /* NULL when decoupled */
     struct loss_workspace *w;
-    real *dz; /* (2b,D): gradient wrt the embeddings in w->student */
+    real *dz; /* (rows,D): gradient wrt the embeddings in w->student */
 };
 
 static inline size_t other_view(size_t i, size_t b)
@@ -38,7 +41,7 @@ static inline size_t other_view(size_t i, size_t b)
 
 /* Logits of prototypes first..first+width of the order into w->p and w->q. */
 void objective_logits(const struct loss_call *call, size_t first);
-/* Adds (or writes, for first = 0) the gradient that flows through d (2b,width) to dz and, in joint mode, to the
+/* Adds (or writes, for first = 0) the gradient that flows through d (rows,width) to dz and, in joint mode, to the
  * prototypes. */
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
 

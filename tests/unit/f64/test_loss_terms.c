@@ -1,4 +1,4 @@
-/* The whole loss with mean entropy and coding rate by central finite differences, in double: every objective, decoupled
+/* The whole loss with mean entropy, coding rate and local views by central finite differences, in double: every objective, decoupled
  * and joint, with respect to projections and to prototypes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,13 +10,13 @@
 #include "proto/run_config.h"
 #include "worker/loss/loss.h"
 
-enum { B = 5, D = 6, K = 12, BLOCK = 4, ROWS = 2 * B };
+enum { B = 5, D = 6, K = 12, BLOCK = 4, LOCAL = 3, ROWS = 2 * B, ROWS_MAX = (2 + LOCAL) * B };
 
 struct point {
     struct loss_options options;
     struct loss_workspace *w;
     bool joint;
-    real zs[ROWS * D], zt[ROWS * D], C[K * D], Ct[K * D], center[K], dz[ROWS * D], dC[K * D];
+    real zs[ROWS_MAX * D], zt[ROWS * D], C[K * D], Ct[K * D], center[K], dz[ROWS_MAX * D], dC[K * D];
     uint32_t order[K];
 };
 
@@ -26,7 +26,8 @@ static void fill(struct rng *r, real *x, size_t n, double deviation)
         x[i] = deviation * rng_normal(r);
 }
 
-static void point_open(struct point *p, int objective, bool joint, double mean_entropy, double coding_rate)
+static void point_open(struct point *p, int objective, bool joint, uint32_t local, double mean_entropy,
+                       double coding_rate)
 {
     struct rng r;
     rng_open(&r, 5, RNG_INIT, 2000, 0, 0);
@@ -44,8 +45,9 @@ static void point_open(struct point *p, int objective, bool joint, double mean_e
                                        .normalise = 1,
                                        .mean_entropy = mean_entropy,
                                        .coding_rate = coding_rate,
-                                       .coding_rate_epsilon = 0.5};
-    fill(&r, p->zs, ROWS * D, 1);
+                                       .coding_rate_epsilon = 0.5,
+                                       .local = local};
+    fill(&r, p->zs, ROWS_MAX * D, 1);
     fill(&r, p->zt, ROWS * D, 1);
     fill(&r, p->C, K * D, 0.5);
     fill(&r, p->Ct, K * D, 0.5);
@@ -91,14 +93,14 @@ static void check(struct point *p, const char *what, real *x, const real *gradie
     free(want);
 }
 
-static void check_all(double mean_entropy, double coding_rate)
+static void check_all(uint32_t local, double mean_entropy, double coding_rate)
 {
     for (int objective = LOSS_CARP; objective <= LOSS_SWAV; objective++)
         for (int joint = 0; joint < 2; joint++) {
             struct point p;
-            point_open(&p, objective, joint, mean_entropy, coding_rate);
+            point_open(&p, objective, joint, local, mean_entropy, coding_rate);
             value(&p);
-            check(&p, "dz", p.zs, p.dz, ROWS * D);
+            check(&p, "dz", p.zs, p.dz, (2 + local) * B * D);
             value(&p);
             if (joint)
                 check(&p, "dC", p.C, p.dC, K * D);
@@ -109,27 +111,57 @@ static void check_all(double mean_entropy, double coding_rate)
 static void test_mean_entropy(void **state)
 {
     (void)state;
-    check_all(2, 0);
+    check_all(0, 2, 0);
 }
 
 static void test_coding_rate(void **state)
 {
     (void)state;
-    check_all(0, 1.5);
+    check_all(0, 0, 1.5);
 }
 
 static void test_both(void **state)
 {
     (void)state;
-    check_all(2, 1.5);
+    check_all(0, 2, 1.5);
+}
+
+static void test_local_views(void **state)
+{
+    (void)state;
+    check_all(LOCAL, 0, 0);
+    check_all(LOCAL, 2, 1.5);
+}
+
+/* Local views that are copies of the two: of six pairs four are across views and two within, and a swap of the student's
+ * views gives the latter. */
+static void test_copies_as_local_views(void **state)
+{
+    (void)state;
+    for (int objective = LOSS_CARP; objective <= LOSS_SWAV; objective++) {
+        struct point p;
+        struct loss_result across, within, all;
+        real swapped[ROWS * D];
+        point_open(&p, objective, false, 0, 0, 0);
+        for (int i = 0; i < ROWS * D; i++)
+            swapped[i] = p.zs[(i + B * D) % (ROWS * D)];
+        loss_decoupled(&p.options, p.zs, p.zt, p.C, p.order, p.center, p.w, &across, p.dz);
+        loss_decoupled(&p.options, swapped, p.zt, p.C, p.order, p.center, p.w, &within, p.dz);
+        loss_workspace_free(&p.w);
+        point_open(&p, objective, false, 2, 0, 0);
+        for (int i = 0; i < ROWS * D; i++)
+            p.zs[ROWS * D + i] = p.zs[i];
+        loss_decoupled(&p.options, p.zs, p.zt, p.C, p.order, p.center, p.w, &all, p.dz);
+        assert_true(fabs(all.consistency - (4 * across.consistency + 2 * within.consistency) / 6) < 1e-12);
+        loss_workspace_free(&p.w);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mean_entropy),
-        cmocka_unit_test(test_coding_rate),
-        cmocka_unit_test(test_both),
+        cmocka_unit_test(test_mean_entropy), cmocka_unit_test(test_coding_rate),           cmocka_unit_test(test_both),
+        cmocka_unit_test(test_local_views),  cmocka_unit_test(test_copies_as_local_views),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
