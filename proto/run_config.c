@@ -81,6 +81,12 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("augment.erase", augment.erase, "0", 0, 1, "probability that a box becomes the mean pixel"),
     KEY_FLOAT("augment.erase_area", augment.erase_area, "0.2", 0.02, 1,
               "its largest area, as a share of the view's; the smallest is 0.02"),
+    KEY_INT(
+        "augment.local_crops", augment.local_crops, "0", 0, 16,
+        "small views of each image that the student sees beside the two, compared with both of the teacher's; conv"),
+    KEY_INT("augment.local_side", augment.local_side, "0", 0, 512, "their side, pixels; 0: half of the images'"),
+    KEY_FLOAT("augment.local_area_min", augment.local_area_min, "0.1", 0.01, 1, "their smallest crop"),
+    KEY_FLOAT("augment.local_area_max", augment.local_area_max, "0.4", 0.01, 1, "their largest crop"),
     KEY_CHOICE("encoder.model", encoder.model, "conv", "conv|vit", "model family"),
     KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
     KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
@@ -333,6 +339,14 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->augment.area_min > c->augment.area_max)
         return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
                          c->augment.area_min, c->augment.area_max);
+    if (c->augment.local_area_min > c->augment.local_area_max)
+        return error_set(e, ERR_CONFIG, "augment.local_area_min = %g is larger than augment.local_area_max = %g",
+                         c->augment.local_area_min, c->augment.local_area_max);
+    if (c->augment.local_crops > 0 && c->encoder.model == ENCODER_VIT)
+        return error_set(
+            e, ERR_CONFIG,
+            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
+            (long long)c->augment.local_crops);
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

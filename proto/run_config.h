@@ -32,6 +32,8 @@ struct run_config {
         int preset;
         double area_min, area_max, aspect, flip, jitter, brightness, contrast, saturation, hue, greyscale, blur,
             blur_sigma, solarise, rotation, shear, erase, erase_area;
+        int64_t local_crops, local_side;
+        double local_area_min, local_area_max;
     } augment;
     struct {
         int model;

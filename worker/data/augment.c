@@ -75,10 +75,10 @@ void augment_draw(const struct augment_options *o, uint64_t seed, uint64_t epoch
     draw_rest(o, jitter, u + 8, out);
 }
 
-/* Pixel i of `size` has its centre at (2i+1)/size - 1 in the view and, scaled and moved, at `at` in the image. */
-static struct tap tap_of(uint32_t i, uint32_t size, float scale, float center)
+/* Pixel i of a view of `n` has its centre at (2i+1)/n - 1 and, scaled and moved, at `at` in an image of `size`. */
+static struct tap tap_of(uint32_t i, uint32_t n, uint32_t size, float scale, float center)
 {
-    float x = scale * ((float)(2 * i + 1) / (float)size - 1) + center;
+    float x = scale * ((float)(2 * i + 1) / (float)n - 1) + center;
     float pixel = ((x + 1) * (float)size - 1) / 2;
     pixel =
         fminf(fmaxf(pixel, -0.5f), (float)size - 0.5f); /* holds for every crop inside the image, but for rounding */
@@ -107,50 +107,52 @@ KERNEL static void blend_columns(const float *restrict line, const int32_t *rest
 }
 
 static void resample_upright(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
-                             float *out)
+                             struct augment_size view, float *out)
 {
     float line[LINE_MAX + 2 * DATASET_CHANNELS_MAX] = {0}, low[LINE_MAX], high[LINE_MAX];
     int32_t at[LINE_MAX];
-    size_t n = (size_t)W * C;
-    for (uint32_t x = 0; x < W; x++) {
-        struct tap t = tap_of(x, W, d->scale_x, d->center_x);
+    size_t n = (size_t)W * C, out_n = (size_t)view.width * C;
+    for (uint32_t x = 0; x < view.width; x++) {
+        struct tap t = tap_of(x, view.width, W, d->scale_x, d->center_x);
         for (uint32_t c = 0; c < C; c++) {
             at[x * C + c] = (t.at + 1) * (int)C + (int)c;
             low[x * C + c] = t.low / 255;
             high[x * C + c] = t.high / 255;
         }
     }
-    for (uint32_t y = 0; y < H; y++) {
-        struct tap t = tap_of(y, H, d->scale_y, d->center_y);
+    for (uint32_t y = 0; y < view.height; y++) {
+        struct tap t = tap_of(y, view.height, H, d->scale_y, d->center_y);
         const uint8_t *upper = t.at >= 0 ? image + (size_t)t.at * n : NULL;
         const uint8_t *lower = t.at + 1 < (int)H ? image + (size_t)(t.at + 1) * n : NULL;
         blend_rows(upper, t.low, lower, t.high, n, line + C);
-        blend_columns(line, at, low, high, C, n, out + y * n);
+        blend_columns(line, at, low, high, C, out_n, out + y * out_n);
     }
 }
 
 /* The crop about its centre, sheared along x, then turned: lengths are pixels, so that angles stay angles. */
-static struct augment_affine affine_of(const struct augment_draw *d, uint32_t H, uint32_t W)
+static struct augment_affine affine_of(const struct augment_draw *d, uint32_t H, uint32_t W, struct augment_size view)
 {
     float c = cosf(d->rotation), s = sinf(d->rotation);
+    float scale_x = d->scale_x * (float)W / (float)view.width, scale_y = d->scale_y * (float)H / (float)view.height;
     return (struct augment_affine){
-        .ax = c * d->scale_x,
-        .bx = (c * d->shear - s) * d->scale_y,
+        .ax = c * scale_x,
+        .bx = (c * d->shear - s) * scale_y,
         .cx = ((d->center_x + 1) * (float)W - 1) / 2,
-        .ay = s * d->scale_x,
-        .by = (s * d->shear + c) * d->scale_y,
+        .ay = s * scale_x,
+        .by = (s * d->shear + c) * scale_y,
         .cy = ((d->center_y + 1) * (float)H - 1) / 2,
     };
 }
 
-static void resample(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C, float *out)
+static void resample(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
+                     struct augment_size view, float *out)
 {
     if (d->rotation == 0 && d->shear == 0) {
-        resample_upright(d, image, H, W, C, out);
+        resample_upright(d, image, H, W, C, view, out);
         return;
     }
-    struct augment_affine m = affine_of(d, H, W);
-    augment_resample_affine(&m, image, H, W, C, out);
+    struct augment_affine m = affine_of(d, H, W, view);
+    augment_resample_affine(&m, image, H, W, C, view, out);
 }
 
 /* The mean of all pixels, which standardised is 0, takes the place of the box. */
@@ -199,11 +201,12 @@ KERNEL static void contrast_and_standardise(float *restrict x, size_t n, float c
 void augment_apply(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, uint32_t H,
                    uint32_t W, uint32_t C, float *out)
 {
-    ASSERT(H <= DATASET_SIDE_MAX && W <= DATASET_SIDE_MAX && C <= DATASET_CHANNELS_MAX);
-    size_t n = (size_t)H * W * C;
-    resample(d, image, H, W, C, out);
+    ASSERT(H <= DATASET_SIDE_MAX && W <= DATASET_SIDE_MAX && C <= DATASET_CHANNELS_MAX && o->side <= DATASET_SIDE_MAX);
+    struct augment_size view = {o->side ? o->side : H, o->side ? o->side : W};
+    size_t n = (size_t)view.height * view.width * C;
+    resample(d, image, H, W, C, view, out);
     if (d->sigma > 0)
-        augment_blur(out, H, W, C, d->sigma);
+        augment_blur(out, view.height, view.width, C, d->sigma);
     if (C == 3 && (d->saturation != 1 || d->hue != 0))
         augment_colour(out, n / 3, d->saturation, d->hue);
     float mean = brighten(out, n, d->brightness);
@@ -214,7 +217,7 @@ void augment_apply(const struct augment_options *o, const struct augment_draw *d
         contrast_and_standardise(out, n, mean, d->contrast, o->mean, o->deviation);
     }
     if (d->erase[2] > 0)
-        erase(d->erase, H, W, C, out);
+        erase(d->erase, view.height, view.width, C, out);
 }
 
 void augment_view(const struct augment_options *o, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,

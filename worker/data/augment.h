@@ -16,6 +16,7 @@ struct augment_options {
     float solarise;          /* probability */
     float rotation, shear;   /* +- degrees */
     float erase, erase_area; /* probability, largest share of the view */
+    uint32_t side;           /* of the view, a square; 0: it has the image's size */
 };
 
 /* What a view does to its image, drawn from rng_open(seed, RNG_AUGMENT, epoch, sample, view). These uniform numbers are
@@ -33,7 +34,7 @@ struct augment_draw {
 };
 void augment_draw(const struct augment_options *o, uint64_t seed, uint64_t epoch, uint64_t sample, uint32_t view,
                   struct augment_draw *out);
-/* image (H,W,C) bytes, H, W and C within dataset.h's limits -> out (H,W,C) floats. */
+/* image (H,W,C) bytes, H, W and C within dataset.h's limits -> out (H,W,C) floats, or (side,side,C). */
 void augment_apply(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, uint32_t H,
                    uint32_t W, uint32_t C, float *out);
 

@@ -25,11 +25,11 @@ static inline __attribute__((always_inline)) float limit(float v, float most)
     return v < most ? v : most;
 }
 
-KERNEL static void find_corners(const struct augment_affine *m, float y, uint32_t H, uint32_t W,
+KERNEL static void find_corners(const struct augment_affine *m, float y, uint32_t H, uint32_t W, uint32_t n,
                                 struct corners *restrict c)
 {
-    float right = (float)W - 1, bottom = (float)H - 1, middle = right / 2;
-    for (uint32_t i = 0; i < W; i++) {
+    float right = (float)W - 1, bottom = (float)H - 1, middle = ((float)n - 1) / 2;
+    for (uint32_t i = 0; i < n; i++) {
         float x = (float)i - middle;
         float sx = limit(m->ax * x + m->bx * y + m->cx, right), sy = limit(m->ay * x + m->by * y + m->cy, bottom);
         int32_t x0 = (int32_t)sx, y0 = (int32_t)sy, x1 = x0 + 1 < (int32_t)W ? x0 + 1 : x0;
@@ -46,9 +46,9 @@ KERNEL static void find_corners(const struct augment_affine *m, float y, uint32_
     }
 }
 
-static void blend_corners(const struct corners *c, const uint8_t *image, uint32_t W, uint32_t C, float *out)
+static void blend_corners(const struct corners *c, const uint8_t *image, uint32_t n, uint32_t C, float *out)
 {
-    for (uint32_t i = 0; i < W; i++)
+    for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < C; k++) {
             float v = 0;
             for (int j = 0; j < 4; j++)
@@ -58,13 +58,13 @@ static void blend_corners(const struct corners *c, const uint8_t *image, uint32_
 }
 
 void augment_resample_affine(const struct augment_affine *m, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
-                             float *out)
+                             struct augment_size size, float *out)
 {
     struct corners c;
-    ASSERT(H <= SIDE_MAX && W <= SIDE_MAX && C <= DATASET_CHANNELS_MAX);
-    for (uint32_t y = 0; y < H; y++) {
-        find_corners(m, (float)y - ((float)H - 1) / 2, H, W, &c);
-        blend_corners(&c, image, W, C, out + (size_t)y * W * C);
+    ASSERT(size.width <= SIDE_MAX && C <= DATASET_CHANNELS_MAX);
+    for (uint32_t y = 0; y < size.height; y++) {
+        find_corners(m, (float)y - ((float)size.height - 1) / 2, H, W, size.width, &c);
+        blend_corners(&c, image, size.width, C, out + (size_t)y * size.width * C);
     }
 }
 

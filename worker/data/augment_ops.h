@@ -8,16 +8,20 @@
 
 #define AUGMENT_SIGMA_MAX 5.0f /* of the blur, pixels */
 
+struct augment_size {
+    uint32_t height, width;
+};
+
 /* Where output pixel (x, y), counted from the centre of the output, is taken from: (ax x + bx y + cx, ay x + by y + cy)
  * in pixels of the image. */
 struct augment_affine {
     float ax, bx, cx, ay, by, cy;
 };
 
-/* image (H,W,C) bytes -> out, by bilinear sampling; what lies outside the image is its nearest edge, so that a turned
+/* image (H,W,C) bytes -> out (size,C), by bilinear sampling; what lies outside the image is its nearest edge, so that a turned
  * page has no dark corners. */
 void augment_resample_affine(const struct augment_affine *m, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
-                             float *out);
+                             struct augment_size size, float *out);
 /* Gaussian blur, cut off at three sigma; the edge is continued outward. 0 < sigma <= AUGMENT_SIGMA_MAX, pixels. */
 void augment_blur(float *x, uint32_t H, uint32_t W, uint32_t C, float sigma);
 /* Colour pixels (n,3): turned by `hue` radians about the grey axis, which keeps their mean, then drawn towards their

@@ -182,6 +182,10 @@ static void cross_checks(void **state)
     const char *const heads[] = {"encoder.model=vit", "encoder.heads=3"};
     assert_int_equal(run_config_load(&c, NULL, NULL, heads, 2, &e), ERR_CONFIG);
     assert_int_equal(load(&c, "encoder.heads=3", &e), 0); /* a convolution has none */
+    const char *const local[] = {"encoder.model=vit", "augment.local_crops=1"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "augment.local_crops"));
+    assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }

@@ -67,11 +67,11 @@ static double sample_inside(const uint8_t *image, int H, int W, int C, double y,
     return sample(image, H, W, C, fmin(fmax(y, 0), H - 1), fmin(fmax(x, 0), W - 1), c);
 }
 
-/* In pixels from the crop's centre: scaled, sheared along x, turned. */
-static double reference_pixel(const struct augment_draw *d, const uint8_t *image, int H, int W, int C, int y, int x,
-                              int c)
+/* (y, x) spans -1..1 over the view. In pixels from the crop's centre: scaled, sheared along x, turned. */
+static double reference_pixel(const struct augment_draw *d, const uint8_t *image, int H, int W, int C, double y,
+                              double x, int c)
 {
-    double gx = d->scale_x * ((2 * x + 1.0) / W - 1), gy = d->scale_y * ((2 * y + 1.0) / H - 1);
+    double gx = d->scale_x * x, gy = d->scale_y * y;
     if (d->rotation == 0 && d->shear == 0)
         return sample(image, H, W, C, ((gy + d->center_y + 1) * H - 1) / 2, ((gx + d->center_x + 1) * W - 1) / 2, c);
     double px = gx * W / 2 + d->shear * gy * H / 2, py = gy * H / 2;
@@ -119,12 +119,14 @@ static bool erased(const struct augment_draw *d, int H, int W, int y, int x)
            y >= (int)(d->erase[1] * (float)H) && y < (int)(d->erase[3] * (float)H + 0.5f);
 }
 
-static void reference(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, int H, int W,
-                      int C, double *out)
+static void reference(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, int IH,
+                      int IW, int C, double *out)
 {
+    int H = o->side ? (int)o->side : IH, W = o->side ? (int)o->side : IW;
     double mean = 0;
     for (int i = 0; i < H * W * C; i++)
-        out[i] = reference_pixel(d, image, H, W, C, i / C / W, i / C % W, i % C);
+        out[i] = reference_pixel(d, image, IH, IW, C, (2 * (i / C / W) + 1.0) / H - 1, (2 * (i / C % W) + 1.0) / W - 1,
+                                 i % C);
     if (d->sigma > 0)
         reference_blur(d->sigma, H, W, C, out);
     for (int i = 0; C == 3 && i < H * W; i++)
@@ -149,13 +151,13 @@ static void random_image(uint8_t *image, size_t n, uint64_t seed)
 
 static void compare(const struct augment_options *o, int H, int W, int C, uint64_t samples)
 {
-    size_t n = (size_t)(H * W * C);
-    uint8_t *image = malloc(n);
+    size_t bytes = (size_t)(H * W * C), n = o->side ? o->side * o->side * (size_t)C : bytes;
+    uint8_t *image = malloc(bytes);
     float *got = malloc(n * sizeof *got);
     double *want = malloc(n * sizeof *want);
     for (uint64_t s = 0; s < samples; s++) {
         struct augment_draw d;
-        random_image(image, n, s);
+        random_image(image, bytes, s);
         augment_draw(o, 7, 1, s, (uint32_t)(s & 1), &d);
         augment_view(o, image, (uint32_t)H, (uint32_t)W, (uint32_t)C, 7, 1, s, (uint32_t)(s & 1), got);
         reference(o, &d, image, H, W, C, want);
@@ -190,6 +192,24 @@ static void test_reference_of_everything(void **state)
     compare(&everything, 32, 32, 3, 100);
     compare(&everything, 9, 17, 3, 50);
     compare(&everything, 40, 3, 4, 20);
+}
+
+/* Views smaller and larger than the image, upright and turned. */
+static void test_reference_of_other_sizes(void **state)
+{
+    (void)state;
+    struct augment_options local = recipe, turned = everything;
+    local.side = turned.side = 11;
+    local.area_min = 0.05f;
+    local.area_max = 0.3f;
+    compare(&local, 28, 28, 1, 50);
+    compare(&local, 5, 9, 3, 50);
+    compare(&turned, 28, 28, 1, 50);
+    compare(&turned, 24, 31, 3, 50);
+    turned.side = 40;
+    compare(&turned, 9, 7, 3, 20);
+    local.side = 1;
+    compare(&local, 28, 28, 3, 20);
 }
 
 /* One at a time, so that none hides another. */
@@ -322,7 +342,7 @@ static void test_turn_by_hand(void **state)
     const uint8_t image[4] = {255, 0, 255, 0};
     float out[4];
     const struct augment_affine quarter = {.bx = 1, .cx = 0.5f, .ay = -1, .cy = 0.5f};
-    augment_resample_affine(&quarter, image, 2, 2, 1, out);
+    augment_resample_affine(&quarter, image, 2, 2, 1, (struct augment_size){2, 2}, out);
     assert_true(out[0] > 0.999f && out[1] > 0.999f && out[2] < 0.001f && out[3] < 0.001f);
 }
 
@@ -391,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_pure_function_of_its_name),
         cmocka_unit_test(test_reference_of_everything),
         cmocka_unit_test(test_reference_of_each),
+        cmocka_unit_test(test_reference_of_other_sizes),
         cmocka_unit_test(test_defaults_are_as_before),
         cmocka_unit_test(test_later_draws_stay_in_range),
         cmocka_unit_test(test_colour_by_hand),
