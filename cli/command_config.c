@@ -31,6 +31,21 @@ static void print_range(const struct config_key *key)
     }
 }
 
+/* What each choice of augment.preset sets, under the key itself. */
+static void print_presets(const struct config_key *key)
+{
+    char name[32];
+    for (int preset = AUGMENT_CUSTOM + 1; preset <= AUGMENT_GLYPHS; preset++) {
+        struct run_config c = {.augment.preset = preset};
+        config_value(key, &c, name, sizeof name);
+        printf("#   %s:", name);
+        for (const char *const *p = run_config_preset(preset); *p; p++)
+            printf("%s %s", p == run_config_preset(preset) ? "" : ",", strchr(*p, '.') + 1);
+        printf("\n");
+    }
+    printf("# Keys below are commented out with ';': those that are given win over the preset.\n");
+}
+
 static void print_all(void)
 {
     struct run_config c;
@@ -45,9 +60,13 @@ static void print_all(void)
             printf("%s[%s]\n", i ? "\n" : "", section);
         }
         config_value(key, &c, value, sizeof value);
+        bool preset = strcmp(key->name, "augment.preset") == 0, under_it = !preset && strcmp(section, "augment") == 0;
         printf("# %s", key->help);
         print_range(key);
-        printf("\n%s = %s\n", key->name + length + 1, value);
+        printf("\n");
+        if (preset)
+            print_presets(key);
+        printf("%s%s = %s\n", under_it ? ";" : "", key->name + length + 1, value);
     }
 }
 

@@ -2,20 +2,25 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <unistd.h>
 #include "cli/command.h"
 #include "cli/evaluation.h"
 #include "cli/evaluation_report.h"
 
 static const char help[] =
     "example: decant eval --checkpoint runs/fashion-mnist\n\n"
-    "usage: decant eval --checkpoint DIR [--references] [--json] [--data PATH] [--bank N] [--queries N]\n\n"
+    "usage: decant eval --checkpoint DIR [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
+    "[--queries N]\n\n"
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
+    "  --linear           logistic regression whatever its size; without it where it takes less than about a minute\n"
+    "  --quick            no logistic regression: ridge regression says about the same in seconds\n"
     "  --json             one JSON object on stdout instead of the table\n"
-    "  --data PATH        images (docs/DATA.md); without it those of the run's configuration\n"
+    "  --data PATH        other images (docs/DATA.md), brought to the size of the run's own: what the encoder is "
+    "worth\n"
+    "                     elsewhere; without it those of the run's configuration\n"
     "  --bank N           training images for k-NN and the linear probe (the run's eval.bank)\n"
-    "  --queries N        test images (the run's eval.queries)\n";
+    "  --queries N        test images (the run's eval.queries)\n\n"
+    "Figures: docs/OPERATIONS.md, How to read an evaluation. How far it is goes to stderr.\n";
 
 struct eval_line {
     const char *checkpoint;
@@ -26,6 +31,8 @@ struct eval_line {
 static const struct option options[] = {
     {"checkpoint", required_argument, NULL, 'c'},
     {"references", no_argument, NULL, 'r'},
+    {"linear", no_argument, NULL, 'l'},
+    {"quick", no_argument, NULL, 'u'},
     {"json", no_argument, NULL, 'j'},
     {"data", required_argument, NULL, 'd'},
     {"bank", required_argument, NULL, 'b'},
@@ -54,6 +61,12 @@ static int take_option(int option, void *arg)
     case 'r':
         line->options.references = true;
         return -1;
+    case 'l':
+        line->options.linear = EVALUATION_LINEAR_ALWAYS;
+        return -1;
+    case 'u':
+        line->options.linear = EVALUATION_LINEAR_NEVER;
+        return -1;
     case 'j':
         line->json = true;
         return -1;
@@ -72,7 +85,7 @@ static const struct command_options command = {.name = "eval", .help = help, .op
 
 int command_eval(int argc, char **argv)
 {
-    struct eval_line line = {.options.progress = isatty(STDERR_FILENO) ? stderr : NULL};
+    struct eval_line line = {.options.progress = stderr};
     struct evaluation result;
     struct error e = {0};
     int code = command_take_options(&command, argc, argv, &line);

@@ -93,6 +93,21 @@ static void estimate(const struct run_config *c, const struct dataset *train, co
                         (2 + (uint64_t)c->worker.threads) * vector + prototypes * 2 * sizeof(float);
 }
 
+/* What runs well and learns little. */
+static void check_recipe(struct doctor_report *r, const struct run_config *c, const struct dataset *train)
+{
+    if (c->loss.coding_rate > 0 && 2 * c->run.slot_size < c->mixture.dimensions) {
+        doctor_find(r, FINDING_WARN, "loss",
+                    "loss.coding_rate sees the %" PRId64 " rows of a slot, fewer than mixture.dimensions = %" PRId64,
+                    2 * c->run.slot_size, c->mixture.dimensions);
+        doctor_advise(r, "larger run.slot_size with fewer run.slots, or a smaller loss.coding_rate");
+    }
+    if (train->channels == 3 && c->augment.saturation == 0 && c->augment.hue == 0 && c->augment.greyscale == 0) {
+        doctor_find(r, FINDING_WARN, "views", "colour images whose views share their palette: it is easy to learn");
+        doctor_advise(r, "augment.preset = photos, drawings or objects changes colours too");
+    }
+}
+
 bool doctor_check_model(struct doctor_report *r, const struct run_config *c, const struct dataset *train,
                         struct doctor_needs *out)
 {
@@ -113,6 +128,7 @@ bool doctor_check_model(struct doctor_report *r, const struct run_config *c, con
     estimate(c, train, model_manifest(model), out);
     doctor_find(r, FINDING_OK, "model", "%" PRIu64 " parameters, %" PRIu64 " steps", out->parameters,
                 run_config_steps(c, train->count));
+    check_recipe(r, c, train);
     model_free(&model);
     return true;
 }

@@ -91,6 +91,7 @@ struct extract_job {
     const struct encoder *encoder;
     const struct dataset *images;
     const uint32_t *picked;
+    uint32_t rows;
     float *features, *z; /* outputs; z may be NULL */
     struct extract_thread threads[PARALLEL_THREADS_MAX];
 };
@@ -117,6 +118,8 @@ static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
     memcpy(job->features + begin * enc->features, t->features, rows * enc->features * sizeof(float));
     if (job->z)
         memcpy(job->z + begin * enc->projection, t->z, rows * enc->projection * sizeof(float));
+    if (thread == 0) /* the caller's */
+        evaluation_meter_at(enc->meter, (double)end / job->rows);
 }
 
 static int extract_thread_init(struct extract_thread *t, const struct extract_job *job)
@@ -158,7 +161,7 @@ int encoder_features(const struct encoder *enc, const struct dataset *images, co
     int rc = feature_set_new(images, picked, rows, enc->features, out);
     if (rc != 0)
         return rc;
-    struct extract_job job = {.encoder = enc, .images = images, .picked = picked, .features = out->x};
+    struct extract_job job = {.encoder = enc, .images = images, .picked = picked, .rows = rows, .features = out->x};
     if (z) {
         job.z = *z = malloc((size_t)rows * enc->projection * sizeof(float));
         rc = job.z ? 0 : ERR_MEMORY;

@@ -4,6 +4,7 @@
 #define DECANT_CLI_ENCODER_LOAD_H
 
 #include "cli/checkpoint.h"
+#include "cli/evaluation_meter.h"
 #include "cli/feature_set.h"
 #include "worker/nn/model.h"
 
@@ -12,6 +13,7 @@ struct encoder {
     float *params, *buffers;
     float mean, deviation; /* of pixels */
     uint32_t features, projection;
+    struct evaluation_meter *meter; /* is told how far encoder_features is; NULL as loaded */
 };
 
 /* The teacher of c, for images of the size that `images` has. ERR_FORMAT when a tensor is absent or of another shape.

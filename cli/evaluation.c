@@ -1,13 +1,17 @@
 /* The stages of an evaluation, each freeing what it took. */
 #include "cli/evaluation.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/checkpoint.h"
 #include "cli/encoder_load.h"
+#include "cli/gram.h"
 #include "cli/knn.h"
 #include "cli/linear_probe.h"
 #include "cli/parallel.h"
+#include "cli/prototype_labels.h"
 #include "cli/prototype_set.h"
 #include "common/vecmath.h"
 #include "proto/provenance.h"
@@ -17,6 +21,8 @@ enum {
     RANDOM_SEED_OFFSET = 1000003 /* arbitrary: a seed that no run is likely to have used */
 };
 static const double probe_decay = 1e-4;
+/* Images x features x classes up to which logistic regression is done unasked: about a minute on two cores. */
+static const double linear_work_max = 4e9;
 
 struct stage {
     const struct evaluation_options *options;
@@ -25,13 +31,16 @@ struct stage {
     uint32_t *bank, *queries; /* image numbers */
     uint32_t bank_rows, query_rows;
     unsigned threads;
+    struct evaluation_meter *meter;
+    bool *linear_left_out; /* the evaluation's */
 };
 
-static void say(const struct stage *s, const char *what)
-{
-    if (s->options->progress)
-        fprintf(s->options->progress, "evaluating: %s\n", what);
-}
+/* Features and projections of the bank and the queries, by one encoder. */
+struct extract {
+    struct feature_set bank, queries;
+    float *bank_z, *query_z; /* (rows, D); query_z only with queries */
+    uint32_t D;
+};
 
 static uint32_t rows_of(int64_t wanted, int64_t configured, const struct dataset *d)
 {
@@ -50,11 +59,28 @@ static void note_missing(const struct stage *s, const struct error *test, struct
         snprintf(out->probes_missing, sizeof out->probes_missing, "the test images have no labels");
 }
 
+/* Other images than the run's own become what its encoder was trained on, where the configuration leaves that to the
+ * images and they can be looked at. */
+static void fit_to_run(const struct stage *s, const char *path, struct dataset_options *o)
+{
+    struct dataset_options own = dataset_options_of(s->config);
+    struct dataset first;
+    struct error ignored;
+    own.limit = 1;
+    if (strcmp(path, own.path) == 0 || (own.side > 0 && own.channels > 0) ||
+        dataset_load(&own, DATASET_TRAIN, &first, &ignored) != 0)
+        return;
+    o->side = first.height == first.width ? first.height : o->side;
+    o->channels = first.channels;
+    dataset_fini(&first);
+}
+
 /* Without test images, and without labels to tell them apart, prototypes can be evaluated all the same. */
 static int load_splits(struct stage *s, const char *path, struct evaluation *out, struct error *e)
 {
     struct dataset_options o = dataset_options_of(s->config);
     struct error test = {0};
+    fit_to_run(s, path, &o);
     o.path = path;
     o.limit = 0;
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
@@ -68,12 +94,14 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
     }
     note_missing(s, &test, out);
     out->held_out = s->test.holdout > 0;
+    out->labelled = s->train.labels != NULL;
     return 0;
 }
 
 static int load_images(struct stage *s, struct evaluation *out, struct error *e)
 {
     const char *path = s->options->data ? s->options->data : s->config->data.path;
+    evaluation_meter_stage(s->meter, "images", path);
     int rc = load_splits(s, path, out, e);
     if (rc != 0)
         return rc;
@@ -85,6 +113,7 @@ static int load_images(struct stage *s, struct evaluation *out, struct error *e)
     if (s->train.classes < s->test.classes)
         s->train.classes = s->test.classes;
     s->test.classes = s->train.classes;
+    out->classes = s->train.classes;
     s->bank_rows = rows_of(s->options->bank, s->config->eval.bank, &s->train);
     s->query_rows = probes ? rows_of(s->options->queries, s->config->eval.queries, &s->test) : 0;
     s->bank = feature_set_pick(s->train.count, s->bank_rows);
@@ -123,29 +152,154 @@ static void stage_fini(struct stage *s)
     free(s->queries);
 }
 
-/* Both probes; consumes neither set. */
-static int probe(const struct stage *s, const struct feature_set *bank, const struct feature_set *queries,
-                 struct probe_scores *out)
+static bool wants_linear(const struct stage *s, const struct feature_set *bank)
 {
-    struct knn_options k = {.neighbours = (uint32_t)s->config->eval.neighbours,
-                            .temperature = s->config->eval.temperature,
-                            .threads = s->threads};
-    struct linear_probe_options l = {.decay = probe_decay, .iterations = PROBE_ITERATIONS, .threads = s->threads};
-    int rc = knn_accuracy(bank, queries, k, &out->knn);
-    return rc == 0 ? linear_probe_accuracy(bank, queries, l, &out->linear) : rc;
+    bool brief = (double)bank->rows * bank->width * bank->classes <= linear_work_max;
+    if (s->options->linear == EVALUATION_LINEAR_SHORT && !brief)
+        *s->linear_left_out = true;
+    return s->options->linear == EVALUATION_LINEAR_ALWAYS || (s->options->linear == EVALUATION_LINEAR_SHORT && brief);
 }
 
-/* Probes an encoder's features where there are queries; z, when not NULL, receives the bank's projections. */
-static int probe_encoder(const struct stage *s, const struct encoder *enc, struct probe_scores *out, float **z)
+/* Every probe of a pair of sets, and few-shot where `few` is not NULL. */
+static int probe(const struct stage *s, const char *who, const struct feature_set *bank,
+                 const struct feature_set *queries, struct probe_scores *out, struct few_shot *few)
 {
-    struct feature_set bank = {0}, queries = {0};
-    int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &bank, z);
+    const struct knn_options k = {.neighbours = (uint32_t)s->config->eval.neighbours,
+                                  .temperature = s->config->eval.temperature,
+                                  .threads = s->threads,
+                                  .meter = s->meter};
+    const struct ridge_options r = {.few = few != NULL, .threads = s->threads, .meter = s->meter};
+    const struct linear_probe_options l = {
+        .decay = probe_decay, .iterations = PROBE_ITERATIONS, .threads = s->threads, .meter = s->meter};
+    struct ridge_scores ridge = {.all = {NAN, NAN}};
+    evaluation_meter_stage(s->meter, who, "k-NN");
+    int rc = knn_accuracy(bank, queries, k, &out->knn);
+    evaluation_meter_stage(s->meter, who, few ? "ridge regression and few-shot" : "ridge regression");
+    if (rc == 0)
+        rc = ridge_probe(bank, queries, r, &ridge);
+    out->ridge = ridge.all;
+    for (int i = 0; few && i < FEW_SHOTS; i++)
+        few[i] = ridge.few[i];
+    out->linear = (struct accuracy){NAN, NAN};
+    if ((rc != 0 && rc != ERR_RANGE) || !wants_linear(s, bank))
+        return rc == ERR_RANGE ? 0 : rc;
+    evaluation_meter_stage(s->meter, who, "logistic regression");
+    return linear_probe_accuracy(bank, queries, l, &out->linear);
+}
+
+static void extract_fini(struct extract *x)
+{
+    feature_set_fini(&x->bank);
+    feature_set_fini(&x->queries);
+    free(x->bank_z);
+    free(x->query_z);
+}
+
+static int extract(const struct stage *s, const char *who, struct encoder *enc, struct extract *out)
+{
+    *out = (struct extract){.D = enc->projection};
+    enc->meter = s->meter;
+    evaluation_meter_stage(s->meter, who, "features of the bank");
+    int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z);
+    evaluation_meter_stage(s->meter, who, "features of the queries");
     if (rc == 0 && s->query_rows > 0)
-        rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &queries, NULL);
+        rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &out->queries, &out->query_z);
+    return rc;
+}
+
+/* ---- the trained encoder ---- */
+
+static const char trained[] = "trained encoder";
+
+/* k-NN on projections; their sets borrow what x holds. */
+static int probe_projections(const struct stage *s, const struct extract *x, struct accuracy *out)
+{
+    const struct knn_options k = {.neighbours = (uint32_t)s->config->eval.neighbours,
+                                  .temperature = s->config->eval.temperature,
+                                  .threads = s->threads,
+                                  .meter = s->meter};
+    struct feature_set bank = x->bank, queries = x->queries;
+    bank.x = x->bank_z;
+    queries.x = x->query_z;
+    bank.width = queries.width = x->D;
+    evaluation_meter_stage(s->meter, trained, "k-NN on projections");
+    return knn_accuracy(&bank, &queries, k, out);
+}
+
+static double perplexity_of_usage(const struct prototype_set *p)
+{
+    double total = 0, entropy = 0;
+    if (p->usage == NULL)
+        return NAN;
+    for (uint32_t k = 0; k < p->K; k++)
+        total += p->usage[k];
+    for (uint32_t k = 0; k < p->K; k++)
+        if (p->usage[k] > 0)
+            entropy -= p->usage[k] / total * log(p->usage[k] / total);
+    return exp(entropy);
+}
+
+/* Prototypes as clusters of the bank's labels and, with queries, as a classifier. nearest: of the bank's images. */
+static int score_labels(const struct stage *s, const struct prototype_set *p, const struct extract *x,
+                        const uint32_t *nearest, struct encoder_scores *out)
+{
+    struct prototype_labels labels;
+    uint16_t *predicted = malloc(sizeof *predicted * (s->query_rows + 1));
+    if (predicted == NULL)
+        return ERR_MEMORY;
+    int rc = prototype_labels_of(nearest, x->bank.labels, s->bank_rows, p->K, &labels);
+    if (rc == 0) {
+        out->purity = labels.purity;
+        out->nmi = labels.nmi;
+        if (s->query_rows > 0)
+            rc = prototype_labels_classify(&labels, p->unit, p->D, x->query_z, s->query_rows, s->threads, predicted);
+        if (rc == 0 && s->query_rows > 0)
+            out->prototype_classifier = accuracy_of(x->queries.labels, predicted, s->query_rows, x->queries.classes);
+        prototype_labels_fini(&labels);
+    }
+    free(predicted);
+    return rc;
+}
+
+/* Projections become unit vectors on the way. */
+static int score_prototypes(const struct stage *s, const struct prototype_set *p, struct extract *x,
+                            struct evaluation *out)
+{
+    uint32_t *nearest = malloc(sizeof *nearest * s->bank_rows);
+    if (nearest == NULL)
+        return ERR_MEMORY;
+    evaluation_meter_stage(s->meter, trained, "prototypes");
+    int rc = prototype_scores_of(p->unit, p->K, p->D, x->bank_z, s->bank_rows, s->threads, nearest, &out->prototypes);
+    out->encoder.usage_perplexity = perplexity_of_usage(p);
+    if (x->query_z)
+        vec_normalise_rows(x->query_z, s->query_rows, p->D, NULL);
+    if (rc == 0 && x->bank.labels)
+        rc = score_labels(s, p, x, nearest, &out->encoder);
+    free(nearest);
+    return rc;
+}
+
+static int score_ranks(const struct stage *s, const struct extract *x, struct encoder_scores *out)
+{
+    evaluation_meter_stage(s->meter, trained, "effective ranks");
+    int rc = gram_effective_rank(x->bank.x, x->bank.rows, x->bank.width, s->threads, &out->rank_features);
+    return rc == 0 ? gram_effective_rank(x->bank_z, x->bank.rows, x->D, s->threads, &out->rank_projections) : rc;
+}
+
+static int score_encoder(const struct stage *s, struct encoder *enc, const struct prototype_set *p,
+                         struct evaluation *out)
+{
+    struct extract x;
+    int rc = extract(s, trained, enc, &x);
+    if (rc == 0)
+        rc = score_prototypes(s, p, &x, out);
+    if (rc == 0)
+        rc = score_ranks(s, &x, &out->encoder);
     if (rc == 0 && s->query_rows > 0)
-        rc = probe(s, &bank, &queries, out);
-    feature_set_fini(&bank);
-    feature_set_fini(&queries);
+        rc = probe_projections(s, &x, &out->encoder.knn_projections);
+    if (rc == 0 && s->query_rows > 0)
+        rc = probe(s, trained, &x.bank, &x.queries, &out->encoder.features, out->encoder.few);
+    extract_fini(&x);
     return rc;
 }
 
@@ -153,24 +307,21 @@ static int evaluate_encoder(const struct stage *s, const struct checkpoint *c, s
 {
     struct encoder enc;
     struct prototype_set prototypes;
-    float *z = NULL;
     int rc = encoder_load(c, &s->train, &enc, e);
     if (rc != 0)
         return rc;
     rc = prototype_set_load(c, &prototypes, e);
     if (rc == 0) {
-        rc = probe_encoder(s, &enc, &out->encoder, &z);
-        if (rc == 0)
-            rc = prototype_scores_of(prototypes.unit, prototypes.K, prototypes.D, z, s->bank_rows, s->threads,
-                                     &out->prototypes);
+        rc = score_encoder(s, &enc, &prototypes, out);
         if (rc != 0)
             error_set(e, rc, "out of memory in the evaluation");
         prototype_set_fini(&prototypes);
     }
-    free(z);
     encoder_fini(&enc);
     return rc;
 }
+
+/* ---- references ---- */
 
 static int evaluate_pixels(const struct stage *s, struct probe_scores *out)
 {
@@ -180,7 +331,7 @@ static int evaluate_pixels(const struct stage *s, struct probe_scores *out)
     if (rc == 0)
         rc = feature_set_pixels(&s->test, s->queries, s->query_rows, mean, deviation, &queries);
     if (rc == 0)
-        rc = probe(s, &bank, &queries, out);
+        rc = probe(s, "raw pixels", &bank, &queries, out, NULL);
     feature_set_fini(&bank);
     feature_set_fini(&queries);
     return rc;
@@ -189,29 +340,37 @@ static int evaluate_pixels(const struct stage *s, struct probe_scores *out)
 static int evaluate_random(const struct stage *s, struct probe_scores *out, struct error *e)
 {
     struct encoder enc;
+    struct extract x;
     uint64_t seed = (uint64_t)s->config->run.seed + RANDOM_SEED_OFFSET;
     int rc = encoder_random(s->config, &s->train, seed, &enc, e);
     if (rc != 0)
         return rc;
-    rc = probe_encoder(s, &enc, out, NULL);
+    rc = extract(s, "random encoder", &enc, &x);
+    if (rc == 0)
+        rc = probe(s, "random encoder", &x.bank, &x.queries, out, NULL);
+    extract_fini(&x);
     encoder_fini(&enc);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the random encoder's features");
 }
 
 static int evaluate_references(const struct stage *s, struct evaluation *out, struct error *e)
 {
-    say(s, "reference: raw pixels");
     int rc = evaluate_pixels(s, &out->pixels);
     if (rc != 0)
         return error_set(e, rc, "out of memory for the pixels' features");
-    say(s, "reference: random encoder");
     return evaluate_random(s, &out->random, e);
 }
 
 static int evaluate_open(const struct checkpoint *c, const struct evaluation_options *o, struct evaluation *out,
                          struct error *e)
 {
-    struct stage s = {.options = o, .config = &c->config, .threads = parallel_threads()};
+    struct evaluation_meter meter;
+    struct stage s = {.options = o,
+                      .config = &c->config,
+                      .threads = parallel_threads(),
+                      .meter = &meter,
+                      .linear_left_out = &out->linear_left_out};
+    evaluation_meter_init(&meter, o->progress, o->progress && isatty(fileno(o->progress)));
     snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
     snprintf(out->directory, sizeof out->directory, "%s", c->directory);
     out->step = c->step;
@@ -224,12 +383,11 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
     out->bank = s.bank_rows;
     out->queries = s.query_rows;
     out->references = o->references && s.query_rows > 0;
-    if (rc == 0) {
-        say(&s, "trained encoder");
+    if (rc == 0)
         rc = evaluate_encoder(&s, c, out, e);
-    }
     if (rc == 0 && out->references)
         rc = evaluate_references(&s, out, e);
+    evaluation_meter_end(&meter);
     stage_fini(&s);
     return rc;
 }

@@ -1,7 +1,9 @@
 /* Feature sets and the choice of the images they describe. */
 #include "cli/feature_set.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "common/rng.h"
 #include "worker/data/augment.h"
 
@@ -48,5 +50,45 @@ int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t
     struct augment_options o = {.mean = mean, .deviation = deviation};
     for (uint32_t i = 0; i < rows; i++)
         augment_standardise(&o, d->images + (size_t)picked[i] * pixels, pixels, out->x + (size_t)i * pixels);
+    return 0;
+}
+
+/* mean and 1 / deviation of each column of s. */
+static void column_moments(const struct feature_set *s, double *mean, double *scale)
+{
+    uint32_t F = s->width;
+    memset(mean, 0, F * sizeof *mean);
+    memset(scale, 0, F * sizeof *scale);
+    for (uint32_t i = 0; i < s->rows; i++)
+        for (uint32_t f = 0; f < F; f++)
+            mean[f] += s->x[(size_t)i * F + f];
+    for (uint32_t f = 0; f < F; f++)
+        mean[f] /= s->rows;
+    for (uint32_t i = 0; i < s->rows; i++)
+        for (uint32_t f = 0; f < F; f++) {
+            double d = s->x[(size_t)i * F + f] - mean[f];
+            scale[f] += d * d;
+        }
+    for (uint32_t f = 0; f < F; f++)
+        scale[f] = 1 / (sqrt(scale[f] / s->rows) + 1e-6);
+}
+
+int feature_set_standardise(const struct feature_set *reference, const struct feature_set *s, double **out)
+{
+    size_t F = s->width;
+    ASSERT(reference->width == s->width);
+    double *moments = malloc(sizeof(double) * 2 * F), *x = malloc(sizeof(double) * s->rows * F);
+    *out = NULL;
+    if (!moments || !x) {
+        free(moments);
+        free(x);
+        return ERR_MEMORY;
+    }
+    column_moments(reference, moments, moments + F);
+    for (uint32_t i = 0; i < s->rows; i++)
+        for (size_t f = 0; f < F; f++)
+            x[i * F + f] = (s->x[i * F + f] - moments[f]) * moments[F + f];
+    free(moments);
+    *out = x;
     return 0;
 }

@@ -32,11 +32,13 @@ struct knn_scratch {
 
 struct knn_job {
     const float *bank, *queries; /* unit rows */
-    const uint16_t *bank_labels, *query_labels;
+    const uint16_t *bank_labels;
     uint32_t bank_rows, width, k, classes;
     double temperature;
     struct knn_scratch *scratch; /* one per thread */
-    _Atomic uint32_t correct;
+    uint16_t *predicted;         /* (queries) */
+    uint32_t query_rows;
+    struct evaluation_meter *meter; /* the first thread's, which is the caller */
 };
 
 static bool farther(struct neighbour a, struct neighbour b)
@@ -77,7 +79,7 @@ static void knn_block(void *arg, size_t begin, size_t end, unsigned thread)
 {
     struct knn_job *job = arg;
     struct knn_scratch *s = &job->scratch[thread];
-    uint32_t rows = (uint32_t)(end - begin), correct = 0;
+    uint32_t rows = (uint32_t)(end - begin);
     memset(s->held, 0, sizeof s->held);
     for (uint32_t from = 0; from < job->bank_rows; from += BANK_TILE) {
         uint32_t tile = job->bank_rows - from < BANK_TILE ? job->bank_rows - from : BANK_TILE;
@@ -89,9 +91,10 @@ static void knn_block(void *arg, size_t begin, size_t end, unsigned thread)
                       job->bank_labels + from, tile);
     }
     for (uint32_t i = 0; i < rows; i++)
-        correct += vote(s->nearest + (size_t)i * job->k, s->held[i], job->classes, job->temperature) ==
-                   job->query_labels[begin + i];
-    atomic_fetch_add(&job->correct, correct);
+        job->predicted[begin + i] =
+            (uint16_t)vote(s->nearest + (size_t)i * job->k, s->held[i], job->classes, job->temperature);
+    if (thread == 0)
+        evaluation_meter_at(job->meter, (double)end / job->query_rows);
 }
 
 static float *unit_rows(const struct feature_set *s)
@@ -129,26 +132,29 @@ static struct knn_scratch *scratch_new(unsigned threads, uint32_t k)
 }
 
 int knn_accuracy(const struct feature_set *bank, const struct feature_set *queries, struct knn_options o,
-                 double *percent)
+                 struct accuracy *out)
 {
     ASSERT(bank->width == queries->width && bank->rows > 0 && queries->rows > 0 && o.neighbours > 0);
     float *b = unit_rows(bank), *q = unit_rows(queries);
     struct knn_job job = {.bank = b,
                           .queries = q,
                           .bank_labels = bank->labels,
-                          .query_labels = queries->labels,
                           .bank_rows = bank->rows,
                           .width = bank->width,
                           .k = o.neighbours < bank->rows ? o.neighbours : bank->rows,
                           .classes = bank->classes,
-                          .temperature = o.temperature};
+                          .temperature = o.temperature,
+                          .query_rows = queries->rows,
+                          .meter = o.meter};
+    job.predicted = malloc(sizeof *job.predicted * queries->rows);
     job.scratch = scratch_new(o.threads, job.k);
-    int rc = b && q && job.scratch ? 0 : ERR_MEMORY;
+    int rc = b && q && job.scratch && job.predicted ? 0 : ERR_MEMORY;
     if (rc == 0) {
         parallel_for(queries->rows, QUERY_BLOCK, o.threads, knn_block, &job);
-        *percent = 100.0 * job.correct / queries->rows;
+        *out = accuracy_of(queries->labels, job.predicted, queries->rows, bank->classes);
     }
     scratch_free(job.scratch, o.threads);
+    free(job.predicted);
     free(b);
     free(q);
     return rc;

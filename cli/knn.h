@@ -3,17 +3,19 @@
 #ifndef DECANT_CLI_KNN_H
 #define DECANT_CLI_KNN_H
 
+#include "cli/accuracy.h"
+#include "cli/evaluation_meter.h"
 #include "cli/feature_set.h"
 
 struct knn_options {
     uint32_t neighbours; /* k; the whole bank when larger */
     double temperature;
     unsigned threads;
+    struct evaluation_meter *meter;
 };
 
-/* Percentage of queries whose label is voted for. Same width and classes in both sets, neither empty. 0 or ERR_MEMORY.
- */
+/* How often a query's label is voted for. Same width and classes in both sets, neither empty. 0 or ERR_MEMORY. */
 int knn_accuracy(const struct feature_set *bank, const struct feature_set *queries, struct knn_options o,
-                 double *percent);
+                 struct accuracy *out);
 
 #endif

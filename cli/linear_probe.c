@@ -26,41 +26,13 @@ struct probe {
     const uint16_t *labels;
     uint32_t n, F, C;
     double decay;
+    uint32_t iterations;
     unsigned threads;
+    struct evaluation_meter *meter;
     const double *variables; /* of the evaluation in progress */
     struct part *parts;
     uint32_t part_count;
 };
-
-/* mean and 1 / deviation of each column of s. */
-static void column_moments(const struct feature_set *s, double *mean, double *scale)
-{
-    uint32_t F = s->width;
-    memset(mean, 0, F * sizeof *mean);
-    memset(scale, 0, F * sizeof *scale);
-    for (uint32_t i = 0; i < s->rows; i++)
-        for (uint32_t f = 0; f < F; f++)
-            mean[f] += s->x[(size_t)i * F + f];
-    for (uint32_t f = 0; f < F; f++)
-        mean[f] /= s->rows;
-    for (uint32_t i = 0; i < s->rows; i++)
-        for (uint32_t f = 0; f < F; f++) {
-            double d = s->x[(size_t)i * F + f] - mean[f];
-            scale[f] += d * d;
-        }
-    for (uint32_t f = 0; f < F; f++)
-        scale[f] = 1 / (sqrt(scale[f] / s->rows) + 1e-6); /* a constant column stays near 0 */
-}
-
-static double *standardised(const struct feature_set *s, const double *mean, const double *scale)
-{
-    size_t F = s->width;
-    double *x = malloc(s->rows * F * sizeof *x);
-    for (uint32_t i = 0; x && i < s->rows; i++)
-        for (size_t f = 0; f < F; f++)
-            x[i * F + f] = (s->x[i * F + f] - mean[f]) * scale[f];
-    return x;
-}
 
 /* out (n,C) = x W + b */
 static void logits_of(const double *x, uint32_t n, uint32_t F, uint32_t C, const double *variables, double *out)
@@ -153,17 +125,28 @@ static int parts_new(struct probe *p)
     return p->parts ? 0 : ERR_MEMORY;
 }
 
+/* L-BFGS's word after each iteration. */
+static int on_iteration(void *instance, const lbfgsfloatval_t *x, const lbfgsfloatval_t *g, const lbfgsfloatval_t fx,
+                        const lbfgsfloatval_t xnorm, const lbfgsfloatval_t gnorm, const lbfgsfloatval_t step, int n,
+                        int k, int ls)
+{
+    const struct probe *p = instance;
+    (void)x, (void)g, (void)fx, (void)xnorm, (void)gnorm, (void)step, (void)n, (void)ls;
+    evaluation_meter_at(p->meter, (double)k / p->iterations);
+    return 0;
+}
+
 /* Runs L-BFGS from zero. The iteration limit is its usual end; a line search that can no longer improve is an end as
  * well. */
-static int train(struct probe *p, uint32_t iterations, lbfgsfloatval_t *variables)
+static int train(struct probe *p, lbfgsfloatval_t *variables)
 {
     int n = (int)((p->F + 1) * p->C);
     lbfgs_parameter_t parameters;
     lbfgs_parameter_init(&parameters);
     parameters.m = MEMORY;
-    parameters.max_iterations = (int)iterations;
+    parameters.max_iterations = (int)p->iterations;
     memset(variables, 0, (size_t)n * sizeof *variables);
-    int rc = lbfgs(n, variables, NULL, objective, NULL, p, &parameters);
+    int rc = lbfgs(n, variables, NULL, objective, on_iteration, p, &parameters);
     return rc == LBFGSERR_OUTOFMEMORY ? ERR_MEMORY : 0;
 }
 
@@ -176,41 +159,55 @@ static uint32_t argmax(const double *row, uint32_t n)
     return best;
 }
 
-static int count_correct(const struct feature_set *queries, const double *x, const double *variables, double *percent)
+/* In blocks, since logits of all queries in all classes can be large. */
+static int score(const struct feature_set *queries, const double *x, const double *variables, struct accuracy *out)
 {
-    uint32_t C = queries->classes, correct = 0;
-    double *logits = malloc(sizeof(double) * queries->rows * C);
-    if (!logits)
-        return ERR_MEMORY;
-    logits_of(x, queries->rows, queries->width, C, variables, logits);
-    for (uint32_t i = 0; i < queries->rows; i++)
-        correct += argmax(logits + (size_t)i * C, C) == queries->labels[i];
+    uint32_t C = queries->classes, F = queries->width, n = queries->rows;
+    double *logits = malloc(sizeof(double) * PART_ROWS * C);
+    uint16_t *predicted = malloc(sizeof *predicted * n);
+    int rc = logits && predicted ? 0 : ERR_MEMORY;
+    for (uint32_t from = 0; rc == 0 && from < n; from += PART_ROWS) {
+        uint32_t rows = n - from < PART_ROWS ? n - from : PART_ROWS;
+        logits_of(x + (size_t)from * F, rows, F, C, variables, logits);
+        for (uint32_t i = 0; i < rows; i++)
+            predicted[from + i] = (uint16_t)argmax(logits + (size_t)i * C, C);
+    }
+    if (rc == 0)
+        *out = accuracy_of(queries->labels, predicted, n, C);
     free(logits);
-    *percent = 100.0 * correct / queries->rows;
-    return 0;
+    free(predicted);
+    return rc;
 }
 
 int linear_probe_accuracy(const struct feature_set *bank, const struct feature_set *queries,
-                          struct linear_probe_options o, double *percent)
+                          struct linear_probe_options o, struct accuracy *out)
 {
     ASSERT(bank->width == queries->width && bank->rows > 0 && queries->rows > 0);
     uint32_t F = bank->width, C = bank->classes;
-    struct probe p = {.labels = bank->labels, .n = bank->rows, .F = F, .C = C, .decay = o.decay, .threads = o.threads};
-    double *moments = malloc(sizeof(double) * 2 * F), *x = NULL, *q = NULL;
+    struct probe p = {.labels = bank->labels,
+                      .n = bank->rows,
+                      .F = F,
+                      .C = C,
+                      .decay = o.decay,
+                      .iterations = o.iterations,
+                      .threads = o.threads,
+                      .meter = o.meter};
+    double *x = NULL, *q = NULL;
     lbfgsfloatval_t *variables = lbfgs_malloc((int)((F + 1) * C));
     int rc = parts_new(&p);
-    if (rc == 0 && moments && variables) {
-        column_moments(bank, moments, moments + F);
-        x = standardised(bank, moments, moments + F);
-        q = standardised(queries, moments, moments + F);
-    }
-    p.x = x;
-    rc = x && q ? train(&p, o.iterations, variables) : ERR_MEMORY;
+    if (rc == 0 && !variables)
+        rc = ERR_MEMORY;
     if (rc == 0)
-        rc = count_correct(queries, q, variables, percent);
+        rc = feature_set_standardise(bank, bank, &x);
+    if (rc == 0)
+        rc = feature_set_standardise(bank, queries, &q);
+    p.x = x;
+    if (rc == 0)
+        rc = train(&p, variables);
+    if (rc == 0)
+        rc = score(queries, q, variables, out);
     free(x);
     free(q);
-    free(moments);
     lbfgs_free(variables);
     parts_free(&p);
     return rc;

@@ -27,6 +27,8 @@ static void take_training(struct progress *p, const struct msg *m, uint64_t now_
     p->loss = msg_scalar(m, "loss", NAN);
     p->consistency = msg_scalar(m, "consistency", NAN);
     p->entropy = msg_scalar(m, "entropy", NAN);
+    p->mean_entropy = msg_scalar(m, "mean_entropy", 0);
+    p->coding_rate = msg_scalar(m, "coding_rate", 0);
     p->images_per_s = msg_scalar(m, "images_per_s", 0);
     p->workers = msg_scalar(m, "workers", 0);
 }
@@ -105,6 +107,24 @@ static void add_time_left(const struct progress *p, char out[PROGRESS_LINE_MAX])
     add(out, "  %s left", left);
 }
 
+/* The parts only where there are several. */
+static void add_loss(const struct progress *p, char out[PROGRESS_LINE_MAX])
+{
+    const struct run_config *c = p->config;
+    bool carp = c->loss.objective == LOSS_CARP;
+    add(out, "  loss %.3f (", p->loss);
+    if (carp || c->loss.mean_entropy > 0 || c->loss.coding_rate > 0)
+        add(out, "consistency %.3f", p->consistency);
+    if (carp)
+        add(out, ", entropy %.3f", p->entropy);
+    if (c->loss.mean_entropy > 0)
+        add(out, ", mean entropy %.3f", p->mean_entropy);
+    if (c->loss.coding_rate > 0)
+        add(out, ", coding rate %.3f", p->coding_rate);
+    bool parts = out[strlen(out) - 1] != '(';
+    add(out, "%sln K %.2f)", parts ? "; " : "", log((double)c->mixture.components));
+}
+
 bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
 {
     out[0] = '\0';
@@ -112,11 +132,7 @@ bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
         return false;
     add_position(p, out);
     add_time_left(p, out);
-    if (p->config->loss.objective == LOSS_CARP)
-        add(out, "  loss %.3f (consistency %.3f, entropy %.3f; ln K %.2f)", p->loss, p->consistency, p->entropy,
-            log((double)p->config->mixture.components));
-    else
-        add(out, "  loss %.3f (ln K %.2f)", p->loss, log((double)p->config->mixture.components));
+    add_loss(p, out);
     if (p->measured)
         add(out, "  unique %.1f/%.1f %%  active %.1f %%", p->unique_0025, p->unique_01, p->active);
     add(out, "  %.0f images/s  %.0f worker%s", p->images_per_s, p->workers, p->workers == 1 ? "" : "s");

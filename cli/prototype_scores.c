@@ -38,22 +38,19 @@ static void assign_block(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
-/* The nearest prototype of each embedding, or NULL when out of memory. */
-static uint32_t *assign(const float *prototypes, uint32_t K, uint32_t D, const float *z, uint32_t n, unsigned threads)
+int prototype_assign(const float *prototypes, uint32_t K, uint32_t D, const float *z, uint32_t n, unsigned threads,
+                     uint32_t *nearest)
 {
-    struct assign_job job = {.prototypes = prototypes, .z = z, .K = K, .D = D};
-    bool ok = (job.nearest = malloc(n * sizeof *job.nearest)) != NULL;
+    struct assign_job job = {.prototypes = prototypes, .z = z, .K = K, .D = D, .nearest = nearest};
+    bool ok = true;
+    ASSERT(K > 0 && threads <= PARALLEL_THREADS_MAX);
     for (unsigned i = 0; i < threads; i++)
         ok = (job.cosine[i] = malloc(sizeof(float) * ASSIGN_ROWS * K)) != NULL && ok;
     if (ok)
         parallel_for(n, ASSIGN_ROWS, threads, assign_block, &job);
     for (unsigned i = 0; i < threads; i++)
         free(job.cosine[i]);
-    if (!ok) {
-        free(job.nearest);
-        return NULL;
-    }
-    return job.nearest;
+    return ok ? 0 : ERR_MEMORY;
 }
 
 static double perplexity(const uint32_t *count, uint32_t K, uint32_t n)
@@ -92,12 +89,12 @@ static int active_scores(const float *prototypes, uint32_t K, uint32_t D, const 
 }
 
 int prototype_scores_of(const float *prototypes, uint32_t K, uint32_t D, float *z, uint32_t n, unsigned threads,
-                        struct prototype_scores *out)
+                        uint32_t *nearest, struct prototype_scores *out)
 {
-    ASSERT(K > 0 && n > 0 && threads <= PARALLEL_THREADS_MAX);
+    ASSERT(K > 0 && n > 0);
     vec_normalise_rows(z, n, D, NULL);
-    uint32_t *nearest = assign(prototypes, K, D, z, n, threads), *count = calloc(K, sizeof *count);
-    int rc = nearest && count ? 0 : ERR_MEMORY;
+    uint32_t *count = calloc(K, sizeof *count);
+    int rc = count ? prototype_assign(prototypes, K, D, z, n, threads, nearest) : ERR_MEMORY;
     if (rc == 0) {
         for (uint32_t i = 0; i < n; i++)
             count[nearest[i]]++;
@@ -109,7 +106,6 @@ int prototype_scores_of(const float *prototypes, uint32_t K, uint32_t D, float *
     out->cover_rows = n < COVER_ROWS ? n : COVER_ROWS;
     if (rc == 0)
         rc = cosine_cover(z, out->cover_rows, D, score_eps, SCORE_EPS, out->feature_cover);
-    free(nearest);
     free(count);
     return rc;
 }

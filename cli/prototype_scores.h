@@ -18,8 +18,14 @@ struct prototype_scores {
     uint32_t feature_cover[SCORE_EPS]; /* directions that these embeddings themselves have */
 };
 
-/* prototypes (K,D), rows of unit length; z (n,D) embeddings, n > 0, which are normalised in place. 0 or ERR_MEMORY. */
+/* prototypes (K,D), rows of unit length; z (n,D) embeddings, n > 0, which are normalised in place; nearest (n) receives
+ * the prototype nearest to each. 0 or ERR_MEMORY. */
 int prototype_scores_of(const float *prototypes, uint32_t K, uint32_t D, float *z, uint32_t n, unsigned threads,
-                        struct prototype_scores *out);
+                        uint32_t *nearest, struct prototype_scores *out);
+
+/* nearest (n): the prototype of the largest cosine, the lower of equals. z and prototypes have rows of unit length. 0 or
+ * ERR_MEMORY. */
+int prototype_assign(const float *prototypes, uint32_t K, uint32_t D, const float *z, uint32_t n, unsigned threads,
+                     uint32_t *nearest);
 
 #endif

@@ -135,6 +135,15 @@ static void draw_position(struct top_screen *s, const struct top_state *t)
     }
 }
 
+/* A part of the loss that not every run has. */
+static void put_term(struct line *l, const struct top_state *t, const char *label, const char *name)
+{
+    if (isnan(top_figure(t, name)))
+        return;
+    put(l, PLAIN, ", %s ", label);
+    put_figure(l, t, name, 4);
+}
+
 static void draw_loss(struct top_screen *s, const struct top_state *t)
 {
     struct line l = line_begin(s);
@@ -145,6 +154,8 @@ static void draw_loss(struct top_screen *s, const struct top_state *t)
     put_figure(&l, t, "consistency", 4);
     put(&l, PLAIN, ", entropy ");
     put_figure(&l, t, "entropy", 4);
+    put_term(&l, t, "mean entropy", "mean_entropy");
+    put_term(&l, t, "coding rate", "coding_rate");
     put(&l, PLAIN, ")");
     l = line_begin(s);
     put_label(&l, "learning rate");

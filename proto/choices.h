@@ -4,6 +4,10 @@
 #ifndef DECANT_PROTO_CHOICES_H
 #define DECANT_PROTO_CHOICES_H
 
+#define AUGMENT_PRESETS(CHOICE)                                                                                        \
+    CHOICE(AUGMENT_CUSTOM, "custom")                                                                                   \
+    CHOICE(AUGMENT_OBJECTS, "objects")                                                                                 \
+    CHOICE(AUGMENT_PHOTOS, "photos") CHOICE(AUGMENT_DRAWINGS, "drawings") CHOICE(AUGMENT_GLYPHS, "glyphs")
 #define DATA_BACKGROUNDS(CHOICE)                                                                                       \
     CHOICE(BACKGROUND_AUTO, "auto")                                                                                    \
     CHOICE(BACKGROUND_BLACK, "black") CHOICE(BACKGROUND_GREY, "grey") CHOICE(BACKGROUND_WHITE, "white")
@@ -24,6 +28,7 @@
 /* "a|b|c", as struct config_key wants it. */
 #define CHOICE_WORDS(list) (&list(CHOICE_WORD)[1])
 
+enum augment_preset { AUGMENT_PRESETS(CHOICE_ENUMERATOR) };
 enum data_background { DATA_BACKGROUNDS(CHOICE_ENUMERATOR) };
 enum encoder_model { ENCODER_MODELS(CHOICE_ENUMERATOR) };
 enum vit_pool { VIT_POOLS(CHOICE_ENUMERATOR) };

@@ -76,13 +76,33 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("data.memory", data.memory, "4", 0.001, 4096, "GiB that the images of a split may take in each worker"),
     KEY_FLOAT("data.mean", data.mean, "0.2860", 0, 1, "mean pixel, subtracted (pixels in 0..1)"),
     KEY_FLOAT("data.deviation", data.deviation, "0.3530", 1e-6, 10, "standard deviation of pixels, divided by"),
+    KEY_CHOICE("augment.preset", augment.preset, "custom", CHOICE_WORDS(AUGMENT_PRESETS),
+               "values for the keys below that are not given: for centred things, photographs, drawings, letters"),
     KEY_FLOAT("augment.area_min", augment.area_min, "0.7", 0.01, 1, "smallest crop, as a share of the image's area"),
     KEY_FLOAT("augment.area_max", augment.area_max, "1", 0.01, 1, "largest crop"),
     KEY_FLOAT("augment.aspect", augment.aspect, "1.3333333333", 1, 4, "crops have aspect ratios from 1/this to this"),
     KEY_FLOAT("augment.flip", augment.flip, "0.5", 0, 1, "probability of a horizontal flip"),
-    KEY_FLOAT("augment.jitter", augment.jitter, "0.8", 0, 1, "probability of brightness and contrast jitter"),
+    KEY_FLOAT("augment.jitter", augment.jitter, "0.8", 0, 1,
+              "probability of jitter: brightness, contrast, and of colour images saturation and hue"),
     KEY_FLOAT("augment.brightness", augment.brightness, "0.4", 0, 1, "brightness factor is 1 +- this"),
     KEY_FLOAT("augment.contrast", augment.contrast, "0.4", 0, 1, "contrast factor is 1 +- this"),
+    KEY_FLOAT("augment.saturation", augment.saturation, "0", 0, 1, "saturation factor is 1 +- this"),
+    KEY_FLOAT("augment.hue", augment.hue, "0", 0, 0.5, "hue is turned by +- this; 1 is once around"),
+    KEY_FLOAT("augment.greyscale", augment.greyscale, "0", 0, 1, "probability that a colour image becomes grey"),
+    KEY_FLOAT("augment.blur", augment.blur, "0", 0, 1, "probability of a Gaussian blur"),
+    KEY_FLOAT("augment.blur_sigma", augment.blur_sigma, "1", 0.1, 5, "its largest sigma, pixels; the smallest is 0.1"),
+    KEY_FLOAT("augment.solarise", augment.solarise, "0", 0, 1, "probability that pixels from 0.5 on are inverted"),
+    KEY_FLOAT("augment.rotation", augment.rotation, "0", 0, 180, "turned by +- this, degrees"),
+    KEY_FLOAT("augment.shear", augment.shear, "0", 0, 60, "sheared by +- this, degrees"),
+    KEY_FLOAT("augment.erase", augment.erase, "0", 0, 1, "probability that a box becomes the mean pixel"),
+    KEY_FLOAT("augment.erase_area", augment.erase_area, "0.2", 0.02, 1,
+              "its largest area, as a share of the view's; the smallest is 0.02"),
+    KEY_INT(
+        "augment.local_crops", augment.local_crops, "0", 0, 16,
+        "small views of each image that the student sees beside the two, compared with both of the teacher's; conv"),
+    KEY_INT("augment.local_side", augment.local_side, "0", 0, 512, "their side, pixels; 0: half of the images'"),
+    KEY_FLOAT("augment.local_area_min", augment.local_area_min, "0.1", 0.01, 1, "their smallest crop"),
+    KEY_FLOAT("augment.local_area_max", augment.local_area_max, "0.4", 0.01, 1, "their largest crop"),
     KEY_CHOICE("encoder.model", encoder.model, "conv", CHOICE_WORDS(ENCODER_MODELS), "model family"),
     KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
     KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
@@ -129,6 +149,14 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
     KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10, "swav: entropy regularisation"),
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
+    KEY_FLOAT(
+        "loss.mean_entropy", loss.mean_entropy, "0", 0, 1000,
+        "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term"),
+    KEY_FLOAT("loss.coding_rate", loss.coding_rate, "0", 0, 1000,
+              "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
+    KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
+              "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
+              "counts little"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
@@ -184,10 +212,10 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name",        "run.out",      "run.checkpoint_", "run.log_every",
-                                          "run.accept_data", "run.numerics", "data.path",       "data.memory",
-                                          "worker.",         "net.",         "keys.",           "redis.",
-                                          "metrics.",        "eval."};
+    static const char *const without[] = {
+        "run.name",     "run.out",   "run.checkpoint_", "run.log_every",  "run.accept_data",
+        "run.numerics", "data.path", "data.memory",     "augment.preset", "worker.",
+        "net.",         "keys.",     "redis.",          "metrics.",       "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -248,6 +276,7 @@ static void drop_circumstances(struct run_config *c)
     c->run.log_every = defaults.run.log_every;
     c->run.accept_data = defaults.run.accept_data;
     c->run.numerics = defaults.run.numerics;
+    c->augment.preset = defaults.augment.preset; /* its values are all there */
     c->worker = defaults.worker;
     c->net = defaults.net;
     c->keys = defaults.keys;
@@ -437,17 +466,51 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->augment.area_min > c->augment.area_max)
         return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
                          c->augment.area_min, c->augment.area_max);
+    if (c->augment.local_area_min > c->augment.local_area_max)
+        return error_set(e, ERR_CONFIG, "augment.local_area_min = %g is larger than augment.local_area_max = %g",
+                         c->augment.local_area_min, c->augment.local_area_max);
+    if (c->augment.local_crops > 0 && c->encoder.model == ENCODER_VIT)
+        return error_set(
+            e, ERR_CONFIG,
+            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
+            (long long)c->augment.local_crops);
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);
     return 0;
 }
 
-int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
-                    struct error *e)
+/* Drawings' values were tried on emoji; the others are the usual ones of their kind (docs/DATA.md). */
+const char *const *run_config_preset(enum augment_preset preset)
 {
+    static const char *const presets[][16] = {
+        [AUGMENT_CUSTOM] = {NULL},
+        [AUGMENT_OBJECTS] = {"augment.area_min=0.7", "augment.saturation=0.4", "augment.hue=0.1",
+                             "augment.greyscale=0.2", NULL},
+        [AUGMENT_PHOTOS] = {"augment.area_min=0.2", "augment.saturation=0.2", "augment.hue=0.1",
+                            "augment.greyscale=0.2", "augment.blur=0.5", "augment.solarise=0.1", NULL},
+        [AUGMENT_DRAWINGS] = {"augment.area_min=0.35", "augment.saturation=0.4", "augment.hue=0.1",
+                              "augment.greyscale=0.2", NULL},
+        [AUGMENT_GLYPHS] = {"augment.area_min=0.6", "augment.flip=0", "augment.rotation=10", "augment.shear=10",
+                            "augment.blur=0.3", "augment.erase=0.2", NULL},
+    };
+    ASSERT((size_t)preset < sizeof presets / sizeof presets[0]);
+    return presets[preset];
+}
+
+static int load_defaults(struct run_config *c, enum augment_preset preset, struct error *e)
+{
+    int rc = 0;
     memset(c, 0, sizeof *c);
     config_defaults(run_config_keys, run_config_key_count, c);
+    for (const char *const *p = run_config_preset(preset); rc == 0 && *p; p++)
+        rc = config_assign(run_config_keys, run_config_key_count, c, *p, "augment.preset", e);
+    return rc;
+}
+
+static int load_sources(struct run_config *c, const char *path, char **environ, const char *const *assignments,
+                        size_t n, struct error *e)
+{
     int rc = path ? config_file(run_config_keys, run_config_key_count, c, path, e) : 0;
     if (rc == 0 && environ)
         rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
@@ -455,5 +518,20 @@ int run_config_load(struct run_config *c, const char *path, char **environ, cons
         rc = config_assign(run_config_keys, run_config_key_count, c, assignments[i], "--set", e);
     if (rc == 0)
         rc = take_redis_url(c, e);
+    return rc;
+}
+
+/* Sources are read twice when they name a preset: its values go under theirs. */
+int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
+                    struct error *e)
+{
+    int rc = load_defaults(c, AUGMENT_CUSTOM, e);
+    if (rc == 0)
+        rc = load_sources(c, path, environ, assignments, n, e);
+    enum augment_preset preset = c->augment.preset;
+    if (rc == 0 && preset != AUGMENT_CUSTOM)
+        rc = load_defaults(c, preset, e);
+    if (rc == 0 && preset != AUGMENT_CUSTOM)
+        rc = load_sources(c, path, environ, assignments, n, e);
     return rc == 0 ? run_config_check(c, e) : rc;
 }

@@ -24,7 +24,11 @@ struct run_config {
         enum data_background background;
     } data;
     struct {
-        double area_min, area_max, aspect, flip, jitter, brightness, contrast;
+        enum augment_preset preset;
+        double area_min, area_max, aspect, flip, jitter, brightness, contrast, saturation, hue, greyscale, blur,
+            blur_sigma, solarise, rotation, shear, erase, erase_area;
+        int64_t local_crops, local_side;
+        double local_area_min, local_area_max;
     } augment;
     struct {
         enum encoder_model model;
@@ -52,6 +56,7 @@ struct run_config {
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
+        double mean_entropy, coding_rate, coding_rate_epsilon;
     } loss;
     struct {
         enum optimiser_name name;
@@ -98,7 +103,8 @@ enum { PROTO_RUN_CONFIG_FORMAT = 1 };
 extern const struct config_key run_config_keys[];
 extern const size_t run_config_key_count;
 
-/* Defaults, then path (when not NULL), then environ, then assignments; then cross-checks (divisibility, limits). */
+/* Defaults, then the values of augment.preset, then path (when not NULL), then environ, then assignments; then
+ * cross-checks (divisibility, limits). */
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
@@ -109,7 +115,7 @@ int run_config_set_redis(struct run_config *c, const char *address, const char *
  * given. Programs call it before they hand the configuration on or keep it. ERR_CONFIG when a key is then too long. */
 int run_config_resolve_paths(struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every,
- * run.accept_data, run.numerics, data.path, data.memory, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
+ * run.accept_data, run.numerics, data.path, data.memory, augment.preset, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);
@@ -127,6 +133,8 @@ bool run_config_shapes_result(const char *name);
 uint32_t run_config_slot_rows(const struct run_config *c);
 /* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */
 uint32_t run_config_reseed_max(const struct run_config *c);
+/* What a choice of augment.preset stands for: "augment.KEY=VALUE" ..., then NULL; keys given anywhere win over it. */
+const char *const *run_config_preset(enum augment_preset preset);
 /* Steps of the run: run.steps when > 0, else epochs * steps per epoch, for `samples` training images. */
 uint64_t run_config_steps(const struct run_config *c, uint64_t samples);
 uint64_t run_config_steps_per_epoch(const struct run_config *c,

@@ -214,7 +214,8 @@ static int add_loss(XXH64_state_t *h, const struct loss_options *o)
         loss_decoupled(o, a.student, a.teacher, a.prototypes, o->objective == LOSS_CARP ? a.order : NULL,
                        o->objective == LOSS_DINO ? a.center : NULL, a.workspace, &result, a.dz);
         hash_floats(h, a.dz, rows);
-        const double values[] = {result.loss, result.consistency, result.entropy};
+        const double values[] = {result.loss, result.consistency, result.entropy, result.mean_entropy,
+                                 result.coding_rate};
         XXH64_update(h, values, sizeof values);
     }
     loss_workspace_free(&a.workspace);
@@ -237,6 +238,9 @@ static int add_losses(XXH64_state_t *h)
                              .entropy_weight = 3,
                              .sinkhorn_epsilon = 0.05f,
                              .sinkhorn_iterations = 3,
+                             .mean_entropy = 2,
+                             .coding_rate = 1,
+                             .coding_rate_epsilon = 0.5f,
                              .normalise = 1};
     const int objectives[] = {LOSS_CARP, LOSS_DINO, LOSS_SWAV};
     for (size_t i = 0; rc == 0 && i < sizeof objectives / sizeof objectives[0]; i++) {

@@ -25,24 +25,28 @@ struct slot_shared {
     const struct run_config *config;
     const struct dataset *train;
     struct model *model;
+    struct model *local_model; /* the same for images of local views' size; NULL without these */
     struct manifest manifest;
-    struct augment_options augment;
+    struct augment_options augment, local_augment;
     struct loss_options loss; /* tau_t of step 0 */
     bool joint;
-    uint32_t b, K, D;
+    uint32_t b, K, D, local; /* local: views of that kind */
     uint64_t samples, steps_per_epoch, total_steps;
-    size_t image_floats;
-    size_t prototypes_at; /* offset into the parameters, when joint */
-    size_t center_at;     /* offset into the buffers, when dino */
+    size_t image_floats, local_floats; /* of a view, of a local one */
+    size_t prototypes_at;              /* offset into the parameters, when joint */
+    size_t center_at;                  /* offset into the buffers, when dino */
 };
 
 struct slot_workspace {
     const struct slot_shared *shared;
-    struct model_workspace *workspace;
+    struct model_workspace *workspace, *local_workspace;
     struct loss_workspace *loss;
     struct estep *estep;         /* NULL when joint */
     float *views;                /* (2b,H,W,C) */
-    float *z, *dz, *h;           /* (2b,D) */
+    float *local_views;          /* (local b,side,side,C), view by view; NULL without, like the next */
+    float *local_grad;           /* (the model's parameters) */
+    float *z, *dz;               /* ((2 + local) b,D) */
+    float *h;                    /* (2b,D) */
     float *prototypes[2];        /* (K,D) unit rows, when joint: student's, teacher's */
     uint32_t *order;             /* (K) carp's permutation */
     bool views_held, order_held; /* whether the caches hold anything, and of what: */
@@ -62,6 +66,16 @@ static struct augment_options augment_options_of(const struct run_config *c)
         .jitter = (float)c->augment.jitter,
         .brightness = (float)c->augment.brightness,
         .contrast = (float)c->augment.contrast,
+        .saturation = (float)c->augment.saturation,
+        .hue = (float)c->augment.hue,
+        .greyscale = (float)c->augment.greyscale,
+        .blur = (float)c->augment.blur,
+        .blur_sigma = (float)c->augment.blur_sigma,
+        .solarise = (float)c->augment.solarise,
+        .rotation = (float)c->augment.rotation,
+        .shear = (float)c->augment.shear,
+        .erase = (float)c->augment.erase,
+        .erase_area = (float)c->augment.erase_area,
         .mean = (float)c->data.mean,
         .deviation = (float)c->data.deviation,
     };
@@ -90,6 +104,10 @@ static struct loss_options loss_options_of(const struct run_config *c, uint64_t 
         .sinkhorn_epsilon = (float)c->loss.sinkhorn_epsilon,
         .sinkhorn_iterations = (uint32_t)c->loss.sinkhorn_iterations,
         .normalise = 1,
+        .mean_entropy = (float)c->loss.mean_entropy,
+        .coding_rate = (float)c->loss.coding_rate,
+        .coding_rate_epsilon = (float)c->loss.coding_rate_epsilon,
+        .local = (uint32_t)c->augment.local_crops,
     };
 }
 
@@ -133,6 +151,23 @@ static int extend_manifest(struct slot_shared *s, struct error *e)
     return 0;
 }
 
+/* Another size and other crops, the same weights. */
+static int build_local(struct slot_shared *s, struct model_spec spec, struct error *e)
+{
+    const struct run_config *c = s->config;
+    uint32_t shorter = spec.height < spec.width ? spec.height : spec.width, side = (uint32_t)c->augment.local_side;
+    side = side > 0 ? side : (shorter + 1) / 2;
+    s->local_augment = s->augment;
+    s->local_augment.side = side;
+    s->local_augment.area_min = (float)c->augment.local_area_min;
+    s->local_augment.area_max = (float)c->augment.local_area_max;
+    s->local_floats = (size_t)side * side * spec.channels;
+    spec.height = spec.width = side;
+    int rc = model_new(&spec, &s->local_model, e);
+    ASSERT(rc != 0 || model_manifest(s->local_model)->parameter_floats == model_manifest(s->model)->parameter_floats);
+    return rc;
+}
+
 static int build_shared(struct slot_shared *s, struct error *e)
 {
     const struct run_config *c = s->config;
@@ -143,6 +178,8 @@ static int build_shared(struct slot_shared *s, struct error *e)
     int rc = model_spec_of(c, s->train, &spec, e);
     if (rc == 0)
         rc = model_new(&spec, &s->model, e);
+    if (rc == 0 && s->local > 0)
+        rc = build_local(s, spec, e);
     return rc == 0 ? extend_manifest(s, e) : rc;
 }
 
@@ -163,6 +200,7 @@ int slot_shared_new(const struct run_config *c, const struct dataset *train, str
     s->b = s->loss.b;
     s->K = s->loss.K;
     s->D = s->loss.D;
+    s->local = s->loss.local;
     s->image_floats = (size_t)train->height * train->width * train->channels;
     manifest_init(&s->manifest);
     int rc = build_shared(s, e);
@@ -178,6 +216,7 @@ void slot_shared_free(struct slot_shared **s)
         return;
     manifest_fini(&(*s)->manifest);
     model_free(&(*s)->model);
+    model_free(&(*s)->local_model);
     free(*s);
     *s = NULL;
 }
@@ -253,20 +292,32 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
     return estep_new(run_config_slot_rows(c), s->K, s->D, o, out);
 }
 
+static bool allocate_local(struct slot_workspace *w)
+{
+    const struct slot_shared *s = w->shared;
+    size_t rows = (size_t)s->local * s->b;
+    if (s->local == 0)
+        return true;
+    w->local_views = aligned_floats(rows * s->local_floats);
+    w->local_grad = aligned_floats(model_manifest(s->model)->parameter_floats);
+    return w->local_views && w->local_grad &&
+           model_workspace_new(s->local_model, (uint32_t)rows, &w->local_workspace) == 0;
+}
+
 static bool allocate_worker(struct slot_workspace *w)
 {
     const struct slot_shared *s = w->shared;
     size_t rows = 2 * (size_t)s->b, projections = rows * s->D, prototypes = (size_t)s->K * s->D;
     w->views = aligned_floats(rows * s->image_floats);
-    w->z = aligned_floats(projections);
-    w->dz = aligned_floats(projections);
+    w->z = aligned_floats(projections + (size_t)s->local * s->b * s->D);
+    w->dz = aligned_floats(projections + (size_t)s->local * s->b * s->D);
     w->h = aligned_floats(projections);
     w->order = calloc(s->K, sizeof *w->order);
     bool ok = w->views && w->z && w->dz && w->h && w->order;
     for (int i = 0; ok && s->joint && i < 2; i++)
         ok = (w->prototypes[i] = aligned_floats(prototypes)) != NULL;
     return ok && (s->joint || new_estep(s, &w->estep) == 0) && loss_workspace_new(&s->loss, &w->loss) == 0 &&
-           model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0;
+           model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0 && allocate_local(w);
 }
 
 int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e)
@@ -289,9 +340,12 @@ void slot_workspace_free(struct slot_workspace **w)
     if (*w == NULL)
         return;
     model_workspace_free(&(*w)->workspace);
+    model_workspace_free(&(*w)->local_workspace);
     loss_workspace_free(&(*w)->loss);
     estep_free(&(*w)->estep);
     free((*w)->views);
+    free((*w)->local_views);
+    free((*w)->local_grad);
     free((*w)->z);
     free((*w)->dz);
     free((*w)->h);
@@ -311,7 +365,7 @@ static double seconds_since(double *mark)
     return elapsed;
 }
 
-/* Both views of the slot's images: rows 0..b-1 are view 0. */
+/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. */
 static void draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
@@ -326,6 +380,9 @@ static void draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
         for (uint32_t view = 0; view < 2; view++)
             augment_view(&s->augment, image, d->height, d->width, d->channels, seed, epoch, sample, view,
                          w->views + ((size_t)view * s->b + i) * s->image_floats);
+        for (uint32_t view = 0; view < s->local; view++)
+            augment_view(&s->local_augment, image, d->height, d->width, d->channels, seed, epoch, sample, 2 + view,
+                         w->local_views + ((size_t)view * s->b + i) * s->local_floats);
     }
     w->views_held = true;
     w->views_step = step;
@@ -415,6 +472,19 @@ static struct loss_result objective(struct slot_workspace *w, const struct slot_
     return result;
 }
 
+/* The model's part of grad. Local views have statistics of their own in BatchNorm, and only what the two contribute goes
+ * into its running averages, since whole images are what the encoder will see. */
+static void backward(struct slot_workspace *w, const struct slot_weights *weights, float *grad)
+{
+    const struct slot_shared *s = w->shared;
+    model_backward(s->model, weights->student, w->dz, w->workspace, grad);
+    if (s->local == 0)
+        return;
+    model_backward(s->local_model, weights->student, w->dz + 2 * (size_t)s->b * s->D, w->local_workspace,
+                   w->local_grad);
+    vec_add(grad, w->local_grad, model_manifest(s->model)->parameter_floats);
+}
+
 void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
                  const struct mixture_view *mixture, float *grad, float *buffers, double *metrics)
 {
@@ -427,11 +497,14 @@ void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const st
     model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
                   w->z);
     model_buffer_contribution(s->model, w->workspace, buffers);
+    if (s->local > 0)
+        model_forward(s->local_model, MODEL_TRAIN, weights->student, weights->buffers, w->local_views, s->local * s->b,
+                      w->local_workspace, NULL, w->z + 2 * (size_t)s->b * s->D);
     struct loss_result result = objective(w, st, weights, mixture, grad);
     if (s->loss.objective == LOSS_DINO)
         loss_center_contribution(w->loss, buffers + s->center_at);
     double forward_s = seconds_since(&mark);
-    model_backward(s->model, weights->student, w->dz, w->workspace, grad);
+    backward(w, weights, grad);
     const double values[SLOT_METRICS] = {result.loss,
                                          result.consistency,
                                          result.entropy,
@@ -439,6 +512,8 @@ void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const st
                                          st->augment_s + augment_s,
                                          st->forward_s + forward_s,
                                          seconds_since(&mark),
-                                         st->estep_s};
+                                         st->estep_s,
+                                         result.mean_entropy,
+                                         result.coding_rate};
     memcpy(metrics, values, sizeof values);
 }

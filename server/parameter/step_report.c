@@ -26,6 +26,8 @@ static const struct field fields[] = {
     {"forward_share", offsetof(struct step_report, forward)},
     {"backward_share", offsetof(struct step_report, backward)},
     {"estep_share", offsetof(struct step_report, estep)},
+    {"mean_entropy", offsetof(struct step_report, mean_entropy)},
+    {"coding_rate", offsetof(struct step_report, coding_rate)},
 };
 
 static const struct field counters[] = {
@@ -44,13 +46,15 @@ static double field_value(const struct step_report *r, size_t i)
     return *(const double *)(const void *)((const char *)r + fields[i].offset);
 }
 
-/* Neither an unknown epoch is reported nor what JSON and messages cannot say, like the norm of an overflowed gradient.
- */
+/* Not reported: an unknown epoch, a term that the loss does not have, and what JSON and messages cannot say, like the
+ * norm of an overflowed gradient. */
 static bool field_known(const struct step_report *r, size_t i)
 {
     if (fields[i].offset == offsetof(struct step_report, epoch) && r->epoch < 0.0)
         return false;
-    return isfinite(field_value(r, i));
+    bool optional = fields[i].offset == offsetof(struct step_report, mean_entropy) ||
+                    fields[i].offset == offsetof(struct step_report, coding_rate);
+    return isfinite(field_value(r, i)) && !(optional && field_value(r, i) == 0);
 }
 
 static uint64_t counter_value(const struct step_report *r, size_t i)
@@ -71,6 +75,8 @@ void step_report_set_metrics(struct step_report *r, const double metrics[GRADIEN
     r->loss = metrics[METRIC_LOSS] / slots;
     r->consistency = metrics[METRIC_CONSISTENCY] / slots;
     r->entropy = metrics[METRIC_ENTROPY] / slots;
+    r->mean_entropy = metrics[METRIC_MEAN_ENTROPY] / slots;
+    r->coding_rate = metrics[METRIC_CODING_RATE] / slots;
     double total = 0.0;
     for (unsigned i = METRIC_AUGMENT_S; i <= METRIC_ESTEP_S; i++)
         total += metrics[i];

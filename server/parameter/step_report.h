@@ -16,7 +16,9 @@ enum step_report_metric {
     METRIC_AUGMENT_S,
     METRIC_FORWARD_S,
     METRIC_BACKWARD_S,
-    METRIC_ESTEP_S
+    METRIC_ESTEP_S,
+    METRIC_MEAN_ENTROPY,
+    METRIC_CODING_RATE
 };
 
 /* Since the start of the process. Those that are 0 are not reported. */
@@ -36,6 +38,7 @@ struct step_report {
     uint64_t step;                            /* steps completed, the newest of which the values are of */
     double epoch;                             /* passes over the data so far; negative when unknown */
     double loss, consistency, entropy;        /* means over slots */
+    double mean_entropy, coding_rate;         /* likewise; 0 when the loss does not have that term: not reported */
     double augment, forward, backward, estep; /* shares of the time that workers reported */
     double lr, ema, grad_norm;                /* of the step; the norm before clipping */
     double images_per_s, step_ms;             /* over the steps since the report before */

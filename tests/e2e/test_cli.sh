@@ -46,6 +46,9 @@ check "an encoder that does not exist" exits 1 timeout 60 "$decant" train --run 
 check "it names the key" grep -q "encoder.widths" "$work/err"
 check "config prints an INI file" exits 0 "$decant" config
 cp "$work/out" "$work/default.ini"
+sed 's/^preset = custom/preset = photos/' "$work/default.ini" >"$work/photos.ini"
+check "a preset chosen in it" exits 2 "$decant" train --out "$work/preset" --config "$work/photos.ini" --set augment.area_max=0.1
+check "takes effect" says "augment.area_min = 0.2 is larger than"
 check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \
     --out "$work/short" "${small[@]}" --set run.steps=8 --set eval.bank=2000 --set eval.queries=1000 --no-redis
 check "the table names the references" grep -q 'random encoder' "$work/out"
@@ -53,7 +56,28 @@ check "it refuses to overwrite" exits 1 "$decant" train --run short --out "$work
 check "and says --resume" says --resume
 check "eval --json" exits 0 "$decant" eval --checkpoint "$work/short" --json
 check "it has the figures" json 'o["step"] == 8 and 20 < o["knn"] <= 100 and 20 < o["linear"] <= 100 and len(o["unique"]) == 4 and 0 < o["active"] <= 100'
+check "all of them" json '20 < o["ridge"] <= 100 and 20 < o["knn_projections"] <= 100 and 10 < o["prototype_classifier"] <= 100 and 0 < o["nmi"] < o["purity"] < 1 and o["classes"] == 10'
+check "means over classes" json 'sorted(o["macro"]) == ["knn", "knn_projections", "linear", "prototype_classifier", "ridge"] and all(abs(o["macro"][k] - o[k]) < 5 for k in o["macro"])'
+check "few-shot" json '10 < o["few_shot"]["0.01"]["mean"] < o["few_shot"]["0.1"]["mean"] and o["few_shot"]["0.1"]["images"] < 220 and o["few_shot"]["0.1"]["draws"] == 5'
+check "ranks and perplexities" json '1 < o["effective_rank"]["features"] < 64 and 1 < o["effective_rank"]["projections"] < 32 and 1 < o["perplexity"] < 256 and 1 < o["usage_perplexity"] <= 256'
 cp "$work/out" "$work/first.json"
+check "eval --quick" exits 0 "$decant" eval --checkpoint "$work/short" --json --quick
+check "no logistic regression, the rest as before" json "o['linear'] is None and o['macro']['linear'] is None and o['ridge'] == json.load(open('$work/first.json'))['ridge']"
+check "the table says so" bash -c "'$decant' eval --checkpoint '$work/short' --quick | grep -qE 'trained encoder +[0-9.]+ +- +[0-9.]+'"
+"$PYTHON" - "$work/other.npz" "$work/many.npz" <<'END'
+import sys, numpy
+r = numpy.random.default_rng(1)
+label = numpy.arange(90) % 3
+images = numpy.clip(r.normal(128, 30, (90, 20, 24, 3)) + 90 * (numpy.arange(24)[None, None, :, None] // 8 == label[:, None, None, None]), 0, 255)
+numpy.savez(sys.argv[1], x_train=images[:60].astype("u1"), y_train=label[:60], x_test=images[60:].astype("u1"), y_test=label[60:])
+many = r.integers(0, 255, (16484, 8, 8), "u1")
+numpy.savez(sys.argv[2], x_train=many[:16384], y_train=numpy.arange(16384) % 4096, x_test=many[16384:], y_test=numpy.arange(100))
+END
+check "eval --data of another size, in colour" exits 0 "$decant" eval --checkpoint "$work/short" --json --data "$work/other.npz"
+check "its classes, told apart, logistic regression too" json 'o["classes"] == 3 and o["bank"] == 60 and o["queries"] == 30 and o["knn"] > 60 and o["ridge"] > 60 and o["linear"] > 60'
+check "eval of 4096 classes" bash -c "'$decant' eval --checkpoint '$work/short' --data '$work/many.npz' --bank 16384 >'$work/out' 2>'$work/err'"
+check "logistic regression would take minutes" grep -q 'left out: --linear computes it' "$work/out"
+check "ridge regression does not" grep -qE 'trained encoder +[0-9.]+ +- +[0-9.]+' "$work/out"
 check "eval of the step's directory, references" exits 0 "$decant" eval --checkpoint "$work/short/checkpoints/step-000008" --json --references
 check "references beside it" json '60 < o["references"]["pixels"]["knn"] < 90 and 40 < o["references"]["random"]["linear"] < 90'
 check "the same figures again" json "o['knn'] == json.load(open('$work/first.json'))['knn'] and o['linear'] == json.load(open('$work/first.json'))['linear']"
@@ -68,7 +92,7 @@ printf 'not a checkpoint' >"$work/short/checkpoints/step-000008/encoder.safetens
 check "a damaged checkpoint is refused" exits 1 "$decant" eval --checkpoint "$work/short"
 
 documented() { # every key with its default, as in the table of docs/OPERATIONS.md
-    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {printf "| `%s.%s` | %s|\n", section, $1, $2 == "" ? "" : "`" $2 "` "}' "$work/default.ini" >"$work/keys"
+    awk -F ' = ' '/^\[/ {gsub(/[][]/, ""); section = $0} / = / && !/^#/ {sub(/^;/, ""); printf "| `%s.%s` | %s|\n", section, $1, $2 == "" ? "" : "`" $2 "` "}' "$work/default.ini" >"$work/keys"
     test "$(wc -l <"$work/keys")" -gt 60 || return 1
     while IFS= read -r row; do
         grep -qF -- "$row" docs/OPERATIONS.md || { echo "docs/OPERATIONS.md lacks: $row"; return 1; }

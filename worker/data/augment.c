@@ -9,9 +9,16 @@
 #include "common/error.h"
 #include "common/rng.h"
 #include "common/kernels.h"
+#include "worker/data/augment_ops.h"
 #include "worker/data/dataset.h"
 #include "worker/data/limits.h"
 
+#define SIGMA_MIN 0.1f       /* of a blur */
+#define ERASE_AREA_MIN 0.02f /* of an erased box, share of the view */
+#define ERASE_ASPECT 3.3f    /* its aspect ratio is between 1/this and this */
+static const float pi = 3.14159265358979f;
+
+enum { DRAWS = 21 }; /* uniform numbers of a view: augment.h has their order */
 enum { LINE_MAX = DATASET_SIDE_MAX * DATASET_CHANNELS_MAX, LANES = 16 };
 
 /* Where one output coordinate samples: source index `at` (-1..size-1) and the weights of `at` and `at + 1`. */
@@ -20,13 +27,39 @@ struct tap {
     float low, high;
 };
 
+/* A box in the view: +- ERASE_ASPECT, wholly inside. u: area, aspect, x, y. */
+static void draw_box(float area_max, const float u[4], float box[4])
+{
+    float area = ERASE_AREA_MIN + u[0] * (fmaxf(area_max, ERASE_AREA_MIN) - ERASE_AREA_MIN);
+    float aspect = expf((2 * u[1] - 1) * logf(ERASE_ASPECT));
+    float width = fminf(1, sqrtf(area * aspect)), height = fminf(1, sqrtf(area / aspect));
+    box[0] = u[2] * (1 - width);
+    box[1] = u[3] * (1 - height);
+    box[2] = box[0] + width;
+    box[3] = box[1] + height;
+}
+
+/* The draws that came later. u: from saturation on. */
+static void draw_rest(const struct augment_options *o, bool jitter, const float *u, struct augment_draw *d)
+{
+    bool grey = u[2] < o->greyscale;
+    d->saturation = grey ? 0 : jitter ? 1 + (2 * u[0] - 1) * o->saturation : 1;
+    d->hue = jitter && !grey ? (2 * u[1] - 1) * o->hue * 2 * pi : 0;
+    d->sigma = u[3] < o->blur ? fminf(SIGMA_MIN + u[4] * fmaxf(o->blur_sigma - SIGMA_MIN, 0), AUGMENT_SIGMA_MAX) : 0;
+    d->solarise = u[5] < o->solarise;
+    d->rotation = (2 * u[6] - 1) * o->rotation * pi / 180;
+    d->shear = tanf((2 * u[7] - 1) * o->shear * pi / 180);
+    if (u[8] < o->erase)
+        draw_box(o->erase_area, u + 9, d->erase);
+}
+
 void augment_draw(const struct augment_options *o, uint64_t seed, uint64_t epoch, uint64_t sample, uint32_t view,
                   struct augment_draw *out)
 {
     struct rng r;
-    float u[8];
+    float u[DRAWS];
     rng_open(&r, seed, RNG_AUGMENT, epoch, sample, view);
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < DRAWS; i++)
         u[i] = rng_uniform(&r);
     float area = o->area_min + u[0] * (o->area_max - o->area_min);
     float aspect = expf((2 * u[1] - 1) * logf(o->aspect));
@@ -40,12 +73,13 @@ void augment_draw(const struct augment_options *o, uint64_t seed, uint64_t epoch
         .brightness = jitter ? 1 + (2 * u[6] - 1) * o->brightness : 1,
         .contrast = jitter ? 1 + (2 * u[7] - 1) * o->contrast : 1,
     };
+    draw_rest(o, jitter, u + 8, out);
 }
 
-/* Pixel i of `size` has its centre at (2i+1)/size - 1 in the view and, scaled and moved, at `at` in the image. */
-static struct tap tap_of(uint32_t i, uint32_t size, float scale, float center)
+/* Pixel i of a view of `n` has its centre at (2i+1)/n - 1 and, scaled and moved, at `at` in an image of `size`. */
+static struct tap tap_of(uint32_t i, uint32_t n, uint32_t size, float scale, float center)
 {
-    float x = scale * ((float)(2 * i + 1) / (float)size - 1) + center;
+    float x = scale * ((float)(2 * i + 1) / (float)n - 1) + center;
     float pixel = ((x + 1) * (float)size - 1) / 2;
     pixel =
         fminf(fmaxf(pixel, -0.5f), (float)size - 0.5f); /* holds for every crop inside the image, but for rounding */
@@ -77,26 +111,63 @@ STATIC_KERNEL(void, blend_columns,
         out[i] = low[i] * line[at[i]] + high[i] * right[at[i]];
 }
 
-static void resample(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C, float *out)
+static void resample_upright(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
+                             struct augment_size view, float *out)
 {
     float line[LINE_MAX + 2 * DATASET_CHANNELS_MAX] = {0}, low[LINE_MAX], high[LINE_MAX];
     int32_t at[LINE_MAX];
-    size_t n = (size_t)W * C;
-    for (uint32_t x = 0; x < W; x++) {
-        struct tap t = tap_of(x, W, d->scale_x, d->center_x);
+    size_t n = (size_t)W * C, out_n = (size_t)view.width * C;
+    for (uint32_t x = 0; x < view.width; x++) {
+        struct tap t = tap_of(x, view.width, W, d->scale_x, d->center_x);
         for (uint32_t c = 0; c < C; c++) {
             at[x * C + c] = (t.at + 1) * (int)C + (int)c;
             low[x * C + c] = t.low / 255;
             high[x * C + c] = t.high / 255;
         }
     }
-    for (uint32_t y = 0; y < H; y++) {
-        struct tap t = tap_of(y, H, d->scale_y, d->center_y);
+    for (uint32_t y = 0; y < view.height; y++) {
+        struct tap t = tap_of(y, view.height, H, d->scale_y, d->center_y);
         const uint8_t *upper = t.at >= 0 ? image + (size_t)t.at * n : NULL;
         const uint8_t *lower = t.at + 1 < (int)H ? image + (size_t)(t.at + 1) * n : NULL;
         blend_rows(upper, t.low, lower, t.high, n, line + C);
-        blend_columns(line, at, low, high, C, n, out + y * n);
+        blend_columns(line, at, low, high, C, out_n, out + y * out_n);
     }
+}
+
+/* The crop about its centre, sheared along x, then turned: lengths are pixels, so that angles stay angles. */
+static struct augment_affine affine_of(const struct augment_draw *d, uint32_t H, uint32_t W, struct augment_size view)
+{
+    float c = cosf(d->rotation), s = sinf(d->rotation);
+    float scale_x = d->scale_x * (float)W / (float)view.width, scale_y = d->scale_y * (float)H / (float)view.height;
+    return (struct augment_affine){
+        .ax = c * scale_x,
+        .bx = (c * d->shear - s) * scale_y,
+        .cx = ((d->center_x + 1) * (float)W - 1) / 2,
+        .ay = s * scale_x,
+        .by = (s * d->shear + c) * scale_y,
+        .cy = ((d->center_y + 1) * (float)H - 1) / 2,
+    };
+}
+
+static void resample(const struct augment_draw *d, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
+                     struct augment_size view, float *out)
+{
+    if (d->rotation == 0 && d->shear == 0) {
+        resample_upright(d, image, H, W, C, view, out);
+        return;
+    }
+    struct augment_affine m = affine_of(d, H, W, view);
+    augment_resample_affine(&m, image, H, W, C, view, out);
+}
+
+/* The mean of all pixels, which standardised is 0, takes the place of the box. */
+static void erase(const float box[4], uint32_t H, uint32_t W, uint32_t C, float *x)
+{
+    uint32_t left = (uint32_t)(box[0] * (float)W), right = (uint32_t)(box[2] * (float)W + 0.5f);
+    uint32_t top = (uint32_t)(box[1] * (float)H), bottom = (uint32_t)(box[3] * (float)H + 0.5f);
+    for (uint32_t y = top; y < bottom && y < H; y++)
+        for (size_t i = (size_t)left * C; i < (size_t)right * C && i < (size_t)W * C; i++)
+            x[(size_t)y * W * C + i] = 0;
 }
 
 /* x = min(factor * x, 1) for x >= 0; returns the mean, summed in a fixed order of lanes. */
@@ -136,11 +207,23 @@ STATIC_KERNEL(void, contrast_and_standardise,
 void augment_apply(const struct augment_options *o, const struct augment_draw *d, const uint8_t *image, uint32_t H,
                    uint32_t W, uint32_t C, float *out)
 {
-    ASSERT(H <= DATASET_SIDE_MAX && W <= DATASET_SIDE_MAX && C <= DATASET_CHANNELS_MAX);
-    size_t n = (size_t)H * W * C;
-    resample(d, image, H, W, C, out);
+    ASSERT(H <= DATASET_SIDE_MAX && W <= DATASET_SIDE_MAX && C <= DATASET_CHANNELS_MAX && o->side <= DATASET_SIDE_MAX);
+    struct augment_size view = {o->side ? o->side : H, o->side ? o->side : W};
+    size_t n = (size_t)view.height * view.width * C;
+    resample(d, image, H, W, C, view, out);
+    if (d->sigma > 0)
+        augment_blur(out, view.height, view.width, C, d->sigma);
+    if (C == 3 && (d->saturation != 1 || d->hue != 0))
+        augment_colour(out, n / 3, d->saturation, d->hue);
     float mean = brighten(out, n, d->brightness);
-    contrast_and_standardise(out, n, mean, d->contrast, o->mean, o->deviation);
+    if (d->solarise) {
+        contrast_and_standardise(out, n, mean, d->contrast, 0, 1);
+        augment_solarise_and_standardise(out, n, o->mean, o->deviation);
+    } else {
+        contrast_and_standardise(out, n, mean, d->contrast, o->mean, o->deviation);
+    }
+    if (d->erase[2] > 0)
+        erase(d->erase, view.height, view.width, C, out);
 }
 
 void augment_view(const struct augment_options *o, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,

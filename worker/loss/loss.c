@@ -13,16 +13,19 @@
 
 #define NORM_MIN REAL(1e-12) /* as PyTorch's F.normalize */
 
-static void carve(struct loss_workspace *w)
+static void carve(struct loss_workspace *w, bool coding_rate)
 {
-    size_t rows = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
+    size_t rows = w->rows, both = (size_t)2 * w->b, partial = rows * w->D > w->width ? rows * w->D : w->width;
     w->student = arena_reals(&w->arena, rows * w->D);
-    w->teacher = arena_reals(&w->arena, rows * w->D);
+    w->teacher = arena_reals(&w->arena, both * w->D);
     w->norm = arena_reals(&w->arena, rows);
     w->p = arena_reals(&w->arena, rows * w->width);
-    w->q = arena_reals(&w->arena, rows * w->width);
+    w->q = arena_reals(&w->arena, both * w->width);
     w->partial = arena_reals(&w->arena, partial);
     w->column = arena_reals(&w->arena, w->width);
+    w->target = arena_reals(&w->arena, w->width);
+    w->log_mean = arena_reals(&w->arena, w->width);
+    w->factor = coding_rate ? arena_reals(&w->arena, (size_t)w->D * w->D) : NULL;
     w->center = arena_reals(&w->arena, w->K);
     logits_carve(&w->logits, &w->arena);
 }
@@ -30,6 +33,7 @@ static void carve(struct loss_workspace *w)
 int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out)
 {
     ASSERT(o->b > 0 && o->K > 0 && o->D > 0);
+    ASSERT(o->coding_rate == 0 || o->coding_rate_epsilon > 0);
     ASSERT(o->objective != LOSS_CARP || (o->block > 0 && o->K % o->block == 0));
     struct loss_workspace *w = calloc(1, sizeof *w);
     *out = NULL;
@@ -38,13 +42,15 @@ int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out
     w->b = o->b;
     w->K = o->K;
     w->D = o->D;
+    w->rows = (2 + o->local) * o->b;
+    w->pairs = (2 + 2 * o->local) * o->b;
     w->width = o->objective == LOSS_CARP ? o->block : o->K;
     if (logits_init(&w->logits, w->D, w->width) != 0)
         goto fail;
-    carve(w);
+    carve(w, o->coding_rate != 0);
     if (arena_allocate(&w->arena) != 0)
         goto fail;
-    carve(w);
+    carve(w, o->coding_rate != 0);
     *out = w;
     return 0;
 fail:
@@ -79,7 +85,7 @@ static void embed(const real *z, size_t rows, size_t D, bool normalise, real *ou
 /* dz = (dz - unit (unit . dz)) / norm */
 static void through_normalisation(const struct loss_workspace *w, real *dz)
 {
-    for (size_t i = 0; i < (size_t)2 * w->b; i++) {
+    for (size_t i = 0; i < w->rows; i++) {
         const real *unit = w->student + i * w->D;
         real *d = dz + i * w->D, along = row_dot(unit, d, w->D), inverse = 1 / w->norm[i];
         for (size_t j = 0; j < w->D; j++)
@@ -91,10 +97,9 @@ static void run(const struct loss_call *call, const real *z_student, const real 
 {
     const struct loss_options *o = call->o;
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
-    ASSERT(o->b == w->b && o->K == w->K && o->D == w->D);
-    embed(z_student, rows, w->D, o->normalise, w->student, w->norm);
-    embed(z_teacher, rows, w->D, o->normalise, w->teacher, NULL);
+    ASSERT(o->b == w->b && o->K == w->K && o->D == w->D && (2 + o->local) * o->b == w->rows);
+    embed(z_student, w->rows, w->D, o->normalise, w->student, w->norm);
+    embed(z_teacher, (size_t)2 * w->b, w->D, o->normalise, w->teacher, NULL);
     if (o->objective == LOSS_CARP) {
         ASSERT(call->order && o->block == w->width);
         objective_carp(call, result);
@@ -106,6 +111,11 @@ static void run(const struct loss_call *call, const real *z_student, const real 
         else
             target_swav(call);
         objective_cross_entropy(call, result);
+    }
+    if (o->coding_rate != 0) {
+        ASSERT(w->factor);
+        result->coding_rate = coding_rate_add(call);
+        result->loss -= (double)o->coding_rate * result->coding_rate;
     }
     if (o->normalise)
         through_normalisation(w, call->dz);

@@ -7,18 +7,17 @@
 void objective_logits(const struct loss_call *call, size_t first)
 {
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
     logits_select(&w->logits, call->prototypes, call->order, first);
-    logits_forward(&w->logits, rows, w->student, w->p);
+    logits_forward(&w->logits, w->rows, w->student, w->p);
     if (call->prototypes_teacher != call->prototypes)
         logits_select(&w->logits, call->prototypes_teacher, call->order, first);
-    logits_forward(&w->logits, rows, w->teacher, w->q);
+    logits_forward(&w->logits, (size_t)2 * w->b, w->teacher, w->q);
 }
 
 void objective_backward(const struct loss_call *call, size_t first, const real *d)
 {
     struct loss_workspace *w = call->w;
-    size_t rows = (size_t)2 * w->b;
+    size_t rows = w->rows;
     real *into = first == 0 ? call->dz : w->partial;
     logits_backward(&w->logits, rows, d, call->prototypes, call->order, first, into);
     if (into != call->dz)

@@ -1,6 +1,6 @@
 /* Inside of worker/loss: what loss.c prepares and the objectives consume. Calls go one way: loss.c calls an objective
  * (carp.c; targets.c and cross_entropy.c), and that calls objective.c. Row i of one view looks at row (i + b) mod
- * 2b, the same image's other view, of the teacher. */
+ * 2b, the same image's other view, of the teacher; a local row at both views of its image. */
 #ifndef DECANT_WORKER_LOSS_OBJECTIVE_H
 #define DECANT_WORKER_LOSS_OBJECTIVE_H
 
@@ -11,11 +11,16 @@ struct loss_workspace {
     struct arena arena;
     struct logits logits;
     uint32_t b, K, D, width; /* width: block for carp, else K */
-    real *student, *teacher; /* (2b,D): embeddings, normalised when asked for */
-    real *norm;              /* (2b) of the student's rows */
-    real *p, *q;             /* (2b,width): student's and teacher's logits, then probabilities */
-    real *partial;           /* (2b,D): one block's share of dz */
+    uint32_t rows;           /* the student's: 2b and those of local views */
+    uint32_t pairs;          /* of a view of the student and one of the teacher that are compared, times b */
+    real *student, *teacher; /* (rows,D) and (2b,D): embeddings, normalised when asked for */
+    real *norm;              /* (rows) of the student's rows */
+    real *p, *q;             /* (rows,width) and (2b,width): logits, then probabilities */
+    real *partial;           /* (rows,D): one block's share of dz */
+    real *target;            /* (width): what a local row is compared with */
     real *column;            /* (width) */
+    real *log_mean;          /* (width): of the student's probabilities */
+    real *factor;            /* (D,D): coding rate's, when it is in use */
     real *center;            /* (K): dino's mean teacher logits */
 };
 
@@ -27,7 +32,7 @@ struct loss_call {
     const real *center;
     real *d_prototypes; /* NULL when decoupled */
     struct loss_workspace *w;
-    real *dz; /* (2b,D): gradient wrt the embeddings in w->student */
+    real *dz; /* (rows,D): gradient wrt the embeddings in w->student */
 };
 
 static inline size_t other_view(size_t i, size_t b)
@@ -39,13 +44,18 @@ static inline size_t other_view(size_t i, size_t b)
 
 /* Logits of prototypes first..first+width of the order into w->p and w->q. */
 void objective_logits(const struct loss_call *call, size_t first);
-/* Adds (or writes, for first = 0) the gradient that flows through d (2b,width) to dz and, in joint mode, to the
+/* Adds (or writes, for first = 0) the gradient that flows through d (rows,width) to dz and, in joint mode, to the
  * prototypes. */
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
 
 /* ---- the objectives ---- */
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);
+/* H(pbar), 0..log n, for pbar = sum / rows (n), and its logarithms: mean_entropy.c says what for. sum may be log_mean. */
+double mean_entropy_of(const real *sum, size_t rows, size_t n, real *log_mean);
+/* The coding rate of w->student; its gradient, times -coding_rate, is added to dz. Uses w->partial. */
+double coding_rate_add(const struct loss_call *call);
+
 /* Targets q (2b,K) from the teacher's logits in w->q, in place. */
 void target_dino(const struct loss_call *call);
 void target_swav(const struct loss_call *call);

@@ -122,6 +122,30 @@ static void test_data_is_missing(void **state)
     free(r);
 }
 
+static void test_recipe(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct dataset train = {.count = 1000, .height = 28, .width = 28, .channels = 1};
+    struct doctor_needs needs;
+    struct doctor_report *r = new_report();
+    const char *sets[] = {"loss.coding_rate=1", "run.slot_size=64", "augment.preset=photos"};
+    load(&c, sets, 2);
+    assert_true(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(r->count, 1); /* 128 rows of 128 dimensions, grey */
+    sets[1] = "run.slot_size=32";
+    train.channels = 3;
+    load(&c, sets, 2);
+    assert_true(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(find(r, "loss", "the 64 rows of a slot")->state, FINDING_WARN);
+    assert_int_equal(find(r, "views", "share their palette")->state, FINDING_WARN);
+    r->count = 0;
+    load(&c, sets, 3);
+    assert_true(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(r->count, 2);
+    free(r);
+}
+
 static void test_needs(void **state)
 {
     (void)state;
@@ -224,9 +248,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_report),          CASE(test_bytes),   CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
-        CASE(test_needs),           CASE(test_machine), CASE(test_kernels),   CASE(test_out),
-        CASE(test_data_is_missing),
+        CASE(test_report), CASE(test_bytes),           CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
+        CASE(test_recipe), CASE(test_needs),           CASE(test_machine),   CASE(test_kernels),
+        CASE(test_out),    CASE(test_data_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

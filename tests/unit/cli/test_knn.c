@@ -74,10 +74,10 @@ static void compare(uint32_t bank_rows, uint32_t query_rows, uint32_t width, uin
 {
     struct feature_set bank = random_set(bank_rows, width, 5, 1), queries = random_set(query_rows, width, 5, 2);
     struct knn_options o = {.neighbours = k, .temperature = 0.07, .threads = threads};
-    double percent = -1;
-    assert_int_equal(knn_accuracy(&bank, &queries, o, &percent), 0);
+    struct accuracy got;
+    assert_int_equal(knn_accuracy(&bank, &queries, o, &got), 0);
     /* float and double similarities may order a near tie differently: one query in a thousand at most */
-    assert_true(fabs(percent - slow_knn(&bank, &queries, o)) <= 0.1 + 1e-9);
+    assert_true(fabs(got.percent - slow_knn(&bank, &queries, o)) <= 0.1 + 1e-9);
     feature_set_fini(&bank);
     feature_set_fini(&queries);
 }
@@ -89,9 +89,9 @@ static void test_one_row(void **state)
     uint16_t label = 2;
     struct feature_set bank = {1, 2, 3, x, &label}, query = {1, 2, 3, near, &label};
     struct knn_options o = {.neighbours = 20, .temperature = 0.07, .threads = 1};
-    double percent;
-    assert_int_equal(knn_accuracy(&bank, &query, o, &percent), 0);
-    assert_true(percent == 100.0);
+    struct accuracy got;
+    assert_int_equal(knn_accuracy(&bank, &query, o, &got), 0);
+    assert_true(got.percent == 100.0);
 }
 
 static void test_nearest_votes_weigh_more(void **state)
@@ -101,13 +101,13 @@ static void test_nearest_votes_weigh_more(void **state)
     float x[6] = {1, 0, 0.6F, 0.8F, 0.6F, -0.8F}, q[2] = {2, 0};
     uint16_t labels[3] = {1, 0, 0}, label = 1;
     struct feature_set bank = {3, 2, 2, x, labels}, query = {1, 2, 2, q, &label};
-    double percent;
+    struct accuracy got;
     struct knn_options o = {.neighbours = 3, .temperature = 0.07, .threads = 1};
-    assert_int_equal(knn_accuracy(&bank, &query, o, &percent), 0);
-    assert_true(percent == 100.0);
+    assert_int_equal(knn_accuracy(&bank, &query, o, &got), 0);
+    assert_true(got.percent == 100.0);
     o.temperature = 10; /* nearly equal weights: the majority wins */
-    assert_int_equal(knn_accuracy(&bank, &query, o, &percent), 0);
-    assert_true(percent == 0.0);
+    assert_int_equal(knn_accuracy(&bank, &query, o, &got), 0);
+    assert_true(got.percent == 0.0);
 }
 
 static void test_against_sorting(void **state)
@@ -124,9 +124,9 @@ static void test_features_stay_as_they_are(void **state)
     (void)state;
     struct feature_set bank = random_set(20, 4, 3, 3);
     float first = bank.x[0];
-    double percent;
+    struct accuracy got;
     struct knn_options o = {.neighbours = 3, .temperature = 0.07, .threads = 1};
-    assert_int_equal(knn_accuracy(&bank, &bank, o, &percent), 0);
+    assert_int_equal(knn_accuracy(&bank, &bank, o, &got), 0);
     assert_true(bank.x[0] == first);
     feature_set_fini(&bank);
 }

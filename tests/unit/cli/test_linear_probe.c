@@ -33,10 +33,10 @@ static struct feature_set clouds(uint32_t rows, uint32_t width, uint32_t classes
 static double score(struct feature_set *bank, struct feature_set *queries, unsigned threads)
 {
     struct linear_probe_options o = usual;
-    double percent = -1;
+    struct accuracy got;
     o.threads = threads;
-    assert_int_equal(linear_probe_accuracy(bank, queries, o, &percent), 0);
-    return percent;
+    assert_int_equal(linear_probe_accuracy(bank, queries, o, &got), 0);
+    return got.percent;
 }
 
 static void test_one_row(void **state)

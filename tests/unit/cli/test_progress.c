@@ -118,6 +118,28 @@ static void test_given_steps(void **state)
     lacks(&p, "entropy"); /* it is CARP's */
 }
 
+static void test_parts_of_the_loss(void **state)
+{
+    (void)state;
+    struct run_config terms = config;
+    struct progress p;
+    struct msg m;
+    terms.loss.objective = LOSS_DINO;
+    terms.loss.mean_entropy = 2;
+    progress_init(&p, &terms);
+    training(&p, 10, -1, 0);
+    msg_init(&m, MSG_METRICS, "r");
+    msg_add_scalar(&m, "loss", -6);
+    msg_add_scalar(&m, "consistency", 6.25);
+    msg_add_scalar(&m, "mean_entropy", 5.125);
+    msg_add_scalar(&m, "coding_rate", 2);
+    progress_on_metrics(&p, &m, 5);
+    msg_fini(&m);
+    has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125; ln K 6.93)");
+    terms.loss.coding_rate = 1;
+    has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000; ln K 6.93)");
+}
+
 static void test_durations(void **state)
 {
     (void)state;
@@ -136,8 +158,9 @@ static void test_durations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_yet), cmocka_unit_test(test_first_step),  cmocka_unit_test(test_time_left),
-        cmocka_unit_test(test_prototypes),  cmocka_unit_test(test_given_steps), cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_nothing_yet),       cmocka_unit_test(test_first_step),  cmocka_unit_test(test_time_left),
+        cmocka_unit_test(test_prototypes),        cmocka_unit_test(test_given_steps), cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_parts_of_the_loss),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }

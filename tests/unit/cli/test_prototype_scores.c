@@ -14,7 +14,9 @@ static void test_one_prototype(void **state)
     const float prototype[2] = {1, 0};
     float z[2] = {-3, 0.5F};
     struct prototype_scores s;
-    assert_int_equal(prototype_scores_of(prototype, 1, 2, z, 1, 1, &s), 0);
+    uint32_t nearest;
+    assert_int_equal(prototype_scores_of(prototype, 1, 2, z, 1, 1, &nearest, &s), 0);
+    assert_int_equal(nearest, 0);
     assert_true(s.active == 100.0 && s.unique[0] == 100.0 && s.active_unique[3] == 100.0);
     assert_true(s.perplexity == 1.0);
     assert_int_equal(s.cover_rows, 1);
@@ -27,8 +29,11 @@ static void test_dead_and_double_prototypes(void **state)
     /* 0 and 1 are the same; 2 is used; 3 is never nearest to anything */
     const float prototypes[8] = {1, 0, 1, 0, 0, 1, -1, 0};
     float z[8] = {2, 0.1F, 5, 0, 0.1F, 3, 0, 1};
+    uint32_t nearest[4];
     struct prototype_scores s;
-    assert_int_equal(prototype_scores_of(prototypes, 4, 2, z, 4, 2, &s), 0);
+    assert_int_equal(prototype_scores_of(prototypes, 4, 2, z, 4, 2, nearest, &s), 0);
+    const uint32_t want[4] = {0, 0, 2, 2};
+    assert_memory_equal(nearest, want, sizeof want);
     assert_true(s.unique[1] == 75.0);
     assert_true(s.active == 50.0); /* ties go to the lower index: 0 and 2 */
     assert_true(s.active_unique[1] == 50.0);
@@ -42,8 +47,9 @@ static void test_active_duplicates_count_once(void **state)
     (void)state;
     const float prototypes[6] = {1, 0, 0.995037F, 0.0995037F, 0, 1}; /* 0 and 1: cosine distance 0.005 */
     float z[6] = {1, -0.1F, 1, 0.2F, 0, 1};
+    uint32_t nearest[3];
     struct prototype_scores s;
-    assert_int_equal(prototype_scores_of(prototypes, 3, 2, z, 3, 1, &s), 0);
+    assert_int_equal(prototype_scores_of(prototypes, 3, 2, z, 3, 1, nearest, &s), 0);
     assert_true(s.active == 100.0);
     assert_true(fabs(s.active_unique[0] - 200.0 / 3) < 1e-9);
 }
@@ -59,8 +65,10 @@ static void test_threads_do_not_matter(void **state)
     for (int i = 0; i < N * D; i++)
         z[0][i] = z[1][i] = cosf((float)(3 * i + i * i % 7));
     struct prototype_scores one, three;
-    assert_int_equal(prototype_scores_of(prototypes, K, D, z[0], N, 1, &one), 0);
-    assert_int_equal(prototype_scores_of(prototypes, K, D, z[1], N, 3, &three), 0);
+    uint32_t nearest[2][N];
+    assert_int_equal(prototype_scores_of(prototypes, K, D, z[0], N, 1, nearest[0], &one), 0);
+    assert_int_equal(prototype_scores_of(prototypes, K, D, z[1], N, 3, nearest[1], &three), 0);
+    assert_memory_equal(nearest[0], nearest[1], sizeof nearest[0]);
     assert_true(one.active == three.active && one.perplexity == three.perplexity);
     assert_memory_equal(one.feature_cover, three.feature_cover, sizeof one.feature_cover);
 }

@@ -104,6 +104,11 @@ static void test_figures(void **state)
     struct top_screen *s = draw(t, 0, 0, false);
     assert_shows(s, "step 300/2400  epoch 1.25/10  [###.....................] 12.5 %  3m30s left");
     assert_shows(s, "perplexity 823.5 of 1024");
+    assert_shows(s, "(consistency -, entropy -)");
+    free(s);
+    run_figures_set(&t->parameter, "coding_rate", "3.25");
+    s = draw(t, 0, 0, false);
+    assert_shows(s, "(consistency -, entropy -, coding rate 3.2500)");
     free(s);
     run_figures_set(&t->mirror, "total_steps", "2345"); /* who knows it wins over who computes it */
     assert_true(top_total_steps(t) == 2345);

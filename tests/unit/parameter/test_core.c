@@ -743,6 +743,32 @@ static void test_a_report_leaves_out_what_is_unknown_or_not_a_number(void **stat
     free(text);
 }
 
+/* Parts of the loss that a run does not have are 0 in what workers send, or not sent, and not in the report. */
+static void test_a_report_has_the_terms_that_the_loss_has(void **state)
+{
+    (void)state;
+    double metrics[GRADIENT_METRICS_MAX] = {8, 4, 0, 32, 1, 1, 1, 1};
+    struct step_report report = {.step = 7};
+    step_report_set_metrics(&report, metrics, 4);
+    char *text = step_report_to_json(&report);
+    assert_non_null(strstr(text, "\"entropy\":0.0"));
+    assert_null(strstr(text, "mean_entropy"));
+    assert_null(strstr(text, "coding_rate"));
+    free(text);
+    metrics[8] = 20;
+    metrics[9] = 6;
+    step_report_set_metrics(&report, metrics, 4);
+    text = step_report_to_json(&report);
+    assert_non_null(strstr(text, "\"mean_entropy\":5.0"));
+    assert_non_null(strstr(text, "\"coding_rate\":1.5"));
+    free(text);
+    struct msg m = rig_msg(MSG_METRICS, 0);
+    step_report_to_msg(&report, &m);
+    assert_true(msg_scalar(&m, "mean_entropy", 0) == 5 && msg_scalar(&m, "coding_rate", 0) == 1.5);
+    assert_true(msg_scalar(&m, "augment_share", 0) == 0.25);
+    msg_fini(&m);
+}
+
 static struct msg rewind_message(uint64_t generation, uint64_t step)
 {
     struct msg m = rig_msg(MSG_REWIND, RIG_BOB);
@@ -986,6 +1012,7 @@ int main(void)
         cmocka_unit_test(test_a_stop_answers_those_who_wait),
         cmocka_unit_test(test_a_report_says_what_happened),
         cmocka_unit_test(test_a_report_leaves_out_what_is_unknown_or_not_a_number),
+        cmocka_unit_test(test_a_report_has_the_terms_that_the_loss_has),
         cmocka_unit_test(test_other_images_are_refused),
         cmocka_unit_test(test_other_arithmetic_is_refused_unless_admitted),
         cmocka_unit_test(test_checkpoints_keep_what_workers_told),

@@ -4,9 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <glob.h>
 #include "proto/run_config.h"
 #include "tests/unit/common/scratch.h"
 
@@ -38,6 +40,61 @@ static void test_defaults_are_the_recipe(void **state)
     assert_true(c.optimiser.lr == 2e-3);
     assert_true(c.teacher.ema_end == 0.996);
     assert_false(c.redis.enabled);
+}
+
+/* Default < preset < file < environment < --set; what it stands for is written, and computes the same with or without its
+ * name. */
+static void test_a_preset_goes_under_what_is_given(void **state)
+{
+    (void)state;
+    struct run_config c = loaded("augment.preset=photos"), d;
+    struct error e = {0};
+    assert_true(c.augment.area_min == 0.2 && c.augment.solarise == 0.1 && c.augment.flip == 0.5);
+    assert_true(loaded("augment.preset=glyphs").augment.flip == 0);
+    assert_true(loaded("augment.preset=drawings").augment.greyscale == 0.2);
+    const char *both[] = {"augment.area_min=0.5", "augment.preset=photos", "run.seed=3"};
+    assert_int_equal(run_config_load(&d, NULL, NULL, both, 3, &e), 0);
+    assert_true(d.augment.area_min == 0.5 && d.augment.solarise == 0.1 && d.run.seed == 3);
+    char *environment[] = {"DECANT_AUGMENT_PRESET=photos", "DECANT_AUGMENT_SOLARISE=0.3", NULL};
+    assert_int_equal(run_config_load(&d, NULL, environment, NULL, 0, &e), 0);
+    assert_true(d.augment.area_min == 0.2 && d.augment.solarise == 0.3);
+    d = c;
+    d.augment.preset = AUGMENT_CUSTOM;
+    assert_true(run_config_hash(&c) == run_config_hash(&d));
+    assert_true(run_config_hash(&c) != run_config_hash(&(struct run_config){0}));
+    size_t size;
+    char *record = run_config_record(&c, &size);
+    assert_int_equal(run_config_from_record(&d, record, size, "record", &e), 0);
+    assert_true(run_config_hash(&c) == run_config_hash(&d) && d.augment.preset == AUGMENT_CUSTOM);
+    free(record);
+}
+
+static void test_presets_name_keys(void **state)
+{
+    (void)state;
+    for (int preset = AUGMENT_CUSTOM + 1; preset <= AUGMENT_GLYPHS; preset++) {
+        struct run_config c = loaded(NULL);
+        struct error e = {0};
+        assert_non_null(run_config_preset(preset)[0]);
+        for (const char *const *p = run_config_preset(preset); *p; p++)
+            assert_int_equal(config_assign(run_config_keys, run_config_key_count, &c, *p, "preset", &e), 0);
+        assert_int_equal(run_config_check(&c, &e), 0);
+    }
+}
+
+static void test_shipped_configurations_load(void **state)
+{
+    (void)state;
+    glob_t found;
+    assert_int_equal(glob("deploy/configs/*.ini", 0, NULL, &found), 0);
+    assert_true(found.gl_pathc >= 7);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct run_config c;
+        struct error e = {0};
+        if (run_config_load(&c, found.gl_pathv[i], NULL, NULL, 0, &e) != 0)
+            fail_msg("%s", e.text);
+    }
+    globfree(&found);
 }
 
 static void test_keys_are_distinct_and_do_not_overlap(void **state)
@@ -73,6 +130,11 @@ static const struct {
     const char *key, *word;
     int value;
 } choice_table[] = {
+    {"augment.preset", "custom", AUGMENT_CUSTOM},
+    {"augment.preset", "objects", AUGMENT_OBJECTS},
+    {"augment.preset", "photos", AUGMENT_PHOTOS},
+    {"augment.preset", "drawings", AUGMENT_DRAWINGS},
+    {"augment.preset", "glyphs", AUGMENT_GLYPHS},
     {"data.background", "auto", BACKGROUND_AUTO},
     {"data.background", "black", BACKGROUND_BLACK},
     {"data.background", "grey", BACKGROUND_GREY},
@@ -200,6 +262,10 @@ static void test_cross_checks(void **state)
     const char *const heads[] = {"encoder.model=vit", "encoder.heads=3"};
     assert_int_equal(run_config_load(&c, NULL, NULL, heads, 2, &e), ERR_CONFIG);
     assert_int_equal(load(&c, "encoder.heads=3", &e), 0); /* a convolution has none */
+    const char *const local[] = {"encoder.model=vit", "augment.local_crops=1"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "augment.local_crops"));
+    assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
@@ -311,6 +377,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_the_recipe),
+        cmocka_unit_test(test_a_preset_goes_under_what_is_given),
+        cmocka_unit_test(test_presets_name_keys),
+        cmocka_unit_test(test_shipped_configurations_load),
         cmocka_unit_test(test_keys_are_distinct_and_do_not_overlap),
         cmocka_unit_test(test_field_sizes_match_types),
         cmocka_unit_test(test_choices_are_the_enums),

@@ -1,5 +1,6 @@
 /* The losses against fixtures made by automatic differentiation in float64 (tests/golden/loss_*.json): value, gradient
- * with respect to the student's projections, and in joint mode with respect to the prototypes.
+ * with respect to the student's projections, and in joint mode with respect to the prototypes. Mean entropy and coding
+ * rate against loss_terms.json.
  * tests/unit/f64/test_loss.c compiles this file with double reals and a tolerance of 1e-9. */
 #include <setjmp.h>
 #include <math.h>
@@ -7,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 #include <jansson.h>
 #include "proto/run_config.h"
@@ -274,6 +276,131 @@ static void test_swav_unreachable(void **state)
     loss_workspace_free(&w);
 }
 
+/* ---- the terms that any objective may have ---- */
+
+static void difference(const real *with, const real *without, size_t n, real *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = with[i] - without[i];
+}
+
+static int objective_named(const char *name)
+{
+    return strstr(name, "carp") ? LOSS_CARP : strstr(name, "dino") ? LOSS_DINO : LOSS_SWAV;
+}
+
+/* With the terms and without: the difference is what loss_terms.json says, and the parts are reported. */
+static void check_terms(const json_t *json)
+{
+    char path[256];
+    const char *name = json_string_value(json_object_get(json, "fixture"));
+    struct fixture f;
+    snprintf(path, sizeof path, "tests/golden/%s", name);
+    fixture_open(&f, path, objective_named(name));
+    struct loss_options o = f.options, plain = f.options;
+    o.mean_entropy = (real)number(json, "weight_entropy", 0);
+    o.coding_rate = (real)number(json, "weight_rate", 0);
+    o.coding_rate_epsilon = (real)number(json, "epsilon", 0);
+    size_t rows = (size_t)2 * o.b * o.D, all = (size_t)o.K * o.D;
+    real *dz = calloc(2 * rows, sizeof *dz), *dC = calloc(2 * all, sizeof *dC);
+    struct loss_joint joint = {f.C, dC}, joint_plain = {f.C, dC + all};
+    struct loss_workspace *w;
+    struct loss_result with, without;
+    assert_int_equal(loss_workspace_new(&o, &w), 0);
+    loss_joint(&o, f.zs, f.zt, f.C, f.order, f.center, &joint, w, &with, dz);
+    loss_joint(&plain, f.zs, f.zt, f.C, f.order, f.center, &joint_plain, w, &without, dz + rows);
+    assert_value(json, "mean_entropy", with.mean_entropy);
+    assert_value(json, "coding_rate", with.coding_rate);
+    assert_true(with.consistency == without.consistency && with.entropy == without.entropy);
+    assert_true(without.mean_entropy == 0 && without.coding_rate == 0);
+    double terms = (double)o.mean_entropy * with.mean_entropy + (double)o.coding_rate * with.coding_rate;
+    assert_true(fabs(with.loss - (without.loss - terms)) < TOLERANCE);
+    difference(dz, dz + rows, rows, dz);
+    difference(dC, dC + all, all, dC);
+    if (json_object_get(json, "grad_zs")) {
+        struct fixture expected = {.json = json_deep_copy(json)};
+        check_gradient(&expected, "grad_zs", dz, rows);
+        check_gradient(&expected, "grad_C", dC, all);
+        json_decref(expected.json);
+    }
+    loss_decoupled(&o, f.zs, f.zt, f.C, f.order, f.center, w, &without, dz + rows);
+    assert_true(without.loss == with.loss && without.coding_rate == with.coding_rate);
+    loss_workspace_free(&w);
+    free(dz);
+    free(dC);
+    fixture_close(&f);
+}
+
+static void test_terms(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *cases = json_load_file("tests/golden/loss_terms.json", 0, &error), *one;
+    size_t i;
+    assert_int_equal(json_array_size(cases), 14);
+    json_array_foreach(cases, i, one) check_terms(one);
+    json_decref(cases);
+}
+
+/* Bounds: embeddings that are all one give the smallest rate, as orthogonal ones the largest; a student that uses one
+ * prototype only has no mean entropy, one that cannot tell them apart has ln K. */
+static void test_terms_at_their_bounds(void **state)
+{
+    (void)state;
+    struct loss_options o = {.objective = LOSS_DINO,
+                             .b = 2,
+                             .K = 4,
+                             .D = 4,
+                             .tau_s = REAL(0.01),
+                             .tau_t = 1,
+                             .normalise = 1,
+                             .mean_entropy = 1,
+                             .coding_rate = 1,
+                             .coding_rate_epsilon = REAL(0.5)};
+    const real same[16] = {1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0};
+    const real apart[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}, center[4] = {0};
+    const real nowhere[16] = {0};
+    real dz[16];
+    struct loss_workspace *w;
+    struct loss_result r;
+    assert_int_equal(loss_workspace_new(&o, &w), 0);
+    loss_decoupled(&o, same, same, apart, NULL, center, w, &r, dz);
+    assert_true(fabs(r.coding_rate - 0.5 * log(1 + 8)) < 1e-5); /* one direction of four, (4 + 4) / 16 */
+    assert_true(fabs(r.mean_entropy) < 1e-5);
+    loss_decoupled(&o, apart, apart, apart, NULL, center, w, &r, dz);
+    assert_true(fabs(r.coding_rate - 0.5 * 4 * log(1 + 2)) < 1e-5);
+    assert_true(fabs(r.mean_entropy - log(4)) < 1e-5);
+    loss_decoupled(&o, nowhere, nowhere, apart, NULL, center, w, &r, dz);
+    assert_true(fabs(r.coding_rate) < 1e-5 && fabs(r.mean_entropy - log(4)) < 1e-5);
+    for (int i = 0; i < 16; i++)
+        assert_true(isfinite((double)dz[i]));
+    loss_workspace_free(&w);
+}
+
+/* What overflowed must not come out as numbers: the server skips a step whose gradient is not finite. */
+static void test_rate_of_what_is_not_finite(void **state)
+{
+    (void)state;
+    struct loss_options o = {.objective = LOSS_DINO,
+                             .b = 1,
+                             .K = 2,
+                             .D = 2,
+                             .tau_s = 1,
+                             .tau_t = 1,
+                             .normalise = 1,
+                             .coding_rate = 1,
+                             .coding_rate_epsilon = 1};
+    const real z[4] = {1, (real)INFINITY, 0, 1}, C[4] = {1, 0, 0, 1}, center[2] = {0};
+    real dz[4] = {0};
+    struct loss_workspace *w;
+    struct loss_result r;
+    assert_int_equal(loss_workspace_new(&o, &w), 0);
+    loss_decoupled(&o, z, z, C, NULL, center, w, &r, dz);
+    assert_false(isfinite(r.loss));
+    assert_false(isfinite((double)dz[0]) && isfinite((double)dz[1]));
+    loss_workspace_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +411,9 @@ int main(void)
         cmocka_unit_test(test_dino),
         cmocka_unit_test(test_swav),
         cmocka_unit_test(test_inputs_matter),
+        cmocka_unit_test(test_terms_at_their_bounds),
+        cmocka_unit_test(test_rate_of_what_is_not_finite),
+        cmocka_unit_test(test_terms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,11 @@
 #include <math.h>
 #include "proto/stats.h"
 
+static void assert_differ(const struct bench *t, const struct outcome *a, const struct outcome *b)
+{
+    assert_memory_not_equal(a->grad, b->grad, slot_manifest(t->shared)->parameter_floats * sizeof(float));
+}
+
 /* One worker computes many slots, for each another comes fresh; then the first again in another order. */
 static void check_purity(const char *a, const char *b)
 {
@@ -57,6 +62,70 @@ static void test_purity_joint(void **state)
     check_purity("loss.objective=dino", "loss.prototypes=joint");
 }
 
+/* With both terms, and their parts in the metrics; without, the parts are 0. */
+static void test_purity_with_terms(void **state)
+{
+    (void)state;
+    check_purity("loss.mean_entropy=2", "loss.coding_rate=1");
+    struct bench t;
+    struct outcome o;
+    open_bench(&t, "loss.mean_entropy=2", "loss.coding_rate=1");
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[8] > 0 && o.metrics[9] > 0);
+    assert_true(fabs(o.metrics[0] - (o.metrics[1] + 3 * o.metrics[2] - 2 * o.metrics[8] - o.metrics[9])) < 1e-9);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+    open_bench(&t, NULL, NULL);
+    w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+}
+
+/* Small views beside the two: a slot stays a pure function, every objective takes them, and they reach the gradient. */
+static void test_purity_with_local_views(void **state)
+{
+    (void)state;
+    check_purity("augment.local_crops=3", NULL);
+    check_purity("augment.local_crops=1", "loss.objective=dino");
+    check_purity("augment.local_crops=2", "loss.objective=swav");
+    check_purity("augment.local_crops=2", "loss.prototypes=joint");
+}
+
+static void test_local_views_count(void **state)
+{
+    (void)state;
+    struct outcome with, other, without;
+    struct bench t;
+    open_bench_of(&t, SIDE, 3, "augment.local_crops=2", "augment.local_side=9");
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &with);
+    assert_true(vec_all_finite(with.grad, slot_manifest(t.shared)->parameter_floats));
+    slot_workspace_free(&w);
+    struct bench small;
+    open_bench_of(&small, SIDE, 3, "augment.local_crops=2", "augment.local_side=5");
+    w = new_worker(&small);
+    compute(&small, w, 0, 0, &other);
+    assert_differ(&t, &with, &other);
+    slot_workspace_free(&w);
+    close_bench(&small);
+    open_bench_of(&small, SIDE, 3, NULL, NULL);
+    w = new_worker(&small);
+    compute(&small, w, 0, 0, &without);
+    assert_differ(&t, &with, &without);
+    assert_memory_equal(with.buffers, without.buffers, slot_manifest(t.shared)->buffer_floats * sizeof(float));
+    slot_workspace_free(&w);
+    close_bench(&small);
+    close_bench(&t);
+    outcome_fini(&with);
+    outcome_fini(&other);
+    outcome_fini(&without);
+}
+
 /* Both encoders take colour images of the usual sizes; the gradient uses all of them. */
 static void test_colour_of_several_sizes(void **state)
 {
@@ -105,11 +174,6 @@ static void test_parts_may_be_interleaved(void **state)
     slot_workspace_free(&other);
     slot_workspace_free(&alone);
     close_bench(&t);
-}
-
-static void assert_differ(const struct bench *t, const struct outcome *a, const struct outcome *b)
-{
-    assert_memory_not_equal(a->grad, b->grad, slot_manifest(t->shared)->parameter_floats * sizeof(float));
 }
 
 static void test_what_a_slot_depends_on(void **state)
@@ -273,6 +337,9 @@ int main(void)
         cmocka_unit_test(test_purity_dino),
         cmocka_unit_test(test_purity_swav),
         cmocka_unit_test(test_purity_joint),
+        cmocka_unit_test(test_purity_with_terms),
+        cmocka_unit_test(test_purity_with_local_views),
+        cmocka_unit_test(test_local_views_count),
         cmocka_unit_test(test_colour_of_several_sizes),
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
