@@ -24,6 +24,8 @@ static const struct subcommand subcommands[] = {
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status},
     {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top},
+    {"dashboard", "a page for the browser that shows a run, or two, as they go on", command_dashboard},
+    {"plot", "pictures of a run as SVG and PNG files", command_plot},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes},
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset},
     {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify},
