@@ -112,7 +112,7 @@ static void draw_legend(struct plot_canvas *c, const struct curve *curves, size_
             continue;
         plot_line(c, &(struct plot_style){.stroke = curves[i].colour, .stroke_opacity = 1, .width = 3}, x, y - 4,
                   x + 16, y - 4);
-        plot_text(c, INK, x + 22, y, 11, PLOT_START, "%s %.3g", curves[i].label, last);
+        plot_text(c, INK, x + 22, y, 11, PLOT_START, "%s: %.3g", curves[i].label, last);
         x += (WIDTH - LEFT - RIGHT) / (double)n;
     }
 }
