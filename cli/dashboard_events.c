@@ -1,4 +1,4 @@
-/* A ring of the newest. */
+/* A short list, in order; the oldest goes. */
 #include "cli/dashboard_events.h"
 
 #include <stdarg.h>
@@ -8,30 +8,41 @@
 #include "cli/printable.h"
 #include "common/error.h"
 
-enum { LOG_LINE_MAX = 2048 /* common/log.h cuts there */ };
+enum {
+    LOG_LINE_MAX = 2048, /* common/log.h cuts there */
+    SECOND_CHARS = 19,   /* 2026-01-01T10:00:00 */
+};
 
-static struct dashboard_event *next(struct dashboard_events *l)
+/* Times of one form compare as text, up to the second. */
+static void insert(struct dashboard_events *l, const struct dashboard_event *event)
 {
-    if (l->count < EVENTS_MAX)
-        return &l->items[(l->first + l->count++) % EVENTS_MAX];
-    struct dashboard_event *oldest = &l->items[l->first];
-    l->first = (l->first + 1) % EVENTS_MAX;
-    return oldest;
+    size_t at = l->count;
+    while (at > 0 && strncmp(l->items[at - 1].time, event->time, SECOND_CHARS) > 0)
+        at--;
+    if (l->count == EVENTS_MAX) {
+        if (at == 0)
+            return;
+        memmove(&l->items[0], &l->items[1], --at * sizeof l->items[0]);
+    } else {
+        memmove(&l->items[at + 1], &l->items[at], (l->count++ - at) * sizeof l->items[0]);
+    }
+    l->items[at] = *event;
 }
 
 void dashboard_events_add(struct dashboard_events *l, const char *level, const char *source, const char *format, ...)
 {
-    struct dashboard_event *event = next(l);
+    struct dashboard_event event;
     time_t now = time(NULL);
     struct tm utc;
     va_list args;
-    strftime(event->time, sizeof event->time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    snprintf(event->level, sizeof event->level, "%s", level);
-    snprintf(event->source, sizeof event->source, "%s", source);
+    strftime(event.time, sizeof event.time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    snprintf(event.level, sizeof event.level, "%s", level);
+    snprintf(event.source, sizeof event.source, "%s", source);
     va_start(args, format);
-    vsnprintf(event->text, sizeof event->text, format, args);
+    vsnprintf(event.text, sizeof event.text, format, args);
     va_end(args);
-    printable(event->text);
+    printable(event.text);
+    insert(l, &event);
 }
 
 void dashboard_events_log(struct dashboard_events *l, const char *line, size_t length)
@@ -53,11 +64,11 @@ void dashboard_events_log(struct dashboard_events *l, const char *line, size_t l
     printable(event.level);
     printable(event.source);
     printable(event.text);
-    *next(l) = event;
+    insert(l, &event);
 }
 
 const struct dashboard_event *dashboard_events_at(const struct dashboard_events *l, size_t i)
 {
     ASSERT(i < l->count);
-    return &l->items[(l->first + l->count - 1 - i) % EVENTS_MAX];
+    return &l->items[l->count - 1 - i];
 }

@@ -14,8 +14,8 @@ struct dashboard_event {
 };
 
 struct dashboard_events {
-    struct dashboard_event items[EVENTS_MAX]; /* a ring: the newest is at (first + count - 1) % EVENTS_MAX */
-    size_t first, count;
+    struct dashboard_event items[EVENTS_MAX]; /* by time, the newest last: two logs do not come in one order */
+    size_t count;
 };
 
 /* Now, from what this process saw. */

@@ -10,7 +10,7 @@
 #include <time.h>
 #include "common/files.h"
 
-enum { STREAM_BATCH = 256, LOG_TAIL_BYTES = 16384 };
+enum { STREAM_BATCH = 256, LOG_TAIL_BYTES = 16384, RESEEDED_EVERY_MS = 30000 };
 
 static uint64_t now_ms(void)
 {
@@ -113,10 +113,24 @@ static size_t follow_stream(struct dashboard_run *r)
     return entries;
 }
 
+/* A run moves a few prototypes at nearly every step: one event for all of half a minute. */
+static void note_reseeding(struct dashboard_run *r)
+{
+    double now = dashboard_history_last(&r->prototype, "reseeded");
+    if (isnan(now) || (r->reseeded_due_ms > 0 && now_ms() < r->reseeded_due_ms))
+        return;
+    if (r->reseeded_due_ms > 0 && now > r->reseeded) /* not what was there at the first look */
+        dashboard_events_add(&r->events, "info", "prototype", "%.0f prototypes moved to novel embeddings (%.0f so far)",
+                             now - r->reseeded, now);
+    else if (r->reseeded_due_ms > 0 && now == r->reseeded)
+        return; /* the next ones are told at once */
+    r->reseeded = now;
+    r->reseeded_due_ms = now_ms() + RESEEDED_EVERY_MS;
+}
+
 static void follow_all(struct dashboard_run *r)
 {
     unsigned rewinds = r->parameter.rewinds + r->prototype.rewinds;
-    double reseeded = dashboard_history_last(&r->prototype, "reseeded");
     size_t lines = follow(r, &r->parameter_file, "metrics-parameter.jsonl", 0, take_history, &r->parameter);
     lines += follow(r, &r->prototype_file, "metrics-prototype.jsonl", 0, take_history, &r->prototype);
     if (r->state.live && r->prototype_file.inode == 0)
@@ -125,10 +139,7 @@ static void follow_all(struct dashboard_run *r)
     follow(r, &r->prototype_log, "logs/prototype.log", LOG_TAIL_BYTES, take_log, &r->events);
     r->new_lines = lines;
     r->history_version += lines > 0;
-    double now = dashboard_history_last(&r->prototype, "reseeded");
-    if (now > reseeded) /* not what was there at the first look */
-        dashboard_events_add(&r->events, "info", "prototype", "%.0f prototypes moved to novel embeddings (%.0f so far)",
-                             now - reseeded, now);
+    note_reseeding(r);
     if (r->parameter.rewinds + r->prototype.rewinds > rewinds)
         dashboard_events_add(&r->events, "warn", "run", "went back to a checkpoint");
 }

@@ -30,6 +30,8 @@ struct dashboard_run {
     char shape_trouble[160]; /* why the shape is not newer, or empty */
     size_t new_lines;        /* that the newest look found */
     /* private */
+    double reseeded;                         /* as told by the newest event of that */
+    uint64_t reseeded_due_ms;                /* monotonic; 0: not looked at yet */
     uint64_t shape_due_ms;                   /* monotonic */
     uint64_t checkpoint_seen;                /* newest step whose prototypes were looked at, plus one */
     unsigned history_version, shape_version; /* rise with every change, for who sends them on */

@@ -5,6 +5,13 @@
 #include "cli/svg_write.h"
 #include "tests/unit/cli/checkpoint_rig.h"
 
+/* What fontconfig has cached for cairo is not all freed when a process ends. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\n";
+}
+
 static char *svg_of(const struct plot_canvas *c, const char *title)
 {
     char *text;
