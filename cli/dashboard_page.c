@@ -7,13 +7,11 @@
 
 __asm__(".section .rodata\n"
         ".global dashboard_page_begin\n"
-        ".global dashboard_page_end\n"
         "dashboard_page_begin:\n"
         ".incbin \"cli/page/page.html\"\n"
-        "dashboard_page_end:\n"
         ".byte 0\n"
         ".previous\n");
-extern const char dashboard_page_begin[], dashboard_page_end[];
+extern const char dashboard_page_begin[]; /* ends with a NUL */
 
 char *dashboard_page(const char *nonce, size_t *size)
 {
@@ -22,12 +20,12 @@ char *dashboard_page(const char *nonce, size_t *size)
     FILE *f = open_memstream(&text, size);
     if (f == NULL)
         return NULL;
-    const char *at = dashboard_page_begin; /* ends with a NUL */
+    const char *at = dashboard_page_begin;
     for (const char *next; (next = strstr(at, mark)) != NULL; at = next + sizeof mark - 1) {
         fwrite(at, 1, (size_t)(next - at), f);
         fputs(nonce, f);
     }
-    fwrite(at, 1, (size_t)(dashboard_page_end - at), f);
+    fputs(at, f);
     if (fclose(f) == 0)
         return text;
     free(text);

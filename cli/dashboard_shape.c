@@ -49,9 +49,10 @@ static int find_axes(const double *x, struct dashboard_shape *s, const double *b
 {
     int K = (int)s->K, D = (int)s->D, lwork = 34 * D, info = 0;
     size_t d = s->D;
-    double total = 0, *matrix = calloc(d * d + d + (size_t)lwork, sizeof *matrix), *values = matrix + d * d;
+    double total = 0, *matrix = calloc(d * d + d + (size_t)lwork, sizeof *matrix);
     if (!matrix)
         return ERR_MEMORY;
+    double *values = matrix + d * d;
     cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, D, K, 1, x, D, 0, matrix, D);
     dsyev_("V", "L", &D, matrix, &D, values, values + d, &lwork, &info);
     for (size_t i = 0; i < d; i++)
