@@ -97,11 +97,11 @@ json_t *dashboard_state_json(const struct dashboard_run *r, const struct words *
     const char *source = !r->facts.begun ? "nothing" : t->live ? "redis" : "files";
     struct words own;
     dashboard_words(&r->facts, &own);
-    return json_pack("{s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "run", text(t->run), "where",
+    return json_pack("{s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "run", text(t->run), "where",
                      text(t->where), "source", source, "lost", r->facts.mirror_lost, "joint", r->facts.joint, "figures",
                      figures_json(r), "words", words_json(&own), "compare", words_json(compare), "workers",
                      workers_json(t), "servers", servers_json(r), "checkpoint", checkpoint_json(t), "events",
-                     events_json(&r->events));
+                     events_json(&r->events), "trouble", text(r->shape_trouble));
 }
 
 /* ---- history ---- */
@@ -173,8 +173,8 @@ static json_t *pairs_json(const struct dashboard_shape *s)
 json_t *dashboard_shape_json(const struct dashboard_run *r)
 {
     const struct dashboard_shape *s = &r->shape;
-    return json_pack("{s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "K", (int)s->K, "D", (int)s->D, "step",
+    return json_pack("{s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "K", (int)s->K, "D", (int)s->D, "step",
                      (json_int_t)s->step, "spread", numbers_json(s->spread, 2), "density",
                      numbers_json(s->density, SHAPE_ANGLES), "dots", dots_json(s), "usage", usage_json(s), "pairs",
-                     pairs_json(s), "trouble", text(r->shape_trouble));
+                     pairs_json(s));
 }

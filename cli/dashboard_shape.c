@@ -8,9 +8,10 @@
 #include "common/cosine.h"
 #include "common/vecmath.h"
 
-/* LAPACK: eigenvalues and vectors of a symmetric matrix. The header of liblapacke is not a dependency. */
-void dsyev_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
-            const int *lwork, int *info);
+/* LAPACK: some eigenvalues and vectors of a symmetric matrix. The header of liblapacke is not a dependency. */
+void dsyevx_(const char *jobz, const char *range, const char *uplo, const int *n, double *a, const int *lda,
+             const double *vl, const double *vu, const int *il, const int *iu, const double *abstol, int *m, double *w,
+             double *z, const int *ldz, double *work, const int *lwork, int *iwork, int *ifail, int *info);
 
 enum { MIRROR_BATCH = 128, MIRROR_FIELDS = 2 };
 
@@ -44,27 +45,42 @@ static void fix_sign(double *axis, const double *before, size_t D)
             axis[d] = -axis[d];
 }
 
+/* Largest two eigenvectors of the matrix (D,D), which is destroyed: the last rows of vectors, in rising order. */
+static int leading_vectors(double *matrix, int D, double values[], double *vectors)
+{
+    int first = D > 1 ? D - 1 : 1, lwork = 34 * D, found = 0, info = 0; /* 8n at least; 32 is its usual block */
+    double none = 0, *work = malloc((size_t)lwork * sizeof *work);
+    int *integers = malloc(6 * (size_t)D * sizeof *integers);
+    if (work && integers)
+        dsyevx_("V", "I", "L", &D, matrix, &D, &none, &none, &first, &D, &none, &found, values, vectors, &D, work,
+                &lwork, integers, integers + 5 * (size_t)D, &info);
+    int rc = !work || !integers ? ERR_MEMORY : info != 0 || found != D - first + 1 ? ERR_FORMAT : 0;
+    free(work);
+    free(integers);
+    return rc;
+}
+
 /* The two leading eigenvectors of x'x, and the share of the variance along each. With D = 1 the second is zero. */
 static int find_axes(const double *x, struct dashboard_shape *s, const double *before)
 {
-    int K = (int)s->K, D = (int)s->D, lwork = 34 * D, info = 0;
+    int K = (int)s->K, D = (int)s->D, wanted = D > 1 ? 2 : 1;
     size_t d = s->D;
-    double total = 0, *matrix = calloc(d * d + d + (size_t)lwork, sizeof *matrix);
+    double total = 0, *matrix = calloc(d * d + d + 2 * d, sizeof *matrix);
     if (!matrix)
         return ERR_MEMORY;
-    double *values = matrix + d * d;
+    double *values = matrix + d * d, *vectors = values + d;
     cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, D, K, 1, x, D, 0, matrix, D);
-    dsyev_("V", "L", &D, matrix, &D, values, values + d, &lwork, &info);
     for (size_t i = 0; i < d; i++)
-        total += values[i] > 0 ? values[i] : 0;
-    for (size_t axis = 0; info == 0 && axis < 2 && axis < d; axis++) { /* values rise */
-        double value = values[d - 1 - axis];
-        memcpy(s->axes + axis * d, matrix + (d - 1 - axis) * d, d * sizeof(double));
-        fix_sign(s->axes + axis * d, before ? before + axis * d : NULL, d);
+        total += matrix[i * d + i];
+    int rc = leading_vectors(matrix, D, values, vectors);
+    for (int axis = 0; rc == 0 && axis < wanted; axis++) {
+        double value = values[wanted - 1 - axis], *to = s->axes + (size_t)axis * d;
+        memcpy(to, vectors + (size_t)(wanted - 1 - axis) * d, d * sizeof *to);
+        fix_sign(to, before ? before + (size_t)axis * d : NULL, d);
         s->spread[axis] = total > 1e-12 && value > 0 ? value / total : 0;
     }
     free(matrix);
-    return info == 0 ? 0 : ERR_FORMAT;
+    return rc;
 }
 
 static void project(const double *x, struct dashboard_shape *s)
@@ -196,6 +212,9 @@ static int measure(const struct prototype_set *set, const struct dashboard_shape
 int dashboard_shape_of(struct prototype_set *set, struct dashboard_shape *s, struct error *e)
 {
     struct dashboard_shape fresh = {.K = set->K, .D = set->D, .step = set->step};
+    if (set->D > SHAPE_D_MAX)
+        return error_set(e, ERR_RANGE, "prototypes of %u dimensions are not drawn; %d is the most", set->D,
+                         SHAPE_D_MAX);
     int rc = measure(set, s, &fresh);
     if (rc != 0) {
         dashboard_shape_fini(&fresh);
@@ -234,7 +253,7 @@ static int read_size(struct run_source *s, struct prototype_set *out, struct err
         if (reply->element[i]->type == REDIS_REPLY_STRING)
             value[i] = strtoull(reply->element[i]->str, NULL, 10);
     freeReplyObject(reply);
-    if (value[0] < 1 || value[0] > SHAPE_K_MAX || value[1] < 1 || value[1] > 65536)
+    if (value[0] < 1 || value[0] > SHAPE_K_MAX || value[1] < 1 || value[1] > SHAPE_D_MAX)
         return error_set(e, ERR_RANGE, "%s: %llu prototypes of %llu dimensions: not read from a mirror", s->where,
                          value[0], value[1]);
     *out = (struct prototype_set){.K = (uint32_t)value[0], .D = (uint32_t)value[1], .step = value[2]};

@@ -18,6 +18,7 @@ enum {
     SHAPE_PAIRS = 12,    /* closest pairs that are kept */
     SHAPE_DOTS = 2048,   /* prototypes that a picture shows; of more, every n-th */
     SHAPE_K_MAX = 16384, /* pairs and covers cost K^2 D: of more prototypes they are left out */
+    SHAPE_D_MAX = 2048,  /* the projection costs D^3: some seconds here */
 };
 
 struct shape_pair {
@@ -43,12 +44,12 @@ struct dashboard_shape {
 };
 
 /* Takes usage of the set over (it becomes NULL there). The former content of *s is replaced; on failure it stays.
- * ERR_MEMORY. */
+ * ERR_MEMORY, ERR_RANGE for more dimensions than SHAPE_D_MAX. */
 int dashboard_shape_of(struct prototype_set *set, struct dashboard_shape *s, struct error *e);
 void dashboard_shape_fini(struct dashboard_shape *s);
 
 /* All prototypes of a run's mirror, to be freed with prototype_set_fini: unit, usage and step only. within_ms: for all
- * of them. ERR_FORMAT when one is absent or malformed, ERR_RANGE for more than SHAPE_K_MAX. */
+ * of them. ERR_FORMAT when one is absent or malformed, ERR_RANGE for more than SHAPE_K_MAX or SHAPE_D_MAX. */
 int dashboard_shape_mirror(struct run_source *s, int within_ms, struct prototype_set *out, struct error *e);
 
 /* Bin of a share of usage, by how many times an even share 1/K it is: 0 none at all, 1 below 1/8, 2 below 1/4, ...

@@ -118,6 +118,21 @@ class Case:
         for path in ("/../config.ini", "/%2e%2e/%2e%2e/etc/passwd", "/config.ini", "/checkpoints/latest"):
             assert self.dashboard.status(path)[0] == 404
 
+    def test_from_the_mirror_alone(self):
+        """On another machine there are no files: curves come from the mirror's stream."""
+        nowhere = os.path.join(self.live.directory, "nowhere")
+        with Dashboard("--run", "live", "--redis", self.live.socket, "--out", nowhere) as far:
+            wait_for("the stream", lambda: "history-a" in far.data() and len(far.data()["history-a"]["prototype"]["step"]) >= 3)
+            table = far.data()["history-a"]["prototype"]
+            entries = [e for _, e in self.live.redis.xrange("decant:live:metrics", count=40)]
+            told = {int(e[b"step"]): float(e[b"unique_01"]) for e in entries if b"unique_01" in e}
+            step = next(s for s, v in zip(table["step"], table["unique_01"]) if v is not None and s in told)
+            assert abs(table["unique_01"][table["step"].index(step)] - told[step]) < 1e-3
+            newest = table["step"][-1]
+            wait_for("later entries", lambda: far.data()["history-a"]["prototype"]["step"][-1] > newest)
+            assert far.state()["figures"]["loss"] is None and far.data()["shape-a"]["K"] == 64
+            assert far.stop() == 0
+
     def test_plots(self):
         with tempfile.TemporaryDirectory() as out:
             done = subprocess.run([f"{BUILD}/bin/decant", "plot", "--checkpoint", self.out, "--out", out], capture_output=True, text=True,
@@ -190,6 +205,10 @@ class Case:
         assert state["source"] == "files" and state["workers"] == [] and state["figures"]["unique_01"] is not None
         step = state["figures"]["step"]
         wait_for("steps from the files", lambda: self.dashboard.state()["figures"]["step"] > step)
+        self.live.processes["redis"] = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.live.socket, "--save", "", "--dir",
+                                                         self.live.directory, "--logfile", self.live.log("redis")])
+        state = wait_for("Redis again", lambda: (lambda s: s if s["source"] == "redis" and s["workers"] else None)(self.dashboard.state()))
+        assert not state["lost"] and [e["source"] for e in state["events"] if "no answer any more" in e["text"]] == ["mirror"]
         assert self.dashboard.stop() == 0
 
     def test_two_runs_one_not_begun(self):

@@ -133,6 +133,24 @@ static void test_degenerate(void **state)
     dashboard_shape_fini(&s);
 }
 
+static void test_too_many_dimensions(void **state)
+{
+    enum { MANY = SHAPE_D_MAX + 1 };
+    float *x = calloc(2 * (size_t)MANY, sizeof *x);
+    struct dashboard_shape s = {0};
+    struct error e;
+    (void)state;
+    assert_non_null(x);
+    x[0] = x[MANY + 1] = 1;
+    shape_of(rows, K, D, NULL, &s);
+    struct prototype_set set = make_set(x, 2, MANY, NULL);
+    assert_int_equal(dashboard_shape_of(&set, &s, &e), ERR_RANGE);
+    assert_true(s.K == K && strstr(e.text, "2049 dimensions") != NULL); /* the one before stays */
+    prototype_set_fini(&set);
+    dashboard_shape_fini(&s);
+    free(x);
+}
+
 static void test_usage(void **state)
 {
     static const double usage[K] = {0, 4, 2, 1, 1, 0, 0};
@@ -169,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_sign_follows_the_picture_before),
         cmocka_unit_test(test_copies_make_a_spike),
         cmocka_unit_test(test_degenerate),
+        cmocka_unit_test(test_too_many_dimensions),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_usage_bins),
     };
