@@ -332,6 +332,7 @@ static void gather(struct dashboard_run *r)
     r->facts = (struct run_facts){
         .begun = known || !isnan(t->components),
         .live = t->live,
+        .mirror_named = r->source.options.redis[0] != '\0',
         .joint = r->facts.joint,
         .step = step_of(t),
         .total = total,

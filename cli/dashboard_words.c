@@ -40,6 +40,17 @@ static bool at_end(const struct run_facts *f)
 
 /* ---- subjects ---- */
 
+static void say_mirror(const struct run_facts *f, struct words *w)
+{
+    if (f->mirror_lost)
+        say(w, WORDS_WARN,
+            "Redis no longer answers: the figures now come from the run's files, workers are not shown.");
+    else if (f->mirror_named && !f->live)
+        say(w, WORDS_WARN,
+            "The Redis that --redis names does not answer, or does not know this run: decant status "
+            "--redis tells which.");
+}
+
 static void say_state(const struct run_facts *f, struct words *w)
 {
     if (at_end(f))
@@ -47,9 +58,6 @@ static void say_state(const struct run_facts *f, struct words *w)
     else if (f->quiet_s >= WORDS_STALLED_S)
         say(w, WORDS_WARN, "Nothing has moved for %.0f s: the run was stopped, or waits for workers or a server.",
             f->quiet_s);
-    if (f->mirror_lost)
-        say(w, WORDS_WARN,
-            "Redis no longer answers: the figures now come from the run's files, workers are not shown.");
     if (f->rewinds >= 1)
         say(w, WORDS_NOTE, "The run went back to a checkpoint %.0f time%s; what was undone is not drawn.", f->rewinds,
             f->rewinds >= 2 ? "s" : "");
@@ -131,9 +139,11 @@ void dashboard_words(const struct run_facts *f, struct words *out)
 {
     out->count = 0;
     if (!f->begun) {
+        say_mirror(f, out);
         say(out, WORDS_NOTE, "The run has not begun: nothing is here yet. This page waits for it.");
         return;
     }
+    say_mirror(f, out);
     say_state(f, out);
     say_copies(f, out);
     say_use(f, out);

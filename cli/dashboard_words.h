@@ -29,6 +29,7 @@ enum { WORDS_MAX = 16, WORDS_TEXT_MAX = 240 };
 struct run_facts {
     bool begun;         /* anything is known of the run at all */
     bool live;          /* the mirror answers */
+    bool mirror_named;  /* by --redis */
     bool mirror_lost;   /* it did before, and the run is not at its end */
     bool joint;         /* prototypes are parameters */
     double step, total; /* total: 0 when unknown */

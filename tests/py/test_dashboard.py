@@ -14,6 +14,7 @@ import urllib.request
 
 import browser
 from live_run import BUILD, LiveRun, run_tests, wait_for
+from strange_redis import StrangeRedis
 
 
 class Dashboard:
@@ -133,6 +134,18 @@ class Case:
             assert far.state()["figures"]["loss"] is None and far.data()["shape-a"]["K"] == 64
             assert far.stop() == 0
 
+    def test_beside_what_is_no_redis(self):
+        """The page is served while the watcher waits in vain, and says what is wrong."""
+        for part in ("is silent", "speaks http", "answers with an array"):
+            path = os.path.join(self.live.directory, "strange")
+            with StrangeRedis(path, part), Dashboard("--run", "x", "--redis", path, "--out", path + "-out") as other:
+                assert other.status("/")[0] == 200
+                state = wait_for("a look", other.state)
+                assert state["source"] == "nothing" and "--redis names does not answer" in state["words"][0]["text"], (part, state)
+                assert other.stop() == 0
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+
     def test_plots(self):
         with tempfile.TemporaryDirectory() as out:
             done = subprocess.run([f"{BUILD}/bin/decant", "plot", "--checkpoint", self.out, "--out", out], capture_output=True, text=True,
@@ -214,16 +227,17 @@ class Case:
     def test_two_runs_one_not_begun(self):
         later = os.path.join(self.live.directory, "later")
         with Dashboard("--out", self.out, "--compare", later) as two:
-            wait_for("both", lambda: two.state("a") and two.state("b"))
+            wait_for("both", lambda: two.state("b") and two.state("a")["figures"]["unique_01"])
             assert two.state("b")["source"] == "nothing" and "has not begun" in two.state("b")["words"][0]["text"]
             os.makedirs(later)
+            unique = 12.5 if two.state("a")["figures"]["unique_01"] > 25 else 45.5  # far from the other's
             hostile = '<img src=x onerror="document.title=1">'
             with open(os.path.join(later, "metrics-prototype.jsonl"), "w", encoding="utf-8") as f:
-                f.write('{"step": 5, "unique_01": 12.5}\n{"step": "' + hostile.replace('"', "'") + '"}\nnot JSON\n')
+                f.write('{"step": 5, "unique_01": %s}\n{"step": "' % unique + hostile.replace('"', "'") + '"}\nnot JSON\n')
             os.makedirs(os.path.join(later, "logs"))
             with open(os.path.join(later, "logs/prototype.log"), "w", encoding="utf-8") as f:
                 f.write(f"2026-01-01T00:00:00.000Z warn prototype event=refused why={hostile}\n")
-            wait_for("its beginning", lambda: two.state("b")["figures"]["unique_01"] == 12.5)
+            wait_for("its beginning", lambda: two.state("b")["figures"]["unique_01"] == unique)
             assert [w["level"] for w in two.state("b")["words"]][0] == "bad"
             assert "keeps" in two.state("a")["compare"][0]["text"]
             if browser.missing():

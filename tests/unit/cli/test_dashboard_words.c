@@ -47,6 +47,11 @@ static void test_nothing_known(void **state)
     (void)state;
     f.begun = false;
     assert_says(&f, WORDS_NOTE, "has not begun");
+    assert_silent(&f, "--redis");
+    f.mirror_named = true;
+    assert_says(&f, WORDS_WARN, "--redis names does not answer");
+    f.live = true;
+    assert_silent(&f, "--redis");
     f.begun = true;
     assert_says(&f, WORDS_NOTE, "not there yet");
 }
