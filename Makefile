@@ -12,6 +12,7 @@ CFLAGS = -std=gnu17 -O3 -g -march=x86-64-v2 -fno-math-errno -fno-trapping-math -
 LDLIBS_COMMON = -lopenblas -lxxhash -ljansson -lmicrohttpd -luv -lzmq -lm -lpthread
 LDLIBS_PROTO = -lmsgpackc $(LDLIBS_COMMON)
 LDLIBS_DATA = -lpng -ljpeg -lwebp -ltiff -larchive -lzip -lz -lutf8proc
+LDLIBS_CLI = -lhiredis -llbfgs -lcairo
 ifneq ($(SANITIZE),)
 CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
 LDFLAGS += -fsanitize=$(SANITIZE)
@@ -48,6 +49,9 @@ $(BUILD)/obj/%.o: %.c
 	@echo "  CC      $<"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
+# The dashboard's page is in the binary: cli/dashboard_page.c includes it as bytes.
+$(BUILD)/obj/cli/dashboard_page.o: cli/page/page.html
+
 define room_lib
 $(call lib,$(1)): $(call objects,$(1))
 	@mkdir -p $$(@D)
@@ -71,7 +75,7 @@ $(BUILD)/bin/decant-worker: $(BUILD)/obj/worker/worker_main.o $(WORKER) $(PROTO)
 $(BUILD)/bin/decant: $(BUILD)/obj/cli/decant_main.o $(CLI) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # Unit tests: tests/unit/ROOM/test_*.c is one cmocka program, linked with that room and what it may use, so that an
 # include against the arrows does not even link.
@@ -87,7 +91,7 @@ define unit_room
 $(BUILD)/tests/$(1)/%: $(BUILD)/obj/tests/unit/$(1)/%.o $(UNIT_LIBS_$(1))
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
-	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $$^ -o $$@ -lcmocka $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
 endef
 $(foreach r,common proto shell prototype parameter worker cli,$(eval $(call unit_room,$(r))))
 
@@ -113,7 +117,7 @@ $(BUILD)/bench/bench_load: $(LOAD) $(WORKER) $(PROTO) $(COMMON)
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) $(WORKER) $(PROTO) $(COMMON)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -llbfgs $(LDLIBS_DATA) $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))

@@ -29,6 +29,8 @@ int command_export(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_stop(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_dashboard(int argc, char **argv);
+int command_plot(int argc, char **argv);
 int command_keygen(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */

@@ -7,14 +7,17 @@
 #include "cli/command.h"
 #include "cli/export_set.h"
 #include "cli/npz_write.h"
+#include "cli/tensorboard_write.h"
 
 static const char help[] =
     "example: decant export --checkpoint runs/fashion-mnist --out teacher.npz\n\n"
-    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz]\n"
+    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz|tensorboard]\n"
     "                     [--what teacher|student|encoder|prototypes|mixture] [--force]\n\n"
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --out FILE         where to; an existing file is not overwritten\n"
     "  --format FORMAT    safetensors, or npz for numpy.load; without it what FILE ends in\n"
+    "                     tensorboard: every number of metrics-*.jsonl instead, FILE being a directory for\n"
+    "                     tensorboard --logdir; --checkpoint is then the run's directory, and --what is not used\n"
     "  --what WHAT        teacher: the weights to use, under the network's names, with running statistics (default)\n"
     "                     student: the same of the student\n"
     "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
@@ -32,8 +35,9 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ };
-static const char *const format_names[] = {[FORMAT_SAFETENSORS] = "safetensors", [FORMAT_NPZ] = "npz"};
+enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ, FORMAT_TENSORBOARD };
+static const char *const format_names[] = {
+    [FORMAT_SAFETENSORS] = "safetensors", [FORMAT_NPZ] = "npz", [FORMAT_TENSORBOARD] = "tensorboard"};
 
 struct export_line {
     const char *checkpoint, *out;
@@ -44,7 +48,7 @@ struct export_line {
 
 static enum format format_named(const char *name)
 {
-    for (int f = FORMAT_SAFETENSORS; f <= FORMAT_NPZ; f++)
+    for (int f = FORMAT_SAFETENSORS; f <= FORMAT_TENSORBOARD; f++)
         if (strcmp(name, format_names[f]) == 0)
             return (enum format)f;
     return FORMAT_UNKNOWN;
@@ -54,7 +58,7 @@ static int take_format(struct export_line *line)
 {
     line->format = format_named(optarg);
     if (line->format == FORMAT_UNKNOWN)
-        return command_usage("export", "--format %s: expected safetensors or npz", optarg);
+        return command_usage("export", "--format %s: expected safetensors, npz or tensorboard", optarg);
     return -1;
 }
 
@@ -100,6 +104,8 @@ static int check_line(struct export_line *line)
         line->format = format_named(ending + 1);
     if (line->format == FORMAT_UNKNOWN)
         return command_usage("export", "--out %s ends neither in .safetensors nor in .npz: give --format", line->out);
+    if (line->format == FORMAT_TENSORBOARD)
+        return -1; /* a directory, in which only our own file is replaced */
     struct stat st;
     bool exists = lstat(line->out, &st) == 0;
     if (exists && !S_ISREG(st.st_mode))
@@ -139,6 +145,15 @@ static int export(const struct export_line *line, struct error *e)
     return rc;
 }
 
+static int export_metrics(const struct export_line *line, struct error *e)
+{
+    size_t scalars;
+    int rc = tensorboard_export(line->checkpoint, line->out, &scalars, e);
+    if (rc == 0)
+        printf("%s: %zu scalars\n", line->out, scalars);
+    return rc;
+}
+
 static const struct command_options command = {.name = "export", .help = help, .options = options, .take = take_option};
 
 int command_export(int argc, char **argv)
@@ -150,5 +165,6 @@ int command_export(int argc, char **argv)
         code = check_line(&line);
     if (code >= 0)
         return code;
-    return export(&line, &e) == 0 ? COMMAND_DONE : command_failed("export", &e);
+    int rc = line.format == FORMAT_TENSORBOARD ? export_metrics(&line, &e) : export(&line, &e);
+    return rc == 0 ? COMMAND_DONE : command_failed("export", &e);
 }

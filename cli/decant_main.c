@@ -31,6 +31,8 @@ static const struct subcommand subcommands[] = {
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval, true},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status, false},
     {"top", "a run as it goes on: progress, prototypes, workers, on a screen drawn every second", command_top, false},
+    {"dashboard", "a page for the browser that shows a run, or two, as they go on", command_dashboard, false},
+    {"plot", "pictures of a run as SVG and PNG files", command_plot, false},
     {"prototypes", "table of prototypes: weight, mass, usage, nearest neighbour", command_prototypes, true},
     {"dataset", "check an image set: what it holds, what is wrong with it", command_dataset, false},
     {"verify", "are two runs the same bytes, or one run's checkpoints sound", command_verify, false},

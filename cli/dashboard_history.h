@@ -1,0 +1,40 @@
+/* Figures of a run over its steps, in bounded memory: the lines of a metrics file, thinned by halves as they become
+ * more than a picture can show. A step that comes again (a run that went back) takes the place of what was undone. */
+#ifndef DECANT_CLI_DASHBOARD_HISTORY_H
+#define DECANT_CLI_DASHBOARD_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { HISTORY_ROWS = 512, HISTORY_COLUMNS_MAX = 12 };
+
+struct history_row {
+    double step;
+    double value[HISTORY_COLUMNS_MAX]; /* NaN: not told */
+};
+
+struct dashboard_history {
+    const char *const *columns; /* names, as in the metrics file */
+    size_t column_count;
+    struct history_row rows[HISTORY_ROWS]; /* by rising step */
+    size_t count;
+    double spacing;   /* steps between two rows that are kept, at least; the newest row is always there */
+    unsigned rewinds; /* how often the steps went back */
+};
+
+extern const char *const history_of_parameter[]; /* loss and its parts, pace: metrics-parameter.jsonl */
+extern const char *const history_of_prototype[]; /* metrics-prototype.jsonl, and the mirror's stream */
+enum { HISTORY_PARAMETER_COLUMNS = 7, HISTORY_PROTOTYPE_COLUMNS = 10 };
+
+void dashboard_history_init(struct dashboard_history *h, const char *const *columns, size_t column_count);
+void dashboard_history_blank(struct history_row *row); /* all NaN */
+/* Rows without a step are passed over. Lines of the same step are merged. */
+void dashboard_history_add(struct dashboard_history *h, const struct history_row *row);
+void dashboard_history_line(struct dashboard_history *h, const char *line, size_t length); /* one JSON object */
+/* Index of a column; the name must be one of them. */
+size_t dashboard_history_column(const struct dashboard_history *h, const char *name);
+/* The newest value of a column, and the largest ever kept; NaN when there is none. */
+double dashboard_history_last(const struct dashboard_history *h, const char *name);
+double dashboard_history_max(const struct dashboard_history *h, const char *name);
+
+#endif

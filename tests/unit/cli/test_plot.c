@@ -1,0 +1,124 @@
+/* Pictures: well-formed whatever the texts hold, the same shapes in both forms, and nothing where a run tells nothing. */
+#include <math.h>
+#include "cli/plot_charts.h"
+#include "cli/plot_png.h"
+#include "cli/svg_write.h"
+#include "tests/unit/cli/checkpoint_rig.h"
+
+/* What fontconfig has cached for cairo is not all freed when a process ends. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\n";
+}
+
+static char *svg_of(const struct plot_canvas *c, const char *title)
+{
+    char *text;
+    size_t size;
+    assert_int_equal(svg_write(c, title, &text, &size, NULL), 0);
+    assert_int_equal(strlen(text), size);
+    return text;
+}
+
+static void test_svg(void **state)
+{
+    const struct plot_style line = {.stroke = 0xff0000, .stroke_opacity = 1, .width = 2, .dash = 3};
+    struct plot_canvas c;
+    (void)state;
+    plot_canvas_init(&c, 100, 50);
+    plot_line(&c, &line, 1, 2, 3, 4.5);
+    plot_path(&c, &line, false); /* without a point: nothing */
+    plot_circle(&c, &(struct plot_style){.fill = 0x00ff00, .fill_opacity = 0.5}, 10, 20, 3);
+    plot_text(&c, 0x0000ff, 5, 6, 11, PLOT_END, "%s", "</text><script>&\"\xff\n");
+    char *text = svg_of(&c, "a<b");
+    assert_non_null(strstr(text, "viewBox=\"0 0 100 50\""));
+    assert_non_null(strstr(text, "<title>a&lt;b</title>"));
+    assert_non_null(strstr(text, "<path d=\"M1.00 2.00L3.00 4.50\" fill=\"none\" stroke=\"#ff0000\""));
+    assert_non_null(strstr(text, "stroke-dasharray=\"3\""));
+    assert_non_null(strstr(text, "<circle cx=\"10.00\" cy=\"20.00\" r=\"3\" fill=\"#00ff00\" fill-opacity=\"0.5\"/>"));
+    assert_non_null(
+        strstr(text, "text-anchor=\"end\" fill=\"#0000ff\">&lt;/text&gt;&lt;script&gt;&amp;&quot;?\?</text>"));
+    free(text);
+    plot_canvas_fini(&c);
+}
+
+static uint32_t big_endian(const char *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static void test_png(void **state)
+{
+    struct plot_canvas c;
+    char *bytes;
+    size_t size;
+    (void)state;
+    plot_canvas_init(&c, 40, 30);
+    plot_box(&c, &(struct plot_style){.fill = 0xffffff, .fill_opacity = 1}, 0, 0, 40, 30);
+    plot_text(&c, 0, 5, 20, 11, PLOT_MIDDLE, "K");
+    assert_int_equal(plot_png(&c, 2, &bytes, &size, NULL), 0);
+    assert_memory_equal(bytes, "\x89PNG\r\n\x1a\n", 8);
+    assert_int_equal(big_endian(bytes + 16), 80);
+    assert_int_equal(big_endian(bytes + 20), 60);
+    free(bytes);
+    plot_canvas_fini(&c);
+}
+
+static struct dashboard_run *new_run(void)
+{
+    struct dashboard_run *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    assert_int_equal(dashboard_run_open(&(struct source_options){.directory = "/nonexistent"}, r, NULL), 0);
+    r->facts.K = 4;
+    return r;
+}
+
+static void test_charts_of_nothing(void **state)
+{
+    struct dashboard_run *r = new_run();
+    (void)state;
+    for (int i = 0; i < PLOT_CHARTS; i++) {
+        struct plot_canvas c;
+        assert_false(plot_charts[i].draw(&plot_charts[i], r, &c));
+        plot_canvas_fini(&c);
+    }
+    dashboard_run_close(r);
+    free(r);
+}
+
+/* A value is where the axes say it is: y of 50 % lies half-way between those of 0 and 100 %. */
+static void test_curve_is_in_its_place(void **state)
+{
+    struct dashboard_run *r = new_run();
+    struct plot_canvas c;
+    (void)state;
+    for (int step = 0; step <= 20; step++) {
+        char line[64];
+        int n = snprintf(line, sizeof line, "{\"step\":%d,\"unique_01\":%d}", 10 * step, 100 - 5 * step);
+        dashboard_history_line(&r->prototype, line, (size_t)n);
+    }
+    assert_true(plot_charts[1].draw(&plot_charts[1], r, &c));
+    const struct plot_point *curve = NULL;
+    for (size_t i = 0; i < c.item_count; i++)
+        if (c.items[i].kind == PLOT_PATH && c.items[i].count == 21)
+            curve = c.points + c.items[i].first;
+    assert_non_null(curve);
+    assert_true(fabs(curve[10].y - (curve[0].y + curve[20].y) / 2) < 1e-9 && curve[0].y < curve[20].y);
+    assert_true(fabs(curve[10].x - (curve[0].x + curve[20].x) / 2) < 1e-9 && curve[20].x <= c.width);
+    plot_canvas_fini(&c);
+    dashboard_run_close(r);
+    free(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_svg),
+        cmocka_unit_test(test_png),
+        cmocka_unit_test(test_charts_of_nothing),
+        cmocka_unit_test(test_curve_is_in_its_place),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
