@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "proto/run_dir.h"
+#include "cli/step_file.h"
 
 enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
 

@@ -4,8 +4,6 @@
 #ifndef DECANT_CLI_CHILD_GUARD_H
 #define DECANT_CLI_CHILD_GUARD_H
 
-#include <sys/types.h>
-
 /* The word by which `decant` is called as one: decant CHILD_GUARD PARENT PROGRAM ARGUMENT... */
 #define CHILD_GUARD "child-guard"
 

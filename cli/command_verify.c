@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/json_print.h"
 #include "cli/verify_report.h"
+#include "cli/step_file.h"
 
 static const char help[] =
     "example: decant verify runs/two-workers runs/seven-workers\n\n"

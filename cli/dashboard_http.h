@@ -42,6 +42,6 @@ unsigned dashboard_http_port(const struct dashboard_http *h);
 int dashboard_http_set(struct dashboard_http *h, size_t topic, json_t *object);
 /* Sends on what was set. To be called about once a second. */
 void dashboard_http_wake(struct dashboard_http *h);
-void dashboard_http_close(struct dashboard_http **h); /* NULL-safe */
+void dashboard_http_close(struct dashboard_http **closing); /* NULL-safe */
 
 #endif

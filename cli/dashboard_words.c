@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 static void __attribute__((format(printf, 3, 4))) say(struct words *w, enum words_level level, const char *format, ...)
 {

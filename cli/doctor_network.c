@@ -1,5 +1,4 @@
 /* Endpoints and Redis: is an address free, or who answers there. */
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

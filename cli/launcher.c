@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 #include <uv.h>
 #include "cli/child.h"
 #include "cli/command.h"

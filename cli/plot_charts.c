@@ -2,8 +2,6 @@
 #include "cli/plot_charts.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 enum { WIDTH = 720, HEIGHT = 420, LEFT = 64, RIGHT = 20, TOP = 56, BOTTOM = 64, RING = 560 };
 enum {

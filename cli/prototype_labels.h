@@ -3,7 +3,6 @@
 #define DECANT_CLI_PROTOTYPE_LABELS_H
 
 #include <stdint.h>
-#include "cli/accuracy.h"
 
 struct prototype_labels {
     uint32_t K;

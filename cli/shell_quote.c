@@ -2,7 +2,6 @@
 #include "cli/shell_quote.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 static bool plain(const char *text)

@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/vecmath.h"
 #include "proto/run_dir.h"
+#include "cli/step_file.h"
 
 static void problem(struct step_check *out, const char *file, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

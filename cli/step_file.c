@@ -2,7 +2,6 @@
 #include "cli/step_file.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/printable.h"

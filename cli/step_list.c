@@ -7,6 +7,8 @@
 #include <string.h>
 #include "common/files.h"
 #include "proto/run_dir.h"
+#include "common/safetensors.h"
+#include "cli/step_file.h"
 
 /* 0 with *there, or ERR_IO: what may not be looked at is not absent. */
 static int has_file(const char *directory, const char *name, bool *there, struct error *e)

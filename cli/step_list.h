@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "cli/step_file.h"
 #include "common/error.h"
 
 enum { CHECKPOINT_PATH_MAX = 1280 };

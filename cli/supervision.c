@@ -1,6 +1,8 @@
 /* Exits and signals only change the state; what follows in time happens in supervision_tick, in a defined order. */
 #include "cli/supervision.h"
 
+#include "common/error.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "cli/restarts.h"
-#include "common/error.h"
 
 enum {
     SUPERVISION_GRACE_MS = 5000,       /* workers that hear STOP leave by themselves within this */

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "cli/checkpoint.h"
 #include "cli/dashboard_lines.h"
 #include "common/files.h"
+#include "cli/step_list.h"
 
 enum { EVENT_MAX = 3 * TENSORBOARD_TAG_MAX };
 

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 #include "cli/metrics_tail.h"
 #include "cli/printable.h"
 #include "common/clock.h"

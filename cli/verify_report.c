@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include "cli/step_file.h"
 
 static const char side_name[2] = {'A', 'B'};
 

@@ -2,7 +2,6 @@
 #include "proto/redis_login.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include "common/files.h"
 #include "proto/run_config.h"

@@ -1,8 +1,6 @@
 /* Everything goes through weights_update, as in a step. */
 #include "server/parameter/parameter_numerics.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <xxhash.h>
 #include "common/rng.h"
 #include "common/vecmath.h"

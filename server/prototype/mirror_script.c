@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 enum { ZSET_CHUNK = 256 }; /* members per ZADD: about 8 KiB */

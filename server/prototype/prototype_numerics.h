@@ -1,7 +1,7 @@
 /* The fingerprint of the prototype server's arithmetic: a hash over a small fixed run of the mixture's update. A server
  * that rounds otherwise than the one before it would give the run other bytes. */
-#ifndef DECANT_SERVER_PROTOTYPE_NUMERICS_H
-#define DECANT_SERVER_PROTOTYPE_NUMERICS_H
+#ifndef DECANT_SERVER_PROTOTYPE_PROTOTYPE_NUMERICS_H
+#define DECANT_SERVER_PROTOTYPE_PROTOTYPE_NUMERICS_H
 
 #include <stdint.h>
 

@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
 #include "server/prototype/core_incarnation.h"

@@ -1,7 +1,6 @@
 /* A server's process: the real core and the real policy (server/shell/incarnation.h), with the simulator's disk and
  * network in place of what server/shell/shell.c has around them. */
 #include <inttypes.h>
-#include <string.h>
 #include "tests/sim/sim.h"
 
 /* Both servers alike, as in service.c of each. */

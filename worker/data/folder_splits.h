@@ -6,7 +6,7 @@
 #ifndef DECANT_WORKER_DATA_FOLDER_SPLITS_H
 #define DECANT_WORKER_DATA_FOLDER_SPLITS_H
 
-#include "worker/data/image_list.h"
+#include "worker/data/image_sink.h"
 
 struct folder_splits {
     char train[DATASET_PATH_MAX]; /* the directory itself when it has no training folder */

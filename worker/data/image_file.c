@@ -1,7 +1,6 @@
 /* Formats by their names and first bytes, and which decoder. */
 #include "worker/data/image_file.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "worker/data/image_codec.h"

@@ -12,8 +12,6 @@
 #ifndef DECANT_WORKER_NN_CHUNKS_H
 #define DECANT_WORKER_NN_CHUNKS_H
 
-#include "worker/nn/vector.h"
-
 enum { CHUNK_MIN = 16, CHUNK_MAX = 32 };
 
 #define EACH_CHUNK(n)                                                                                                  \

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "common/kernels.h"
 #include "worker/nn/chunks.h"
+#include "worker/nn/vector.h"
 
 INLINE void sum_chunk(const real *restrict x, size_t rows, size_t n, const size_t lanes, real *restrict sum)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "common/kernels.h"
 #include "worker/nn/chunks.h"
+#include "worker/nn/vector.h"
 #include "worker/nn/columns.h"
 
 #define EPSILON REAL(1e-5)

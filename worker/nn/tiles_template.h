@@ -90,6 +90,7 @@ TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, c
     size_t r = 0;
     for (; r + TILE_ROWS(V) <= rows; r += TILE_ROWS(V))
         TILE_NAME(product)(g, r, a, b, columns, c, TILE_ROWS(V), V);
+    /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): M is a number, and V decides which cases differ */
     switch (rows - r) {
 #define TILE_CASE(M)                                                                                                   \
     case M:                                                                                                            \
@@ -100,6 +101,7 @@ TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, c
     default:
         break;
     }
+    /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
 }
 
 /* gradient (M, V vectors) += sum over points of A's M values times right's row. `together` says that the M offsets
@@ -138,6 +140,7 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, const uint32_t *p
             TILE_NAME(outer)(o->left + k, point, points, a, right, gradient, true, TILE_ROWS(V), V);
         else
             TILE_NAME(outer)(o->left + k, point, points, a, right, gradient, false, TILE_ROWS(V), V);
+    /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): as above */
     switch (o->left_count - k) {
 #define TILE_CASE(M)                                                                                                   \
     case M:                                                                                                            \
@@ -148,6 +151,7 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, const uint32_t *p
     default:
         break;
     }
+    /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
 }
 
 #define TILE_PANELS(V)                                                                                                 \

@@ -1,4 +1,11 @@
 /* Whom the dashboard's server answers, and with what: raw requests over a socket. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -6,7 +13,6 @@
 #include <unistd.h>
 #include "cli/dashboard_http.h"
 #include "cli/dashboard_page.h"
-#include "tests/unit/cli/checkpoint_rig.h"
 
 static const char *const topics[] = {"state-a", "shape-a"};
 

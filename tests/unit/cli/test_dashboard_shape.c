@@ -1,7 +1,13 @@
 /* The projection against numpy, and the counts that follow from it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
 #include <math.h>
 #include "cli/dashboard_shape.h"
-#include "tests/unit/cli/checkpoint_rig.h"
 #include "common/vecmath.h"
 
 enum { K = 7, D = 4 };

@@ -1,7 +1,12 @@
 /* What the dashboard says, at and beside each of its thresholds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
 #include <math.h>
 #include "cli/dashboard_words.h"
-#include "tests/unit/cli/checkpoint_rig.h"
 
 static struct run_facts unknown(void)
 {

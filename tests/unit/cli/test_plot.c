@@ -1,9 +1,15 @@
 /* Pictures: well-formed whatever the texts hold, the same shapes in both forms, and nothing where a run tells nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
 #include <math.h>
 #include "cli/plot_charts.h"
 #include "cli/plot_png.h"
 #include "cli/svg_write.h"
-#include "tests/unit/cli/checkpoint_rig.h"
 
 /* What fontconfig has cached for cairo is not all freed when a process ends. */
 const char *__lsan_default_suppressions(void);

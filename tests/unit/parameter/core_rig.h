@@ -13,7 +13,6 @@
 #include "common/log.h"
 #include "common/rng.h"
 #include "server/parameter/core.h"
-#include "server/shell/slot_time.h"
 
 enum { RIG_SLOTS = 4, RIG_STEPS = 6, RIG_P = 7 * 3 + 3, RIG_Q = 4, RIG_GENERATION = 3, RIG_ALICE = 101, RIG_BOB = 202 };
 

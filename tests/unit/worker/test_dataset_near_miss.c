@@ -1,6 +1,5 @@
 /* Sets that are nearly right: each is named with what to do. */
 #include "tests/unit/worker/data_place.h"
-#include "worker/data/near_miss.h"
 
 static struct dataset_options options(const struct place *p)
 {

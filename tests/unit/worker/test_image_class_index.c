@@ -1,5 +1,9 @@
 /* Classes by name: exact names first, then other Unicode forms. */
-#include "tests/unit/worker/data_place.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include "worker/data/class_index.h"
 
 #define COMPOSED "Caf\xc3\xa9"

@@ -1,5 +1,11 @@
 /* PBM, PGM and PPM, plain and packed: what is refused, then what comes out. */
-#include "tests/unit/worker/data_place.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
 #include "worker/data/image_file.h"
 
 /* In memory of exactly that size, so that a sanitizer sees a byte too far. */
