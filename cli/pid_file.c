@@ -26,11 +26,12 @@ int pid_file_check(const char *out, struct error *e)
 {
     char path[PID_PATH_MAX], name[64], alive[256] = "";
     int pid;
+    FILE *f;
     if (path_format(path, sizeof path, "%s/pids", out) != 0)
         return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
+    int rc = file_open_stream(path, &f, e);
+    if (rc != 0)
+        return rc == ERR_NOT_FOUND ? 0 : rc;
     while (fscanf(f, "%63s %d", name, &pid) == 2) {
         size_t used = strlen(alive);
         if (pid > 1 && pid != getpid() && kill(pid, 0) == 0 && is_ours(pid))

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/config_internal.h"
+#include "common/files.h"
 
 enum { NAME_MAX_BYTES = 256, ORIGIN_MAX_BYTES = 512 };
 
@@ -118,10 +119,8 @@ static int parse_and_close(struct ini_file *file)
 int config_file(const struct config_key *keys, size_t n, void *target, const char *path, struct error *e)
 {
     struct ini_file file = {.keys = keys, .n = n, .target = target, .path = path, .e = e};
-    file.stream = fopen(path, "re");
-    if (file.stream == NULL)
-        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "open %s: %s", path, strerror(errno));
-    return parse_and_close(&file);
+    int rc = file_open_stream(path, &file.stream, e);
+    return rc == 0 ? parse_and_close(&file) : rc;
 }
 
 int config_memory(const struct config_key *keys, size_t n, void *target, const void *text, size_t size,
