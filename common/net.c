@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
+#include "common/log.h"
+#include "common/net_address.h"
 
 #ifndef ZMQ_ZAP_ENFORCE_DOMAIN
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93 /* the library takes it; its header shows it only to users of draft functions */
@@ -26,6 +28,7 @@ enum {
     IO_THREADS = 2,  /* they copy to and from the kernel: one filled a core long before the loop of a server did */
     TURN_MAX = 64,   /* messages of one socket before other handles of the loop get their turn */
     HANDLES = 4,     /* poll, prepare, check, idle */
+    PORT_TRIES = 8,  /* a port that the system chose for one address may be taken on the next one */
     LINGER_MS = 1000 /* for the last answers of a closing process; bounds net_free */
 };
 
@@ -176,17 +179,117 @@ static int set_curve(void *zmq, const struct net_options *o)
            zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, NET_ZAP_DOMAIN, sizeof NET_ZAP_DOMAIN - 1);
 }
 
-static int attach(struct net_socket *s, const struct net_options *o)
+/* ---- addresses ---- */
+
+#define TCP "tcp://"
+
+static const char *tcp_address(const struct net_options *o)
 {
-    size_t size = sizeof s->endpoint;
-    if (strlen(o->endpoint) >= size) {
-        errno = ENAMETOOLONG;
+    return strncmp(o->endpoint, TCP, sizeof TCP - 1) == 0 ? o->endpoint + sizeof TCP - 1 : NULL;
+}
+
+static int attach_error(const char *endpoint, struct error *e)
+{
+    return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
+                     endpoint, zmq_strerror(errno));
+}
+
+static int set_ipv6(void *zmq, bool on)
+{
+    return set_ints(zmq, &(struct int_option){ZMQ_IPV6, on}, 1);
+}
+
+/* With ZMQ_IPV6 a name means its first IPv6 address, and an IPv4 one only if it has no other. So names that have both are
+ * asked for their IPv4 address, which every server on all addresses has; names that nobody knows yet may turn out to be
+ * either. */
+static bool connects_by_ipv6(const char *address)
+{
+    struct net_addresses found;
+    if (net_resolve(address, NET_TO_CONNECT, &found, NULL) != 0)
+        return true;
+    for (size_t i = 0; i < found.count; i++)
+        if (found.at[i].socket.ss_family == AF_INET)
+            return false;
+    return true;
+}
+
+static int connect_to(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    const char *address = tcp_address(o);
+    int failed = set_ipv6(s->zmq, address && connects_by_ipv6(address)) || zmq_connect(s->zmq, o->endpoint);
+    return failed ? attach_error(o->endpoint, e) : 0;
+}
+
+/* Fills endpoint with where it is bound. 0 or -1 with errno. */
+static int bind_text(struct net_socket *s, const char *endpoint, char *out, size_t size)
+{
+    return zmq_bind(s->zmq, endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, out, &size) ? -1 : 0;
+}
+
+/* Port 0 becomes the one that the system chose. */
+static int bind_one(struct net_socket *s, struct net_address *a, char *out, size_t size)
+{
+    char text[NET_ADDRESS_TEXT], endpoint[sizeof TCP + NET_ADDRESS_TEXT];
+    snprintf(endpoint, sizeof endpoint, TCP "%s", net_address_text(a, text));
+    if (set_ipv6(s->zmq, a->socket.ss_family == AF_INET6) || bind_text(s, endpoint, out, size))
         return -1;
+    net_address_set_port(a, (unsigned)atoi(strrchr(out, ':') + 1));
+    return 0;
+}
+
+/* All addresses that this machine has, on one port. Returns how many; -1 with errno, and then none. */
+static int bind_each(struct net_socket *s, struct net_addresses *to)
+{
+    char bound[NET_ADDRESSES_MAX][sizeof s->endpoint];
+    int count = 0, reason = EADDRNOTAVAIL;
+    for (size_t i = 0; i < to->count; i++) {
+        if (count > 0)
+            net_address_set_port(&to->at[i], (unsigned)atoi(strrchr(bound[0], ':') + 1));
+        if (bind_one(s, &to->at[i], bound[count], sizeof bound[0]) == 0) {
+            count++;
+            continue;
+        }
+        reason = errno;
+        if (net_address_is_absent(reason))
+            continue;
+        while (count > 0)
+            zmq_unbind(s->zmq, bound[--count]);
+        break;
     }
+    if (count > 0)
+        memcpy(s->endpoint, bound[0], sizeof s->endpoint);
+    for (int i = 0; to->count > 1 && i < count; i++)
+        log_info("event=bound endpoint=%s", bound[i]);
+    errno = reason;
+    return count > 0 ? count : -1;
+}
+
+static int bind_tcp(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    struct net_addresses found, tried;
+    struct error why = {0};
+    int rc = net_resolve(tcp_address(o), NET_TO_BIND, &found, &why), count = -1;
+    if (rc != 0)
+        return error_set(e, rc, "net: %s: %s", o->endpoint, why.text);
+    for (int i = 0; i < PORT_TRIES && count < 0; i++) {
+        tried = found;
+        count = bind_each(s, &tried);
+        if (count < 0 && (errno != EADDRINUSE || net_address_port(&found.at[0]) != 0))
+            break;
+    }
+    return count < 0 ? attach_error(o->endpoint, e) : 0;
+}
+
+static int attach(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    if (strlen(o->endpoint) >= sizeof s->endpoint)
+        return error_set(e, ERR_RANGE, "net: %.80s...: the endpoint is too long", o->endpoint);
     strcpy(s->endpoint, o->endpoint);
     if (!binds(o))
-        return zmq_connect(s->zmq, o->endpoint);
-    return zmq_bind(s->zmq, o->endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &size) ? -1 : 0;
+        return connect_to(s, o, e);
+    if (tcp_address(o))
+        return bind_tcp(s, o, e);
+    return bind_text(s, o->endpoint, s->endpoint, sizeof s->endpoint) ? attach_error(o->endpoint, e) : 0;
 }
 
 /* ---- events ---- */
@@ -225,10 +328,9 @@ static int socket_create(struct net *n, uv_loop_t *loop, struct net_socket *s, c
                                 [NET_PAIR] = ZMQ_PAIR};
     s->zmq = zmq_socket(n->context, types[o->role]);
     if (s->zmq && !set_common(s->zmq, o) && !set_role(s->zmq, o) && !set_curve(s->zmq, o) &&
-        !monitor_start(n, loop, s, o) && !attach(s, o))
-        return 0;
-    return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
-                     o->endpoint, zmq_strerror(errno));
+        !monitor_start(n, loop, s, o))
+        return attach(s, o, e);
+    return error_set(e, ERR_IO, "net: %s: %s", o->endpoint, zmq_strerror(errno));
 }
 
 /* ---- receiving ---- */

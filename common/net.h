@@ -8,6 +8,9 @@
  * remote sender its connection (ZeroMQ drops it and the sender reconnects); within a process, where there is none to
  * lose, its message is refused and counted.
  *
+ * tcp:// endpoints are those of common/net_address.h. A bound socket listens on every address of its name that this
+ * machine has, on one port; a name that is connected to means its IPv4 address, or the IPv6 one when it has no other.
+ *
  * With keys a tcp:// socket speaks CURVE only. A bound one lets in whom the ZAP handler of its context lets in
  * (common/zap.h), and nobody while there is none; so open that one first. ipc:// and inproc:// stay as they are: the
  * file system says who reaches them. */
@@ -66,7 +69,7 @@ void net_free(struct net **n); /* after every socket's close callback; bounded b
 
 int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, net_on_message *on_message, void *arg,
              struct net_socket **out, struct error *e);
-/* The endpoint bound to (with the port that the system chose for "tcp://host:*"). */
+/* The endpoint bound to (with the port that the system chose for "tcp://host:*"); of several addresses the first. */
 const char *net_endpoint(const struct net_socket *s);
 /* The sender of the message that on_message is being called for. */
 const struct net_sender *net_sender(const struct net_socket *s);

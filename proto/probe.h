@@ -28,7 +28,7 @@ struct probe_answer {
 
 /* keys: proto/keys.h has them; NULL for none. question: MSG_PING, or MSG_HELLO to learn more. endpoint as a client or
  * the server itself writes it: what is bound on all addresses ("tcp://0.0.0.0:5701", "tcp://" "*:5701") is asked on the
- * loopback. ERR_NOT_FOUND when nobody answers in time, ERR_CLOSED when the handshake fails, with a hint; ERR_FORMAT
+ * loopback, what is bound on an interface on its first address. ERR_NOT_FOUND when nobody answers in time, ERR_CLOSED when the handshake fails, with a hint; ERR_FORMAT
  * when the answer is a refusal or none of ours, ERR_IO for an endpoint that cannot be. */
 int probe_ask(const char *endpoint, const struct net_curve *keys, enum msg_type question, uint64_t timeout_ms,
               struct probe_answer *out, struct error *e);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "common/files.h"
+#include "common/net_address.h"
 
 enum {
     LOOK_MS = 1000,  /* between two looks at the list of keys */
@@ -30,23 +31,28 @@ static bool is_tcp(const char *endpoint)
     return strncmp(endpoint, "tcp://", 6) == 0;
 }
 
-bool door_is_local(const char *endpoint)
+int door_is_local(const char *endpoint, bool *local, struct error *e)
 {
-    static const char *const local[] = {"localhost:", "lo:", "[::1]:"};
+    struct net_addresses found;
+    struct error why = {0};
+    *local = strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "inproc://", 9) == 0;
     if (!is_tcp(endpoint))
-        return strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "inproc://", 9) == 0;
-    if (strncmp(endpoint + 6, "127.", 4) == 0)
-        return endpoint[6 + strspn(endpoint + 6, "0123456789.")] == ':';
-    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
-        if (strncmp(endpoint + 6, local[i], strlen(local[i])) == 0)
-            return true;
-    return false;
+        return 0;
+    int rc = net_resolve(endpoint + 6, NET_TO_BIND, &found, &why);
+    if (rc != 0)
+        return error_set(e, rc, "%s: %s", endpoint, why.text);
+    *local = true;
+    for (size_t i = 0; i < found.count; i++)
+        *local = *local && net_address_is_loopback(&found.at[i]);
+    return 0;
 }
 
 static int check_exposure(const struct run_config *c, const char *endpoint, struct error *e)
 {
-    if (door_is_local(endpoint))
-        return 0;
+    bool local;
+    int rc = door_is_local(endpoint, &local, e);
+    if (rc != 0 || local)
+        return rc;
     if (!c->net.insecure)
         return error_set(e, ERR_CONFIG,
                          "%s is open to other machines and there are no keys, so anybody could change the run; make "
