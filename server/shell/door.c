@@ -98,18 +98,37 @@ static size_t cut_subscribers(struct door *d)
     return cut;
 }
 
+static void on_confirm(uv_timer_t *timer);
+
 static void reload(struct door *d)
 {
     struct allow_list list;
     struct error e = {0};
     if (allow_list_read(d->path, &list, &e) != 0) {
+        list_guard_forget(&d->guard);
         log_error("event=allow_list_unreadable cause=\"%s\" hint=\"the former list stays in force\"", e.text);
         return;
     }
-    allow_list_fini(&d->list);
-    d->list = list;
+    enum list_verdict verdict = list_guard_offer(&d->guard, &d->list, &list, uv_now(d->loop));
+    if (verdict == LIST_WAITS)
+        log_error(
+            "event=allow_list_unconfirmed path=%s retry_s=%d hint=\"nobody who works is left on it; the former list "
+            "stays in force, and this one follows if it is still the same then. To confirm it now, add this last "
+            "line: " ALLOW_CONFIRMED "\"",
+            d->path, LIST_CONFIRM_MS / 1000);
+    if (verdict != LIST_TAKEN) {
+        uint64_t waited = uv_now(d->loop) - d->guard.since_ms;
+        uv_timer_start(&d->confirm, on_confirm, waited < LIST_CONFIRM_MS ? LIST_CONFIRM_MS - waited : 0, 0);
+        return;
+    }
+    uv_timer_stop(&d->confirm);
     size_t cut = cut_subscribers(d);
-    log_info("event=allow_list_read keys=%zu subscribers_cut=%zu", list.count, cut);
+    log_info("event=allow_list_read keys=%zu subscribers_cut=%zu", d->list.count, cut);
+}
+
+static void on_confirm(uv_timer_t *timer)
+{
+    reload(timer->data);
 }
 
 static void on_list_changed(uv_fs_poll_t *poll, int status, const uv_stat_t *before, const uv_stat_t *after)
@@ -124,7 +143,8 @@ static int watch_list(struct door *d, struct error *e)
 {
     int rc = uv_fs_poll_init(d->loop, &d->poll);
     if (rc == 0) {
-        d->poll.data = d;
+        uv_timer_init(d->loop, &d->confirm);
+        d->poll.data = d->confirm.data = d;
         d->polling = true;
         rc = uv_fs_poll_start(&d->poll, on_list_changed, d->path, LOOK_MS);
     }
@@ -228,6 +248,10 @@ static int open_with_keys(struct door *d, struct net *n, const struct run_config
         rc = zap_open(&d->zap, n, d->loop, may_connect, d, e);
     if (rc == 0)
         rc = watch_list(d, e);
+    if (rc == 0 && d->list.count == 0)
+        log_warn(
+            "event=allow_list_empty path=%s hint=\"nobody may connect; `decant keygen --out %s worker` adds somebody\"",
+            d->path, c->keys.directory);
     if (rc == 0)
         log_info("event=keys public_key=\"%s\" allowed=%zu path=%s", d->curve.public_key, d->list.count, d->path);
     return rc;
@@ -258,14 +282,17 @@ void door_close(struct door *d)
 {
     door_opened(d);
     zap_close(&d->zap);
-    if (d->polling)
+    if (d->polling) {
         uv_close((uv_handle_t *)&d->poll, NULL);
+        uv_close((uv_handle_t *)&d->confirm, NULL);
+    }
     d->polling = false;
 }
 
 void door_fini(struct door *d)
 {
     allow_list_fini(&d->list);
+    list_guard_forget(&d->guard);
     free(d->subscribers);
     d->subscribers = NULL;
 }

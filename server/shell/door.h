@@ -10,7 +10,7 @@
  * With keys.directory, DIRECTORY/SERVER.key is ours and DIRECTORY/allowed (proto/allow_list.h) says who comes in. That
  * file is looked at every second: who is added can connect from then on, and who is removed is refused from then on,
  * with every message and with every new connection, and loses the subscriptions that they have. A file that cannot be
- * read changes nothing.
+ * read changes nothing, and one that nobody who works is left on has to be confirmed (server/shell/list_guard.h).
  *
  * Without keys everybody who reaches the socket may do everything. So a server that is bound to more than this machine
  * does not start without them, unless net.insecure says so. ipc:// is guarded by the file system alone, also with keys.
@@ -22,6 +22,7 @@
 #include "common/zap.h"
 #include "proto/allow_list.h"
 #include "proto/keys.h"
+#include "server/shell/list_guard.h"
 
 struct door_subscriber;
 
@@ -43,7 +44,9 @@ struct door {
     struct zap zap;
     uv_loop_t *loop;
     uv_fs_poll_t poll;
-    bool polling;
+    struct list_guard guard;
+    uv_timer_t confirm; /* the second look */
+    bool polling;       /* poll and confirm are open */
     struct door_subscriber *subscribers;
     size_t subscriber_count, subscriber_room;
     struct log_pace pace_keys, pace_handshakes;
