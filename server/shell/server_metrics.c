@@ -103,6 +103,8 @@ static void write_checkpoints(const struct server_figures *f, struct exposition 
                       (double)(f->now_ms - r->at_ms) / 1000);
     exposition_single(x, "decant_checkpoint_failures_total", "counter", "Checkpoints that could not be written.",
                       (double)r->failures);
+    exposition_single(x, "decant_metrics_lines_lost_total", "counter",
+                      "Lines of the metrics file that could not be written.", (double)f->metrics_lost);
 }
 
 /* A family of all sockets: one sample per socket, or two with a direction. */

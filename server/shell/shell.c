@@ -303,6 +303,7 @@ int shell_init(struct shell *s, const struct shell_service *service, void *arg, 
 {
     *s = (struct shell){.service = service, .arg = arg, .config = config, .lock = -1};
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away in the middle of a write is an error code, not our end */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow */
     int rc = uv_loop_init(&s->loop);
     if (rc != 0)
         return error_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));

@@ -48,7 +48,7 @@ for file in encoder mixture; do
 done
 
 # A resumed run of which one file at a time is a FIFO: whatever becomes of it, it ends.
-for file in generation-parameter generation-prototype lock-parameter lock-launcher; do
+for file in generation-parameter generation-prototype lock-parameter lock-launcher metrics-parameter.jsonl metrics-prototype.jsonl; do
     rm -rf "$work/b" && cp -r "$work/a" "$work/b" && rm -rf "$work/b/checkpoints/step-000004" "$work/b/$file" && mkfifo "$work/b/$file"
     check "$file: resume" says 1 "$fifo" "$decant" train --run e2e --out "$work/b" --no-eval --no-redis --resume "${small[@]}" --set run.steps=4 --set run.checkpoint_every=2
 done

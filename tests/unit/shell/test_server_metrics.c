@@ -70,6 +70,7 @@ static int open_fixture(void **state)
                                          .now_ms = 3500,
                                          .workers = 3,
                                          .applied = 11,
+                                         .metrics_lost = 6,
                                          .refused = f->refused,
                                          .clock = &f->clock,
                                          .checkpoint = &f->checkpoint,
@@ -97,6 +98,7 @@ static void figures_are_written(void **state)
     assert_int_equal(exposition_end(&x, &text, &size), 0);
     assert_non_null(strstr(text, "\ndecant_step 7\n"));
     assert_non_null(strstr(text, "\ndecant_workers 3\n"));
+    assert_non_null(strstr(text, "\ndecant_metrics_lines_lost_total 6\n"));
     assert_non_null(strstr(text, "\ndecant_contributions_total{result=\"applied\"} 11\n"));
     assert_non_null(strstr(text, "\ndecant_refused_total{reason=\"wrong_config\"} 4\n"));
     assert_non_null(strstr(text, "\ndecant_handshakes_failed_total{cause=\"key\"} 9\n"));
