@@ -12,6 +12,7 @@
 #include "common/net.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,14 @@ enum {
 
 struct net {
     void *context;
+    atomic_size_t
+        queued_bytes; /* of large buffers that ZeroMQ holds, each of them once; its I/O threads let go of them */
+};
+
+/* A large frame on its way. */
+struct sent {
+    struct buf *b;
+    struct net *net;
 };
 
 struct net_socket {
@@ -44,7 +53,9 @@ struct net_socket {
     uv_idle_t idle;
     unsigned open_handles; /* of the four */
     bool closing;          /* no callback any more */
-    bool curve;            /* senders are known */
+    bool bound;            /* senders are noted */
+    struct net *net;
+    size_t queued_bytes_max;
     struct net_sender sender;
     struct net_socket *monitor; /* of on_event; NULL without */
     net_on_event *on_event;
@@ -131,8 +142,8 @@ static int set_role(void *zmq, const struct net_options *o)
         {ZMQ_ROUTER_HANDOVER, 0},  /* nobody takes over another's identity */
     };
     static const struct int_option xpub[] = {
-        {ZMQ_XPUB_NODROP, 0}, /* a slow subscriber loses messages instead of holding up all */
-        {ZMQ_XPUB_VERBOSE, 0},
+        {ZMQ_XPUB_NODROP, 0},  /* a slow subscriber loses messages instead of holding up all */
+        {ZMQ_XPUB_VERBOSE, 1}, /* whoever subscribes is known, also to what another has */
     };
     switch (o->role) {
     case NET_ROUTER:
@@ -163,19 +174,16 @@ static int set_key(void *zmq, int option, const char *key)
     return zmq_setsockopt(zmq, option, key, NET_KEY_TEXT);
 }
 
-/* A server's verbosity is for whoever has to know each subscriber's connection. */
 static int set_curve(void *zmq, const struct net_options *o)
 {
-    static const struct int_option server[] = {
-        {ZMQ_CURVE_SERVER, 1}, {ZMQ_ZAP_ENFORCE_DOMAIN, 1}, {ZMQ_XPUB_VERBOSE, 1}};
+    static const struct int_option server[] = {{ZMQ_CURVE_SERVER, 1}, {ZMQ_ZAP_ENFORCE_DOMAIN, 1}};
     if (!uses_curve(o))
         return 0;
     if (!binds(o))
         return set_key(zmq, ZMQ_CURVE_SERVERKEY, o->curve->server_key) ||
                set_key(zmq, ZMQ_CURVE_PUBLICKEY, o->curve->public_key) ||
                set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key);
-    return set_ints(zmq, server, o->role == NET_XPUB ? 3 : 2) ||
-           set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key) ||
+    return set_ints(zmq, server, 2) || set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key) ||
            zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, NET_ZAP_DOMAIN, sizeof NET_ZAP_DOMAIN - 1);
 }
 
@@ -312,7 +320,7 @@ static int monitor_start(struct net *n, uv_loop_t *loop, struct net_socket *s, c
     s->on_event = o->on_event;
     s->event_arg = o->event_arg;
     snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", (void *)s);
-    if (zmq_socket_monitor(s->zmq, endpoint, NET_EVENTS_WATCHED))
+    if (zmq_socket_monitor(s->zmq, endpoint, binds(o) ? NET_EVENTS_BOUND : NET_EVENTS_WATCHED))
         return -1;
     return net_open(n, loop, &pair, on_monitor, s, &s->monitor, NULL);
 }
@@ -414,7 +422,7 @@ static bool receive_frames(struct net_socket *s, struct incoming *in)
             return in->count > 0;
         }
         more = zmq_msg_more(&msg);
-        if (s->curve && !more)
+        if (s->bound && !more)
             note_sender(s, &msg);
         add_frame(s, in, &msg);
     }
@@ -510,8 +518,10 @@ int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, 
     s->message_bytes_max = options->message_bytes_max;
     s->on_message = on_message;
     s->arg = arg;
-    s->curve = uses_curve(options);
+    s->bound = binds(options);
+    s->queued_bytes_max = options->queued_bytes_max;
     s->sender.fd = -1;
+    s->net = n;
     int rc = socket_create(n, loop, s, options, e);
     rc = rc ? rc : handles_start(loop, s, e);
     if (rc) {
@@ -565,19 +575,32 @@ int net_subscribe(struct net_socket *s, const char *topic, struct error *e)
 
 static void release_sent(void *data, void *hint)
 {
-    struct buf *b = hint;
+    struct sent *sent = hint;
     (void)data;
-    buf_unref(&b);
+    if (atomic_fetch_sub(&sent->b->queued, 1) == 1)
+        atomic_fetch_sub(&sent->net->queued_bytes, sent->b->size);
+    buf_unref(&sent->b);
+    free(sent);
 }
 
-static int frame_to_zmq(struct buf *b, zmq_msg_t *msg)
+/* A large frame is passed on as it is. */
+static int pass_to_zmq(struct net *net, struct buf *b, zmq_msg_t *msg)
 {
-    if (b->size >= NET_ZERO_COPY_MIN) {
-        if (zmq_msg_init_data(msg, b->data, b->size, release_sent, b))
-            return -1;
-        buf_ref(b);
-        return 0;
+    struct sent *sent = malloc(sizeof *sent);
+    if (!sent || zmq_msg_init_data(msg, b->data, b->size, release_sent, sent)) {
+        free(sent);
+        return -1;
     }
+    *sent = (struct sent){buf_ref(b), net};
+    if (atomic_fetch_add(&b->queued, 1) == 0)
+        atomic_fetch_add(&net->queued_bytes, b->size);
+    return 0;
+}
+
+static int frame_to_zmq(struct net *net, struct buf *b, zmq_msg_t *msg)
+{
+    if (b->size >= NET_ZERO_COPY_MIN)
+        return pass_to_zmq(net, b, msg);
     if (zmq_msg_init_size(msg, b->size))
         return -1;
     if (b->size > 0)
@@ -592,11 +615,11 @@ static void close_frames(zmq_msg_t *msgs, size_t n)
 }
 
 /* All frames are made before the first is sent, so that memory cannot run out in the middle of a message. */
-static int frames_to_zmq(struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes)
+static int frames_to_zmq(struct net *net, struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes)
 {
     *bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        if (frame_to_zmq(frames[i], &msgs[i])) {
+        if (frame_to_zmq(net, frames[i], &msgs[i])) {
             close_frames(msgs, i);
             return -1;
         }
@@ -625,12 +648,27 @@ static int send_frames(struct net_socket *s, zmq_msg_t *msgs, size_t n)
     return failed;
 }
 
+static bool fits_queue(const struct net_socket *s, struct buf *const *frames, size_t n)
+{
+    size_t queued = atomic_load(&s->net->queued_bytes), more = 0;
+    for (size_t i = 0; i < n; i++)
+        more += frames[i]->size >= NET_ZERO_COPY_MIN && atomic_load(&frames[i]->queued) == 0 ? frames[i]->size : 0;
+    return s->queued_bytes_max == 0 || more == 0 || queued == 0 || queued + more <= s->queued_bytes_max;
+}
+
+size_t net_queued_bytes(const struct net *n)
+{
+    return atomic_load(&n->queued_bytes);
+}
+
 int net_send(struct net_socket *s, struct buf *const *frames, size_t n)
 {
     ASSERT(n > 0 && n <= NET_FRAMES_MAX);
     zmq_msg_t msgs[NET_FRAMES_MAX];
     size_t bytes;
-    int failed = frames_to_zmq(frames, n, msgs, &bytes);
+    bool fits = fits_queue(s, frames, n);
+    s->counters.unqueued += !fits;
+    int failed = !fits || frames_to_zmq(s->net, frames, n, msgs, &bytes);
     if (!failed) {
         failed = send_frames(s, msgs, n);
         close_frames(msgs, n); /* those that were sent are empty now */

@@ -6,9 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "common/limits.h"
 #include "proto/msg.h"
 
-enum { ASSIGNMENTS_MAX = 256 }; /* more than there are keys */
+enum {
+    ASSIGNMENTS_MAX = 256,    /* more than there are keys */
+    SERVER_DESCRIPTORS = 256, /* HTTP, files, libraries, and a few dozen connections for each socket */
+    WORKER_DESCRIPTORS = 64,
+    ADDRESS_BYTES = 256 << 20 /* beside what is mapped at the start: stacks and arenas of a handful of threads */
+};
 
 struct sources {
     const char *file; /* --config, or NULL */
@@ -95,5 +101,7 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
     if (run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0)
         return usage(o, e.text, "");
     o->config.net.insecure |= s.insecure;
+    if (!o->health && limits_prepare(o->listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, &e) != 0)
+        return usage(o, e.text, "");
     return -1;
 }

@@ -51,7 +51,7 @@ struct server_figures {
     const struct step_clock *clock;
     const struct checkpoint_record *checkpoint;
     const struct net_socket *requests, *publications;
-    const struct door_counters *door;
+    const struct door *door;
 };
 
 void server_metrics_write(const struct server_figures *f, struct exposition *x);

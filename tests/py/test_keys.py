@@ -252,6 +252,31 @@ def test_roles_at_the_prototype_server():
             assert viewer.snapshot().step == 2
 
 
+def test_only_workers_subscribe_to_weights():
+    with site("parameter") as (s, parameter):
+        for topic in ("weights", ""):
+            offender = zmq.Context.instance().socket(zmq.SUB)
+            offender.linger = 0
+            wire.use_keys(offender, s.pair("viewer", parameter))
+            monitor = offender.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            offender.subscribe(topic.encode())
+            offender.connect(parameter.publish)
+            assert monitor.poll(int(PATIENCE_S * 1000)), "a viewer may subscribe to " + repr(topic)
+            offender.disable_monitor()
+            offender.close()
+        parameter.logged("event=subscription_refused .*role=viewer")
+        for name, topic in (("viewer", b"metrics"), ("worker", b"weights")):
+            socket = zmq.Context.instance().socket(zmq.SUB)
+            socket.linger = 0
+            wire.use_keys(socket, s.pair(name, parameter))
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            socket.subscribe(topic)
+            socket.connect(parameter.publish)
+            assert not monitor.poll(1500), (name, topic)
+            socket.disable_monitor()
+            socket.close()
+
+
 # ---- the list changes ----
 
 def refused_from_now_on(client):

@@ -244,6 +244,36 @@ static void test_dealer_queues_to_the_high_water_mark_while_the_server_is_away(v
     net_close(&server.socket);
 }
 
+/* Nobody reads: buffers wait, each counted once, up to the limit; small messages and a first large one always may. */
+static void test_what_waits_is_bounded_in_bytes(void **state)
+{
+    struct fixture *f = *state;
+    struct side client = {0};
+    struct error e = {0};
+    struct net_options o = {
+        .role = NET_DEALER, .endpoint = f->endpoint, .message_bytes_max = FRAME_BYTES_MAX, .queued_bytes_max = 100000};
+    assert_int_equal(net_open(f->net, &f->loop, &o, on_message, &client, &client.socket, &e), 0);
+    struct buf *huge = buf_new(200000), *first = buf_new(60000), *second = buf_new(60000);
+    assert_int_equal(net_send(client.socket, &huge, 1), 0);
+    assert_int_equal(net_queued_bytes(f->net), 200000);
+    assert_int_equal(net_send(client.socket, &first, 1), ERR_AGAIN);
+    assert_int_equal(net_send(client.socket, &huge, 1), 0); /* the same bytes */
+    assert_int_equal(net_queued_bytes(f->net), 200000);
+    assert_int_equal(send_number(&client, 1), 0);
+    net_close(&client.socket);
+    while (net_queued_bytes(f->net) > 0 && !f->expired)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    assert_int_equal(net_open(f->net, &f->loop, &o, on_message, &client, &client.socket, &e), 0);
+    assert_int_equal(net_send(client.socket, &first, 1), 0);
+    assert_int_equal(net_send(client.socket, &second, 1), ERR_AGAIN);
+    assert_int_equal(net_socket_counters(client.socket)->unqueued, 1);
+    assert_int_equal(net_socket_counters(client.socket)->dropped, 1);
+    net_close(&client.socket);
+    buf_unref(&huge);
+    buf_unref(&first);
+    buf_unref(&second);
+}
+
 static void test_router_says_when_a_peer_is_unknown(void **state)
 {
     struct fixture *f = *state;
@@ -399,6 +429,7 @@ int main(void)
         CASE(test_bad_endpoint_is_an_error),
         CASE(test_all_of_2000_queued_messages_arrive),
         CASE(test_dealer_queues_to_the_high_water_mark_while_the_server_is_away),
+        CASE(test_what_waits_is_bounded_in_bytes),
         CASE(test_router_says_when_a_peer_is_unknown),
         CASE(test_message_over_the_limit_is_counted),
         CASE(test_frame_over_the_limit_never_arrives),

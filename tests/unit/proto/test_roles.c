@@ -61,9 +61,24 @@ static void names(void **state)
     assert_string_equal(server_name(SERVER_PROTOTYPE), "prototype");
 }
 
+static void only_workers_subscribe_to_weights(void **state)
+{
+    static const char *const reach[] = {"", "w", "weight", "weights"}, *const miss[] = {"weights2", "metrics", "stop",
+                                                                                        "x"};
+    (void)state;
+    for (size_t i = 0; i < 4; i++)
+        for (enum role r = ROLE_NONE; r < ROLE_END; r++) {
+            size_t size = strlen(reach[i]);
+            assert_int_equal(role_may_subscribe(r, SERVER_PARAMETER, reach[i], size), r == ROLE_WORKER);
+            assert_int_equal(role_may_subscribe(r, SERVER_PROTOTYPE, reach[i], size), r != ROLE_NONE);
+            assert_int_equal(role_may_subscribe(r, SERVER_PARAMETER, miss[i], strlen(miss[i])), r != ROLE_NONE);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_workers_subscribe_to_weights),
         cmocka_unit_test(every_type_by_role),
         cmocka_unit_test(looking_touches_nothing),
         cmocka_unit_test(names),

@@ -51,7 +51,7 @@ struct fixture {
     struct run_config config;
     struct step_clock clock;
     struct checkpoint_record checkpoint;
-    struct door_counters door;
+    struct door door;
     uint64_t refused[REASON_END];
     struct server_figures figures;
 };
@@ -62,7 +62,7 @@ static int open_fixture(void **state)
     struct error e;
     assert_int_equal(run_config_load(&f->config, NULL, NULL, NULL, 0, &e), 0);
     step_clock_start(&f->clock, 7, 0);
-    f->door.keys_refused = 9;
+    f->door.counters.keys_refused = 9;
     checkpoint_record_start(&f->checkpoint, 5, 1000);
     f->figures = (struct server_figures){.server = SERVER_PARAMETER,
                                          .config = &f->config,
