@@ -184,6 +184,9 @@ const char *keys_hint(const struct net_event *event, bool with_keys)
 {
     if (event->kind == NET_KEY_REFUSED)
         return "the server refused our key: add it to the server's list, see decant keygen --add";
+    if (event->kind == NET_HANDSHAKE_CUT && !with_keys)
+        return "the server hung up or does not answer: it may be starting, stopped or overloaded; if it wants keys, set "
+               "keys.directory";
     if (!with_keys)
         return "the server may want keys, and we have none: set keys.directory";
     return "the server has no keys, or another one than its .pub file in keys.directory says";
