@@ -1,7 +1,6 @@
 /* Spawning on libuv, and reading back of the log by position. */
 #include "cli/child.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,9 +29,9 @@ static int open_log(struct child *c, const char *directory, struct error *e)
 {
     if (path_format(c->log_path, sizeof c->log_path, "%s/%s.log", directory, c->name) != 0)
         return error_set(e, ERR_RANGE, "path too long: %s/%s.log", directory, c->name);
-    int fd = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return error_set(e, ERR_IO, "%s: %s", c->log_path, strerror(errno));
+    int fd, rc = file_open(c->log_path, O_WRONLY | O_CREAT | O_APPEND, &fd, e);
+    if (rc != 0)
+        return rc;
     c->shown = lseek(fd, 0, SEEK_END); /* what an earlier run wrote has been shown then */
     return fd;
 }
@@ -85,9 +84,9 @@ static bool deserves_showing(const char *line)
 
 bool child_next_warning(struct child *c, char *line, size_t size)
 {
-    FILE *log = c->log_path[0] ? fopen(c->log_path, "re") : NULL;
+    FILE *log;
     bool found = false;
-    if (!log)
+    if (c->log_path[0] == '\0' || file_open_stream(c->log_path, &log, NULL) != 0)
         return false;
     fseek(log, (long)c->shown, SEEK_SET);
     while (!found && fgets(line, (int)size, log)) {

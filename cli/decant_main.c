@@ -10,9 +10,15 @@
 #include "cli/completion.h"
 #include "cli/suggest.h"
 #include "common/kernels.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "proto/msg.h"
+
+enum {
+    DESCRIPTORS = 64,         /* its own; children have theirs */
+    ADDRESS_BYTES = 256 << 20 /* beside what is mapped at the start: stacks and arenas of a handful of threads */
+};
 
 struct subcommand {
     const char *name, *summary;
@@ -164,7 +170,12 @@ static void fill_streams(void)
 
 int main(int argc, char **argv)
 {
+    struct error e = {0};
     fill_streams();
     log_init("decant", LOG_WARN);
+    if (limits_prepare(DESCRIPTORS, ADDRESS_BYTES, &e) != 0) {
+        fprintf(stderr, "decant: %s\n", e.text);
+        return COMMAND_USAGE;
+    }
     return finish_output(run(argc, argv));
 }

@@ -7,6 +7,7 @@
 #include "cli/presence.h"
 #include "cli/private_redis.h"
 #include "cli/run_source.h"
+#include "common/net_address.h"
 #include "proto/keys.h"
 #include "proto/mixture_wire.h"
 #include "proto/probe.h"
@@ -53,9 +54,21 @@ static void check_answer(struct doctor_report *r, const struct endpoint *end, co
         doctor_advise(r, "a worker with this configuration would be refused: give all processes the same file");
 }
 
+/* Nobody is there yet, and a server on this machine could be. */
+static void report_free(struct doctor_report *r, const struct endpoint *end)
+{
+    const char *address = strncmp(end->value, "tcp://", 6) == 0 ? end->value + 6 : "";
+    if (net_address_is_interface(address)) {
+        doctor_find(r, FINDING_WARN, end->key, "%s: free, but no worker can connect to an interface", end->value);
+        doctor_advise(r, "let workers have one of its addresses, or the name of this machine");
+        return;
+    }
+    doctor_find(r, FINDING_OK, end->key, "%s: free", end->value);
+}
+
 static void check_endpoint(struct doctor_report *r, const struct endpoint *end, const struct run_config *c)
 {
-    const char *why;
+    struct error why = {0};
     switch (presence_of(end->value, &why)) {
     case LISTENING:
         if (end->server == SERVER_UNKNOWN)
@@ -64,18 +77,18 @@ static void check_endpoint(struct doctor_report *r, const struct endpoint *end, 
             check_answer(r, end, c);
         return;
     case FREE:
-        doctor_find(r, FINDING_OK, end->key, "%s: free", end->value);
+        report_free(r, end);
         return;
     case ELSEWHERE:
         doctor_find(r, FINDING_WARN, end->key, "%s: another machine's, and no server listens yet", end->value);
         doctor_advise(r, "start the server there before the workers, or correct the address");
         return;
     case UNREACHABLE:
-        doctor_find(r, FINDING_FAIL, end->key, "%s: %s", end->value, why);
+        doctor_find(r, FINDING_FAIL, end->key, "%s: %s", end->value, why.text);
         doctor_advise(r, "correct the address, or look at the network and its firewall");
         return;
     case UNUSABLE:
-        doctor_find(r, FINDING_FAIL, end->key, "%s: %s", end->value, why);
+        doctor_find(r, FINDING_FAIL, end->key, "%s: %s", end->value, why.text);
         doctor_advise(r, "choose another endpoint");
         return;
     }

@@ -220,6 +220,20 @@ static void drop_lines(char *text, size_t *size, const char *name)
     *size = kept;
 }
 
+/* Nobody is left who works: said so that servers need not wonder whether the file was damaged. */
+static const char *confirmation(const char *text, size_t size)
+{
+    struct allow_list left;
+    bool anybody = false;
+    if (allow_list_parse(text, size, "the list", &left, NULL) != 0)
+        return "";
+    for (size_t i = 0; i < left.count; i++)
+        anybody = anybody || left.entries[i].role == ROLE_WORKER || left.entries[i].role == ROLE_CLIENT;
+    bool said = left.confirmed;
+    allow_list_fini(&left);
+    return anybody || said ? "" : ALLOW_CONFIRMED "\n";
+}
+
 int key_ring_revoke(const char *directory, const char *name, struct error *e)
 {
     char path[KEY_PATH_MAX], *text;
@@ -234,7 +248,7 @@ int key_ring_revoke(const char *directory, const char *name, struct error *e)
         rc = error_set(e, ERR_NOT_FOUND, "%s lists no '%.64s'; see decant keygen --list", path, name);
     drop_lines(text, &size, name);
     if (rc == 0)
-        rc = write_list(path, text, size, "", e);
+        rc = write_list(path, text, size, confirmation(text, size), e);
     allow_list_fini(&list);
     free(text);
     return rc;

@@ -22,7 +22,7 @@ int key_ring_generate(const char *directory, const struct key_owner *owners, siz
 bool key_ring_has(const char *directory, const struct key_owner *owner);
 /* Lists the public key of somebody who made the pair elsewhere. */
 int key_ring_add(const char *directory, const char *public_path, const struct key_owner *owner, struct error *e);
-/* Takes the name off the list. ERR_NOT_FOUND. */
+/* Takes the name off the list; with ALLOW_CONFIRMED at its end when nobody is left who works. ERR_NOT_FOUND. */
 int key_ring_revoke(const char *directory, const char *name, struct error *e);
 int key_ring_read(const char *directory, struct allow_list *out, struct error *e);
 /* With mode 0700; one that is there stays as it is. */

@@ -226,7 +226,7 @@ static int check_endpoints(const struct launch_plan *p, struct error *e)
     const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
                                   c->net.prototype_publish};
     for (size_t i = 0; i < (p->joint ? 2u : 4u); i++) {
-        const char *why;
+        struct error why = {0};
         if (presence_of(values[i], &why) == LISTENING)
             return error_set(e, ERR_STATE,
                              "%s = %s: %s, another process listens there (decant health asks who it is); give this run "

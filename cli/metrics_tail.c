@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/clock.h"
+#include "common/files.h"
 
 enum { TAIL_BYTES = 16384 }; /* some 40 lines: more than lie between two lines of the same kind */
 
@@ -41,9 +42,9 @@ int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, 
     char text[TAIL_BYTES];
     struct stat st;
     out->count = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    int fd, rc = file_open(path, O_RDONLY, &fd, e);
+    if (rc != 0)
+        return rc;
     ssize_t size = fstat(fd, &st);
     off_t from = size == 0 && st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
     if (size == 0)

@@ -107,9 +107,10 @@ static int write_archive(const char *path, const struct tensor_view *tensors, si
 
 static int make_durable(const char *path, struct error *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int rc = fd >= 0 && fsync(fd) == 0 ? 0 : error_set(e, ERR_IO, "fsync %s: %s", path, strerror(errno));
-    if (fd >= 0)
+    int fd, rc = file_open(path, O_RDONLY, &fd, e);
+    if (rc == 0 && fsync(fd) != 0)
+        rc = error_set(e, ERR_IO, "fsync %s: %s", path, strerror(errno));
+    if (rc == 0)
         close(fd);
     return rc;
 }

@@ -2,7 +2,6 @@
  * process counts when it holds its log, or the launcher its lock, in this very directory. */
 #include "cli/pid_file.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,10 +26,11 @@ static int list_alive(const char *out, const char *path, char *alive, size_t siz
 {
     char name[64];
     int pid;
+    FILE *f;
     alive[0] = '\0';
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return errno == ENOENT ? 0 : error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
+    int rc = file_open_stream(path, &f, e);
+    if (rc != 0)
+        return rc == ERR_NOT_FOUND ? 0 : rc;
     while (fscanf(f, "%63s %d", name, &pid) == 2) {
         size_t used = strlen(alive);
         if (is_ours(out, name, pid))

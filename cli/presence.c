@@ -2,15 +2,13 @@
 #include "cli/presence.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "proto/probe.h"
+#include "common/net_address.h"
 
 enum { CONNECT_MS = 2000 };
 
@@ -46,53 +44,61 @@ static int try_bind(const struct sockaddr *address, socklen_t size)
     return reason;
 }
 
-static enum presence presence_of_address(const struct sockaddr *address, socklen_t size, int *reason)
+/* What a server would do: it binds every address that the machine has, and wants each of them free. */
+static enum presence presence_if_bound(const struct net_addresses *to, int *reason)
 {
-    *reason = try_connect(address, size);
-    if (*reason == 0)
-        return LISTENING;
-    if (*reason != ECONNREFUSED)
-        return UNREACHABLE;
-    *reason = try_bind(address, size);
-    if (*reason == 0)
-        return FREE;
-    return *reason == EADDRNOTAVAIL ? ELSEWHERE : UNUSABLE;
-}
-
-/* "tcp://HOST:PORT", with brackets around an IPv6 host. */
-static enum presence presence_tcp(const char *rest, const char **why)
-{
-    char host[PROBE_ENDPOINT_MAX];
-    const struct addrinfo wanted = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found;
-    const char *colon = strrchr(rest, ':');
-    *why = "expected tcp://HOST:PORT";
-    if (!colon)
-        return UNUSABLE;
-    bool brackets = rest[0] == '[' && colon > rest && colon[-1] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(colon - rest) - 2 * brackets, rest + brackets);
-    int failed = getaddrinfo(host, colon + 1, &wanted, &found);
-    if (failed != 0) {
-        *why = gai_strerror(failed);
-        return UNREACHABLE;
+    enum presence p = ELSEWHERE;
+    for (size_t i = 0; i < to->count; i++) {
+        *reason = try_bind((const struct sockaddr *)&to->at[i].socket, to->at[i].size);
+        if (*reason != 0 && !net_address_is_absent(*reason))
+            return UNUSABLE;
+        p = *reason == 0 ? FREE : p;
     }
-    int reason;
-    enum presence p = presence_of_address(found->ai_addr, found->ai_addrlen, &reason);
-    freeaddrinfo(found);
-    *why = strerror(reason);
     return p;
 }
 
-static enum presence presence_ipc(const char *path, const char **why)
+/* Somebody listens on one of them, or one could be reached and nobody does, or none can be reached. */
+static enum presence presence_if_asked(const struct net_addresses *to, int *reason)
+{
+    enum presence p = UNREACHABLE;
+    int why = 0;
+    for (size_t i = 0; i < to->count; i++) {
+        int failed = try_connect((const struct sockaddr *)&to->at[i].socket, to->at[i].size);
+        if (failed == 0)
+            return LISTENING;
+        p = failed == ECONNREFUSED ? FREE : p;
+        why = failed;
+    }
+    *reason = why;
+    return p;
+}
+
+/* An address as the server writes it, which may be "*" or an interface. */
+static enum presence presence_tcp(const char *address, struct error *why)
+{
+    struct net_addresses found;
+    int reason = 0;
+    if (net_resolve(address, NET_TO_BIND, &found, why) != 0)
+        return why->code == ERR_CONFIG ? UNUSABLE : UNREACHABLE;
+    enum presence p = net_address_port(&found.at[0]) == 0 ? FREE : presence_if_asked(&found, &reason);
+    if (p != LISTENING) {
+        enum presence own = presence_if_bound(&found, &reason);
+        p = own == ELSEWHERE && p == UNREACHABLE ? p : own;
+    }
+    error_set(why, ERR_IO, "%s", strerror(reason));
+    return p;
+}
+
+static enum presence presence_ipc(const char *path, struct error *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char directory[sizeof address.sun_path];
-    *why = "the path is too long for a unix socket";
+    error_set(why, ERR_RANGE, "the path is too long for a unix socket");
     if (strlen(path) >= sizeof address.sun_path)
         return UNUSABLE;
     strcpy(address.sun_path, path);
     int reason = try_connect((struct sockaddr *)&address, sizeof address);
-    *why = strerror(reason);
+    error_set(why, ERR_IO, "%s", strerror(reason));
     if (reason == 0)
         return LISTENING;
     if (reason != ECONNREFUSED && reason != ENOENT) /* a socket that its server left behind is taken over */
@@ -102,20 +108,16 @@ static enum presence presence_ipc(const char *path, const char **why)
     if (slash)
         slash[slash == directory] = '\0';
     bool writable = access(slash ? directory : ".", W_OK | X_OK) == 0;
-    *why = strerror(errno);
+    error_set(why, ERR_IO, "%s", strerror(errno));
     return writable ? FREE : UNUSABLE;
 }
 
-enum presence presence_of(const char *endpoint, const char **why)
+enum presence presence_of(const char *endpoint, struct error *why)
 {
-    char asked[PROBE_ENDPOINT_MAX];
-    *why = "the endpoint is too long";
-    if (probe_endpoint(endpoint, asked) != 0)
-        return UNUSABLE;
-    if (strncmp(asked, "tcp://", 6) == 0)
-        return presence_tcp(asked + 6, why);
-    if (strncmp(asked, "ipc://", 6) == 0)
-        return presence_ipc(asked + 6, why);
-    *why = "expected tcp:// or ipc://";
+    if (strncmp(endpoint, "tcp://", 6) == 0)
+        return presence_tcp(endpoint + 6, why);
+    if (strncmp(endpoint, "ipc://", 6) == 0)
+        return presence_ipc(endpoint + 6, why);
+    error_set(why, ERR_CONFIG, "expected tcp:// or ipc://");
     return UNUSABLE;
 }

@@ -2,6 +2,8 @@
 #ifndef DECANT_CLI_PRESENCE_H
 #define DECANT_CLI_PRESENCE_H
 
+#include "common/error.h"
+
 enum presence {
     LISTENING, /* somebody does */
     FREE,      /* nobody does, and this machine could */
@@ -10,8 +12,8 @@ enum presence {
     UNUSABLE, /* not an address, or not allowed here */
 };
 
-/* endpoint: as in net.*; "tcp://" "*:5701" is looked for on the loopback. *why: what is wrong, when something is; a
- * static text. Waits 2 s at most. */
-enum presence presence_of(const char *endpoint, const char **why);
+/* endpoint: as in net.*, as the server writes it: a host name, an address, "*" or an interface. *why: what is wrong, when
+ * something is. Waits 2 s at most for each of its addresses. */
+enum presence presence_of(const char *endpoint, struct error *why);
 
 #endif

@@ -21,6 +21,7 @@ struct buf *buf_new(size_t size)
     b->data = (uint8_t *)b + ALIGNMENT;
     b->size = size;
     atomic_init(&b->refs, 1);
+    atomic_init(&b->queued, 0);
     b->release = NULL;
     b->hint = NULL;
     return b;
@@ -42,6 +43,7 @@ struct buf *buf_wrap(void *data, size_t size, void (*release)(void *data, void *
     b->data = data;
     b->size = size;
     atomic_init(&b->refs, 1);
+    atomic_init(&b->queued, 0);
     b->release = release;
     b->hint = hint;
     return b;

@@ -1,4 +1,8 @@
-/* Whole-file reads and atomic writes.
+/* Opening, whole-file reads and atomic writes.
+ *
+ * Whoever may write into a directory that we read can put a FIFO there, and open() of a FIFO waits for the other side,
+ * for ever if there is none. So nothing is opened without O_NONBLOCK, which means nothing to a regular file, and what is
+ * open is looked at before it is used.
  *
  * Write: PATH.inprogress is locked, filled, fsynced, renamed over PATH, and the directory is fsynced. A crash before
  * the rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The lock
@@ -30,6 +34,68 @@ int file_probe(const char *path, struct error *e)
     return error_set(e, code, "%s: %s", path, strerror(errno));
 }
 
+/* ---- opening ---- */
+
+static const char *kind_name(mode_t mode)
+{
+    static const struct {
+        mode_t kind;
+        const char *name;
+    } names[] = {
+        {S_IFDIR, "directory"}, {S_IFIFO, "FIFO"}, {S_IFSOCK, "socket"}, {S_IFCHR, "device"}, {S_IFBLK, "device"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if ((mode & S_IFMT) == names[i].kind)
+            return names[i].name;
+    return "special file";
+}
+
+static int refuse_kind(struct error *e, const char *path, mode_t mode)
+{
+    return error_set(e, ERR_IO, "open %s: it is a %s, not a regular file", path, kind_name(mode));
+}
+
+/* Some kinds are refused by open() itself, with words that do not say why: ENXIO for a socket or a FIFO that nobody
+ * reads, EISDIR. */
+static int open_error(struct error *e, const char *path)
+{
+    int reason = errno;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return refuse_kind(e, path, st.st_mode);
+    errno = reason;
+    return io_error(e, "open", path);
+}
+
+int file_open(const char *path, int flags, int *fd, struct error *e)
+{
+    struct stat st;
+    *fd = -1;
+    int opened = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+    if (opened < 0)
+        return open_error(e, path);
+    int rc = fstat(opened, &st) != 0 ? io_error(e, "stat", path) : 0;
+    if (rc == 0 && !S_ISREG(st.st_mode))
+        rc = refuse_kind(e, path, st.st_mode);
+    if (rc != 0)
+        close(opened);
+    else
+        *fd = opened;
+    return rc;
+}
+
+int file_open_stream(const char *path, FILE **out, struct error *e)
+{
+    int fd, rc = file_open(path, O_RDONLY, &fd, e);
+    *out = rc == 0 ? fdopen(fd, "r") : NULL;
+    if (rc == 0 && *out == NULL) {
+        rc = error_set(e, ERR_MEMORY, "open %s: no memory", path);
+        close(fd);
+    }
+    return rc;
+}
+
+/* ---- whole files ---- */
+
 static int read_all(int fd, uint8_t *data, size_t size, const char *path, struct error *e)
 {
     for (size_t done = 0; done < size;) {
@@ -50,8 +116,6 @@ static int read_open_file(int fd, const char *path, size_t limit, struct buf **o
     struct stat st;
     if (fstat(fd, &st) != 0)
         return io_error(e, "stat", path);
-    if (!S_ISREG(st.st_mode))
-        return error_set(e, ERR_IO, "read %s: not a regular file", path);
     if ((uint64_t)st.st_size > limit)
         return error_set(e, ERR_RANGE, "read %s: %lld bytes, at most %zu are allowed", path, (long long)st.st_size,
                          limit);
@@ -70,10 +134,10 @@ static int read_open_file(int fd, const char *path, size_t limit, struct buf **o
 int file_read(const char *path, size_t limit, struct buf **out, struct error *e)
 {
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return io_error(e, "open", path);
-    int rc = read_open_file(fd, path, limit, out, e);
+    int fd, rc = file_open(path, O_RDONLY, &fd, e);
+    if (rc != 0)
+        return rc;
+    rc = read_open_file(fd, path, limit, out, e);
     close(fd);
     return rc;
 }
@@ -95,12 +159,12 @@ static int write_all(int fd, const uint8_t *data, size_t size, const char *path,
 static int open_locked(const char *path, int *out, struct error *e)
 {
     for (;;) {
-        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-        if (fd < 0)
-            return io_error(e, "create", path);
+        int fd, rc = file_open(path, O_WRONLY | O_CREAT, &fd, e);
+        if (rc != 0)
+            return rc;
         struct stat locked, named;
         if (flock(fd, LOCK_EX) != 0 && errno != EINTR) {
-            int rc = io_error(e, "lock", path);
+            rc = io_error(e, "lock", path);
             close(fd);
             return rc;
         }
@@ -185,9 +249,9 @@ static int write_holder(int fd, const char *path, struct error *e)
 int file_lock(const char *path, int *fd, struct error *e)
 {
     char holder[96];
-    int rc, opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (opened < 0)
-        return io_error(e, "open", path);
+    int opened, rc = file_open(path, O_RDWR | O_CREAT, &opened, e);
+    if (rc != 0)
+        return rc;
     if (flock(opened, LOCK_EX | LOCK_NB) == 0) {
         rc = write_holder(opened, path, e);
     } else if (errno == EWOULDBLOCK) {

@@ -1,13 +1,20 @@
-/* Files: whole reads and atomic writes. An atomic write goes to PATH.inprogress, is fsynced, renamed over PATH, and the
+/* Files: opening, whole reads and atomic writes. An atomic write goes to PATH.inprogress, is fsynced, renamed over PATH, and the
  * directory is fsynced; a crash leaves the old file or the new one, never a torn one. */
 #ifndef DECANT_COMMON_FILES_H
 #define DECANT_COMMON_FILES_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include "common/buf.h"
 #include "common/error.h"
 
+/* Opens a regular file; every file that somebody else could have put there is opened by this or by what builds upon it.
+ * flags of open(2), O_CREAT with mode 0644; O_CLOEXEC and what keeps open() from waiting are added. ERR_NOT_FOUND when
+ * there is none of that name; ERR_IO, with what it is, for a directory, FIFO, socket or device, and for everything else.
+ * *fd is -1 then. */
+int file_open(const char *path, int flags, int *fd, struct error *e);
+int file_open_stream(const char *path, FILE **out, struct error *e); /* the same for reading; NULL on an error */
 /* A regular file. ERR_NOT_FOUND when there is none of that name, ERR_RANGE when it has more than limit bytes. */
 int file_read(const char *path, size_t limit, struct buf **out, struct error *e);
 

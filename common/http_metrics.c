@@ -1,23 +1,55 @@
 /* libmicrohttpd with external polling: its epoll descriptor is readable whenever one of its sockets wants something,
- * and MHD_get_timeout says when time alone is a reason to look. */
+ * and MHD_get_timeout says when time alone is a reason to look.
+ *
+ * Connections are accepted here and handed over, because libmicrohttpd's own limits shut out whoever comes last, and its
+ * time-out begins anew with every byte: somebody who sends a byte a second from 48 connections would keep everybody else
+ * of that address away. Here the oldest visitor goes. An honest one has its answer in the turn in which its request
+ * arrives. */
 #include "common/http_metrics.h"
 
+#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "common/log.h"
+#include "common/net_address.h"
 
-enum { HANDLES = 2 /* poll, timer */, TICK_MS = 500 };
+enum {
+    TICK_MS = 500,
+    TURN_MAX = 64,  /* connections accepted before others of the loop get their turn */
+    PORT_TRIES = 8, /* a port that the system chose for one address may be taken on the next one */
+    BACKLOG = 64,
+    VISITORS_MAX = 2 * HTTP_CONNECTIONS_MAX /* with those that were shut down and are still to be let go */
+};
+
+struct visitor {
+    int fd; /* libmicrohttpd's; -1: this place is free */
+    struct net_address from;
+    uint64_t since_ms;
+    bool ended; /* shut down */
+};
+
+struct listener {
+    int fd;
+    uv_poll_t poll;
+    struct http_metrics *h;
+};
 
 struct http_metrics {
     struct http_metrics_options o;
     struct MHD_Daemon *daemon;
+    struct listener listeners[NET_ADDRESSES_MAX];
+    size_t listener_count;
     uv_poll_t poll;
     uv_timer_t timer;
+    uv_loop_t *loop;
     unsigned open_handles;
+    struct visitor visitors[VISITORS_MAX];
 };
 
 /* ---- answers ---- */
@@ -90,12 +122,90 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *u
     return answer_line(c, MHD_HTTP_NOT_FOUND, "/metrics and /healthz are here\n");
 }
 
+/* ---- visitors ---- */
+
+static bool same_host(const struct net_address *a, const struct net_address *b)
+{
+    if (a->socket.ss_family != b->socket.ss_family)
+        return false;
+    if (a->socket.ss_family == AF_INET)
+        return ((const struct sockaddr_in *)&a->socket)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)&b->socket)->sin_addr.s_addr;
+    return memcmp(&((const struct sockaddr_in6 *)&a->socket)->sin6_addr,
+                  &((const struct sockaddr_in6 *)&b->socket)->sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+static void end_visit(struct visitor *v)
+{
+    v->ended = true;
+    shutdown(v->fd, SHUT_RDWR);
+}
+
+/* The one that came first, of that host or of all (NULL), and how many there are. */
+static struct visitor *oldest(struct http_metrics *h, const struct net_address *host, size_t *count)
+{
+    struct visitor *first = NULL;
+    *count = 0;
+    for (size_t i = 0; i < VISITORS_MAX; i++) {
+        struct visitor *v = &h->visitors[i];
+        if (v->fd < 0 || v->ended || (host && !same_host(&v->from, host)))
+            continue;
+        ++*count;
+        if (!first || v->since_ms < first->since_ms)
+            first = v;
+    }
+    return first;
+}
+
+static void make_room(struct http_metrics *h, const struct net_address *newcomer)
+{
+    size_t count;
+    struct visitor *first = oldest(h, newcomer, &count);
+    if (count >= HTTP_PER_ADDRESS_MAX)
+        end_visit(first);
+    first = oldest(h, NULL, &count);
+    if (count >= HTTP_CONNECTIONS_MAX)
+        end_visit(first);
+}
+
+static void end_long_visits(struct http_metrics *h)
+{
+    for (size_t i = 0; i < VISITORS_MAX; i++) {
+        struct visitor *v = &h->visitors[i];
+        if (v->fd >= 0 && !v->ended && uv_now(h->loop) - v->since_ms >= HTTP_DEADLINE_S * 1000)
+            end_visit(v);
+    }
+}
+
+static void note_visitor(struct http_metrics *h, struct MHD_Connection *c, void **place)
+{
+    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    for (size_t i = 0; fd && i < VISITORS_MAX; i++) {
+        struct visitor *v = &h->visitors[i];
+        if (v->fd >= 0)
+            continue;
+        *v = (struct visitor){.fd = fd->connect_fd, .since_ms = uv_now(h->loop), .from.size = sizeof v->from.socket};
+        getpeername(v->fd, (struct sockaddr *)&v->from.socket, &v->from.size);
+        *place = v;
+        return;
+    }
+}
+
+/* libmicrohttpd closes the descriptor after it has said so. */
+static void on_connection(void *arg, struct MHD_Connection *c, void **place, enum MHD_ConnectionNotificationCode what)
+{
+    struct visitor *v = *place;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        note_visitor(arg, c, place);
+    else if (v)
+        v->fd = -1;
+}
+
 /* ---- the loop ---- */
 
 static void on_timer(uv_timer_t *timer);
+static void on_visitor(uv_poll_t *poll, int status, int events);
 
-/* At its limit of connections libmicrohttpd stops listening. It begins again in the first run after a connection has
- * ended, but asks for that run neither by descriptor nor by timeout. That is why there is a tick every TICK_MS. */
 static void run(struct http_metrics *h)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;
@@ -105,9 +215,14 @@ static void run(struct http_metrics *h)
     uv_timer_start(&h->timer, on_timer, wait_ms, 0);
 }
 
+/* Also for those who could not be accepted for want of descriptors. */
 static void on_timer(uv_timer_t *timer)
 {
-    run(timer->data);
+    struct http_metrics *h = timer->data;
+    end_long_visits(h);
+    for (size_t i = 0; i < h->listener_count; i++)
+        uv_poll_start(&h->listeners[i].poll, UV_READABLE, on_visitor);
+    run(h);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -117,24 +232,90 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     run(poll->data);
 }
 
+/* Who cannot be accepted now stays in the kernel's queue, and is not looked at again before the next tick. */
+static void on_visitor(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = poll->data;
+    (void)status;
+    (void)events;
+    for (int turn = 0; turn < TURN_MAX; turn++) {
+        struct net_address from = {.size = sizeof from.socket};
+        int fd = accept4(l->fd, (struct sockaddr *)&from.socket, &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+                uv_poll_stop(poll);
+            break;
+        }
+        make_room(l->h, &from);
+        (void)MHD_add_connection(l->h->daemon, fd, (const struct sockaddr *)&from.socket,
+                                 from.size); /* or it closes fd */
+    }
+    run(l->h);
+}
+
 /* ---- life ---- */
 
-/* "HOST:PORT" into an address to bind. */
-static int resolve(const char *address, struct addrinfo **out, struct error *e)
+/* 0 or -1 with errno. Port 0 becomes the one that the system chose. */
+static int listen_at(struct listener *l, struct net_address *a)
 {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    size_t n = colon ? (size_t)(colon - address) : 0;
-    if (colon == NULL || n == 0 || n >= sizeof host || colon[1] == '\0')
-        return error_set(e, ERR_CONFIG, "metrics: '%s' is not HOST:PORT", address);
-    bool bracketed = address[0] == '[' && colon[-1] == ']';
-    memcpy(host, address + bracketed, n - 2 * bracketed);
-    host[n - 2 * bracketed] = '\0';
-    bool any = strcmp(host, "*") == 0;
-    hints.ai_family = any ? AF_INET : AF_UNSPEC;
-    int rc = getaddrinfo(any ? NULL : host, colon + 1, &hints, out);
-    return rc == 0 ? 0 : error_set(e, ERR_CONFIG, "metrics: '%s': %s", address, gai_strerror(rc));
+    int on = 1, off = 0;
+    l->fd = socket(a->socket.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->fd < 0)
+        return -1;
+    setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (a->socket.ss_family == AF_INET6)
+        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(l->fd, (const struct sockaddr *)&a->socket, a->size) == 0 && listen(l->fd, BACKLOG) == 0 &&
+        getsockname(l->fd, (struct sockaddr *)&a->socket, &a->size) == 0)
+        return 0;
+    int reason = errno;
+    close(l->fd);
+    errno = reason;
+    return -1;
+}
+
+static void stop_listening(struct http_metrics *h)
+{
+    while (h->listener_count > 0)
+        close(h->listeners[--h->listener_count].fd);
+}
+
+/* On all that this machine has, with one port. 0, or an errno, and then on none. */
+static int listen_at_each(struct http_metrics *h, struct net_addresses *to)
+{
+    int reason = EADDRNOTAVAIL;
+    unsigned port = net_address_port(&to->at[0]);
+    for (size_t i = 0; i < to->count; i++) {
+        net_address_set_port(&to->at[i], port);
+        if (listen_at(&h->listeners[h->listener_count], &to->at[i]) == 0) {
+            h->listener_count++;
+            port = net_address_port(&to->at[i]);
+            continue;
+        }
+        reason = errno;
+        if (net_address_is_absent(reason))
+            continue;
+        stop_listening(h);
+        return reason;
+    }
+    return h->listener_count > 0 ? 0 : reason;
+}
+
+static int start_listening(struct http_metrics *h, struct error *e)
+{
+    struct net_addresses found, tried;
+    struct error why = {0};
+    int rc = net_resolve(h->o.address, NET_TO_BIND, &found, &why), reason = EADDRINUSE;
+    if (rc != 0)
+        return error_set(e, rc, "metrics: '%s': %s", h->o.address, why.text);
+    unsigned port = net_address_port(&found.at[0]);
+    for (int i = 0; i < PORT_TRIES && reason == EADDRINUSE && (i == 0 || port == 0); i++) {
+        tried = found;
+        reason = listen_at_each(h, &tried);
+    }
+    return reason == 0 ? 0
+                       : error_set(e, ERR_IO, "metrics: cannot listen on %s: %s. HINT: is it this machine's, and free?",
+                                   h->o.address, strerror(reason));
 }
 
 static void log_trouble(void *arg, const char *format, va_list args)
@@ -147,31 +328,36 @@ static void log_trouble(void *arg, const char *format, va_list args)
 
 static int start_daemon(struct http_metrics *h, struct error *e)
 {
-    struct addrinfo *found;
-    int rc = resolve(h->o.address, &found, e);
-    if (rc != 0)
-        return rc;
-    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (found->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
-    h->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, answer, h, MHD_OPTION_EXTERNAL_LOGGER, log_trouble, NULL, MHD_OPTION_SOCK_ADDR,
-        found->ai_addr, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)HTTP_PER_ADDRESS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_END);
-    freeaddrinfo(found);
-    return h->daemon ? 0
-                     : error_set(e, ERR_IO, "metrics: cannot listen on %s. HINT: is it this machine's, and free?",
-                                 h->o.address);
+    h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL, answer, h,
+                                 MHD_OPTION_EXTERNAL_LOGGER, log_trouble, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+                                 on_connection, h, MHD_OPTION_CONNECTION_LIMIT, (unsigned)VISITORS_MAX,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_END);
+    return h->daemon ? 0 : error_set(e, ERR_IO, "metrics: libmicrohttpd did not start: %s", strerror(errno));
 }
 
+/* open_handles counts in this order: poll, timer, those of the listeners. */
 static int start_handles(uv_loop_t *loop, struct http_metrics *h, struct error *e)
 {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     int rc = info ? uv_poll_init(loop, &h->poll, info->epoll_fd) : UV_ENOTSUP;
+    if (rc == 0) {
+        uv_timer_init(loop, &h->timer);
+        h->open_handles = 2;
+    }
+    for (size_t i = 0; rc == 0 && i < h->listener_count; i++) {
+        rc = uv_poll_init(loop, &h->listeners[i].poll, h->listeners[i].fd);
+        h->open_handles += rc == 0;
+    }
     if (rc != 0)
         return error_set(e, ERR_IO, "metrics: cannot poll: %s", uv_strerror(rc));
-    uv_timer_init(loop, &h->timer);
     h->poll.data = h->timer.data = h;
-    h->open_handles = HANDLES;
+    for (size_t i = 0; i < h->listener_count; i++) {
+        struct listener *l = &h->listeners[i];
+        l->h = h;
+        l->poll.data = l;
+        uv_poll_start(&l->poll, UV_READABLE, on_visitor);
+    }
     uv_poll_start(&h->poll, UV_READABLE, on_poll);
     uv_timer_start(&h->timer, on_timer, TICK_MS, 0);
     return 0;
@@ -181,7 +367,32 @@ static void http_metrics_free(struct http_metrics *h)
 {
     if (h->daemon)
         MHD_stop_daemon(h->daemon);
+    stop_listening(h);
     free(h);
+}
+
+/* libuv must have let go of the descriptors before they are closed. */
+static void on_closed(uv_handle_t *handle)
+{
+    struct http_metrics *h = handle->data;
+    if (--h->open_handles == 0)
+        http_metrics_free(h);
+}
+
+static void dispose(struct http_metrics *h)
+{
+    unsigned opened = h->open_handles;
+    if (opened == 0) {
+        http_metrics_free(h);
+        return;
+    }
+    h->poll.data = h->timer.data = h;
+    uv_close((uv_handle_t *)&h->poll, on_closed);
+    uv_close((uv_handle_t *)&h->timer, on_closed);
+    for (unsigned i = 2; i < opened; i++) {
+        h->listeners[i - 2].poll.data = h;
+        uv_close((uv_handle_t *)&h->listeners[i - 2].poll, on_closed);
+    }
 }
 
 int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, struct http_metrics **out, struct error *e)
@@ -191,11 +402,16 @@ int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, str
     if (h == NULL)
         return error_set(e, ERR_MEMORY, "metrics: out of memory");
     h->o = *o;
-    int rc = start_daemon(h, e);
+    h->loop = loop;
+    for (size_t i = 0; i < VISITORS_MAX; i++)
+        h->visitors[i].fd = -1;
+    int rc = start_listening(h, e);
+    if (rc == 0)
+        rc = start_daemon(h, e);
     if (rc == 0)
         rc = start_handles(loop, h, e);
     if (rc != 0) {
-        http_metrics_free(h);
+        dispose(h);
         return rc;
     }
     *out = h;
@@ -205,24 +421,14 @@ int http_metrics_open(uv_loop_t *loop, const struct http_metrics_options *o, str
 
 unsigned http_metrics_port(const struct http_metrics *h)
 {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
-    return info ? info->port : 0;
-}
-
-/* libuv must have let go of the descriptor before libmicrohttpd closes it. */
-static void on_closed(uv_handle_t *handle)
-{
-    struct http_metrics *h = handle->data;
-    if (--h->open_handles == 0)
-        http_metrics_free(h);
+    struct net_address a = {.size = sizeof a.socket};
+    return getsockname(h->listeners[0].fd, (struct sockaddr *)&a.socket, &a.size) == 0 ? net_address_port(&a) : 0;
 }
 
 void http_metrics_close(struct http_metrics **h)
 {
     struct http_metrics *closing = *h;
     *h = NULL;
-    if (closing == NULL)
-        return;
-    uv_close((uv_handle_t *)&closing->poll, on_closed);
-    uv_close((uv_handle_t *)&closing->timer, on_closed);
+    if (closing)
+        dispose(closing);
 }

@@ -3,9 +3,10 @@
  * wakes the loop, and pages are made in the turn that asks for them, so that they may read whatever the loop owns.
  *
  * GET and HEAD only (405), no other path (404). At most HTTP_CONNECTIONS_MAX connections, of which
- * HTTP_PER_ADDRESS_MAX from one address, each closed after HTTP_TIMEOUT_S without a byte, each with
- * HTTP_CONNECTION_BYTES of memory: more is refused. There is no authentication: bind it to an address that only your
- * monitoring reaches. */
+ * HTTP_PER_ADDRESS_MAX from one address: one more ends the oldest of them, so that whoever asks and reads is served
+ * while others hold what they can. Each ends after HTTP_TIMEOUT_S without a byte and after HTTP_DEADLINE_S in any case,
+ * and has HTTP_CONNECTION_BYTES of memory. There is no authentication: bind it to an address that only your monitoring
+ * reaches. */
 #ifndef DECANT_COMMON_HTTP_METRICS_H
 #define DECANT_COMMON_HTTP_METRICS_H
 
@@ -20,11 +21,12 @@ enum {
     HTTP_PER_ADDRESS_MAX =
         48, /* leaves room for others: a scraper still gets in while one machine holds as many as it may */
     HTTP_TIMEOUT_S = 3,
+    HTTP_DEADLINE_S = 10,        /* of a connection, whatever it does: scrapers connect anew */
     HTTP_CONNECTION_BYTES = 8192 /* request line and headers of any scraper fit many times */
 };
 
 struct http_metrics_options {
-    const char *address; /* "HOST:PORT", "[V6]:PORT" or "*:PORT"; port 0 lets the system choose */
+    const char *address; /* of common/net_address.h, "HOST:PORT"; a name: all its addresses */
     void (*metrics)(void *arg, struct exposition *x);
     /* The object for /healthz, a new reference, or NULL when memory ran out; *ok: 200, else 503. */
     json_t *(*health)(void *arg, bool *ok);

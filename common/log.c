@@ -1,9 +1,14 @@
 /* One line, one write(2): lines of several threads or processes that share a terminal never interleave, and nothing is
- * lost in a buffer when a process is killed. Repeats are limited by the caller, who knows what repeats. */
+ * lost in a buffer when a process is killed. Repeats are limited by the caller, who knows what repeats.
+ *
+ * The format is taken apart here, because texts from outside (error messages, paths, names) would break logfmt otherwise: a
+ * quote in one would end its value, and what follows could pose as further keys. Literal parts are the program's own and
+ * stay; of a %s what is special is escaped, and one that stands outside quotes gets quotes when it needs them. */
 #include "common/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,28 +61,159 @@ static void blank_control_characters(char *text, size_t n)
             text[i] = ' ';
 }
 
+/* A line in the making; what does not fit is dropped and marked at the end. */
+struct line {
+    char text[LOG_LINE_MAX];
+    size_t length, room;
+    bool cut;
+};
+
+static void put(struct line *l, const char *text, size_t n)
+{
+    size_t left = l->room - l->length;
+    l->cut = l->cut || n > left;
+    n = n < left ? n : left;
+    memcpy(l->text + l->length, text, n);
+    l->length += n;
+}
+
+static bool needs_quotes(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] <= ' ' || strchr("\"=\\", text[i]))
+            return true;
+    return n == 0;
+}
+
+static void put_text(struct line *l, const char *text, size_t n, bool in_quotes)
+{
+    bool quotes = !in_quotes && needs_quotes(text, n);
+    if (quotes)
+        put(l, "\"", 1);
+    for (size_t i = 0; i < n; i++) {
+        if ((in_quotes || quotes) && (text[i] == '"' || text[i] == '\\'))
+            put(l, "\\", 1);
+        put(l, &text[i], 1);
+    }
+    if (quotes)
+        put(l, "\"", 1);
+}
+
+enum { SPEC_MAX = 32 };
+
+/* One conversion of printf: "%-8.*llu" and the like. */
+struct spec {
+    char text[SPEC_MAX]; /* with its type, as printf takes it */
+    size_t length;
+    bool width, precision; /* given by an argument */
+    bool has_precision;
+    char type;
+    unsigned longs; /* 0 int, 1 long, 2 long long; size_t and ptrdiff_t are long here */
+};
+
+_Static_assert(sizeof(size_t) == sizeof(long), "%zu is read as %lu");
+
+/* format stands behind the '%'. Returns what follows the conversion. */
+static const char *read_spec(const char *format, struct spec *out)
+{
+    const char *at = format + strspn(format, "-+ #0");
+    *out = (struct spec){.text = "%"};
+    out->width = *at == '*';
+    at += out->width ? 1 : strspn(at, "0123456789");
+    if (*at == '.') {
+        out->has_precision = true;
+        out->precision = at[1] == '*';
+        at += 1 + (out->precision ? 1 : strspn(at + 1, "0123456789"));
+    }
+    for (; *at && strchr("hlzjt", *at); at++)
+        out->longs += *at != 'h';
+    out->type = *at;
+    out->length = (size_t)(at - format) + 1;
+    ASSERT(*at && out->length < SPEC_MAX - 1); /* the compiler has checked the rest */
+    memcpy(out->text + 1, format, out->length);
+    out->text[1 + out->length] = '\0';
+    return at + 1;
+}
+
+static void put_string(struct line *l, const struct spec *s, int precision, const char *text, bool in_quotes)
+{
+    const char *dot = strchr(s->text, '.');
+    size_t most = SIZE_MAX;
+    if (s->precision)
+        most = precision < 0 ? SIZE_MAX : (size_t)precision;
+    else if (s->has_precision)
+        most = (size_t)strtoul(dot + 1, NULL, 10);
+    text = text ? text : "(null)";
+    put_text(l, text, strnlen(text, most), in_quotes);
+}
+
+#define PUT_NUMBER(value)                                                                                              \
+    (s->width && s->precision ? snprintf(out, sizeof out, s->text, width, precision, value)                            \
+     : s->width               ? snprintf(out, sizeof out, s->text, width, value)                                       \
+     : s->precision           ? snprintf(out, sizeof out, s->text, precision, value)                                   \
+                              : snprintf(out, sizeof out, s->text, value))
+
+/* Takes the conversion's arguments. */
+static void put_conversion(struct line *l, const struct spec *s, va_list *args, bool in_quotes)
+{
+    char out[512];
+    int length, width = s->width ? va_arg(*args, int) : 0, precision = s->precision ? va_arg(*args, int) : 0;
+    if (s->type == 's') {
+        put_string(l, s, precision, va_arg(*args, const char *), in_quotes);
+        return;
+    }
+    if (s->type == '%') {
+        put(l, "%", 1);
+        return;
+    }
+    /* NOLINTBEGIN(bugprone-branch-clone): the branches differ in the type that va_arg takes */
+    if (strchr("aAeEfFgG", s->type))
+        length = PUT_NUMBER(va_arg(*args, double));
+    else if (s->type == 'p')
+        length = PUT_NUMBER(va_arg(*args, void *));
+    else if (s->longs == 0)
+        length = PUT_NUMBER(va_arg(*args, int));
+    else if (s->longs == 1)
+        length = PUT_NUMBER(va_arg(*args, long));
+    else
+        length = PUT_NUMBER(va_arg(*args, long long));
+    /* NOLINTEND(bugprone-branch-clone) */
+    if (length > 0)
+        put(l, out, (size_t)length < sizeof out ? (size_t)length : sizeof out - 1);
+}
+
+static void put_format(struct line *l, const char *format, va_list *args)
+{
+    bool in_quotes = false;
+    while (*format) {
+        struct spec s;
+        size_t literal = strcspn(format, "%");
+        for (size_t i = 0; i < literal; i++)
+            in_quotes ^= format[i] == '"';
+        put(l, format, literal);
+        format += literal;
+        if (*format != '%')
+            break;
+        format = read_spec(format + 1, &s);
+        put_conversion(l, &s, args, in_quotes);
+    }
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
     if (level > logger.level)
         return;
-    char line[LOG_LINE_MAX];
-    size_t room = sizeof line - 1; /* the newline has its place */
-    size_t length = write_prefix(line, room, level);
+    struct line l = {.room = LOG_LINE_MAX - 1}; /* the newline has its place */
+    l.length = write_prefix(l.text, l.room, level);
     va_list args;
     va_start(args, format);
-    int wanted = vsnprintf(line + length, room - length, format, args);
+    put_format(&l, format, &args);
     va_end(args);
-    if (wanted < 0)
-        return;
-    if ((size_t)wanted >= room - length) {
-        length = room - 1;
-        memcpy(line + length - 3, "...", 3);
-    } else {
-        length += (size_t)wanted;
-    }
-    blank_control_characters(line, length);
-    line[length++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, length);
+    if (l.cut)
+        memcpy(l.text + l.length - 3, "...", 3);
+    blank_control_characters(l.text, l.length);
+    l.text[l.length++] = '\n';
+    ssize_t written = write(STDERR_FILENO, l.text, l.length);
     (void)written; /* logs are observers: a closed stderr must not stop the run */
 }
 

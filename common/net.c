@@ -12,10 +12,13 @@
 #include "common/net.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
+#include "common/log.h"
+#include "common/net_address.h"
 
 #ifndef ZMQ_ZAP_ENFORCE_DOMAIN
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93 /* the library takes it; its header shows it only to users of draft functions */
@@ -26,11 +29,20 @@ enum {
     IO_THREADS = 2,  /* they copy to and from the kernel: one filled a core long before the loop of a server did */
     TURN_MAX = 64,   /* messages of one socket before other handles of the loop get their turn */
     HANDLES = 4,     /* poll, prepare, check, idle */
+    PORT_TRIES = 8,  /* a port that the system chose for one address may be taken on the next one */
     LINGER_MS = 1000 /* for the last answers of a closing process; bounds net_free */
 };
 
 struct net {
     void *context;
+    atomic_size_t
+        queued_bytes; /* of large buffers that ZeroMQ holds, each of them once; its I/O threads let go of them */
+};
+
+/* A large frame on its way. */
+struct sent {
+    struct buf *b;
+    struct net *net;
 };
 
 struct net_socket {
@@ -41,7 +53,9 @@ struct net_socket {
     uv_idle_t idle;
     unsigned open_handles; /* of the four */
     bool closing;          /* callbacks are not called any more */
-    bool curve;            /* senders are known */
+    bool bound;            /* senders are noted */
+    struct net *net;
+    size_t queued_bytes_max;
     struct net_sender sender;
     struct net_socket *monitor; /* of on_event; NULL without */
     net_on_event *on_event;
@@ -128,8 +142,8 @@ static int set_role(void *zmq, const struct net_options *o)
         {ZMQ_ROUTER_HANDOVER, 0},  /* nobody takes over another's identity */
     };
     static const struct int_option xpub[] = {
-        {ZMQ_XPUB_NODROP, 0}, /* a slow subscriber loses messages instead of holding up all */
-        {ZMQ_XPUB_VERBOSE, 0},
+        {ZMQ_XPUB_NODROP, 0},  /* a slow subscriber loses messages instead of holding up all */
+        {ZMQ_XPUB_VERBOSE, 1}, /* whoever subscribes is known, also to what another has */
     };
     switch (o->role) {
     case NET_ROUTER:
@@ -160,34 +174,130 @@ static int set_key(void *zmq, int option, const char *key)
     return zmq_setsockopt(zmq, option, key, NET_KEY_TEXT);
 }
 
-/* XPUB_VERBOSE passes on every subscription, not only the first of a topic: the door needs each subscriber's
- * connection. */
 static int set_curve(void *zmq, const struct net_options *o)
 {
-    static const struct int_option server[] = {
-        {ZMQ_CURVE_SERVER, 1}, {ZMQ_ZAP_ENFORCE_DOMAIN, 1}, {ZMQ_XPUB_VERBOSE, 1}};
+    static const struct int_option server[] = {{ZMQ_CURVE_SERVER, 1}, {ZMQ_ZAP_ENFORCE_DOMAIN, 1}};
     if (!uses_curve(o))
         return 0;
     if (!binds(o))
         return set_key(zmq, ZMQ_CURVE_SERVERKEY, o->curve->server_key) ||
                set_key(zmq, ZMQ_CURVE_PUBLICKEY, o->curve->public_key) ||
                set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key);
-    return set_ints(zmq, server, o->role == NET_XPUB ? 3 : 2) ||
-           set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key) ||
+    return set_ints(zmq, server, 2) || set_key(zmq, ZMQ_CURVE_SECRETKEY, o->curve->secret_key) ||
            zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, NET_ZAP_DOMAIN, sizeof NET_ZAP_DOMAIN - 1);
 }
 
-static int attach(struct net_socket *s, const struct net_options *o)
+/* ---- addresses ---- */
+
+#define TCP "tcp://"
+
+static const char *tcp_address(const struct net_options *o)
 {
-    size_t size = sizeof s->endpoint;
-    if (strlen(o->endpoint) >= size) {
-        errno = ENAMETOOLONG;
+    return strncmp(o->endpoint, TCP, sizeof TCP - 1) == 0 ? o->endpoint + sizeof TCP - 1 : NULL;
+}
+
+static int attach_error(const char *endpoint, struct error *e)
+{
+    return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
+                     endpoint, zmq_strerror(errno));
+}
+
+static int set_ipv6(void *zmq, bool on)
+{
+    return set_ints(zmq, &(struct int_option){ZMQ_IPV6, on}, 1);
+}
+
+/* With ZMQ_IPV6 a name means its first IPv6 address, and an IPv4 one only if it has no other. So names that have both are
+ * asked for their IPv4 address, which every server on all addresses has; names that nobody knows yet may turn out to be
+ * either. */
+static bool connects_by_ipv6(const char *address)
+{
+    struct net_addresses found;
+    if (net_resolve(address, NET_TO_CONNECT, &found, NULL) != 0)
+        return true;
+    for (size_t i = 0; i < found.count; i++)
+        if (found.at[i].socket.ss_family == AF_INET)
+            return false;
+    return true;
+}
+
+static int connect_to(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    const char *address = tcp_address(o);
+    int failed = set_ipv6(s->zmq, address && connects_by_ipv6(address)) || zmq_connect(s->zmq, o->endpoint);
+    return failed ? attach_error(o->endpoint, e) : 0;
+}
+
+/* Fills endpoint with where it is bound. 0 or -1 with errno. */
+static int bind_text(struct net_socket *s, const char *endpoint, char *out, size_t size)
+{
+    return zmq_bind(s->zmq, endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, out, &size) ? -1 : 0;
+}
+
+/* Port 0 becomes the one that the system chose. */
+static int bind_one(struct net_socket *s, struct net_address *a, char *out, size_t size)
+{
+    char text[NET_ADDRESS_TEXT], endpoint[sizeof TCP + NET_ADDRESS_TEXT];
+    snprintf(endpoint, sizeof endpoint, TCP "%s", net_address_text(a, text));
+    if (set_ipv6(s->zmq, a->socket.ss_family == AF_INET6) || bind_text(s, endpoint, out, size))
         return -1;
+    net_address_set_port(a, (unsigned)atoi(strrchr(out, ':') + 1));
+    return 0;
+}
+
+/* All addresses that this machine has, on one port. Returns how many; -1 with errno, and then none. */
+static int bind_each(struct net_socket *s, struct net_addresses *to)
+{
+    char bound[NET_ADDRESSES_MAX][sizeof s->endpoint];
+    int count = 0, reason = EADDRNOTAVAIL;
+    for (size_t i = 0; i < to->count; i++) {
+        if (count > 0)
+            net_address_set_port(&to->at[i], (unsigned)atoi(strrchr(bound[0], ':') + 1));
+        if (bind_one(s, &to->at[i], bound[count], sizeof bound[0]) == 0) {
+            count++;
+            continue;
+        }
+        reason = errno;
+        if (net_address_is_absent(reason))
+            continue;
+        while (count > 0)
+            zmq_unbind(s->zmq, bound[--count]);
+        break;
     }
+    if (count > 0)
+        memcpy(s->endpoint, bound[0], sizeof s->endpoint);
+    for (int i = 0; to->count > 1 && i < count; i++)
+        log_info("event=bound endpoint=%s", bound[i]);
+    errno = reason;
+    return count > 0 ? count : -1;
+}
+
+static int bind_tcp(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    struct net_addresses found, tried;
+    struct error why = {0};
+    int rc = net_resolve(tcp_address(o), NET_TO_BIND, &found, &why), count = -1;
+    if (rc != 0)
+        return error_set(e, rc, "net: %s: %s", o->endpoint, why.text);
+    for (int i = 0; i < PORT_TRIES && count < 0; i++) {
+        tried = found;
+        count = bind_each(s, &tried);
+        if (count < 0 && (errno != EADDRINUSE || net_address_port(&found.at[0]) != 0))
+            break;
+    }
+    return count < 0 ? attach_error(o->endpoint, e) : 0;
+}
+
+static int attach(struct net_socket *s, const struct net_options *o, struct error *e)
+{
+    if (strlen(o->endpoint) >= sizeof s->endpoint)
+        return error_set(e, ERR_RANGE, "net: %.80s...: the endpoint is too long", o->endpoint);
     strcpy(s->endpoint, o->endpoint);
     if (!binds(o))
-        return zmq_connect(s->zmq, o->endpoint);
-    return zmq_bind(s->zmq, o->endpoint) || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &size) ? -1 : 0;
+        return connect_to(s, o, e);
+    if (tcp_address(o))
+        return bind_tcp(s, o, e);
+    return bind_text(s, o->endpoint, s->endpoint, sizeof s->endpoint) ? attach_error(o->endpoint, e) : 0;
 }
 
 /* ---- events ---- */
@@ -210,7 +320,7 @@ static int monitor_start(struct net *n, uv_loop_t *loop, struct net_socket *s, c
     s->on_event = o->on_event;
     s->event_arg = o->event_arg;
     snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", (void *)s);
-    if (zmq_socket_monitor(s->zmq, endpoint, NET_EVENTS_WATCHED))
+    if (zmq_socket_monitor(s->zmq, endpoint, binds(o) ? NET_EVENTS_BOUND : NET_EVENTS_WATCHED))
         return -1;
     return net_open(n, loop, &pair, on_monitor, s, &s->monitor, NULL);
 }
@@ -226,10 +336,9 @@ static int socket_create(struct net *n, uv_loop_t *loop, struct net_socket *s, c
                                 [NET_PAIR] = ZMQ_PAIR};
     s->zmq = zmq_socket(n->context, types[o->role]);
     if (s->zmq && !set_common(s->zmq, o) && !set_role(s->zmq, o) && !set_curve(s->zmq, o) &&
-        !monitor_start(n, loop, s, o) && !attach(s, o))
-        return 0;
-    return error_set(e, ERR_IO, "net: %s: %s. HINT: is the address right, and free if it is this process's own?",
-                     o->endpoint, zmq_strerror(errno));
+        !monitor_start(n, loop, s, o))
+        return attach(s, o, e);
+    return error_set(e, ERR_IO, "net: %s: %s", o->endpoint, zmq_strerror(errno));
 }
 
 /* ---- receiving ---- */
@@ -313,7 +422,7 @@ static bool receive_frames(struct net_socket *s, struct incoming *in)
             return in->count > 0;
         }
         more = zmq_msg_more(&msg);
-        if (s->curve && !more)
+        if (s->bound && !more)
             note_sender(s, &msg);
         add_frame(s, in, &msg);
     }
@@ -409,8 +518,10 @@ int net_open(struct net *n, uv_loop_t *loop, const struct net_options *options, 
     s->message_bytes_max = options->message_bytes_max;
     s->on_message = on_message;
     s->arg = arg;
-    s->curve = uses_curve(options);
+    s->bound = binds(options);
+    s->queued_bytes_max = options->queued_bytes_max;
     s->sender.fd = -1;
+    s->net = n;
     int rc = socket_create(n, loop, s, options, e);
     rc = rc ? rc : handles_start(loop, s, e);
     if (rc) {
@@ -464,19 +575,32 @@ int net_subscribe(struct net_socket *s, const char *topic, struct error *e)
 
 static void release_sent(void *data, void *hint)
 {
-    struct buf *b = hint;
+    struct sent *sent = hint;
     (void)data;
-    buf_unref(&b);
+    if (atomic_fetch_sub(&sent->b->queued, 1) == 1)
+        atomic_fetch_sub(&sent->net->queued_bytes, sent->b->size);
+    buf_unref(&sent->b);
+    free(sent);
 }
 
-static int frame_to_zmq(struct buf *b, zmq_msg_t *msg)
+/* A large frame is passed on as it is. */
+static int pass_to_zmq(struct net *net, struct buf *b, zmq_msg_t *msg)
 {
-    if (b->size >= NET_ZERO_COPY_MIN) {
-        if (zmq_msg_init_data(msg, b->data, b->size, release_sent, b))
-            return -1;
-        buf_ref(b);
-        return 0;
+    struct sent *sent = malloc(sizeof *sent);
+    if (!sent || zmq_msg_init_data(msg, b->data, b->size, release_sent, sent)) {
+        free(sent);
+        return -1;
     }
+    *sent = (struct sent){buf_ref(b), net};
+    if (atomic_fetch_add(&b->queued, 1) == 0)
+        atomic_fetch_add(&net->queued_bytes, b->size);
+    return 0;
+}
+
+static int frame_to_zmq(struct net *net, struct buf *b, zmq_msg_t *msg)
+{
+    if (b->size >= NET_ZERO_COPY_MIN)
+        return pass_to_zmq(net, b, msg);
     if (zmq_msg_init_size(msg, b->size))
         return -1;
     if (b->size > 0)
@@ -491,11 +615,11 @@ static void close_frames(zmq_msg_t *msgs, size_t n)
 }
 
 /* All frames are made before the first is sent, so that memory cannot run out in the middle of a message. */
-static int frames_to_zmq(struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes)
+static int frames_to_zmq(struct net *net, struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes)
 {
     *bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        if (frame_to_zmq(frames[i], &msgs[i])) {
+        if (frame_to_zmq(net, frames[i], &msgs[i])) {
             close_frames(msgs, i);
             return -1;
         }
@@ -524,12 +648,27 @@ static int send_frames(struct net_socket *s, zmq_msg_t *msgs, size_t n)
     return failed;
 }
 
+static bool fits_queue(const struct net_socket *s, struct buf *const *frames, size_t n)
+{
+    size_t queued = atomic_load(&s->net->queued_bytes), more = 0;
+    for (size_t i = 0; i < n; i++)
+        more += frames[i]->size >= NET_ZERO_COPY_MIN && atomic_load(&frames[i]->queued) == 0 ? frames[i]->size : 0;
+    return s->queued_bytes_max == 0 || more == 0 || queued == 0 || queued + more <= s->queued_bytes_max;
+}
+
+size_t net_queued_bytes(const struct net *n)
+{
+    return atomic_load(&n->queued_bytes);
+}
+
 int net_send(struct net_socket *s, struct buf *const *frames, size_t n)
 {
     ASSERT(n > 0 && n <= NET_FRAMES_MAX);
     zmq_msg_t msgs[NET_FRAMES_MAX];
     size_t bytes;
-    int failed = frames_to_zmq(frames, n, msgs, &bytes);
+    bool fits = fits_queue(s, frames, n);
+    s->counters.unqueued += !fits;
+    int failed = !fits || frames_to_zmq(s->net, frames, n, msgs, &bytes);
     if (!failed) {
         failed = send_frames(s, msgs, n);
         close_frames(msgs, n); /* those that were sent are empty now */

@@ -13,18 +13,23 @@ static const struct {
     [NET_HANDSHAKE_INVALID] = {ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, "handshake_invalid"},
     [NET_HANDSHAKE_CUT] = {ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL, "handshake_cut"},
     [NET_DISCONNECTED] = {ZMQ_EVENT_DISCONNECTED, "disconnected"},
+    [NET_ACCEPTED] = {ZMQ_EVENT_ACCEPTED, "accepted"},
+    [NET_ACCEPT_FAILED] = {ZMQ_EVENT_ACCEPT_FAILED, "accept_failed"},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 bool net_event_decode(struct buf *const *frames, size_t n, const char *endpoint, struct net_event *out)
 {
     uint16_t event;
-    if (n == 0 || frames[0]->size < sizeof event)
+    int32_t value;
+    if (n == 0 || frames[0]->size < sizeof event + sizeof value)
         return false;
     memcpy(&event, frames[0]->data, sizeof event);
+    memcpy(&value, (const uint8_t *)frames[0]->data + sizeof event, sizeof value);
     for (int i = 0; i < KINDS; i++)
         if (kinds[i].event == event) {
-            *out = (struct net_event){(enum net_event_kind)i, endpoint};
+            bool has_fd = i == NET_ACCEPTED || i == NET_DISCONNECTED;
+            *out = (struct net_event){(enum net_event_kind)i, endpoint, has_fd ? value : -1};
             return true;
         }
     return false;

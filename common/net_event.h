@@ -10,15 +10,18 @@
 
 enum net_event_kind {
     NET_HANDSHAKE_DONE,
-    NET_KEY_REFUSED,       /* the server does not know our key; a connecting socket then gives up */
-    NET_HANDSHAKE_INVALID, /* one side has keys and the other has none, or different ones; gives up too */
-    NET_HANDSHAKE_CUT,     /* the other side closed the connection meanwhile, often for the same reasons; tried again */
-    NET_DISCONNECTED,      /* tried again */
+    NET_KEY_REFUSED,       /* the server knows our key as none of its own; a connecting socket gives up then */
+    NET_HANDSHAKE_INVALID, /* one side has keys and the other none, or those of somebody else; gives up too */
+    NET_HANDSHAKE_CUT,     /* the other side hung up meanwhile, often for the same reasons; tried again */
+    NET_DISCONNECTED,      /* tried again by a connecting socket */
+    NET_ACCEPTED,          /* bound sockets only, as the next one: somebody connects; the handshake comes now */
+    NET_ACCEPT_FAILED,     /* mostly for want of descriptors */
 };
 
 struct net_event {
     enum net_event_kind kind;
     const char *endpoint; /* ours */
+    int fd; /* ACCEPTED: of the connection; DISCONNECTED: what it had; owned by ZeroMQ, and perhaps another's by now; else -1 */
 };
 
 typedef void net_on_event(void *arg, const struct net_event *event);
@@ -26,7 +29,8 @@ typedef void net_on_event(void *arg, const struct net_event *event);
 enum {
     NET_EVENTS_WATCHED = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                         ZMQ_EVENT_DISCONNECTED
+                         ZMQ_EVENT_DISCONNECTED,
+    NET_EVENTS_BOUND = NET_EVENTS_WATCHED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED
 };
 
 /* The two frames of a monitor. False for an event that is not watched. */

@@ -107,6 +107,8 @@ static int parse_all(const char *text, size_t size, const char *origin, struct a
         struct allow_entry entry = {0};
         if (!fits)
             return line_error(e, origin, number, "the line is too long, or no text");
+        if (line[strspn(line, " \t")] != '\0')
+            l->confirmed = strcmp(line, ALLOW_CONFIRMED) == 0;
         if (is_comment(line))
             continue;
         int rc = parse_line(line, origin, number, &entry, e);

@@ -5,11 +5,12 @@
  *   viewer ...                                      alice
  *
  * with ROLE worker, client or viewer, PUBLICKEY the 40 characters of Z85, and NAME for people and logs. Blank lines and
- * lines that begin with '#' are skipped. A file with any other line is refused whole: half a list lets in the wrong
- * people. */
+ * lines that begin with '#' are skipped, but for ALLOW_CONFIRMED as the last one. A file with any other line is refused
+ * whole: half a list lets in the wrong people. */
 #ifndef DECANT_PROTO_ALLOW_LIST_H
 #define DECANT_PROTO_ALLOW_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "common/error.h"
 #include "common/net.h"
@@ -21,6 +22,10 @@ enum {
     ALLOW_FILE_MAX = 1 << 20
 };
 
+/* As the last line: whoever wrote this list meant it, though nobody is left on it who works. A file that lost its end has
+ * lost this too. */
+#define ALLOW_CONFIRMED "# confirmed: no workers"
+
 struct allow_entry {
     char key[NET_KEY_TEXT];
     enum role role;
@@ -30,6 +35,7 @@ struct allow_entry {
 struct allow_list {
     struct allow_entry *entries; /* ascending by key */
     size_t count;
+    bool confirmed; /* the last line says so */
 };
 
 /* Fills out, which may be uninitialised; ERR_FORMAT names origin and line. Left empty on an error. */

@@ -184,7 +184,10 @@ const char *keys_hint(const struct net_event *event, bool with_keys)
 {
     if (event->kind == NET_KEY_REFUSED)
         return "the server refused our key: add it to the server's list, see decant keygen --add";
+    if (event->kind == NET_HANDSHAKE_CUT && !with_keys)
+        return "the server hung up or does not answer: it may be starting, frozen or overloaded; if it wants keys, set "
+               "keys.directory";
     if (!with_keys)
-        return "the server is frozen or overloaded, or it wants keys and we have none: then set keys.directory";
+        return "the server may want keys: set keys.directory";
     return "the server has no keys, or another one than its .pub file in keys.directory says";
 }

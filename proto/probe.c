@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 #include "common/net.h"
+#include "common/net_address.h"
 #include "proto/keys.h"
 
 struct probe {
@@ -33,11 +34,19 @@ int probe_endpoint(const char *endpoint, char out[PROBE_ENDPOINT_MAX])
 {
     static const char *const everywhere[] = {"tcp://*:", "tcp://0.0.0.0:", "tcp://[::]:"};
     const char *port = NULL;
+    char text[NET_ADDRESS_TEXT];
+    struct net_addresses found;
+    int length;
     for (size_t i = 0; i < sizeof everywhere / sizeof everywhere[0]; i++)
         if (strncmp(endpoint, everywhere[i], strlen(everywhere[i])) == 0)
             port = endpoint + strlen(everywhere[i]);
-    int length = port ? snprintf(out, PROBE_ENDPOINT_MAX, "tcp://127.0.0.1:%s", port)
-                      : snprintf(out, PROBE_ENDPOINT_MAX, "%s", endpoint);
+    if (port)
+        length = snprintf(out, PROBE_ENDPOINT_MAX, "tcp://127.0.0.1:%s", port);
+    else if (strncmp(endpoint, "tcp://", 6) == 0 && net_address_is_interface(endpoint + 6) &&
+             net_resolve(endpoint + 6, NET_TO_BIND, &found, NULL) == 0)
+        length = snprintf(out, PROBE_ENDPOINT_MAX, "tcp://%s", net_address_text(&found.at[0], text));
+    else
+        length = snprintf(out, PROBE_ENDPOINT_MAX, "%s", endpoint);
     return length < PROBE_ENDPOINT_MAX ? 0 : ERR_RANGE;
 }
 

@@ -28,8 +28,9 @@ struct probe_answer {
 
 /* keys: from proto/keys.h; NULL for none. question: MSG_PING, or MSG_HELLO to learn more. endpoint as a client or
  * the server itself writes it: what is bound on all addresses ("tcp://0.0.0.0:5701", "tcp://" "*:5701") is asked on the
- * loopback. ERR_NOT_FOUND when nobody answers in time, ERR_CLOSED when the handshake fails, with a hint; ERR_FORMAT
- * when the answer is a refusal or not in our format, ERR_IO for an endpoint that cannot be connected to. */
+ * loopback, what is bound on an interface on its first address. ERR_NOT_FOUND when nobody answers in time, ERR_CLOSED
+ * when the handshake fails, with a hint; ERR_FORMAT when the answer is a refusal or not in our format, ERR_IO for an
+ * endpoint that cannot be connected to. */
 int probe_ask(const char *endpoint, const struct net_curve *keys, enum msg_type question, uint64_t timeout_ms,
               struct probe_answer *out, struct error *e);
 /* The endpoint that probe_ask connects to. ERR_RANGE when it is too long. */

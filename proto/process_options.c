@@ -7,10 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 #include "common/kernels.h"
+#include "common/limits.h"
 #include "common/version.h"
 #include "proto/msg.h"
 
-enum { ASSIGNMENTS_MAX = 256 }; /* more than there are keys */
+enum {
+    ASSIGNMENTS_MAX = 256,    /* more than there are keys */
+    SERVER_DESCRIPTORS = 256, /* HTTP, files, libraries, and a few dozen connections for each socket */
+    WORKER_DESCRIPTORS = 64,
+    ADDRESS_BYTES = 256 << 20 /* beside what is mapped at the start: stacks and arenas of a handful of threads */
+};
 
 struct sources {
     const char *file; /* --config, or NULL */
@@ -101,5 +107,7 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
         run_config_resolve_paths(&o->config, &e) != 0)
         return usage(o, e.text, "");
     o->config.net.insecure |= s.insecure;
+    if (!o->health && limits_prepare(o->listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, &e) != 0)
+        return usage(o, e.text, "");
     return -1;
 }

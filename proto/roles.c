@@ -47,3 +47,10 @@ bool role_may_send(enum role r, enum server to, const struct msg *m)
         return false;
     return touches || only_looks(m);
 }
+
+bool role_may_subscribe(enum role r, enum server to, const void *topic, size_t size)
+{
+    static const char weights[] = "weights";
+    bool takes_weights = to == SERVER_PARAMETER && size < sizeof weights && memcmp(weights, topic, size) == 0;
+    return r == ROLE_WORKER || (r != ROLE_NONE && !takes_weights);
+}

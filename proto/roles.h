@@ -1,5 +1,5 @@
-/* Who may send what. Roles come from a server's list of keys (proto/allow_list.h). Subscribing is open to all roles, so
- * readers of publications are not distinguished. docs/PROTOCOL.md section 2 has the same table for people. */
+/* Who may send what, and subscribe to what. Roles come from a server's list of keys (proto/allow_list.h). docs/PROTOCOL.md
+ * section 2 has the same table for people. */
 #ifndef DECANT_PROTO_ROLES_H
 #define DECANT_PROTO_ROLES_H
 
@@ -20,5 +20,8 @@ const char *role_name(enum role r); /* "worker" ... */
 enum role role_parse(const char *name);
 /* What a viewer sends says nothing that a server acts upon: no worker and no scalars. */
 bool role_may_send(enum role r, enum server to, const struct msg *m);
+/* topic: a subscription, which takes every publication whose topic begins with it. Weights are for workers, everything
+ * else is for all roles. */
+bool role_may_subscribe(enum role r, enum server to, const void *topic, size_t size);
 
 #endif

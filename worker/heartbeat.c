@@ -24,13 +24,11 @@ int heartbeat_path(const struct run_config *c, char out[HEARTBEAT_PATH_MAX])
 int heartbeat_write(const char *path, const char *line, struct error *e)
 {
     size_t size = strlen(line);
-    struct stat status;
-    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return error_set(e, ERR_IO, "open %s: %s", path, strerror(errno));
-    bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-    bool written = regular && pwrite(fd, line, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)size) == 0;
-    const char *why = regular ? strerror(errno) : "not a regular file";
+    int fd, rc = file_open(path, O_WRONLY | O_CREAT | O_NOFOLLOW, &fd, e);
+    if (rc != 0)
+        return rc;
+    bool written = pwrite(fd, line, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)size) == 0;
+    const char *why = strerror(errno);
     close(fd);
     return written ? 0 : error_set(e, ERR_IO, "write %s: %s", path, why);
 }
@@ -56,11 +54,11 @@ static int read_line(int fd, const char *path, char out[HEARTBEAT_LINE_MAX], str
 
 int heartbeat_read(const char *path, char out[HEARTBEAT_LINE_MAX], struct error *e)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "open %s: %s; does a worker run here?", path,
-                         strerror(errno));
-    int rc = read_line(fd, path, out, e);
+    struct error cause = {0};
+    int fd, rc = file_open(path, O_RDONLY, &fd, &cause);
+    if (rc != 0)
+        return error_set(e, rc, "%s; does a worker run here?", cause.text);
+    rc = read_line(fd, path, out, e);
     close(fd);
     return rc;
 }

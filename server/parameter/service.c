@@ -1,17 +1,14 @@
 /* What the parameter server does that the prototype server does not: gradients in, weights out, a report of each step. */
 #include "server/parameter/service.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include "common/files.h"
 #include "common/log.h"
 #include "server/parameter/core_incarnation.h"
 #include "server/parameter/encoder_checkpoint.h"
 #include "server/parameter/parameter_numerics.h"
 #include "server/parameter/prometheus.h"
+#include "server/shell/metrics_file.h"
 #include "server/shell/shell.h"
 
 #define MESSAGE_BYTES_MAX (INT64_C(1) << 30) /* largest frame taken: 256 million parameters */
@@ -20,7 +17,7 @@ enum { PUBLISH_HWM = 4 /* messages queued for a slow subscriber; each may hold t
 struct service {
     struct shell shell;
     struct parameter_incarnation lives;
-    FILE *metrics; /* NULL after a failed write: metrics are an observer */
+    struct metrics_file metrics;
 };
 
 /* ---- messages ---- */
@@ -97,15 +94,10 @@ static void submit(void *arg, struct encoder_state *state)
 static void write_report(struct service *s, const struct step_report *r)
 {
     char *line = step_report_to_json(r);
-    bool written = line && s->metrics && fprintf(s->metrics, "%s\n", line) > 0 && fflush(s->metrics) == 0;
+    metrics_file_append(&s->metrics, line);
     free(line);
     log_info("event=step step=%" PRIu64 " loss=%.5g grad_norm=%.4g lr=%.4g step_ms=%.4g images_per_s=%.4g workers=%.0f",
              r->step, r->loss, r->grad_norm, r->lr, r->step_ms, r->images_per_s, r->workers);
-    if (written || s->metrics == NULL)
-        return;
-    log_error("event=metrics_lost hint=\"could not write to metrics-parameter.jsonl; no more metrics there\"");
-    fclose(s->metrics);
-    s->metrics = NULL;
 }
 
 static void after_turn(void *arg, uint64_t now)
@@ -125,6 +117,7 @@ static void figures(const void *arg, struct server_figures *f)
     f->stale = c->stale;
     f->rewinds = c->rewinds;
     f->refused = c->refused;
+    f->metrics_lost = ((const struct service *)arg)->metrics.lost;
 }
 
 static void write_metrics(const void *arg, struct exposition *x)
@@ -137,11 +130,7 @@ static void write_metrics(const void *arg, struct exposition *x)
 static int open_metrics(void *arg, bool resume, struct error *e)
 {
     struct service *s = arg;
-    char path[1280];
-    if (path_format(path, sizeof path, "%s/metrics-parameter.jsonl", s->shell.config->run.out) != 0)
-        return error_set(e, ERR_RANGE, "run.out = %s: the path is too long", s->shell.config->run.out);
-    s->metrics = fopen(path, resume ? "ae" : "we");
-    return s->metrics ? 0 : error_set(e, ERR_IO, "open %s: %s", path, strerror(errno));
+    return metrics_file_open(&s->metrics, s->shell.config->run.out, SERVER_PARAMETER, !resume, e);
 }
 
 /* ---- life ---- */
@@ -166,7 +155,7 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
         .figures = figures,
         .write_metrics = write_metrics,
     };
-    struct service s = {.metrics = NULL};
+    struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct parameter_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
     if (parameter_numerics(&s.lives.numerics) != 0)
@@ -175,8 +164,7 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
     if (rc != 0)
         return rc;
     rc = shell_run(&s.shell, &s.lives, resume, e);
-    if (s.metrics != NULL)
-        fclose(s.metrics);
+    metrics_file_close(&s.metrics);
     parameter_core_free(&s.lives.core);
     shell_fini(&s.shell);
     return rc;

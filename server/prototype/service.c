@@ -8,11 +8,12 @@
 #include "common/log.h"
 #include "server/prototype/core_incarnation.h"
 #include "server/prototype/diagnostics_runner.h"
-#include "server/prototype/metrics_file.h"
+#include "server/prototype/metrics_line.h"
 #include "server/prototype/mirror.h"
 #include "server/prototype/mixture_checkpoint.h"
 #include "server/prototype/prometheus.h"
 #include "server/prototype/prototype_numerics.h"
+#include "server/shell/metrics_file.h"
 #include "server/shell/shell.h"
 
 enum {
@@ -25,7 +26,7 @@ enum {
 struct service {
     struct shell shell;
     struct prototype_incarnation lives;
-    struct prototype_metrics *metrics;
+    struct metrics_file metrics;
     struct mirror *mirror; /* NULL when redis.enabled is false */
     struct diagnostics_runner runner;
     struct diagnostics *diagnostics; /* of the newest pass */
@@ -53,7 +54,9 @@ static void note_metrics(struct service *s)
     struct msg metrics;
     if (!prototype_core_take_metrics(s->lives.core, &metrics))
         return;
-    prototype_metrics_append(s->metrics, &metrics, unix_time());
+    char *line = metrics_line(&metrics, unix_time());
+    metrics_file_append(&s->metrics, line);
+    free(line);
     mirror_queue_metrics(mirror_queue(s->mirror), &metrics);
 }
 
@@ -240,6 +243,7 @@ static void figures(const void *arg, struct server_figures *f)
     f->stale = c->stale;
     f->rewinds = c->rewinds;
     f->refused = c->refused;
+    f->metrics_lost = ((const struct service *)arg)->metrics.lost;
 }
 
 static void write_metrics(const void *arg, struct exposition *x)
@@ -267,10 +271,9 @@ static int open_mirror(struct service *s, struct error *e)
 static int open_observers(void *arg, bool resume, struct error *e)
 {
     struct service *s = arg;
-    (void)resume;
     s->version_seen = version_of(s);
     s->generation_seen = s->shell.incarnation.generation;
-    int rc = prototype_metrics_open(s->shell.config->run.out, &s->metrics, e);
+    int rc = metrics_file_open(&s->metrics, s->shell.config->run.out, SERVER_PROTOTYPE, !resume, e);
     return rc == 0 ? open_mirror(s, e) : rc;
 }
 
@@ -309,14 +312,14 @@ static void release(struct service *s)
     mirror_free(&s->mirror);
     prototype_core_free(&s->lives.core);
     diagnostics_free(&s->diagnostics);
-    prototype_metrics_close(&s->metrics);
+    metrics_file_close(&s->metrics);
     shell_fini(&s->shell);
 }
 
 int prototype_service_run(const struct run_config *config, bool resume, struct error *e)
 {
     const struct shell_service service = service_of(config);
-    struct service s = {.leaving = false};
+    struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct prototype_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
     if (prototype_numerics(&s.lives.numerics) != 0)

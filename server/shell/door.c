@@ -1,26 +1,16 @@
-/* Opening, the watched list, and the two questions: may this key connect, may this message be.
- *
- * A revoked subscriber. ZeroMQ cannot drop one peer of a bound socket, but it tells the descriptor that a subscription
- * came through. Shutting that down ends the connection, and the next handshake is refused. A descriptor may belong to
- * somebody else by then, so the address of its other end has to be the same. */
+/* Opening, the watched list, and the questions: may this key connect, may this message be, does this connection stay. */
 #include "server/shell/door.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include "common/files.h"
+#include "common/limits.h"
+#include "common/net_address.h"
 
 enum {
-    LOOK_MS = 1000,  /* between two looks at the list of keys */
-    PACE_MS = 10000, /* between two log lines of one kind */
-};
-
-struct door_subscriber {
-    char key[NET_KEY_TEXT];
-    int fd;
-    struct sockaddr_storage peer;
-    socklen_t peer_size;
+    LOOK_MS = 1000,             /* between two looks at the list of keys, and at connections */
+    PACE_MS = 10000,            /* between two log lines of one kind */
+    DESCRIPTORS_RESERVED = 192, /* 64 for HTTP, as many for the libraries, the rest for files */
 };
 
 /* ---- where a server may listen ---- */
@@ -30,23 +20,28 @@ static bool is_tcp(const char *endpoint)
     return strncmp(endpoint, "tcp://", 6) == 0;
 }
 
-bool door_is_local(const char *endpoint)
+int door_is_local(const char *endpoint, bool *local, struct error *e)
 {
-    static const char *const local[] = {"localhost:", "lo:", "[::1]:"};
+    struct net_addresses found;
+    struct error why = {0};
+    *local = strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "inproc://", 9) == 0;
     if (!is_tcp(endpoint))
-        return strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "inproc://", 9) == 0;
-    if (strncmp(endpoint + 6, "127.", 4) == 0)
-        return endpoint[6 + strspn(endpoint + 6, "0123456789.")] == ':';
-    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
-        if (strncmp(endpoint + 6, local[i], strlen(local[i])) == 0)
-            return true;
-    return false;
+        return 0;
+    int rc = net_resolve(endpoint + 6, NET_TO_BIND, &found, &why);
+    if (rc != 0)
+        return error_set(e, rc, "%s: %s", endpoint, why.text);
+    *local = true;
+    for (size_t i = 0; i < found.count; i++)
+        *local = *local && net_address_is_loopback(&found.at[i]);
+    return 0;
 }
 
 static int check_exposure(const struct run_config *c, const char *endpoint, struct error *e)
 {
-    if (door_is_local(endpoint))
-        return 0;
+    bool local;
+    int rc = door_is_local(endpoint, &local, e);
+    if (rc != 0 || local)
+        return rc;
     if (!c->net.insecure)
         return error_set(e, ERR_CONFIG,
                          "%s is open to other machines and there are no keys, so anybody could change the run; make "
@@ -59,51 +54,43 @@ static int check_exposure(const struct run_config *c, const char *endpoint, stru
 
 /* ---- the list ---- */
 
-/* True when it was ended now. */
-static bool cut_off(struct door *d, int fd)
+static bool is_listed(const void *arg, const char *key)
 {
-    bool ended = shutdown(fd, SHUT_RDWR) == 0;
-    d->counters.cut_off += ended;
-    return ended;
+    return allow_list_find(&((const struct door *)arg)->list, key) != NULL;
 }
 
-static bool is_still_there(const struct door_subscriber *s)
-{
-    struct sockaddr_storage peer = {0};
-    socklen_t size = sizeof peer;
-    return getpeername(s->fd, (struct sockaddr *)&peer, &size) == 0 && size == s->peer_size &&
-           memcmp(&peer, &s->peer, size) == 0;
-}
-
-/* Keeps the subscribers that are there and listed. Returns how many were ended. */
-static size_t cut_subscribers(struct door *d)
-{
-    size_t cut = 0, kept = 0;
-    for (size_t i = 0; i < d->subscriber_count; i++) {
-        const struct door_subscriber *s = &d->subscribers[i];
-        if (!is_still_there(s))
-            continue;
-        if (allow_list_find(&d->list, s->key))
-            d->subscribers[kept++] = *s;
-        else
-            cut += cut_off(d, s->fd);
-    }
-    d->subscriber_count = kept;
-    return cut;
-}
+static void on_confirm(uv_timer_t *timer);
 
 static void reload(struct door *d)
 {
     struct allow_list list;
     struct error e = {0};
     if (allow_list_read(d->path, &list, &e) != 0) {
+        list_guard_forget(&d->guard);
         log_error("event=allow_list_unreadable cause=\"%s\" hint=\"the former list stays in force\"", e.text);
         return;
     }
-    allow_list_fini(&d->list);
-    d->list = list;
-    size_t cut = cut_subscribers(d);
-    log_info("event=allow_list_read keys=%zu subscribers_cut=%zu", list.count, cut);
+    enum list_verdict verdict = list_guard_offer(&d->guard, &d->list, &list, uv_now(d->loop));
+    if (verdict == LIST_WAITS)
+        log_error(
+            "event=allow_list_unconfirmed path=%s retry_s=%d hint=\"nobody who works is left on it; the former list "
+            "stays in force, and this one follows if it is still the same then. To confirm it now, add this last "
+            "line: " ALLOW_CONFIRMED "\"",
+            d->path, LIST_CONFIRM_MS / 1000);
+    if (verdict != LIST_TAKEN) {
+        uint64_t waited = uv_now(d->loop) - d->guard.since_ms;
+        uv_timer_start(&d->confirm, on_confirm, waited < LIST_CONFIRM_MS ? LIST_CONFIRM_MS - waited : 0, 0);
+        return;
+    }
+    uv_timer_stop(&d->confirm);
+    size_t cut = guests_cut_keys(&d->publications.guests, is_listed, d);
+    d->counters.cut_off += cut;
+    log_info("event=allow_list_read keys=%zu subscribers_cut=%zu", d->list.count, cut);
+}
+
+static void on_confirm(uv_timer_t *timer)
+{
+    reload(timer->data);
 }
 
 static void on_list_changed(uv_fs_poll_t *poll, int status, const uv_stat_t *before, const uv_stat_t *after)
@@ -118,7 +105,8 @@ static int watch_list(struct door *d, struct error *e)
 {
     int rc = uv_fs_poll_init(d->loop, &d->poll);
     if (rc == 0) {
-        d->poll.data = d;
+        uv_timer_init(d->loop, &d->confirm);
+        d->poll.data = d->confirm.data = d;
         d->polling = true;
         rc = uv_fs_poll_start(&d->poll, on_list_changed, d->path, LOOK_MS);
     }
@@ -151,11 +139,8 @@ static bool may_connect(void *arg, const char *key, const char *address)
     return false;
 }
 
-void door_on_event(void *door, const struct net_event *event)
+static void on_failed_handshake(struct door *d, const struct net_event *event)
 {
-    struct door *d = door;
-    if (event->kind != NET_HANDSHAKE_INVALID && event->kind != NET_HANDSHAKE_CUT)
-        return; /* refused keys were counted when they were refused */
     d->counters.handshakes_failed++;
     if (log_due(&d->pace_handshakes, uv_now(d->loop), PACE_MS))
         log_warn("event=handshake_failed kind=%s endpoint=%s count=%" PRIu64 " hint=\"%s\"",
@@ -164,46 +149,116 @@ void door_on_event(void *door, const struct net_event *event)
                          : "somebody connects with keys, and we have none, or it is no client of ours");
 }
 
+static void on_no_room(struct door *d, const struct net_event *event)
+{
+    guests_make_room(&d->requests.guests);
+    guests_make_room(&d->publications.guests);
+    if (log_due(&d->pace_room, uv_now(d->loop), PACE_MS))
+        log_error(
+            "event=accept_failed endpoint=%s hint=\"no descriptor left: who connects and says nothing is cut off; "
+            "raise ulimit -n\"",
+            event->endpoint);
+}
+
+void door_on_event(void *side, const struct net_event *event)
+{
+    struct door_side *s = side;
+    switch (event->kind) {
+    case NET_ACCEPTED:
+        guests_accept(&s->guests, event->fd, uv_now(s->door->loop));
+        return;
+    case NET_ACCEPT_FAILED:
+        on_no_room(s->door, event);
+        return;
+    case NET_DISCONNECTED:
+        guests_leave(&s->guests, event->fd);
+        return;
+    case NET_HANDSHAKE_INVALID:
+    case NET_HANDSHAKE_CUT:
+        on_failed_handshake(s->door, event);
+        return;
+    case NET_KEY_REFUSED: /* counted when it was refused */
+    case NET_HANDSHAKE_DONE:
+        return;
+    }
+}
+
 /* ---- what they may send ---- */
 
 bool door_lets(struct door *d, const struct net_sender *from, const struct msg *m)
 {
+    guests_hear(&d->requests.guests, from->fd, from->user, uv_now(d->loop));
     if (!d->guarded)
         return true;
     return role_may_send(role_of(d, from->user), d->server, m);
 }
 
-static struct door_subscriber *subscriber_slot(struct door *d, int fd)
+enum { SUBSCRIBES = 1 /* first byte of what an XPUB receives; the topic follows */ };
+
+void door_on_subscription(struct door *d, const struct net_sender *from, const struct buf *frame)
 {
-    for (size_t i = 0; i < d->subscriber_count; i++)
-        if (d->subscribers[i].fd == fd)
-            return &d->subscribers[i];
-    if (d->subscriber_count == d->subscriber_room) {
-        size_t room = d->subscriber_room ? 2 * d->subscriber_room : 16;
-        struct door_subscriber *grown = realloc(d->subscribers, room * sizeof *grown);
-        if (!grown)
-            return NULL;
-        d->subscribers = grown;
-        d->subscriber_room = room;
+    struct guests *g = &d->publications.guests;
+    bool known = from->user[0] != '\0';
+    guests_hear(g, from->fd, from->user, uv_now(d->loop));
+    if (!known || frame->size == 0 || frame->data[0] != SUBSCRIBES)
+        return;
+    enum role role = role_of(d, from->user);
+    if (role_may_subscribe(role, d->server, frame->data + 1, frame->size - 1))
+        return;
+    uint64_t before = g->cut[CUT_ROLE];
+    guests_cut(g, from->fd, CUT_ROLE);
+    if (role == ROLE_NONE) { /* it connected before it was revoked, and subscribes only now */
+        d->counters.cut_off += g->cut[CUT_ROLE] - before;
+        g->cut[CUT_ROLE] = before;
+    } else if (log_due(&d->pace_subscriptions, uv_now(d->loop), PACE_MS)) {
+        log_warn("event=subscription_refused key=\"%s\" role=%s hint=\"only workers may subscribe to weights\"",
+                 from->user, role_name(role));
     }
-    return &d->subscribers[d->subscriber_count++];
 }
 
-void door_on_subscriber(struct door *d, const struct net_sender *from)
+/* ---- who stays ---- */
+
+static uint64_t all_cut(const struct door *d)
 {
-    struct door_subscriber new = {.fd = from->fd, .peer_size = sizeof new.peer};
-    if (from->user[0] == '\0' || getpeername(from->fd, (struct sockaddr *)&new.peer, &new.peer_size) != 0)
+    uint64_t sum = 0;
+    for (int why = 0; why < GUEST_CUTS; why++)
+        sum += d->requests.guests.cut[why] + d->publications.guests.cut[why];
+    return sum;
+}
+
+static uint64_t cut_for(const struct door *d, enum guest_cut why)
+{
+    return d->requests.guests.cut[why] + d->publications.guests.cut[why];
+}
+
+static void say_cuts(struct door *d)
+{
+    uint64_t cut = all_cut(d);
+    if (cut == d->cut_said || !log_due(&d->pace_cuts, uv_now(d->loop), PACE_MS))
         return;
-    if (!allow_list_find(&d->list, from->user)) { /* it connected before it was revoked, and subscribes only now */
-        (void)cut_off(d, from->fd);
-        return;
-    }
-    memcpy(new.key, from->user, sizeof new.key);
-    struct door_subscriber *slot = subscriber_slot(d, from->fd);
-    if (slot)
-        *slot = new;
-    else
-        log_error("event=subscriber_unnoted reason=memory hint=\"revoking its key does not end its subscription\"");
+    d->cut_said = cut;
+    log_warn(
+        "event=connections_cut crowd=%" PRIu64 " silent=%" PRIu64 " stalled=%" PRIu64 " role=%" PRIu64
+        " queued_bytes=%zu hint=\"so many connections were too many, said nothing, or did not read what they asked "
+        "for\"",
+        cut_for(d, CUT_CROWD), cut_for(d, CUT_SILENT), cut_for(d, CUT_STALLED), cut_for(d, CUT_ROLE),
+        net_queued_bytes(d->net));
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    struct door *d = timer->data;
+    bool hurry = net_queued_bytes(d->net) > DOOR_QUEUED_BYTES_MAX / 2;
+    guests_look(&d->requests.guests, uv_now(d->loop), hurry);
+    guests_look(&d->publications.guests, uv_now(d->loop), hurry);
+    say_cuts(d);
+}
+
+/* Files, the HTTP port and what a process has open from the start come first; the sockets share what is left. */
+static size_t guests_max(void)
+{
+    size_t limit = limits_descriptors();
+    return limit > DESCRIPTORS_RESERVED + 2 ? (limit - DESCRIPTORS_RESERVED) / 2 : 1;
 }
 
 /* ---- life ---- */
@@ -222,6 +277,10 @@ static int open_with_keys(struct door *d, struct net *n, const struct run_config
         rc = zap_open(&d->zap, n, d->loop, may_connect, d, e);
     if (rc == 0)
         rc = watch_list(d, e);
+    if (rc == 0 && d->list.count == 0)
+        log_warn(
+            "event=allow_list_empty path=%s hint=\"nobody may connect; `decant keygen --out %s worker` adds somebody\"",
+            d->path, c->keys.directory);
     if (rc == 0)
         log_info("event=keys public_key=\"%s\" allowed=%zu path=%s", d->curve.public_key, d->list.count, d->path);
     return rc;
@@ -233,7 +292,14 @@ int door_open(struct door *d, struct net *n, uv_loop_t *loop, const struct run_c
     bool parameter = which == SERVER_PARAMETER;
     const char *requests = parameter ? c->net.parameter : c->net.prototype;
     const char *publications = parameter ? c->net.parameter_publish : c->net.prototype_publish;
-    *d = (struct door){.server = which, .loop = loop};
+    *d = (struct door){.server = which, .loop = loop, .net = n};
+    d->requests.door = d->publications.door = d;
+    guests_init(&d->requests.guests, guests_max());
+    guests_init(&d->publications.guests, guests_max());
+    uv_timer_init(loop, &d->look);
+    d->look.data = d;
+    d->looking = true;
+    uv_timer_start(&d->look, on_look, LOOK_MS, LOOK_MS);
     if (c->keys.directory[0] == '\0') {
         int rc = check_exposure(c, requests, e);
         return rc == 0 ? check_exposure(c, publications, e) : rc;
@@ -252,14 +318,19 @@ void door_close(struct door *d)
 {
     door_opened(d);
     zap_close(&d->zap);
-    if (d->polling)
+    if (d->polling) {
         uv_close((uv_handle_t *)&d->poll, NULL);
-    d->polling = false;
+        uv_close((uv_handle_t *)&d->confirm, NULL);
+    }
+    if (d->looking)
+        uv_close((uv_handle_t *)&d->look, NULL);
+    d->polling = d->looking = false;
 }
 
 void door_fini(struct door *d)
 {
     allow_list_fini(&d->list);
-    free(d->subscribers);
-    d->subscribers = NULL;
+    list_guard_forget(&d->guard);
+    guests_fini(&d->requests.guests);
+    guests_fini(&d->publications.guests);
 }

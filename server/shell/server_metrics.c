@@ -87,10 +87,20 @@ static void write_door(const struct server_figures *f, struct exposition *x)
 {
     exposition_family(x, "decant_handshakes_failed_total", "counter",
                       "Connections that did not come about: a key that is not on the list, or no sound handshake.");
-    exposition_value(x, (double)f->door->keys_refused, "cause=\"key\"");
-    exposition_value(x, (double)f->door->handshakes_failed, "cause=\"handshake\"");
+    exposition_value(x, (double)f->door->counters.keys_refused, "cause=\"key\"");
+    exposition_value(x, (double)f->door->counters.handshakes_failed, "cause=\"handshake\"");
     exposition_single(x, "decant_subscriptions_cut_total", "counter",
-                      "Subscriptions ended because their key was revoked.", (double)f->door->cut_off);
+                      "Subscriptions ended because their key was revoked.", (double)f->door->counters.cut_off);
+    const struct guests *const sides[] = {&f->door->requests.guests, &f->door->publications.guests};
+    const char *const names[] = {"requests", "publications"};
+    exposition_family(x, "decant_connections", "gauge", "Open connections by socket.");
+    for (int i = 0; i < 2; i++)
+        exposition_value(x, (double)sides[i]->count, "socket=\"%s\"", names[i]);
+    exposition_family(x, "decant_connections_cut_total", "counter",
+                      "Connections ended here: one too many, silent, not reading, or not allowed by its role.");
+    for (int why = 0; why < GUEST_CUTS; why++)
+        exposition_value(x, (double)(sides[0]->cut[why] + sides[1]->cut[why]), "cause=\"%s\"",
+                         guest_cut_name((enum guest_cut)why));
 }
 
 static void write_checkpoints(const struct server_figures *f, struct exposition *x)
@@ -103,6 +113,8 @@ static void write_checkpoints(const struct server_figures *f, struct exposition 
                       (double)(f->now_ms - r->at_ms) / 1000);
     exposition_single(x, "decant_checkpoint_failures_total", "counter", "Checkpoints that could not be written.",
                       (double)r->failures);
+    exposition_single(x, "decant_metrics_lines_lost_total", "counter",
+                      "Lines of the metrics file that could not be written.", (double)f->metrics_lost);
 }
 
 /* A family of all sockets: one sample per socket, or two with a direction. */
@@ -143,6 +155,9 @@ static void write_sockets(const struct server_figures *f, struct exposition *x)
          offsetof(struct net_counters, bytes_out), true},
         {"decant_messages_dropped_total", "Messages not sent: a full queue, or a peer that is gone.",
          offsetof(struct net_counters, dropped), 0, false},
+        {"decant_messages_unqueued_total",
+         "Of those not sent: large ones, because what waits for peers that do not read has reached its limit.",
+         offsetof(struct net_counters, unqueued), 0, false},
         {"decant_messages_oversized_total", "Messages not taken: too large, too many frames, or no memory.",
          offsetof(struct net_counters, oversized), 0, false},
     };

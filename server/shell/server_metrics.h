@@ -46,11 +46,12 @@ struct server_figures {
     size_t workers;
     uint64_t applied, duplicates, stale; /* contributions, by what became of them */
     uint64_t rewinds;
+    uint64_t metrics_lost;   /* lines of the metrics file */
     const uint64_t *refused; /* (REASON_END), by reason */
     const struct step_clock *clock;
     const struct checkpoint_record *checkpoint;
     const struct net_socket *requests, *publications;
-    const struct door_counters *door;
+    const struct door *door;
 };
 
 void server_metrics_write(const struct server_figures *f, struct exposition *x);

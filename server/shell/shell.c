@@ -172,9 +172,8 @@ static void on_request(void *arg, struct buf **frames, size_t n)
 static void on_subscription(void *arg, struct buf **frames, size_t n)
 {
     struct shell *s = arg;
-    (void)frames;
     (void)n;
-    door_on_subscriber(&s->door, net_sender(s->publications));
+    door_on_subscription(&s->door, net_sender(s->publications), frames[0]);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -226,7 +225,7 @@ static struct server_figures figures_of(const struct shell *s)
         .checkpoint = &s->writer.record,
         .requests = s->requests,
         .publications = s->publications,
-        .door = &s->door.counters,
+        .door = &s->door,
     };
     s->service->figures(s->arg, &f);
     return f;
@@ -290,17 +289,19 @@ static int open_sockets(struct shell *s, struct error *e)
     struct net_options requests = {.role = NET_ROUTER,
                                    .endpoint = parameter ? s->config->net.parameter : s->config->net.prototype,
                                    .message_bytes_max = v->request_bytes_max,
+                                   .queued_bytes_max = DOOR_QUEUED_BYTES_MAX,
                                    .curve = &s->door.curve,
                                    .on_event = door_on_event,
-                                   .event_arg = &s->door};
+                                   .event_arg = &s->door.requests};
     struct net_options publications = {.role = NET_XPUB,
                                        .endpoint = parameter ? s->config->net.parameter_publish
                                                              : s->config->net.prototype_publish,
                                        .message_bytes_max = v->subscription_bytes_max,
+                                       .queued_bytes_max = DOOR_QUEUED_BYTES_MAX,
                                        .hwm = v->publish_hwm,
                                        .curve = &s->door.curve,
                                        .on_event = door_on_event,
-                                       .event_arg = &s->door};
+                                       .event_arg = &s->door.publications};
     int rc = net_new(&s->net, e);
     if (rc == 0)
         rc = door_open(&s->door, s->net, &s->loop, s->config, v->server, e);
@@ -320,6 +321,7 @@ int shell_init(struct shell *s, const struct shell_service *service, void *arg, 
 {
     *s = (struct shell){.service = service, .arg = arg, .config = config, .lock = -1};
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away in the middle of a write is an error code, not our end */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow */
     int rc = uv_loop_init(&s->loop);
     if (rc != 0)
         return error_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));

@@ -27,6 +27,7 @@ K, D, SLOT_SIZE, RUN = 32, 8, 8, "keys-test"
 REWIND, FORBIDDEN = 18, 22
 PATIENCE_S = 30.0  # before a wait counts as failed; nothing passes or fails by being fast
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+CONFIRMED = "# confirmed: no workers\n"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DECANT_")}
 
 
@@ -251,6 +252,31 @@ def test_roles_at_the_prototype_server():
             assert viewer.snapshot().step == 2
 
 
+def test_only_workers_subscribe_to_weights():
+    with site("parameter") as (s, parameter):
+        for topic in ("weights", ""):
+            offender = zmq.Context.instance().socket(zmq.SUB)
+            offender.linger = 0
+            wire.use_keys(offender, s.pair("viewer", parameter))
+            monitor = offender.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            offender.subscribe(topic.encode())
+            offender.connect(parameter.publish)
+            assert monitor.poll(int(PATIENCE_S * 1000)), "a viewer may subscribe to " + repr(topic)
+            offender.disable_monitor()
+            offender.close()
+        parameter.logged("event=subscription_refused .*role=viewer")
+        for name, topic in (("viewer", b"metrics"), ("worker", b"weights")):
+            socket = zmq.Context.instance().socket(zmq.SUB)
+            socket.linger = 0
+            wire.use_keys(socket, s.pair(name, parameter))
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            socket.subscribe(topic)
+            socket.connect(parameter.publish)
+            assert not monitor.poll(1500), (name, topic)
+            socket.disable_monitor()
+            socket.close()
+
+
 # ---- the list changes ----
 
 def refused_from_now_on(client):
@@ -326,10 +352,37 @@ def test_a_broken_list_changes_nothing():
         prototype.logged("event=allow_list_unreadable .*allowed:")
         with s.client("worker", prototype) as worker:
             worker.hello()
-            path.write_text("# nobody\n")
+            path.write_text("# nobody\n" + CONFIRMED)
             refused_from_now_on(worker)
             path.write_text(good)
             wait_for("the good list", lambda: worker.request(PING).type == PONG)
+
+
+def test_an_emptied_list_revokes_nobody_at_once():
+    with site("prototype") as (s, prototype):
+        path = pathlib.Path(s.keys, "allowed")
+        good = path.read_text()
+        with s.client("worker", prototype) as worker, s.client("client", prototype) as client:
+            worker.hello()
+            client.hello()
+            path.write_text("")
+            prototype.logged("event=allow_list_unconfirmed .*add this last line: " + CONFIRMED.strip())
+            for c in (worker, client):
+                assert c.request(PING).type == PONG
+            path.write_text(good)
+            prototype.logged("event=allow_list_read")
+            path.write_text("".join(line for line in good.splitlines(True) if line.startswith(("#", "viewer"))))
+            wait_for("another look", lambda: len(re.findall("allow_list_unconfirmed", prototype.log())) == 2)
+            assert worker.request(PING).type == PONG  # and somebody who connects now is still let in
+            with s.client("client", prototype) as late:
+                late.hello()
+            deadline = time.monotonic() + 2 * PATIENCE_S  # the second look comes after half a minute
+            while worker.request(PING).type == PONG and time.monotonic() < deadline:
+                time.sleep(0.2)
+            forbidden(worker, PING)
+            keygen("--out", s.keys, "worker:new")
+            keygen("--out", s.keys, "--revoke", "worker-new")
+            assert path.read_text().endswith(CONFIRMED)
 
 
 # ---- replay ----
@@ -508,7 +561,7 @@ def test_keygen_gives_every_process_its_own():
         keygen(*both, "--revoke", "worker")
         keygen(*both)
         for server in ("parameter", "prototype"):
-            assert "worker" not in (target / server / "allowed").read_text().split("\n", 1)[1], "revoked, but listed again"
+            assert "\nworker" not in (target / server / "allowed").read_text(), "revoked, but listed again"
         (ring / "viewer.key").unlink()
         (ring / "viewer.pub").unlink()
         assert "viewer is listed already" in keygen(*both, code=1)

@@ -95,12 +95,12 @@ static int open_next(struct cifar *c, struct error *e)
     const char *name = *c->names++;
     if (c->file)
         fclose(c->file);
+    c->file = NULL;
     c->left = records_of(c, name, e);
     if (c->left == 0)
         return e->code;
     path_format(c->name, sizeof c->name, "%s/%s", c->path, name);
-    c->file = fopen(c->name, "rb");
-    return c->file ? 0 : error_set(e, ERR_IO, "%s: %s", c->name, strerror(errno));
+    return file_open_stream(c->name, &c->file, e);
 }
 
 static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *e)

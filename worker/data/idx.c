@@ -6,9 +6,10 @@
  * files alike, so that the suffix only decides which name is tried first. Everything in a file is checked: a count that
  * the bytes behind it do not bear out is an error, never a short set. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 #include "common/files.h"
 #include "worker/data/idx_names.h"
@@ -64,16 +65,19 @@ static int read_exactly(const struct idx *x, uint8_t *out, uint64_t size, struct
 static int open_either(const char *path, const char *name, struct idx *x, struct error *e)
 {
     static const char *const suffixes[] = {"", ".gz"};
-    struct stat st;
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (path_format(x->name, sizeof x->name, "%s/%s%s", path, name, suffixes[i]) != 0)
             return error_set(e, ERR_RANGE, "data.path is longer than %d bytes", DATASET_PATH_MAX - 64);
-        if (stat(x->name, &st) != 0)
+        if (access(x->name, F_OK) != 0)
             continue;
-        if (!S_ISREG(st.st_mode))
-            return error_set(e, ERR_IO, "%s: not a regular file", x->name);
-        x->file = gzopen(x->name, "rb");
-        return x->file ? 0 : error_set(e, ERR_IO, "%s: %s", x->name, strerror(errno));
+        int fd, rc = file_open(x->name, O_RDONLY, &fd, e);
+        if (rc != 0)
+            return rc;
+        x->file = gzdopen(fd, "rb");
+        if (x->file)
+            return 0;
+        close(fd);
+        return error_set(e, ERR_MEMORY, "%s: no memory to read it", x->name);
     }
     return error_set(e, ERR_NOT_FOUND, "%s/%s[.gz]: not found", path, name);
 }

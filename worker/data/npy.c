@@ -4,10 +4,13 @@
  * not, and verifies its checksums. An array's size must be what its header says before anything is taken for it. */
 #include <errno.h>
 #include <math.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zip.h>
+#include "common/files.h"
 #include "worker/data/npy_header.h"
 #include "worker/data/reader.h"
 
@@ -117,8 +120,10 @@ static int array_open_file(struct array *a, const char *path, struct error *e)
 {
     struct stat st;
     snprintf(a->where, sizeof a->where, "%s", path);
-    a->file = fopen(path, "rb");
-    if (!a->file || fstat(fileno(a->file), &st) != 0)
+    int rc = file_open_stream(path, &a->file, e);
+    if (rc != 0)
+        return rc;
+    if (fstat(fileno(a->file), &st) != 0)
         return error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
     a->bytes = (uint64_t)st.st_size;
     return read_header(a, e);
@@ -283,11 +288,9 @@ static int judge(struct arrays *p, struct image_sink *sink, struct error *e)
 static bool starts_with(const char *path, const char *magic, size_t size)
 {
     char start[8] = {0};
-    struct stat st;
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
-        return false;
-    FILE *f = fopen(path, "rb");
-    bool same = f && fread(start, 1, size, f) == size && memcmp(start, magic, size) == 0;
+    FILE *f;
+    bool same =
+        file_open_stream(path, &f, NULL) == 0 && fread(start, 1, size, f) == size && memcmp(start, magic, size) == 0;
     if (f)
         fclose(f);
     return same;
@@ -330,9 +333,12 @@ static bool npz_recognises(const char *path)
 
 static zip_t *open_archive(const char *path, struct error *e)
 {
-    int code = 0;
-    zip_t *z = zip_open(path, ZIP_RDONLY, &code);
+    int code = 0, fd;
+    if (file_open(path, O_RDONLY, &fd, e) != 0)
+        return NULL;
+    zip_t *z = zip_fdopen(fd, 0, &code);
     if (!z) {
+        close(fd);
         zip_error_t why;
         zip_error_init_with_code(&why, code);
         error_set(e, ERR_FORMAT, "%s: %s", path, zip_error_strerror(&why));

@@ -1,4 +1,5 @@
 /* Findings and how they are told; endpoints that are free, taken, wrong; directories; estimates. */
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -89,6 +90,40 @@ static void test_endpoints(void **state)
     assert_int_equal(find(r, "net.prototype", "No such file or directory")->state, FINDING_FAIL);
     assert_int_equal(find(r, "net.prototype_publish", "expected tcp:// or ipc://")->state, FINDING_FAIL);
     close(fd);
+    free(r);
+}
+
+/* By what an address means, not by how it looks. */
+static void test_tcp_endpoints(void **state)
+{
+    struct sockaddr_in taken = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof taken;
+    char publish[64];
+    struct run_config c;
+    struct doctor_report *r = new_report();
+    (void)state;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&taken, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&taken, &size), 0);
+    snprintf(publish, sizeof publish, "net.parameter_publish=tcp://lo:%u", ntohs(taken.sin_port));
+    load(&c,
+         (const char *[]){"net.parameter=tcp://localhost:0", publish, "net.prototype=tcp://::1:5711",
+                          "net.prototype_publish=tcp://lo:0"},
+         4);
+    doctor_check_endpoints(r, &c);
+    assert_int_equal(find(r, "net.parameter", "tcp://localhost:0: free")->state, FINDING_OK);
+    assert_int_equal(find(r, "net.parameter_publish", "in use")->state, FINDING_FAIL);
+    assert_int_equal(find(r, "net.prototype", "an IPv6 address has brackets")->state, FINDING_FAIL);
+    assert_int_equal(find(r, "net.prototype_publish", "no worker can connect to an interface")->state, FINDING_WARN);
+    close(fd);
+    load(&c,
+         (const char *[]){"net.parameter=tcp://192.0.2.1:70000", "net.parameter_publish=tcp://*:0",
+                          "loss.prototypes=joint"},
+         3);
+    r->count = 0;
+    doctor_check_endpoints(r, &c);
+    assert_int_equal(find(r, "net.parameter", "is not HOST:PORT")->state, FINDING_FAIL);
+    assert_int_equal(find(r, "net.parameter_publish", ": free")->state, FINDING_OK);
     free(r);
 }
 
@@ -248,9 +283,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_report), CASE(test_bytes),           CASE(test_endpoints), CASE(test_joint_has_two_endpoints),
-        CASE(test_recipe), CASE(test_needs),           CASE(test_machine),   CASE(test_kernels),
-        CASE(test_out),    CASE(test_data_is_missing),
+        CASE(test_report),        CASE(test_bytes),  CASE(test_endpoints),       CASE(test_joint_has_two_endpoints),
+        CASE(test_tcp_endpoints), CASE(test_recipe), CASE(test_needs),           CASE(test_machine),
+        CASE(test_kernels),       CASE(test_out),    CASE(test_data_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/files.h"
@@ -62,6 +65,58 @@ static void test_what_is_there_what_is_not_and_what_may_not_be_seen(void **state
     assert_int_equal(setresuid(0, 0, 0), 0);
     assert_int_equal(rc, ERR_IO);
     assert_non_null(strstr(e.text, "Permission denied"));
+}
+
+enum { HANG_S = 20 }; /* a call that waits for a FIFO's other side ends the whole program by SIGALRM */
+
+static void expect_refused(const char *path, const char *kind)
+{
+    static const int ways[] = {O_RDONLY, O_WRONLY | O_CREAT, O_WRONLY | O_CREAT | O_APPEND, O_RDWR | O_CREAT};
+    struct buf *b;
+    FILE *stream;
+    struct error e;
+    int fd;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        assert_int_equal(file_open(path, ways[i], &fd, &e), ERR_IO);
+        assert_int_equal(fd, -1);
+        assert_non_null(strstr(e.text, path));
+        assert_non_null(strstr(e.text, kind));
+        assert_non_null(strstr(e.text, "not a regular file"));
+    }
+    assert_int_equal(file_open_stream(path, &stream, &e), ERR_IO);
+    assert_null(stream);
+    assert_int_equal(file_read(path, 10, &b, &e), ERR_IO);
+    assert_int_equal(file_lock(path, &fd, &e), ERR_IO);
+}
+
+static void test_only_regular_files_are_opened_and_nothing_is_waited_for(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char path[512], inprogress[600];
+    struct error e;
+    struct file_part part = {"x", 1};
+    alarm(HANG_S);
+    in_scratch(state, "fifo", path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    expect_refused(path, "FIFO");
+    int reader =
+        open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* now that somebody reads it, open() to write succeeds */
+    assert_true(reader >= 0);
+    expect_refused(path, "FIFO");
+    close(reader);
+    in_scratch(state, "target", path);
+    snprintf(inprogress, sizeof inprogress, "%s.inprogress", path);
+    assert_int_equal(mkfifo(inprogress, 0600), 0);
+    assert_int_equal(file_write_atomic(path, &part, 1, &e), ERR_IO);
+    in_scratch(state, "socket", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(snprintf(address.sun_path, sizeof address.sun_path, "%s", path) < (int)sizeof address.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    expect_refused(path, "socket");
+    close(fd);
+    expect_refused(*state, "directory");
+    expect_refused("/dev/full", "device");
+    alarm(0);
 }
 
 static void test_limit_is_inclusive(void **state)
@@ -186,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         scratch_test(test_reading_nothing),
         scratch_test(test_what_is_there_what_is_not_and_what_may_not_be_seen),
+        scratch_test(test_only_regular_files_are_opened_and_nothing_is_waited_for),
         scratch_test(test_limit_is_inclusive),
         scratch_test(test_writes_parts_in_order_and_replaces),
         scratch_test(test_a_crashed_write_leaves_nothing_behind),

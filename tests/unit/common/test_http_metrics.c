@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "common/http_metrics.h"
+#include "common/net_address.h"
 
 struct door {
     uv_loop_t loop;
@@ -188,6 +189,81 @@ static void test_a_crowd_goes_by(void **state)
     assert_non_null(strstr(d.answer, "HTTP/1.1 200 OK\r\n"));
 }
 
+/* As many as one address may have, none of which ever ends a request; then the same address asks. */
+static void drip_and_ask(struct door *d)
+{
+    int fds[HTTP_PER_ADDRESS_MAX];
+    for (size_t i = 0; i < HTTP_PER_ADDRESS_MAX; i++) {
+        fds[i] = client_connect(d, 1);
+        if (send(fds[i], "GET /he", 7, MSG_NOSIGNAL) != 7)
+            return;
+    }
+    for (int i = 0; i < 3; i++)
+        ask(d, GET("/healthz"));
+    for (size_t i = 0; i < HTTP_PER_ADDRESS_MAX; i++)
+        close(fds[i]);
+}
+
+static void test_who_holds_all_places_locks_nobody_out(void **state)
+{
+    (void)state;
+    struct door d = {.ok = true};
+    with_door(&d, "127.0.0.1:0", drip_and_ask);
+    assert_non_null(strstr(d.answer, "HTTP/1.1 200 OK\r\n"));
+}
+
+enum { DRIPS_MAX = 30 * 1000 / (HTTP_TIMEOUT_S * 250) }; /* half a minute of them */
+
+/* A byte now and then, always before the time-out. */
+static void drip(struct door *d)
+{
+    char c;
+    int fd = client_connect(d, 1);
+    (void)send(fd, "GET /healthz HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL);
+    for (int i = 0; i < DRIPS_MAX && d->answer[0] == '\0'; i++) {
+        usleep(HTTP_TIMEOUT_S * 250000);
+        if (send(fd, "x", 1, MSG_NOSIGNAL) != 1 || recv(fd, &c, 1, MSG_DONTWAIT) == 0)
+            strcpy(d->answer, "cut");
+    }
+    close(fd);
+}
+
+static void test_dripping_comes_to_an_end(void **state)
+{
+    (void)state;
+    struct door d = {.ok = true};
+    with_door(&d, "127.0.0.1:0", drip);
+    assert_string_equal(d.answer, "cut");
+}
+
+/* Every address of a name, as far as this machine has them. */
+static void ask_each_address(struct door *d)
+{
+    struct net_addresses to;
+    if (net_resolve("lo:0", NET_TO_BIND, &to, NULL) != 0)
+        return;
+    for (size_t i = 0; i < to.count; i++) {
+        int fd = socket(to.at[i].socket.ss_family, SOCK_STREAM, 0);
+        net_address_set_port(&to.at[i], d->port);
+        if (connect(fd, (const struct sockaddr *)&to.at[i].socket, to.at[i].size) == 0)
+            d->scrapes++;
+        close(fd);
+    }
+    d->ok = d->scrapes == to.count;
+    ask(d, GET("/healthz"));
+}
+
+static void test_all_addresses_of_a_name_are_listened_on(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"lo:0", "*:0"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct door d = {.ok = false};
+        with_door(&d, names[i], ask_each_address);
+        assert_non_null(strstr(d.answer, "HTTP/1.1 200 OK\r\n"));
+    }
+}
+
 static void assert_refused(const char *address, int code)
 {
     uv_loop_t loop;
@@ -215,8 +291,13 @@ static void test_addresses_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metrics_are_made_when_asked_for), cmocka_unit_test(test_health_has_a_status),
-        cmocka_unit_test(test_nothing_else_is_served),          cmocka_unit_test(test_a_crowd_goes_by),
+        cmocka_unit_test(test_metrics_are_made_when_asked_for),
+        cmocka_unit_test(test_health_has_a_status),
+        cmocka_unit_test(test_nothing_else_is_served),
+        cmocka_unit_test(test_a_crowd_goes_by),
+        cmocka_unit_test(test_who_holds_all_places_locks_nobody_out),
+        cmocka_unit_test(test_dripping_comes_to_an_end),
+        cmocka_unit_test(test_all_addresses_of_a_name_are_listened_on),
         cmocka_unit_test(test_addresses_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
@@ -41,7 +42,7 @@ static size_t logged(char *out, size_t size)
     assert_int_equal(write(STDERR_FILENO, "@", 1), 1);
     ssize_t n = read(reader, out, size);
     assert_true(n > 0 && out[n - 1] == '@');
-    out[n - 1] = '\0';
+    out[n > 0 ? n - 1 : 0] = '\0';
     return (size_t)n - 1;
 }
 
@@ -82,7 +83,50 @@ static void test_control_characters_cannot_forge_a_line(void **state)
     log_init("cli", LOG_INFO);
     log_info("peer=%s", "a\nb\033[2J");
     logged(out, sizeof out);
-    assert_non_null(strstr(out, " cli peer=a b [2J\n"));
+    assert_non_null(strstr(out, " cli peer=\"a b [2J\"\n"));
+}
+
+/* What came from outside stays one value. */
+static void test_texts_cannot_forge_a_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *bare, *quoted;
+    } cases[] = {
+        {"plain", "plain", "plain"},
+        {"", "\"\"", ""},
+        {"two words", "\"two words\"", "two words"},
+        {"a\" event=forged b=\"", "\"a\\\" event=forged b=\\\"\"", "a\\\" event=forged b=\\\""},
+        {"back\\", "\"back\\\\\"", "back\\\\"},
+        {"a=1", "\"a=1\"", "a=1"},
+        {"a\nb", "\"a b\"", "a b"},
+        {"100%s%n", "100%s%n", "100%s%n"},
+    };
+    char out[4096], wanted[200];
+    log_init("cli", LOG_INFO);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        log_info("bare=%s quoted=\"it is %s here\" n=%d", cases[i].text, cases[i].text, 7);
+        logged(out, sizeof out);
+        snprintf(wanted, sizeof wanted, " cli bare=%s quoted=\"it is %s here\" n=7\n", cases[i].bare, cases[i].quoted);
+        assert_non_null(strstr(out, wanted));
+    }
+}
+
+/* As printf would write them. */
+static void test_numbers_keep_their_form(void **state)
+{
+    (void)state;
+    char out[4096], wanted[400];
+    log_init("cli", LOG_INFO);
+#define FORMAT                                                                                                         \
+    "a=%d b=%5u c=%-4dx d=%04o e=%016" PRIx64                                                                          \
+    " f=%zu g=%.4g h=%5.2f i=%c j=%% k=%*d l=%.*f m=%lld n=%hd o=\"%.3s\" p=%.*s"
+    log_info(FORMAT, -3, 7u, 9, 0755u, (uint64_t)0xabcdef, (size_t)12, 3.14159, 2.5, 'z', 6, 42, 1, 0.25, -5LL,
+             (short)-2, "abcdef", 2, "xyz");
+    snprintf(wanted, sizeof wanted, " cli " FORMAT "\n", -3, 7u, 9, 0755u, (uint64_t)0xabcdef, (size_t)12, 3.14159, 2.5,
+             'z', 6, 42, 1, 0.25, -5LL, (short)-2, "abcdef", 2, "xyz");
+    logged(out, sizeof out);
+    assert_non_null(strstr(out, wanted));
 }
 
 static void test_long_lines_are_cut_and_marked(void **state)
@@ -90,9 +134,12 @@ static void test_long_lines_are_cut_and_marked(void **state)
     (void)state;
     char out[8192];
     log_init("cli", LOG_INFO);
-    log_info("%5000d", 1);
+    char text[5000];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    log_info("text=%s", text);
     size_t n = logged(out, sizeof out);
-    assert_int_equal(n, 2047);
+    assert_int_equal(n, 2048);
     assert_string_equal(out + n - 4, "...\n");
 }
 
@@ -113,6 +160,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_line_per_event, redirect, restore),
         cmocka_unit_test_setup_teardown(test_level_filters, redirect, restore),
         cmocka_unit_test_setup_teardown(test_control_characters_cannot_forge_a_line, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_texts_cannot_forge_a_key, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_numbers_keep_their_form, redirect, restore),
         cmocka_unit_test_setup_teardown(test_long_lines_are_cut_and_marked, redirect, restore),
         cmocka_unit_test(test_parses_levels),
     };

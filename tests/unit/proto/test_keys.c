@@ -79,9 +79,22 @@ static void test_other_files_are_no_keys(void **state)
     assert_non_null(strstr(e.text, "parameter.key"));
 }
 
+/* A frozen server is not said to want keys. */
+static void test_hints(void **state)
+{
+    const struct net_event cut = {.kind = NET_HANDSHAKE_CUT}, refused = {.kind = NET_KEY_REFUSED},
+                           invalid = {.kind = NET_HANDSHAKE_INVALID};
+    (void)state;
+    assert_non_null(strstr(keys_hint(&cut, false), "does not answer"));
+    assert_non_null(strstr(keys_hint(&invalid, false), "may want keys"));
+    assert_non_null(strstr(keys_hint(&refused, true), "decant keygen --add"));
+    assert_true(keys_hopeless(&refused) && keys_hopeless(&invalid) && !keys_hopeless(&cut));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hints),
         scratch_test(test_pairs_are_made_and_read_back),
         scratch_test(test_no_keys_where_none_are_needed),
         scratch_test(test_other_files_are_no_keys),

@@ -194,6 +194,10 @@ static void test_endpoints(void **state)
     assert_string_equal(out, "tcp://127.0.0.1:5701");
     assert_int_equal(probe_endpoint("tcp://10.0.0.1:5701", out), 0);
     assert_string_equal(out, "tcp://10.0.0.1:5701");
+    assert_int_equal(probe_endpoint("tcp://lo:5701", out), 0);
+    assert_string_equal(out, "tcp://127.0.0.1:5701");
+    assert_int_equal(probe_endpoint("tcp://[::1]:5701", out), 0);
+    assert_string_equal(out, "tcp://[::1]:5701");
 }
 
 int main(void)

@@ -1,4 +1,5 @@
 /* The table of roles, written out once more, type by type. */
+#include <string.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,9 +60,24 @@ static void test_names(void **state)
     assert_string_equal(server_name(SERVER_PROTOTYPE), "prototype");
 }
 
+static void test_only_workers_subscribe_to_weights(void **state)
+{
+    static const char *const reach[] = {"", "w", "weight", "weights"}, *const miss[] = {"weights2", "metrics", "stop",
+                                                                                        "x"};
+    (void)state;
+    for (size_t i = 0; i < 4; i++)
+        for (enum role r = ROLE_NONE; r < ROLE_END; r++) {
+            size_t size = strlen(reach[i]);
+            assert_int_equal(role_may_subscribe(r, SERVER_PARAMETER, reach[i], size), r == ROLE_WORKER);
+            assert_int_equal(role_may_subscribe(r, SERVER_PROTOTYPE, reach[i], size), r != ROLE_NONE);
+            assert_int_equal(role_may_subscribe(r, SERVER_PARAMETER, miss[i], strlen(miss[i])), r != ROLE_NONE);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_only_workers_subscribe_to_weights),
         cmocka_unit_test(test_every_type_by_role),
         cmocka_unit_test(test_looking_touches_nothing),
         cmocka_unit_test(test_names),

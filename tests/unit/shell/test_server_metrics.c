@@ -52,7 +52,7 @@ struct fixture {
     struct run_config config;
     struct step_clock clock;
     struct checkpoint_record checkpoint;
-    struct door_counters door;
+    struct door door;
     uint64_t refused[REASON_END];
     struct server_figures figures;
 };
@@ -63,7 +63,7 @@ static int open_fixture(void **state)
     struct error e;
     assert_int_equal(run_config_load(&f->config, NULL, NULL, NULL, 0, &e), 0);
     step_clock_start(&f->clock, 7, 0);
-    f->door.keys_refused = 9;
+    f->door.counters.keys_refused = 9;
     checkpoint_record_start(&f->checkpoint, 5, 1000);
     f->figures = (struct server_figures){.server = SERVER_PARAMETER,
                                          .config = &f->config,
@@ -71,6 +71,7 @@ static int open_fixture(void **state)
                                          .now_ms = 3500,
                                          .workers = 3,
                                          .applied = 11,
+                                         .metrics_lost = 6,
                                          .refused = f->refused,
                                          .clock = &f->clock,
                                          .checkpoint = &f->checkpoint,
@@ -100,6 +101,7 @@ static void test_figures_are_written(void **state)
         strstr(text, "\ndecant_build_info{server=\"parameter\",version=\"" DECANT_VERSION "\",protocol=\"1\","));
     assert_non_null(strstr(text, "\ndecant_step 7\n"));
     assert_non_null(strstr(text, "\ndecant_workers 3\n"));
+    assert_non_null(strstr(text, "\ndecant_metrics_lines_lost_total 6\n"));
     assert_non_null(strstr(text, "\ndecant_contributions_total{result=\"applied\"} 11\n"));
     assert_non_null(strstr(text, "\ndecant_refused_total{reason=\"wrong_config\"} 4\n"));
     assert_non_null(strstr(text, "\ndecant_handshakes_failed_total{cause=\"key\"} 9\n"));
