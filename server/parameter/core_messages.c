@@ -139,18 +139,26 @@ static enum reason on_lease_request(struct turn *t)
     return 0;
 }
 
-/* Optional: a vector of up to GRADIENT_METRICS_MAX numbers. */
+_Static_assert((int)METRIC_END <= (int)GRADIENT_METRICS_MAX, "every figure has a place in the sum");
+
+/* No loss, count or time of a slot comes near it, and sums of a step stay finite. */
+static const double METRIC_ABS_MAX = 1e12;
+
+/* Optional: a vector of up to METRIC_END numbers. */
 static enum reason read_metrics(const struct msg *m, double out[GRADIENT_METRICS_MAX])
 {
     enum reason why = 0;
     const struct msg_tensor *t = msg_tensor(m, "metrics", DTYPE_F64, &why);
     if (t == NULL)
         return why == REASON_BAD_FIELD ? 0 : why;
-    if (t->rank != 1 || t->shape[0] > GRADIENT_METRICS_MAX)
+    if (t->rank != 1 || t->shape[0] > METRIC_END)
         return REASON_BAD_SHAPE;
     if (msg_tensor_checked(m, "metrics", DTYPE_F64, 1, t->shape, &why) == NULL)
         return why;
     memcpy(out, t->data->data, t->data->size);
+    for (uint64_t i = 0; i < t->shape[0]; i++)
+        if (fabs(out[i]) > METRIC_ABS_MAX)
+            return REASON_BAD_VALUE;
     return 0;
 }
 

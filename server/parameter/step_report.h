@@ -18,7 +18,8 @@ enum step_report_metric {
     METRIC_BACKWARD_S,
     METRIC_ESTEP_S,
     METRIC_MEAN_ENTROPY,
-    METRIC_CODING_RATE
+    METRIC_CODING_RATE,
+    METRIC_END
 };
 
 /* Since the start of the process. Those that are 0 are not reported. */

@@ -46,6 +46,18 @@ static const char *other_name(const struct incarnation *in)
     return server_name(server_other(in->o.server));
 }
 
+/* Without it nobody knows later whether the other server has lost something: better to end and be started again. */
+static int known_generation(const struct incarnation *in, uint64_t *out, struct error *e)
+{
+    *out = other_generation(in);
+    if (*out != GENERATION_UNKNOWN)
+        return 0;
+    return error_set(e, ERR_IO,
+                     "generation-%s in run.out cannot be read: look at its permissions and at the limit of open files "
+                     "(ulimit -n)",
+                     other_name(in));
+}
+
 /* ---- start ---- */
 
 int incarnation_start(struct incarnation *in, const struct incarnation_options *o, bool resume, struct error *e)
@@ -56,7 +68,10 @@ int incarnation_start(struct incarnation *in, const struct incarnation_options *
     if (rc != 0)
         return rc;
     /* Before the checkpoint is looked for, so that what the other server does from here on is noticed. */
-    uint64_t other = other_generation(in);
+    uint64_t other;
+    rc = known_generation(in, &other, e);
+    if (rc != 0)
+        return rc;
     rc = o->core->create(o->core_arg, in->generation, resume, e);
     if (rc != 0)
         return rc;
@@ -70,8 +85,11 @@ int incarnation_start(struct incarnation *in, const struct incarnation_options *
 void incarnation_before_message(struct incarnation *in, const struct msg *m)
 {
     const struct incarnation_core *core = in->o.core;
-    if (core->doubts_lineage && core->doubts_lineage(in->o.core_arg, m))
-        core->bound_lineage(in->o.core_arg, other_generation(in));
+    if (core->doubts_lineage && core->doubts_lineage(in->o.core_arg, m)) {
+        uint64_t other = other_generation(in);
+        if (other != GENERATION_UNKNOWN)
+            core->bound_lineage(in->o.core_arg, other);
+    }
 }
 
 void incarnation_fail(struct incarnation *in, int code, const char *text)
@@ -88,17 +106,21 @@ void incarnation_note_pair(struct incarnation *in, uint64_t now)
 {
     uint64_t step = step_of(in);
     pairing_moved(&in->pairing, step, now);
-    if (pairing_due(&in->pairing, step))
-        pairing_note(&in->pairing, other_generation(in), step);
+    if (!pairing_due(&in->pairing, step))
+        return;
+    uint64_t other = other_generation(in);
+    if (other != GENERATION_UNKNOWN) /* else at the next step */
+        pairing_note(&in->pairing, other, step);
 }
 
 int incarnation_go_back(struct incarnation *in, uint64_t now, uint64_t step_max, struct error *e)
 {
-    uint64_t generation, from = step_of(in);
+    uint64_t generation, other, from = step_of(in);
     int rc = in->o.world->raise_generation(in->o.world_arg, &generation, e);
+    if (rc == 0)
+        rc = known_generation(in, &other, e); /* before looking for the checkpoint, as at the start */
     if (rc != 0)
         return rc;
-    uint64_t other = other_generation(in); /* before looking for the checkpoint, as at the start */
     rc = in->o.core->load(in->o.core_arg, now, generation, step_max, e);
     if (rc != 0)
         return rc;
@@ -112,7 +134,8 @@ int incarnation_go_back(struct incarnation *in, uint64_t now, uint64_t step_max,
 /* Whether the server goes back, and to what at most. */
 static bool may_go_back(struct incarnation *in, uint64_t now, uint64_t *step_max)
 {
-    switch (pairing_judge(&in->pairing, other_generation(in), now)) {
+    uint64_t other = other_generation(in);
+    switch (other == GENERATION_UNKNOWN ? PAIRING_REFUSE : pairing_judge(&in->pairing, other, now)) {
     case PAIRING_GO_BACK:
         return true;
     case PAIRING_GO_NEWEST:

@@ -47,11 +47,13 @@ struct incarnation_core {
     void (*bound_lineage)(void *core, uint64_t newest); /* the other server's generation on disk: believed up to it */
 };
 
+#define GENERATION_UNKNOWN UINT64_MAX
+
 /* The run's directory and the way out: the shell's, or the simulator's. */
 struct incarnation_world {
     /* Durably, and only if the directory is still ours (ERR_STATE otherwise). */
     int (*raise_generation)(void *world, uint64_t *generation, struct error *e);
-    uint64_t (*other_generation)(void *world);
+    uint64_t (*other_generation)(void *world); /* 0 before its first start; GENERATION_UNKNOWN when it cannot be read */
     bool (*step_complete)(void *world, uint64_t step); /* all files of the step are there */
     bool (*writing)(void *world);                      /* a snapshot is being written, or waits for it */
     void (*send)(void *world);                         /* empties the outbox */

@@ -306,7 +306,7 @@ static void test_a_malformed_contribution_is_refused(void **state)
 {
     (void)state;
     static const enum reason expected[] = {REASON_NON_FINITE, REASON_NON_FINITE, REASON_NON_FINITE, REASON_BAD_SHAPE,
-                                           REASON_BAD_DTYPE,  REASON_BAD_SHAPE,  REASON_BAD_FIELD};
+                                           REASON_BAD_DTYPE,  REASON_BAD_SHAPE,  REASON_BAD_VALUE,  REASON_BAD_FIELD};
     struct rig r = rig_new(NULL);
     rig_init(&r);
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
@@ -324,7 +324,9 @@ static void test_a_malformed_contribution_is_refused(void **state)
         else if (i == 4)
             m.tensors[2].dtype = DTYPE_F32;
         else if (i == 5)
-            m.tensors[2].shape[0] = GRADIENT_METRICS_MAX + 1;
+            m.tensors[2].shape[0] = METRIC_END + 1;
+        else if (i == 6)
+            metrics[0] = -1e300;
         else
             m.tensors[1].name[0] = 'x';
         rig_send(&r, &m);

@@ -312,6 +312,33 @@ static void test_a_pair_that_is_stuck_goes_to_the_newest(void **state)
     assert_int_equal(f.step, 110);
 }
 
+/* Descriptors are out, or the file is not ours to read: nothing is concluded from that. */
+static void test_a_generation_that_cannot_be_read_says_nothing(void **state)
+{
+    struct fake f = {.step = 50, .load_to = 40, .doubts = true};
+    struct incarnation in, later;
+    struct error e = {0};
+    struct msg m = {0};
+    (void)state;
+    begin(&in, &f, false);
+    f.other = GENERATION_UNKNOWN;
+    incarnation_before_message(&in, &m);
+    assert_int_equal(f.bound, OTHER);
+    ask_back(&f, 45);
+    incarnation_end_turn(&in, 1000, 0);
+    assert_int_equal(in.rewinds_refused, 1);
+    assert_null(strchr(f.calls, 'L'));
+    f.step = 50 + PAIRING_PROOF_STEPS;
+    incarnation_end_turn(&in, 1000, 0);
+    assert_false(in.pairing.known);
+    f.other = OTHER;
+    incarnation_end_turn(&in, 1100, 0);
+    assert_true(in.pairing.known);
+    f.other = GENERATION_UNKNOWN;
+    assert_int_equal(incarnation_start(&later, &in.o, true, &e), ERR_IO); /* a start needs to know */
+    assert_non_null(strstr(e.text, "generation-prototype"));
+}
+
 static void test_doubts_look_at_the_generation_again(void **state)
 {
     struct fake f = {.step = 5};
@@ -483,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_a_directory_of_another_is_left_alone),
         cmocka_unit_test(test_who_is_not_believed_changes_nothing),
         cmocka_unit_test(test_a_pair_that_is_stuck_goes_to_the_newest),
+        cmocka_unit_test(test_a_generation_that_cannot_be_read_says_nothing),
         cmocka_unit_test(test_doubts_look_at_the_generation_again),
         cmocka_unit_test(test_the_end_is_when_all_files_are_there),
         cmocka_unit_test(test_workers_that_do_not_leave_are_not_waited_for_long),
