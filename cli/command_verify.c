@@ -133,8 +133,10 @@ static int compare(const struct step_entry *const steps[2], bool json, struct er
         rc = json_print(verify_comparison_json(c), stdout);
     else if (rc == 0)
         verify_print_comparison(c, stdout);
-    if (rc == 0 && !c->identical)
+    if (rc == 0 && !c->identical) {
         rc = ERR_FORMAT;
+        *e = (struct error){0}; /* it has been said; what is left in e is of a file that may be absent */
+    }
     free(c);
     return rc;
 }

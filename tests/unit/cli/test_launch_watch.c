@@ -78,7 +78,8 @@ static void test_only_this_runs_servers_are_listened_to(void **state)
     assert_non_null(mkdtemp(s->config.run.out));
     snprintf(command, sizeof command, "%s/generation-parameter", s->config.run.out);
     assert_int_equal(file_write_atomic(command, &generation, 1, &e), 0);
-    snprintf(s->config.net.parameter_publish, sizeof s->config.net.parameter_publish, "ipc://%s/p", s->config.run.out);
+    snprintf(s->config.net.parameter_publish, sizeof s->config.net.parameter_publish, "ipc://%.200s/p",
+             s->config.run.out);
     const struct net_options o = {
         .role = NET_XPUB, .endpoint = s->config.net.parameter_publish, .hwm = 100, .message_bytes_max = 1000};
     uv_loop_init(&s->loop);
