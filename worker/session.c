@@ -306,7 +306,8 @@ static void fail_diverged(struct session *s, const struct link *l, const struct 
 
 static void on_error(struct session *s, struct link *l, const struct msg *m)
 {
-    s->rejected = s->rejected || is_fatal(m->code);
+    /* Lists of keys change while servers run: a key that may not is told from a configuration that does not fit. */
+    s->rejected = s->rejected || (is_fatal(m->code) && m->code != REASON_FORBIDDEN);
     if (is_fatal(m->code))
         session_fail(s, "event=rejected server=%s reason=%s text=\"%s\"", l->name, reason_name(m->code), m->text);
     else if (m->code == REASON_NON_FINITE)

@@ -102,8 +102,8 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
-/* It failed because a server refused what this worker is: its configuration, images, arithmetic or role. Another start
- * would be refused again. */
+/* It failed because a server refused what this worker is: its configuration, images or arithmetic. Another start would be
+ * refused again. Keys are no part of it, since a list of keys changes while servers run. */
 bool session_rejected(const struct session *s);
 /* It failed because what it computed is not finite, as it would be for every worker. */
 bool session_diverged(const struct session *s);
