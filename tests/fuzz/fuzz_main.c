@@ -15,7 +15,7 @@
 #include "common/rng.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { INPUTS_MAX = 4096, MUTATIONS = 20000 };
+enum { INPUTS_MAX = 4096, MUTATIONS = 50000 };
 static const double SECONDS = 0.5; /* there are some twenty harnesses, run twice by `make test` */
 
 struct inputs {

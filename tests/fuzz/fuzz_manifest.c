@@ -1,5 +1,4 @@
 /* Parameter manifests from foreign bytes: what is taken keeps the limits and survives being written and read again. */
-#include <stdlib.h>
 #include "proto/manifest.h"
 #include "tests/fuzz/fuzz.h"
 

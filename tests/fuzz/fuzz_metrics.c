@@ -1,7 +1,6 @@
 /* Metrics files from foreign bytes, as `top` and the dashboard read them: figures are bounded
  * texts, a history stays in its memory and in order. */
 #include <math.h>
-#include <stdlib.h>
 #include "cli/dashboard_history.h"
 #include "cli/metrics_tail.h"
 #include "tests/fuzz/fuzz.h"
