@@ -62,7 +62,7 @@ class Soak(Chaos):
         self.redis, self.stalled, self.spared = redis, [], ()
 
     def acts(self):
-        return {self.kill: 6, self.freeze: 4, self.join: 4, self.leave: 2, self.cut: 2, self.redis.toggle: 3, self.stall: 3}
+        return {self.kill: 6 if self.spared else 30, self.freeze: 4, self.join: 4, self.leave: 2, self.cut: 2, self.redis.toggle: 3, self.stall: 3}
 
     def victims(self):
         return [v for v in super().victims() if v[0] not in self.spared]
