@@ -119,17 +119,27 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(CLI) $(PROTOTYPE) $(PARAMETER) 
 	@echo "  LINK    $@"
 	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
-# Mutation fuzzers of everything that reads foreign bytes, with a driver of their own so that any compiler can build them.
-FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out tests/fuzz/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(call lib,worker/data) $(PROTO) $(COMMON)
+# All three programs in one.
+SIM_LIBS = $(PARAMETER) $(PROTOTYPE) $(WORKER) $(PROTO) $(COMMON)
+
+# Fuzzers of everything that reads foreign bytes. tests/fuzz/README.md. Each is linked twice: with a driver of its own, so
+# that any compiler can build it, and below $(BUILD)/guided with libFuzzer, which takes clang.
+FUZZ_NAMES ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(filter-out %/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ = $(FUZZ_NAMES:%=$(BUILD)/fuzz/fuzz_%)
+GUIDED = $(FUZZ_NAMES:%=$(BUILD)/guided/fuzz_%)
+FUZZ_LIBS = $(BUILD)/obj/tests/fuzz/scratch.o $(CLI) $(SIM_LIBS)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/fuzz_main.o $(FUZZ_LIBS)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis $(LDLIBS_DATA) $(LDLIBS_PROTO)
+	@$(CC) $(LDFLAGS) $^ -o $@ $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
+$(BUILD)/guided/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS_CLI) $(LDLIBS_DATA) $(LDLIBS_PROTO)
 
 # The simulator: the real cores of all three programs in one process, virtual time, a seeded world. tests/sim/README.md.
 SIM_SOURCES = $(wildcard tests/sim/*.c)
 SIM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(SIM_SOURCES))
-SIM_LIBS = $(PARAMETER) $(PROTOTYPE) $(WORKER) $(PROTO) $(COMMON)
 SIM = $(BUILD)/sim/sim
 $(SIM): $(SIM_OBJECTS) $(SIM_LIBS)
 	@mkdir -p $(@D)
@@ -170,13 +180,31 @@ unit: $(UNIT) $(UNIT64) ## units and finite differences only
 chaos: all ## kills real processes fifty times during one training and compares the bytes
 	BUILD=$(BUILD) $(PYTHON) tests/e2e/chaos.py --faults 50 --steps 5000
 
+SOAK_MINUTES ?= 60
+.PHONY: soak
+soak: all ## a real run for SOAK_MINUTES=60 in which nothing is left alone; memory and descriptors of the servers stay flat
+	BUILD=$(BUILD) $(PYTHON) tests/e2e/soak.py --minutes $(SOAK_MINUTES)
+
 .PHONY: test-docker
 test-docker: $(BINS) ## the containers: builds the image, then scales, kills, stops and finishes a run with docker-compose (as root)
 	deploy/install-deps --docker
 	BUILD=$(BUILD) tests/run $(BUILD)/logs tests/docker/test_compose.sh
 
-fuzz: $(FUZZ) ## the mutation fuzzers only
+# Warnings are the other build's affair: clang has some of its own.
+FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang))
+FUZZ_SECONDS ?= 60
+FUZZ_JOBS ?= $(JOBS)
+.PHONY: guided-programs fuzz-corpus
+guided-programs: $(GUIDED)
+fuzz: $(FUZZ) ## the fuzzers; where clang is installed by libFuzzer too, FUZZ_SECONDS=60 for each, FUZZ_NAMES="msg image ..."
 	tests/run $(BUILD)/logs $(FUZZ)
+	@if tests/fuzz/guided can $(FUZZ_CC); then \
+	    $(MAKE) -j$(JOBS) BUILD=build-fuzz CC=$(FUZZ_CC) WARNINGS= SANITIZE=fuzzer-no-link,address,undefined guided-programs && \
+	    SEEDERS=$(BUILD)/fuzz tests/fuzz/guided run build-fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(FUZZ_NAMES); \
+	else echo "no clang with libFuzzer (deploy/install-deps --fuzz): the mutations above are all"; fi
+
+fuzz-corpus: ## keep the smallest inputs that `make fuzz` found in tests/fuzz/corpus: those that cover what the others do not
+	tests/fuzz/guided keep build-fuzz $(FUZZ_NAMES)
 
 SEEDS ?= 1..10000
 sim: $(SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
@@ -267,7 +295,7 @@ format: ## clang-format every C file
 	clang-format -i $(shell git ls-files '*.c' '*.h')
 
 clean: ## remove everything built
-	rm -rf build build-asan build-tsan build-coverage compile_commands.json
+	rm -rf build build-asan build-tsan build-coverage build-fuzz compile_commands.json
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -2,6 +2,7 @@
  * that is not complete. Runs at start, and on a thread of libuv's pool while training. */
 #include "proto/run_dir.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +16,7 @@
 #include "common/safetensors.h"
 
 enum { GENERATION_BYTES_MAX = 64 };
+static const uint64_t GENERATION_MAX = UINT32_MAX - 1;
 
 static int too_long(const struct run_config *c, struct error *e)
 {
@@ -40,10 +42,14 @@ int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, ui
 
 /* ---- which steps there are ---- */
 
+/* Other ways to write the number would name a directory that run_dir_step_path does not. */
 bool run_dir_parse_step(const char *name, uint64_t *step)
 {
-    int used = 0;
-    return sscanf(name, "step-%" SCNu64 "%n", step, &used) == 1 && name[used] == '\0';
+    char canonical[32];
+    if (sscanf(name, "step-%" SCNu64, step) != 1)
+        return false;
+    snprintf(canonical, sizeof canonical, "step-%06" PRIu64, *step);
+    return strcmp(name, canonical) == 0;
 }
 
 /* The largest step below *step that has a directory. */
@@ -352,7 +358,8 @@ static int read_generation(const char *path, uint64_t *generation, struct error 
     buf_unref(&text);
     errno = 0;
     *generation = strtoull(digits, &end, 10);
-    if (end == digits || (*end != '\n' && *end != '\0') || errno != 0 || *generation >= UINT32_MAX)
+    bool number = isdigit((unsigned char)digits[0]) && errno == 0; /* strtoull takes blanks and a minus, too */
+    if (!number || (*end != '\n' && *end != '\0') || *generation > GENERATION_MAX)
         return error_set(e, ERR_FORMAT, "%s: '%s' is not a generation; remove the file when no worker is running", path,
                          digits);
     return 0;
@@ -377,6 +384,10 @@ int run_dir_raise_generation(const struct run_config *c, enum server server, uin
     int rc = read_generation(path, generation, e);
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
+    if (*generation == GENERATION_MAX)
+        return error_set(e, ERR_FORMAT,
+                         "%s: %" PRIu64 " is the last generation; remove the file when no worker is running", path,
+                         *generation);
     int length = snprintf(text, sizeof text, "%" PRIu64 "\n", ++*generation);
     return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
 }

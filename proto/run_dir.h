@@ -49,7 +49,7 @@ int run_dir_start_over(const struct run_config *c, struct error *e);
 /* The newest step whose files are all there, unread; false when there is none. */
 bool run_dir_newest(const struct run_config *c, uint64_t *step);
 
-/* "step-000120" -> 120; false for any other name. */
+/* "step-000120" -> 120; false for any other name, also for another way to write the number. */
 bool run_dir_parse_step(const char *name, uint64_t *step);
 
 /* Loads the caller's own file of a step; 0 or ERR_*. */

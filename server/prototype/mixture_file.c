@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/safetensors.h"
+#include "common/vecmath.h"
 #include "common/version.h"
 
 enum { METADATA = 10 }; /* entries beside those of the provenance */
@@ -151,6 +152,21 @@ static int check_values(const struct mixture *m, struct error *e)
     return 0;
 }
 
+/* What follows from finite statistics can still be beyond a float, and workers refuse such a mixture. */
+static int check_view(const struct mixture *m, struct error *e)
+{
+    const struct mixture_view *v = m->view;
+    size_t K = v->K, D = v->D;
+    for (size_t k = 0; k < K; k++) {
+        bool spherical = v->covariance == COVARIANCE_SPHERICAL;
+        const float *variance = v->variance + (spherical ? k : k * D);
+        if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(variance, spherical ? 1 : D) ||
+            !isfinite(v->weight[k]) || !isfinite(v->log_const[k]))
+            return error_set(e, ERR_FORMAT, "component %zu has statistics whose mean or variance is out of range", k);
+    }
+    return 0;
+}
+
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
                     struct mixture_facts *facts, struct error *e)
 {
@@ -173,7 +189,7 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
     if (rc != 0)
         return rc;
     mixture_restore(m, step);
-    return 0;
+    return check_view(m, e);
 }
 
 int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,

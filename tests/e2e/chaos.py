@@ -58,10 +58,10 @@ def environment():
 class Run:
     """A launcher with its processes, in a directory of its own."""
 
-    def __init__(self, out, options, workers, ports):
+    def __init__(self, out, options, workers, ports, arguments=("--no-redis",)):
         self.out = pathlib.Path(out)
         self.log = open(f"{out}.log", "wb")
-        command = [BUILD / "bin/decant", "train", "--run", "chaos", "--out", out, "--no-eval", "--no-redis", "--workers", str(workers)]
+        command = [BUILD / "bin/decant", "train", "--run", "chaos", "--out", out, "--no-eval", "--workers", str(workers), *arguments]
         self.launcher = subprocess.Popen(command + settings(options + endpoints(ports)), stdout=self.log, stderr=self.log,
                                          stdin=subprocess.DEVNULL, env=environment())
 
@@ -155,8 +155,13 @@ class Chaos:
                 send(pid, signal.SIGCONT)
         self.frozen = [] if everyone else [f for f in self.frozen if f[0] > now]
 
+    def acts(self):
+        """What may happen, and how likely each is."""
+        return {self.kill: 10, self.freeze: 4, self.join: 2, self.leave: 1, self.cut: 2}
+
     def once(self):
-        act = self.rng.choices([self.kill, self.freeze, self.join, self.leave, self.cut], [10, 4, 2, 1, 2])[0]
+        acts = self.acts()
+        act = self.rng.choices(list(acts), list(acts.values()))[0]
         if not self.victims():
             return
         what = act()
@@ -212,9 +217,10 @@ def disturbed(work, options, rng, faults):
     return run
 
 
-def same(work, a, b, names):
+def same(a, b, names, step="step-*"):
+    """Of the newest step that fits the pattern."""
     for name in names:
-        files = [max(run.out.glob(f"checkpoints/step-*/{name}"), default=None) for run in (a, b)]
+        files = [max(run.out.glob(f"checkpoints/{step}/{name}"), default=None) for run in (a, b)]
         good = None not in files and files[0].parent.name == files[1].parent.name and files[0].read_bytes() == files[1].read_bytes()
         check(f"same bytes: {name}", good, f"{files}")
 
@@ -233,7 +239,7 @@ def main():
     try:
         whole = undisturbed(work, options)
         names = ["encoder.safetensors"] + ([] if o.joint else ["mixture.safetensors"])
-        same(work, whole, disturbed(work, options, random.Random(o.seed), o.faults), names)
+        same(whole, disturbed(work, options, random.Random(o.seed), o.faults), names)
     finally:
         if failed:
             print(f"kept for a look: {work}; seed {o.seed}")

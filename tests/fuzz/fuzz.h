@@ -1,6 +1,6 @@
-/* A fuzzing harness is LLVMFuzzerTestOneInput, as libFuzzer wants it, plus valid inputs for the driver in fuzz_main.c,
- * so that any compiler can run it. Both treat an input as frames: each a length (4 bytes, little-endian) and its bytes.
- */
+/* A fuzzing harness is LLVMFuzzerTestOneInput, as libFuzzer wants it, plus valid inputs made by the code that writes
+ * what it reads. Two drivers run it: fuzz_main.c, which any compiler builds, and libFuzzer (tests/fuzz/guided). Where
+ * a reader takes several pieces, an input is frames: each a length (4 bytes, little-endian) and its bytes. */
 #ifndef DECANT_TESTS_FUZZ_FUZZ_H
 #define DECANT_TESTS_FUZZ_FUZZ_H
 
@@ -33,6 +33,27 @@ static inline size_t fuzz_frames(const uint8_t *data, size_t size, struct buf **
     return n;
 }
 
+/* Appends a frame to an input of `used` bytes; returns the new size. */
+static inline size_t fuzz_add_frame(uint8_t *out, size_t used, size_t room, const void *bytes, size_t size)
+{
+    uint32_t length = (uint32_t)size;
+    ASSERT(used + 4 + size <= room);
+    memcpy(out + used, &length, 4);
+    memcpy(out + used + 4, bytes, size);
+    return used + 4 + size;
+}
+
+/* The i-th of n texts as an input. */
+static inline size_t fuzz_text(const char *const *texts, size_t n, size_t i, uint8_t *out, size_t room)
+{
+    if (i >= n)
+        return 0;
+    size_t size = strlen(texts[i]);
+    ASSERT(size <= room);
+    memcpy(out, texts[i], size);
+    return size;
+}
+
 /* A message as an input; takes it over. */
 static inline size_t fuzz_input(struct msg *m, uint8_t *out, size_t room)
 {
@@ -41,11 +62,7 @@ static inline size_t fuzz_input(struct msg *m, uint8_t *out, size_t room)
     ASSERT(msg_encode(m, frames, &n) == 0);
     msg_fini(m);
     for (size_t i = 0; i < n; i++) {
-        uint32_t length = (uint32_t)frames[i]->size;
-        ASSERT(size + 4 + length <= room);
-        memcpy(out + size, &length, 4);
-        memcpy(out + size + 4, frames[i]->data, length);
-        size += 4 + length;
+        size = fuzz_add_frame(out, size, room, frames[i]->data, frames[i]->size);
         buf_unref(&frames[i]);
     }
     return size;

@@ -38,10 +38,5 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
         "viewer Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLVFdTl alice\r\nclient rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7 "
         "torch",
     };
-    if (i >= sizeof seeds / sizeof seeds[0])
-        return 0;
-    size_t size = strlen(seeds[i]);
-    ASSERT(size <= room);
-    memcpy(out, seeds[i], size);
-    return size;
+    return fuzz_text(seeds, sizeof seeds / sizeof seeds[0], i, out, room);
 }

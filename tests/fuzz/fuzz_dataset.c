@@ -1,23 +1,13 @@
-/* Image sets from foreign bytes: PNG, JPEG, WebP, TIFF, netpbm, .npy, .npz, IDX and CIFAR, folders, tar archives. Whatever is in the files, loading them ends in
- * an error with a text or in a set that keeps its promises. An input is a byte that names the format, then frames, one
- * for each file. Checksums keep most damage from getting far in a PNG, so one format has them repaired first. */
-#include <dirent.h>
-#include <png.h>
+/* Image sets from foreign bytes: .npy, .npz, IDX and CIFAR, folders, tar archives. Whatever is in the files, loading
+ * them ends in an error with a text or in a set that keeps its promises. An input is a byte that names the format and whether
+ * a size is asked for, then frames, one for each file. */
 #include <stdio.h>
-#include <tiffio.h>
-#include <jpeglib.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include <webp/encode.h>
 #include <zip.h>
-#include <zlib.h>
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/scratch.h"
 #include "worker/data/dataset.h"
-#include "worker/data/image_file.h"
 
 enum format {
-    FORMAT_IMAGE,
-    FORMAT_PNG_REPAIRED,
     FORMAT_NPY,
     FORMAT_NPZ,
     FORMAT_IDX,
@@ -28,49 +18,6 @@ enum format {
     FORMATS
 };
 enum { MEMORY_BYTES = 1 << 20, SIDE = 8 };
-
-/* ---- the scratch directory ---- */
-
-static char directory[64];
-
-static const char *path_of(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    return path;
-}
-
-static void empty_directory(void)
-{
-    DIR *d = opendir(directory);
-    for (struct dirent *x; d && (x = readdir(d)) != NULL;)
-        if (x->d_name[0] != '.')
-            unlink(path_of(x->d_name));
-    if (d)
-        closedir(d);
-}
-
-static void remove_directory(void)
-{
-    empty_directory();
-    rmdir(directory);
-}
-
-static void open_directory(void)
-{
-    if (directory[0] != '\0')
-        return;
-    strcpy(directory, "/tmp/decant-fuzz-XXXXXX");
-    ASSERT(mkdtemp(directory) != NULL);
-    atexit(remove_directory);
-}
-
-static void put(const char *name, const struct buf *b)
-{
-    FILE *f = fopen(path_of(name), "wb");
-    ASSERT(f != NULL && fwrite(b->data, 1, b->size, f) == b->size);
-    fclose(f);
-}
 
 /* ---- checks ---- */
 
@@ -97,36 +44,6 @@ static void load(const char *path, uint32_t side)
         else
             ASSERT(e.code != 0 && e.text[0] != '\0' && d.images == NULL && d.labels == NULL);
         dataset_fini(&d);
-    }
-}
-
-static void decode(const uint8_t *bytes, size_t size)
-{
-    struct image image;
-    struct error e = {0};
-    if (image_decode(bytes, size, SIDE, &image, &e) != 0) {
-        ASSERT(e.code != 0 && e.text[0] != '\0' && image.pixels == NULL);
-        return;
-    }
-    struct image_size to = {SIDE, SIDE, 3};
-    uint8_t out[SIDE * SIDE * 3];
-    ASSERT(image_size_is_sane(&image.size) && image_size_is_sane(&image.file));
-    ASSERT(image_fit(image.pixels, &image.size, out, &to, 255) == 0);
-    image_fini(&image);
-}
-
-/* Puts the right checksum behind every chunk that fits into the file. */
-static void repair_png(uint8_t *bytes, size_t size)
-{
-    for (size_t at = 8; at + 12 <= size;) {
-        uint32_t length, crc;
-        memcpy(&length, bytes + at, 4);
-        length = __builtin_bswap32(length);
-        if (length > size - at - 12)
-            return;
-        crc = __builtin_bswap32((uint32_t)crc32(0, bytes + at + 4, length + 4));
-        memcpy(bytes + at + 8 + length, &crc, 4);
-        at += 12 + length;
     }
 }
 
@@ -158,33 +75,25 @@ static const char *const file_names[FORMATS][3] = {
     [FORMAT_ONE_FILE] = {"a.dat"},
 };
 
-static void load_files(enum format format, struct buf *const *frames, size_t n)
+static void load_files(enum format format, uint32_t side, struct buf *const *frames, size_t n)
 {
-    open_directory();
-    empty_directory();
-    for (size_t i = 0; i < n && i < 3 && file_names[format][i]; i++)
-        put(file_names[format][i], frames[i]);
+    bool directory = format != FORMAT_NPY && format != FORMAT_NPZ && format != FORMAT_ONE_FILE;
     char path[512];
-    snprintf(path, sizeof path, "%s",
-             format == FORMAT_NPY || format == FORMAT_NPZ || format == FORMAT_ONE_FILE ? path_of(file_names[format][0])
-                                                                                       : directory);
-    load(path, 0);
-    load(path, SIDE);
+    scratch_empty();
+    for (size_t i = 0; i < n && i < 3 && file_names[format][i]; i++)
+        scratch_put(file_names[format][i], frames[i]->data, frames[i]->size);
+    snprintf(path, sizeof path, "%s", scratch_path(directory ? "" : file_names[format][0]));
+    load(path, side);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct buf *frames[FUZZ_FRAMES_MAX] = {NULL};
     size_t n = size > 0 ? fuzz_frames(data + 1, size - 1, frames) : 0;
-    enum format format = size > 0 ? (enum format)(data[0] % FORMATS) : FORMAT_IMAGE;
-    if (format == FORMAT_PNG_REPAIRED && n > 0)
-        repair_png(frames[0]->data, frames[0]->size);
+    enum format format = size > 0 ? (enum format)(data[0] % FORMATS) : FORMAT_NPY;
     for (size_t i = 0; format == FORMAT_TAR && i < n; i++)
         repair_tar(frames[i]->data, frames[i]->size);
-    if (format > FORMAT_PNG_REPAIRED)
-        load_files(format, frames, n);
-    else if (n > 0)
-        decode(frames[0]->data, frames[0]->size);
+    load_files(format, size > 0 && data[0] / FORMATS % 2 ? SIDE : 0, frames, n);
     for (size_t i = 0; i < n; i++)
         buf_unref(&frames[i]);
     return 0;
@@ -199,67 +108,7 @@ struct writer {
 
 static void add(struct writer *w, const void *bytes, size_t size)
 {
-    uint32_t length = (uint32_t)size;
-    ASSERT(w->size + 4 + size <= w->room);
-    memcpy(w->out + w->size, &length, 4);
-    memcpy(w->out + w->size + 4, bytes, size);
-    w->size += 4 + size;
-}
-
-static void fill(uint8_t *out, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)(i * 7 + i / 13);
-}
-
-static void seed_png(struct writer *w, uint32_t format)
-{
-    uint8_t pixels[13 * 11 * 4], colours[256 * 4], png[4096];
-    png_image image = {
-        .version = PNG_IMAGE_VERSION, .width = 13, .height = 11, .format = format, .colormap_entries = 256};
-    png_alloc_size_t size = sizeof png;
-    fill(pixels, sizeof pixels);
-    fill(colours, sizeof colours);
-    ASSERT(png_image_write_to_memory(&image, png, &size, 0, pixels, 0, colours));
-    add(w, png, size);
-}
-
-static void seed_jpeg(struct writer *w, bool progressive)
-{
-    struct jpeg_compress_struct j;
-    struct jpeg_error_mgr errors;
-    static const uint8_t exif[] = "Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0";
-    uint8_t pixels[24 * 3], *out = NULL;
-    unsigned long size = 0;
-    j.err = jpeg_std_error(&errors);
-    jpeg_create_compress(&j);
-    jpeg_mem_dest(&j, &out, &size);
-    j.image_height = j.image_width = 24;
-    j.input_components = 3;
-    j.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&j);
-    if (progressive)
-        jpeg_simple_progression(&j);
-    jpeg_start_compress(&j, TRUE);
-    jpeg_write_marker(&j, JPEG_APP0 + 1, exif, sizeof exif - 1);
-    fill(pixels, sizeof pixels);
-    for (JSAMPROW row = pixels; j.next_scanline < 24;)
-        jpeg_write_scanlines(&j, &row, 1);
-    jpeg_finish_compress(&j);
-    jpeg_destroy_compress(&j);
-    add(w, out, size);
-    free(out);
-}
-
-/* Adds the whole file, which must be small. */
-static void add_file(struct writer *w, const char *name)
-{
-    uint8_t bytes[4096];
-    FILE *f = fopen(path_of(name), "rb");
-    ASSERT(f != NULL);
-    size_t size = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    add(w, bytes, size);
+    w->size = fuzz_add_frame(w->out, w->size, w->room, bytes, size);
 }
 
 static size_t npy(uint8_t *out, const char *dictionary, size_t values)
@@ -284,16 +133,15 @@ static void seed_npy(struct writer *w)
 
 static void seed_npz(struct writer *w)
 {
-    uint8_t images[512], labels[512];
+    uint8_t images[512], labels[512], file[4096];
     int code;
-    open_directory();
-    empty_directory();
-    zip_t *z = zip_open(path_of("seed.npz"), ZIP_CREATE, &code);
+    scratch_empty();
+    zip_t *z = zip_open(scratch_path("seed.npz"), ZIP_CREATE, &code);
     ASSERT(z != NULL);
     ASSERT(zip_file_add(z, "images.npy", zip_source_buffer(z, images, npy(images, pictures, 60), 0), 0) >= 0);
     ASSERT(zip_file_add(z, "labels.npy", zip_source_buffer(z, labels, npy(labels, numbers, 40), 0), 0) >= 0);
     ASSERT(zip_close(z) == 0);
-    add_file(w, "seed.npz");
+    add(w, file, scratch_get("seed.npz", file, sizeof file));
 }
 
 static void seed_idx(struct writer *w)
@@ -312,50 +160,11 @@ static void seed_cifar(struct writer *w)
     add(w, "one\ntwo\n", 8);
 }
 
-static void seed_netpbm(struct writer *w, uint32_t kind)
-{
-    static const char *const files[] = {"P1 3 2 1 0 1 0 0 1\n", "P2\n# c\n2 2 9 0 1 2 9 ", "P3 1 1 255 1 2 3",
-                                        "P4 9 2\nabcd",         "P5 3 2 255\nabcdef",      "P6 1 1 65535\nabcdef"};
-    add(w, files[kind], strlen(files[kind]));
-}
-
-static void seed_webp(struct writer *w, bool lossless)
-{
-    uint8_t pixels[13 * 11 * 4], *out = NULL;
-    fill(pixels, sizeof pixels);
-    size_t size = lossless ? WebPEncodeLosslessRGBA(pixels, 13, 11, 13 * 4, &out)
-                           : WebPEncodeRGB(pixels, 13, 11, 13 * 3, 80, &out);
-    ASSERT(size > 0);
-    add(w, out, size);
-    WebPFree(out);
-}
-
-static void seed_tiff(struct writer *w, uint16_t channels, uint16_t compression)
-{
-    uint8_t pixels[13 * 11 * 4];
-    fill(pixels, sizeof pixels);
-    open_directory();
-    TIFF *t = TIFFOpen(path_of("seed.tif"), "w");
-    ASSERT(t != NULL);
-    TIFFSetField(t, TIFFTAG_IMAGEWIDTH, 13);
-    TIFFSetField(t, TIFFTAG_IMAGELENGTH, 11);
-    TIFFSetField(t, TIFFTAG_SAMPLESPERPIXEL, channels);
-    TIFFSetField(t, TIFFTAG_BITSPERSAMPLE, 8);
-    TIFFSetField(t, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
-    TIFFSetField(t, TIFFTAG_PHOTOMETRIC, channels < 3 ? PHOTOMETRIC_MINISBLACK : PHOTOMETRIC_RGB);
-    TIFFSetField(t, TIFFTAG_COMPRESSION, compression);
-    TIFFSetField(t, TIFFTAG_ORIENTATION, ORIENTATION_RIGHTTOP);
-    for (uint32_t y = 0; y < 11; y++)
-        TIFFWriteScanline(t, pixels + y * 13 * channels, y, 0);
-    TIFFClose(t);
-    add_file(w, "seed.tif");
-}
-
 static void seed_folder(struct writer *w)
 {
-    seed_png(w, PNG_FORMAT_GA);
-    seed_jpeg(w, false);
-    seed_netpbm(w, 5);
+    add(w, "P6 1 1 65535\nabcdef", 19);
+    add(w, "P5 3 2 255\nabcdef", 17);
+    add(w, "P2\n# c\n2 2 9 0 1 2 9 ", 22);
 }
 
 static void add_entry(struct writer *w, const char *name, const void *bytes, size_t size)
@@ -395,56 +204,14 @@ static void seed_one_file(struct writer *w)
 
 size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
 {
-    static const struct {
-        enum format format;
-        uint32_t variant;
-    } seeds[] = {
-        {FORMAT_IMAGE, PNG_FORMAT_RGBA},
-        {FORMAT_PNG_REPAIRED, PNG_FORMAT_RGB},
-        {FORMAT_PNG_REPAIRED, PNG_FORMAT_RGB_COLORMAP},
-        {FORMAT_IMAGE, 100},
-        {FORMAT_IMAGE, 101},
-        {FORMAT_NPY, 0},
-        {FORMAT_NPZ, 0},
-        {FORMAT_IDX, 0},
-        {FORMAT_CIFAR, 0},
-        {FORMAT_FOLDER, 0},
-        {FORMAT_TAR, 0},
-        {FORMAT_ONE_FILE, 0},
-        {FORMAT_IMAGE, 200},
-        {FORMAT_IMAGE, 201},
-        {FORMAT_IMAGE, 202},
-        {FORMAT_IMAGE, 203},
-        {FORMAT_IMAGE, 204},
-        {FORMAT_IMAGE, 205},
-        {FORMAT_IMAGE, 300},
-        {FORMAT_IMAGE, 301},
-        {FORMAT_IMAGE, 400},
-        {FORMAT_IMAGE, 401},
-        {FORMAT_IMAGE, 402},
-    };
-    if (i >= sizeof seeds / sizeof seeds[0])
-        return 0;
-    struct writer w = {.out = out, .size = 1, .room = room};
-    out[0] = (uint8_t)seeds[i].format;
-    static void (*const files[FORMATS])(struct writer *) = {
+    static void (*const seeds[FORMATS])(struct writer *) = {
         [FORMAT_NPY] = seed_npy,          [FORMAT_NPZ] = seed_npz,       [FORMAT_IDX] = seed_idx,
         [FORMAT_CIFAR] = seed_cifar,      [FORMAT_FOLDER] = seed_folder, [FORMAT_TAR] = seed_tar,
         [FORMAT_ONE_FILE] = seed_one_file};
-    if (files[seeds[i].format])
-        files[seeds[i].format](&w);
-    else if (seeds[i].variant >= 400)
-        seed_tiff(&w, seeds[i].variant == 400 ? 1 : 4,
-                  seeds[i].variant == 401   ? COMPRESSION_LZW
-                  : seeds[i].variant == 402 ? COMPRESSION_ADOBE_DEFLATE
-                                            : COMPRESSION_NONE);
-    else if (seeds[i].variant >= 300)
-        seed_webp(&w, seeds[i].variant == 300);
-    else if (seeds[i].variant >= 200)
-        seed_netpbm(&w, seeds[i].variant - 200);
-    else if (seeds[i].variant >= 100)
-        seed_jpeg(&w, seeds[i].variant == 101);
-    else
-        seed_png(&w, seeds[i].variant);
+    struct writer w = {.out = out, .size = 1, .room = room};
+    if (i >= 2 * FORMATS)
+        return 0;
+    out[0] = (uint8_t)i;
+    seeds[i % FORMATS](&w);
     return w.size;
 }

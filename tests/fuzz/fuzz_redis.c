@@ -84,12 +84,7 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
     size_t size = 0;
     if (i >= sizeof seeds / sizeof seeds[0])
         return 0;
-    for (size_t k = 0; k < 4; k++) {
-        uint32_t length = (uint32_t)strlen(seeds[i][k]);
-        ASSERT(size + 4 + length <= room);
-        memcpy(out + size, &length, 4);
-        memcpy(out + size + 4, seeds[i][k], length);
-        size += 4 + length;
-    }
+    for (size_t k = 0; k < 4; k++)
+        size = fuzz_add_frame(out, size, room, seeds[i][k], strlen(seeds[i][k]));
     return size;
 }

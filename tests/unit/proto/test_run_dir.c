@@ -98,6 +98,14 @@ static void test_names_of_steps(void **state)
     assert_false(run_dir_parse_step("step-000120.inprogress", &step));
     assert_false(run_dir_parse_step("step-", &step));
     assert_false(run_dir_parse_step("latest", &step));
+    static const char *const otherwise[] = {"step-120",
+                                            "step-0000120",
+                                            "step- 000120",
+                                            "step-+00120",
+                                            "step--18446744073709551496",
+                                            "step-18446744073709551616"};
+    for (size_t i = 0; i < sizeof otherwise / sizeof otherwise[0]; i++)
+        assert_false(run_dir_parse_step(otherwise[i], &step));
 }
 
 static void test_empty_directory_has_nothing(void **state)
@@ -385,15 +393,37 @@ static void test_generation_rises_with_each_start(void **state)
     assert_int_equal(generation, 1);
 }
 
+static void put_generation(const char *text)
+{
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    snprintf(path, sizeof path, "%s/generation-parameter", config.run.out);
+    assert_int_equal(file_write_atomic(path, &(struct file_part){text, strlen(text)}, 1, &e), 0);
+}
+
 static void test_damaged_generation_is_refused(void **state)
+{
+    (void)state;
+    static const char *const damaged[] = {"7x\n", "", "-18446744073709551609\n", " 7\n", "+7\n", "4294967295\n"};
+    for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
+        struct error e = {0};
+        uint64_t generation = 0;
+        put_generation(damaged[i]);
+        assert_int_equal(run_dir_raise_generation(&config, SERVER_PARAMETER, &generation, &e), ERR_FORMAT);
+        assert_true(run_dir_generation(&config, SERVER_PARAMETER) == UINT64_MAX);
+    }
+}
+
+static void test_generation_ends_below_what_cannot_be_read(void **state)
 {
     (void)state;
     struct error e = {0};
     uint64_t generation = 0;
-    char path[RUN_PATH_MAX];
-    snprintf(path, sizeof path, "%s/generation-parameter", config.run.out);
-    assert_int_equal(file_write_atomic(path, &(struct file_part){"7x\n", 3}, 1, &e), 0);
+    put_generation("4294967293\n");
+    assert_int_equal(run_dir_raise_generation(&config, SERVER_PARAMETER, &generation, &e), 0);
+    assert_true(run_dir_generation(&config, SERVER_PARAMETER) == generation);
     assert_int_equal(run_dir_raise_generation(&config, SERVER_PARAMETER, &generation, &e), ERR_FORMAT);
+    assert_true(run_dir_generation(&config, SERVER_PARAMETER) == 4294967294);
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
@@ -420,6 +450,7 @@ int main(void)
         CASE(test_what_the_loader_says_counts),
         CASE(test_generation_rises_with_each_start),
         CASE(test_damaged_generation_is_refused),
+        CASE(test_generation_ends_below_what_cannot_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/safetensors.h"
 #include "server/prototype/mixture_checkpoint.h"
+#include "server/prototype/mixture_file.h"
 
 static const struct mixture_options options = {.K = 6,
                                                .D = 5,
@@ -206,6 +207,21 @@ static void test_other_run_and_configuration_are_named(void **state)
     mixture_free(&m);
 }
 
+/* Sound in itself and finite, but its mean is beyond a float. */
+static void test_statistics_beyond_a_float_are_refused(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    struct mixture *m = after(1);
+    m->mass[3] = 1e-200;
+    assert_int_equal(mixture_file_write(below("m.safetensors"), m, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "component 3"));
+    mixture_free(&m);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_directory, remove_directory)
 
 int main(void)
@@ -217,6 +233,7 @@ int main(void)
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),
         CASE(test_other_run_and_configuration_are_named),
+        CASE(test_statistics_beyond_a_float_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
