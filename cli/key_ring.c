@@ -173,6 +173,11 @@ int key_ring_add(const char *directory, const char *public_path, const struct ke
 {
     char key[NET_KEY_TEXT], line[256];
     struct allow_list list;
+    size_t length = strlen(public_path), ending = sizeof ".key" - 1;
+    if (length >= ending && strcmp(public_path + length - ending, ".key") == 0)
+        return error_set(e, ERR_CONFIG,
+                         "%s: a secret key, which no list may hold; give the file beside it that ends in .pub",
+                         public_path);
     int rc = keys_read_public(public_path, key, e);
     if (rc == 0)
         rc = key_ring_read(directory, &list, e);

@@ -79,7 +79,7 @@ static int read_checkpoint(const struct checkpoint *c, struct run_figures *out, 
     run_figures_set(out, "step", "%" PRIu64, c->step);
     if (total)
         run_figures_set(out, "total_steps", "%s", total);
-    run_figures_set(out, "prototypes", "%s", loss_prototypes_word(c->config.loss.prototypes));
+    run_figures_set(out, "prototypes", "%s", word_of_loss_prototypes(c->config.loss.prototypes));
     run_figures_set(out, "K", "%" PRId64, c->config.mixture.components);
     run_figures_set(out, "D", "%" PRId64, c->config.mixture.dimensions);
     const char *const of_mixture[] = {"covariance", "beta", "reseeded"};

@@ -113,6 +113,27 @@ static void compare_metadata(const struct safetensors *a, const struct safetenso
             snprintf(out->metadata, sizeof out->metadata, "%s", b->metadata[i].key);
 }
 
+/* The configuration's text is a record of the run, which is kept among the tensors; its keys are compared one by one. */
+#define RECORD "config_ini"
+
+static void compare_tensors(const struct safetensors *a, const struct safetensors *b, struct file_comparison *out)
+{
+    for (size_t i = 0; i < a->tensor_count; i++)
+        if (strcmp(a->tensors[i].name, RECORD) != 0)
+            compare_tensor(&a->tensors[i], find(b, a->tensors[i].name), out);
+    for (size_t i = 0; i < b->tensor_count; i++)
+        if (!find(a, b->tensors[i].name))
+            note(out, TENSOR_ONLY_IN_B, b->tensors[i].name);
+}
+
+static bool same_record(const struct safetensors *a, const struct safetensors *b)
+{
+    const struct tensor_view *left = find(a, RECORD), *right = find(b, RECORD);
+    if (!left || !right)
+        return !left && !right;
+    return left->size == right->size && memcmp(left->data, right->data, left->size) == 0;
+}
+
 static void compare_files(const struct pair *p, struct file_comparison *out)
 {
     const struct safetensors *a = &p->file[0], *b = &p->file[1];
@@ -123,13 +144,11 @@ static void compare_files(const struct pair *p, struct file_comparison *out)
     out->identical = a->file->size == b->file->size && memcmp(a->file->data, b->file->data, a->file->size) == 0;
     if (out->identical)
         return;
-    for (size_t i = 0; i < a->tensor_count; i++)
-        compare_tensor(&a->tensors[i], find(b, a->tensors[i].name), out);
-    for (size_t i = 0; i < b->tensor_count; i++)
-        if (!find(a, b->tensors[i].name))
-            note(out, TENSOR_ONLY_IN_B, b->tensors[i].name);
+    compare_tensors(a, b, out);
     compare_metadata(a, b, out);
     compare_metadata(b, a, out);
+    if (!out->metadata[0] && !same_record(a, b))
+        snprintf(out->metadata, sizeof out->metadata, RECORD);
     out->identical = out->differing == 0 && out->metadata[0] == '\0'; /* then only the writers' versions differ */
 }
 

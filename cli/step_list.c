@@ -16,9 +16,10 @@ static int has_file(const char *directory, const char *name, bool *there, struct
     char path[CHECKPOINT_PATH_MAX];
     if (path_format(path, sizeof path, "%s/%s", directory, name) != 0)
         return error_set(e, ERR_RANGE, "path too long: %s/%s", directory, name);
-    int rc = file_probe(path, e);
+    struct error why = {0};
+    int rc = file_probe(path, &why);
     *there = rc == 0;
-    return rc == ERR_NOT_FOUND ? 0 : rc;
+    return rc == 0 || rc == ERR_NOT_FOUND ? 0 : error_set(e, rc, "%s", why.text);
 }
 
 static int add(struct step_list *l, uint64_t step, const char *directory, struct error *e)

@@ -199,22 +199,62 @@ static void put_format(struct line *l, const char *format, va_list *args)
     }
 }
 
+/* Room for one more line that is to be written. */
+static void begin(struct line *l, enum log_level level)
+{
+    l->room = LOG_LINE_MAX - 1; /* the newline has its place */
+    l->length = write_prefix(l->text, l->room, level);
+    l->cut = false;
+}
+
+static void mark_cut(struct line *l)
+{
+    if (l->cut && l->length >= 3)
+        memcpy(l->text + l->length - 3, "...", 3);
+}
+
+static void finish(struct line *l)
+{
+    mark_cut(l);
+    blank_control_characters(l->text, l->length);
+    l->text[l->length++] = '\n';
+    ssize_t written = write(STDERR_FILENO, l->text, l->length);
+    (void)written; /* logs are observers: a closed stderr must not stop the run */
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
     if (level > logger.level)
         return;
-    struct line l = {.room = LOG_LINE_MAX - 1}; /* the newline has its place */
-    l.length = write_prefix(l.text, l.room, level);
+    struct line l;
+    begin(&l, level);
     va_list args;
     va_start(args, format);
     put_format(&l, format, &args);
     va_end(args);
-    if (l.cut)
-        memcpy(l.text + l.length - 3, "...", 3);
-    blank_control_characters(l.text, l.length);
-    l.text[l.length++] = '\n';
-    ssize_t written = write(STDERR_FILENO, l.text, l.length);
-    (void)written; /* logs are observers: a closed stderr must not stop the run */
+    finish(&l);
+}
+
+void log_ready(enum log_level level, const char *text)
+{
+    if (level > logger.level)
+        return;
+    struct line l;
+    begin(&l, level);
+    put(&l, text, strlen(text));
+    finish(&l);
+}
+
+void log_format(char *out, size_t size, const char *format, va_list args)
+{
+    struct line l = {.room = size - 1 < LOG_LINE_MAX ? size - 1 : LOG_LINE_MAX};
+    va_list copy;
+    va_copy(copy, args);
+    put_format(&l, format, &copy);
+    va_end(copy);
+    mark_cut(&l);
+    memcpy(out, l.text, l.length);
+    out[l.length] = '\0';
 }
 
 bool log_due(struct log_pace *p, uint64_t now_ms, uint64_t every_ms)

@@ -7,7 +7,9 @@
 #ifndef DECANT_COMMON_LOG_H
 #define DECANT_COMMON_LOG_H
 
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -15,6 +17,11 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_init(const char *process, enum log_level level);   /* process: static string, e.g. "prototype" */
 int log_level_parse(const char *text, enum log_level *out); /* 0 or ERR_RANGE */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For lines that are made in one place and written in another: log_format makes what log_line would write, without its
+ * prefix, in at most size > 0 bytes with the NUL; log_ready writes it. */
+void log_format(char *out, size_t size, const char *format, va_list args) __attribute__((format(printf, 3, 0)));
+void log_ready(enum log_level level, const char *text);
 
 /* Limits the rate of one event: true when it last said true at least every_ms ago. p starts as zeros. */
 struct log_pace {

@@ -1,7 +1,7 @@
 /* Enumerators back to words. "?" is for a number that no list has, which only a mistake of ours makes. */
 #include "proto/choices.h"
 
-const char *loss_prototypes_word(enum loss_prototypes p)
+const char *word_of_loss_prototypes(enum loss_prototypes p)
 {
     switch (p) {
         LOSS_PROTOTYPES(CHOICE_CASE)
@@ -9,7 +9,7 @@ const char *loss_prototypes_word(enum loss_prototypes p)
     return "?";
 }
 
-const char *optimiser_word(enum optimiser_name name)
+const char *word_of_optimiser(enum optimiser_name name)
 {
     switch (name) {
         OPTIMISER_NAMES(CHOICE_CASE)
@@ -17,7 +17,7 @@ const char *optimiser_word(enum optimiser_name name)
     return "?";
 }
 
-const char *covariance_word(enum covariance c)
+const char *word_of_covariance(enum covariance c)
 {
     switch (c) {
         COVARIANCES(CHOICE_CASE)

@@ -40,8 +40,8 @@ enum weight_prior { WEIGHT_PRIORS(CHOICE_ENUMERATOR) };
 enum covariance { COVARIANCES(CHOICE_ENUMERATOR) };
 
 /* The words where something else than a configuration says them. */
-const char *loss_prototypes_word(enum loss_prototypes p);
-const char *optimiser_word(enum optimiser_name name);
-const char *covariance_word(enum covariance c);
+const char *word_of_loss_prototypes(enum loss_prototypes p);
+const char *word_of_optimiser(enum optimiser_name name);
+const char *word_of_covariance(enum covariance c);
 
 #endif

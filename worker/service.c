@@ -106,7 +106,7 @@ static void log_events(struct service *s)
 {
     struct session_event event;
     while (session_next_event(s->session, &event)) {
-        log_line(event.level, "%s", event.text);
+        log_ready(event.level, event.text);
         if (event.level == LOG_ERROR)
             error_set(&s->error, session_rejected(s->session) ? ERR_CONFIG : ERR_STATE, "%s", event.text);
     }

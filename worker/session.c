@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,7 +82,7 @@ static void add_event(struct session *s, enum log_level level, const char *forma
     }
     struct session_event *e = &s->events[(s->event_first + s->event_count++) % SESSION_EVENTS_MAX];
     e->level = level;
-    vsnprintf(e->text, sizeof e->text, format, args);
+    log_format(e->text, sizeof e->text, format, args); /* some of it comes from the servers */
 }
 
 void session_event(struct session *s, enum log_level level, const char *format, ...)

@@ -98,7 +98,7 @@ static size_t write_metadata(struct metadata_entry meta[METADATA + PROVENANCE_EN
     snprintf(meta[3].value, sizeof meta[3].value, "%" PRIu64, s->step);
     snprintf(meta[4].value, sizeof meta[4].value, "%" PRIu64, s->total_steps);
     snprintf(meta[5].value, sizeof meta[5].value, "%016" PRIx64, run_config_hash(c));
-    snprintf(meta[6].value, sizeof meta[6].value, "%s", optimiser_word(c->optimiser.name));
+    snprintf(meta[6].value, sizeof meta[6].value, "%s", word_of_optimiser(c->optimiser.name));
     snprintf(meta[7].value, sizeof meta[7].value, DECANT_VERSION);
     return METADATA + provenance_to_metadata(&s->provenance, meta + METADATA);
 }

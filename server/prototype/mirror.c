@@ -59,9 +59,12 @@ static void log_loss(struct mirror *m, const char *kind, const char *text, const
     char reason[TROUBLE_TEXT_MAX];
     uint64_t count = mirror_trouble_note(&m->trouble, kind);
     m->lost++;
-    if (count > 0)
-        log_warn("event=redis_lost kind=%s count=%" PRIu64 " host=%s reason=\"%s\"%s%s%s", kind, count, m->where,
-                 mirror_trouble_text(text, reason), advice ? " hint=\"" : "", advice ? advice : "", advice ? "\"" : "");
+    if (count > 0 && advice)
+        log_warn("event=redis_lost kind=%s count=%" PRIu64 " host=%s reason=\"%s\" hint=\"%s\"", kind, count, m->where,
+                 mirror_trouble_text(text, reason), advice);
+    else if (count > 0)
+        log_warn("event=redis_lost kind=%s count=%" PRIu64 " host=%s reason=\"%s\"", kind, count, m->where,
+                 mirror_trouble_text(text, reason));
 }
 
 static void lose(struct mirror *m, const char *kind, const char *text, const char *advice)

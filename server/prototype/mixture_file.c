@@ -60,7 +60,7 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
     entry_set(&meta[3], "step", "%" PRIu64, m->view->version);
     entry_set(&meta[4], "config", "%016" PRIx64, run_config_hash(info->config));
     entry_set(&meta[5], "total_steps", "%" PRIu64, info->facts.total_steps);
-    entry_set(&meta[6], "covariance", "%s", covariance_word(m->options.covariance));
+    entry_set(&meta[6], "covariance", "%s", word_of_covariance(m->options.covariance));
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     entry_set(&meta[9], "version", DECANT_VERSION);

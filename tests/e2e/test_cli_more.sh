@@ -94,7 +94,7 @@ for text in step-000099 $'\033[2Jstep-0'; do
 done
 : >"$work/whole/generation-parameter"
 check "an empty generation ends the run" exits 1 timeout 120 "$decant" resume "$work/whole" --no-redis --no-eval --workers 1
-check "at once: no second start heals it" bash -c "! grep -q 'starting it again' '$work/err'"
+check "at once: no second start heals it" bash -c "! grep -q 'decant-parameter ended .*starting it again' '$work/err'"
 check "the file is named" grep -q "generation-parameter: .* is not a generation" "$work/err"
 
 # The lock of one server goes: it ends, and is restarted. The whole directory goes: the run ends and leaves nothing.

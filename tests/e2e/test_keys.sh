@@ -14,6 +14,8 @@ tcp=(--set "net.parameter=tcp://127.0.0.1:$p1" --set "net.parameter_publish=tcp:
 keyed=("${tcp[@]}" --set "keys.directory=$work/keys")
 
 check "keys are made" exits 0 "$decant" keygen --out "$work/keys"
+check "a secret is not listed" exits 2 "$decant" keygen --out "$work/keys" --add "$work/keys/worker.key" worker:second
+check "by no file that is copied" bash -c "! grep -qF \"\$(tail -1 '$work/keys/worker.key')\" '$work/keys/allowed'"
 check "a run without keys" train plain --no-redis "${steps[@]}"
 check "a run over TCP with keys" train keyed --no-redis "${steps[@]}" "${keyed[@]}"
 check "same bytes" same plain keyed 000060 "${both[@]}"

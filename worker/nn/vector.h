@@ -38,8 +38,11 @@ INLINE real vector_dot(const real *x, const real *y, size_t n)
         a += VECTOR_AT(x + i) * VECTOR_AT(y + i);
     a = (a + b) + (c + d);
     real sum = vector_lanes(&a);
-    for (; i < n; i++)
+    for (; i < n; i++) {
         sum += x[i] * y[i];
+        __asm__ volatile(
+            ""); /* a vectorised tail would be rounded apart from one that is fused, by the target's width */
+    }
     return sum;
 }
 

@@ -113,6 +113,27 @@ static void test_texts_cannot_forge_a_key(void **state)
 }
 
 /* As printf would write them. */
+static void make(char *out, size_t size, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    log_format(out, size, format, args);
+    va_end(args);
+}
+
+static void test_ready_lines_are_written_as_they_are(void **state)
+{
+    (void)state;
+    char text[40], out[512];
+    make(text, sizeof text, "event=refused text=\"%s\"", "a \" b");
+    assert_string_equal(text, "event=refused text=\"a \\\" b\"");
+    log_ready(LOG_ERROR, text);
+    logged(out, sizeof out);
+    assert_non_null(strstr(out, " event=refused text=\"a \\\" b\"\n"));
+    make(text, 8, "event=%s", "long");
+    assert_string_equal(text, "even...");
+}
+
 static void test_numbers_keep_their_form(void **state)
 {
     (void)state;
@@ -163,6 +184,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_texts_cannot_forge_a_key, redirect, restore),
         cmocka_unit_test_setup_teardown(test_numbers_keep_their_form, redirect, restore),
         cmocka_unit_test_setup_teardown(test_long_lines_are_cut_and_marked, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_ready_lines_are_written_as_they_are, redirect, restore),
         cmocka_unit_test(test_parses_levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -194,13 +194,13 @@ static void test_words_without_a_configuration(void **state)
         const char *key = choice_table[i].key, *word = choice_table[i].word;
         int value = choice_table[i].value;
         if (strcmp(key, "mixture.covariance") == 0)
-            assert_string_equal(covariance_word((enum covariance)value), word);
+            assert_string_equal(word_of_covariance((enum covariance)value), word);
         if (strcmp(key, "loss.prototypes") == 0)
-            assert_string_equal(loss_prototypes_word((enum loss_prototypes)value), word);
+            assert_string_equal(word_of_loss_prototypes((enum loss_prototypes)value), word);
         if (strcmp(key, "optimiser.name") == 0)
-            assert_string_equal(optimiser_word((enum optimiser_name)value), word);
+            assert_string_equal(word_of_optimiser((enum optimiser_name)value), word);
     }
-    assert_string_equal(optimiser_word((enum optimiser_name)7), "?");
+    assert_string_equal(word_of_optimiser((enum optimiser_name)7), "?");
 }
 
 static void test_derived_numbers(void **state)
