@@ -111,7 +111,8 @@ static void test_values_differ(void **state)
     assert_true(c->keys[0].shapes_result && !c->keys[1].shapes_result);
     assert_string_equal(c->files[0].first, "student.a.weight");
     assert_true(c->files[0].values.first == 2 && c->files[0].values.index[0] == 1 && c->files[0].values.ulp == 1);
-    assert_int_equal(c->files[0].differing, 4); /* student, teacher, moment, configuration */
+    assert_int_equal(c->files[0].differing, 3); /* student, teacher, moment; not the configuration, which is a text */
+    assert_string_equal(c->files[0].metadata, "config_ini");
     assert_string_equal(c->files[1].first, "mass");
     assert_says(c, "student.a.weight[1, 0] (flat 2): A 3, B 3.00000024, 1 ULP");
     assert_says(c, "configuration  data.limit: A 0, B 7\n");
