@@ -92,7 +92,7 @@ def torn(work, options, whole):
     chaos.check("the pair that came apart heals by itself", run.wait(300) == 0, f"see {work}/torn.log")
     log = (pathlib.Path(work) / "torn/logs/parameter.log").read_text()
     chaos.check("it noticed that nothing moved, and went back", "event=pair_stuck" in log and "event=rewound" in log)
-    chaos.same(work, whole, run, ["encoder.safetensors", "mixture.safetensors"])
+    chaos.same(whole, run, ["encoder.safetensors", "mixture.safetensors"])
 
 
 def main():
@@ -107,7 +107,7 @@ def main():
         logs = [(pathlib.Path(work) / f"chaos/logs/{name}.log").read_text() for name in ("prototype", "parameter")]
         for name, log in zip(("prototype", "parameter"), logs):
             chaos.check(f"{name}: the lie was told and refused", "event=rewind_refused" in log and "event=rewound" not in log)
-        chaos.same(work, whole, run, ["encoder.safetensors", "mixture.safetensors"])
+        chaos.same(whole, run, ["encoder.safetensors", "mixture.safetensors"])
         torn(work, options, whole)
     finally:
         if not chaos.failed or not os.environ.get("KEEP"):
