@@ -191,7 +191,7 @@ test-docker: $(BINS) ## the containers: builds the image, then scales, kills, st
 	BUILD=$(BUILD) tests/run $(BUILD)/logs tests/docker/test_compose.sh
 
 # Warnings are the other build's affair: clang has some of its own.
-FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang))
+FUZZ_CC ?= $(shell command -v clang-14 || command -v clang)
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= $(JOBS)
 .PHONY: guided-programs fuzz-corpus
