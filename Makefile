@@ -199,9 +199,10 @@ guided-programs: $(GUIDED)
 fuzz: $(FUZZ) ## the fuzzers; where clang is installed by libFuzzer too, FUZZ_SECONDS=60 for each, FUZZ_NAMES="msg image ..."
 	tests/run $(BUILD)/logs $(FUZZ)
 	@if tests/fuzz/guided can $(FUZZ_CC); then \
-	    $(MAKE) -j$(JOBS) BUILD=build-fuzz CC=$(FUZZ_CC) WARNINGS= SANITIZE=fuzzer-no-link,address,undefined guided-programs && \
-	    SEEDERS=$(BUILD)/fuzz tests/fuzz/guided run build-fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(FUZZ_NAMES); \
+	    $(MAKE) -j$(JOBS) BUILD=build-fuzz CC=$(FUZZ_CC) WARNINGS= SANITIZE=fuzzer-no-link,address,undefined guided-programs; \
 	else echo "no clang with libFuzzer (deploy/install-deps --fuzz): the mutations above are all"; fi
+	@! tests/fuzz/guided can $(FUZZ_CC) || \
+	    SEEDERS=$(BUILD)/fuzz tests/fuzz/guided run build-fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(FUZZ_NAMES)
 
 fuzz-corpus: ## keep the smallest inputs that `make fuzz` found in tests/fuzz/corpus: those that cover what the others do not
 	tests/fuzz/guided keep build-fuzz $(FUZZ_NAMES)
