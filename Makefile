@@ -191,7 +191,7 @@ test-docker: $(BINS) ## the containers: builds the image, then scales, kills, st
 	BUILD=$(BUILD) tests/run $(BUILD)/logs tests/docker/test_compose.sh
 
 # Warnings are the other build's affair: clang has some of its own.
-FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang))
+FUZZ_CC ?= $(shell command -v clang-14 || command -v clang)
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= $(JOBS)
 .PHONY: guided-programs fuzz-corpus
@@ -199,9 +199,10 @@ guided-programs: $(GUIDED)
 fuzz: $(FUZZ) ## the fuzzers; where clang is installed by libFuzzer too, FUZZ_SECONDS=60 for each, FUZZ_NAMES="msg image ..."
 	tests/run $(BUILD)/logs $(FUZZ)
 	@if tests/fuzz/guided can $(FUZZ_CC); then \
-	    $(MAKE) -j$(JOBS) BUILD=build-fuzz CC=$(FUZZ_CC) WARNINGS= SANITIZE=fuzzer-no-link,address,undefined guided-programs && \
-	    SEEDERS=$(BUILD)/fuzz tests/fuzz/guided run build-fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(FUZZ_NAMES); \
+	    $(MAKE) -j$(JOBS) BUILD=build-fuzz CC=$(FUZZ_CC) WARNINGS= SANITIZE=fuzzer-no-link,address,undefined guided-programs; \
 	else echo "no clang with libFuzzer (deploy/install-deps --fuzz): the mutations above are all"; fi
+	@! tests/fuzz/guided can $(FUZZ_CC) || \
+	    SEEDERS=$(BUILD)/fuzz tests/fuzz/guided run build-fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(FUZZ_NAMES)
 
 fuzz-corpus: ## keep the smallest inputs that `make fuzz` found in tests/fuzz/corpus: those that cover what the others do not
 	tests/fuzz/guided keep build-fuzz $(FUZZ_NAMES)
