@@ -11,7 +11,9 @@
 #define DATA_BACKGROUNDS(CHOICE)                                                                                       \
     CHOICE(BACKGROUND_AUTO, "auto")                                                                                    \
     CHOICE(BACKGROUND_BLACK, "black") CHOICE(BACKGROUND_GREY, "grey") CHOICE(BACKGROUND_WHITE, "white")
-#define ENCODER_MODELS(CHOICE) CHOICE(ENCODER_CONV, "conv") CHOICE(ENCODER_VIT, "vit")
+#define ENCODER_MODELS(CHOICE) CHOICE(ENCODER_CONV, "conv") CHOICE(ENCODER_VIT, "vit") CHOICE(ENCODER_RESNET, "resnet")
+#define RESNET_LAYERS(CHOICE) CHOICE(RESNET_10, "10") CHOICE(RESNET_18, "18") CHOICE(RESNET_34, "34")
+#define ENCODER_NORMS(CHOICE) CHOICE(ENCODER_NORM_GROUP, "group") CHOICE(ENCODER_NORM_BATCH, "batch")
 #define VIT_POOLS(CHOICE) CHOICE(VIT_POOL_CLS, "cls") CHOICE(VIT_POOL_MEAN, "mean")
 #define LOSS_OBJECTIVES(CHOICE) CHOICE(LOSS_CARP, "carp") CHOICE(LOSS_DINO, "dino") CHOICE(LOSS_SWAV, "swav")
 #define LOSS_PROTOTYPES(CHOICE) CHOICE(PROTOTYPES_DECOUPLED, "decoupled") CHOICE(PROTOTYPES_JOINT, "joint")
@@ -31,6 +33,8 @@
 enum augment_preset { AUGMENT_PRESETS(CHOICE_ENUMERATOR) };
 enum data_background { DATA_BACKGROUNDS(CHOICE_ENUMERATOR) };
 enum encoder_model { ENCODER_MODELS(CHOICE_ENUMERATOR) };
+enum resnet_layers { RESNET_LAYERS(CHOICE_ENUMERATOR) };
+enum encoder_norm { ENCODER_NORMS(CHOICE_ENUMERATOR) };
 enum vit_pool { VIT_POOLS(CHOICE_ENUMERATOR) };
 enum loss_objective { LOSS_OBJECTIVES(CHOICE_ENUMERATOR) };
 enum loss_prototypes { LOSS_PROTOTYPES(CHOICE_ENUMERATOR) };

@@ -99,19 +99,24 @@ const struct config_key run_config_keys[] = {
               "its largest area, as a share of the view's; the smallest is 0.02"),
     KEY_INT(
         "augment.local_crops", augment.local_crops, "0", 0, 16,
-        "small views of each image that the student sees beside the two, compared with both of the teacher's; conv"),
+        "small views of each image that the student sees beside the two, compared with both of the teacher's; conv, resnet"),
     KEY_INT("augment.local_side", augment.local_side, "0", 0, 512, "their side, pixels; 0: half of the images'"),
     KEY_FLOAT("augment.local_area_min", augment.local_area_min, "0.1", 0.01, 1, "their smallest crop"),
     KEY_FLOAT("augment.local_area_max", augment.local_area_max, "0.4", 0.01, 1, "their largest crop"),
     KEY_CHOICE("encoder.model", encoder.model, "conv", CHOICE_WORDS(ENCODER_MODELS), "model family"),
     KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
-    KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
+    KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv, resnet: groups of GroupNorm"),
     KEY_INT("encoder.patch", encoder.patch, "4", 1, 256, "vit: patch side, pixels"),
     KEY_INT("encoder.dim", encoder.dim, "128", 8, 4096, "vit: width"),
     KEY_INT("encoder.depth", encoder.depth, "4", 1, 64, "vit: blocks"),
     KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
     KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
     KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS), "vit: what becomes the feature"),
+    KEY_CHOICE("encoder.layers", encoder.layers, "18", CHOICE_WORDS(RESNET_LAYERS), "resnet: depth (1, 2 or 3 to 6 blocks in each of four stages)"),
+    KEY_INT("encoder.width", encoder.width, "32", 1, 4096,
+            "resnet: channels of the first of its four stages; each next one has twice as many"),
+    KEY_CHOICE("encoder.norm", encoder.norm, "group", CHOICE_WORDS(ENCODER_NORMS),
+               "resnet: GroupNorm, or BatchNorm over both views of a slot"),
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
@@ -463,6 +468,10 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->encoder.model == ENCODER_VIT && c->encoder.dim % c->encoder.heads != 0)
         return error_set(e, ERR_CONFIG, "encoder.heads = %lld does not divide encoder.dim = %lld",
                          (long long)c->encoder.heads, (long long)c->encoder.dim);
+    if (c->encoder.model == ENCODER_RESNET && c->encoder.norm == ENCODER_NORM_GROUP &&
+        c->encoder.width % c->encoder.groups != 0)
+        return error_set(e, ERR_CONFIG, "encoder.groups = %lld does not divide encoder.width = %lld",
+                         (long long)c->encoder.groups, (long long)c->encoder.width);
     if (c->augment.area_min > c->augment.area_max)
         return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
                          c->augment.area_min, c->augment.area_max);
@@ -472,7 +481,7 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->augment.local_crops > 0 && c->encoder.model == ENCODER_VIT)
         return error_set(
             e, ERR_CONFIG,
-            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
+            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv or resnet, or 0",
             (long long)c->augment.local_crops);
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",

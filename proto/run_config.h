@@ -35,6 +35,9 @@ struct run_config {
         char widths[128];
         int64_t groups, patch, dim, depth, heads, mlp;
         enum vit_pool pool;
+        enum resnet_layers layers;
+        int64_t width;
+        enum encoder_norm norm;
     } encoder;
     struct {
         int64_t hidden;

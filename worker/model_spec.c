@@ -40,6 +40,9 @@ int model_spec_of(const struct run_config *c, const struct dataset *images, stru
     out->heads = (uint32_t)c->encoder.heads;
     out->mlp = (uint32_t)c->encoder.mlp;
     out->pool = c->encoder.pool;
+    out->layers = c->encoder.layers;
+    out->base = (uint32_t)c->encoder.width;
+    out->norm = c->encoder.norm;
     out->hidden = (uint32_t)c->head.hidden;
     out->projection = (uint32_t)c->mixture.dimensions;
     return c->encoder.model == ENCODER_CONV ? parse_widths(c->encoder.widths, out, e) : 0;

@@ -182,8 +182,21 @@ static int add_models(XXH64_state_t *h)
                                    .pool = VIT_POOL_MEAN,
                                    .hidden = 36,
                                    .projection = 20};
+    struct model_spec resnet = {.family = ENCODER_RESNET,
+                                .height = 9,
+                                .width = 10,
+                                .channels = 3,
+                                .groups = 2,
+                                .layers = RESNET_10,
+                                .base = 6,
+                                .norm = ENCODER_NORM_GROUP,
+                                .hidden = 20,
+                                .projection = 12};
     int rc = add_model(h, &conv);
-    return rc == 0 ? add_model(h, &vit) : rc;
+    rc = rc ? rc : add_model(h, &vit);
+    rc = rc ? rc : add_model(h, &resnet);
+    resnet.norm = ENCODER_NORM_BATCH;
+    return rc ? rc : add_model(h, &resnet);
 }
 
 /* ---- losses ---- */

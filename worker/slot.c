@@ -249,9 +249,12 @@ void slot_initial(const struct slot_shared *s, float *params, float *buffers)
 int slot_state_new(const struct slot_shared *s, struct slot_state **out)
 {
     struct slot_state *st = calloc(1, sizeof *st);
-    if (st)
+    size_t statistics = model_encoder_buffers(s->model);
+    if (st) {
         st->z_teacher = calloc(2 * (size_t)s->b * s->D, sizeof(float));
-    if (st && st->z_teacher == NULL)
+        st->statistics = statistics > 0 ? calloc(statistics, sizeof(float)) : NULL;
+    }
+    if (st && (st->z_teacher == NULL || (statistics > 0 && st->statistics == NULL)))
         slot_state_free(&st);
     *out = st;
     return st ? 0 : ERR_MEMORY;
@@ -262,6 +265,7 @@ void slot_state_free(struct slot_state **st)
     if (*st == NULL)
         return;
     free((*st)->z_teacher);
+    free((*st)->statistics);
     free(*st);
     *st = NULL;
 }
@@ -404,6 +408,8 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
     st->augment_s = seconds_since(&mark);
     model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->views, (uint32_t)rows, w->workspace,
                   NULL, st->z_teacher);
+    if (st->statistics)
+        model_encoder_contribution(s->model, w->workspace, st->statistics);
     st->forward_s = seconds_since(&mark);
     if (mixture) {
         struct estep_result result;
@@ -497,6 +503,8 @@ void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const st
     model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
                   w->z);
     model_buffer_contribution(s->model, w->workspace, buffers);
+    if (st->statistics)
+        memcpy(buffers, st->statistics, model_encoder_buffers(s->model) * sizeof *buffers);
     if (s->local > 0)
         model_forward(s->local_model, MODEL_TRAIN, weights->student, weights->buffers, w->local_views, s->local * s->b,
                       w->local_workspace, NULL, w->z + 2 * (size_t)s->b * s->D);

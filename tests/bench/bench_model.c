@@ -1,7 +1,7 @@
 /* The training step of one worker thread: teacher forward on 2 views, student forward, CARP with K = 1024, backward;
  * images per second for each slot size, the best time of each part, which share of the core's peak the step's products
  * are (tests/bench/peak.h), and what each convolution achieves. The network matches tests/bench/bench_torch.py;
- * tests/bench/compare.sh runs both. Usage: bench_model [conv|vit] [slot sizes]. */
+ * tests/bench/compare.sh runs both. Usage: bench_model [conv|vit|resnet|resnet-batch] [slot sizes]. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,8 +51,13 @@ static struct model_spec spec_of(const char *name)
                               .mlp = 2,
                               .pool = VIT_POOL_CLS,
                               .hidden = 256,
-                              .projection = 128};
-    spec.family = strcmp(name, "vit") == 0 ? ENCODER_VIT : ENCODER_CONV;
+                              .projection = 128,
+                              .layers = RESNET_18,
+                              .base = 16};
+    spec.family = strcmp(name, "vit") == 0          ? ENCODER_VIT
+                  : strncmp(name, "resnet", 6) == 0 ? ENCODER_RESNET
+                                                    : ENCODER_CONV;
+    spec.norm = strcmp(name, "resnet-batch") == 0 ? ENCODER_NORM_BATCH : ENCODER_NORM_GROUP;
     return spec;
 }
 
@@ -132,18 +137,43 @@ static void step(struct bench *t)
         t->part[i] = at[i + 1] - at[i] < t->part[i] ? at[i + 1] - at[i] : t->part[i];
 }
 
-/* Operations of the products of one image's step: two views, each forward twice and backward once. */
-static double conv_step_flops(const struct model_spec *s)
+/* Multiply-adds of a view's step: forward twice, backward once; *width becomes the features'. The first convolution has
+ * no input gradient. */
+static double conv_products(const struct model_spec *s, uint32_t *width)
 {
     uint32_t side = s->height, in = s->channels;
-    double hidden = s->hidden, head = 0, loss = 3.0 * K * s->projection, encoder = 0;
+    double sum = 0;
     for (uint32_t i = 0; i < s->stages; i++) {
         side = (side + 1) / 2;
-        encoder += (i == 0 ? 3 : 4) * 9.0 * side * side * in * s->widths[i]; /* the first has no input gradient */
+        sum += (i == 0 ? 3 : 4) * 9.0 * side * side * in * s->widths[i];
         in = s->widths[i];
     }
-    head = 4 * (in * hidden + hidden * hidden + hidden * s->projection);
-    return 2 * 2 * (encoder + head + loss);
+    *width = in;
+    return sum;
+}
+
+/* ResNet-18: a stem, four stages of two blocks. */
+static double resnet_products(const struct model_spec *s, uint32_t *width)
+{
+    uint32_t side = s->height, in = s->base;
+    double sum = 3 * 9.0 * side * side * s->channels * in;
+    for (uint32_t stage = 0; stage < 4; stage++) {
+        uint32_t out = s->base << stage;
+        side = stage > 0 ? (side + 1) / 2 : side;
+        sum += 4 * 9.0 * side * side * out * (in + 3.0 * out) + (stage > 0 ? 4.0 * side * side * in * out : 0);
+        in = out;
+    }
+    *width = in;
+    return sum;
+}
+
+/* Operations of the products of one image's step. */
+static double step_flops(const struct model_spec *s)
+{
+    uint32_t in;
+    double encoder = s->family == ENCODER_CONV ? conv_products(s, &in) : resnet_products(s, &in);
+    double hidden = s->hidden, head = 4 * (in * hidden + hidden * hidden + hidden * s->projection);
+    return 2 * 2 * (encoder + head + 3.0 * K * s->projection);
 }
 
 static void measure(const char *name, const struct model_spec *spec, uint32_t b, double peak)
@@ -167,9 +197,9 @@ static void measure(const char *name, const struct model_spec *spec, uint32_t b,
            "student_us=%.1f loss_us=%.1f backward_us=%.1f",
            name, b, kernels_name(kernels_chosen()), (double)b * steps / (end - begin), b / best, t.part[0] * scale,
            t.part[1] * scale, t.part[2] * scale, t.part[3] * scale);
-    if (spec->family == ENCODER_CONV)
-        printf(" mflop_per_image=%.1f peak_gflops=%.1f peak_share=%.2f", conv_step_flops(spec) / 1e6, peak,
-               conv_step_flops(spec) * b / best / peak / 1e9);
+    if (spec->family != ENCODER_VIT)
+        printf(" mflop_per_image=%.1f peak_gflops=%.1f peak_share=%.2f", step_flops(spec) / 1e6, peak,
+               step_flops(spec) * b / best / peak / 1e9);
     putchar('\n');
     fflush(stdout);
     bench_close(&t);
@@ -184,7 +214,7 @@ static double conv_rate(const struct conv *c, enum product which, const real *x,
     if (which == INPUT)
         products = (double)c->input_rows[0] + 2.0 * (double)(c->input_rows[1] + c->input_rows[2]) +
                    4.0 * (double)c->input_rows[3];
-    double flops = 2 * products * c->in * c->out * c->block;
+    double flops = 2 * products * c->shape.in * c->shape.out * c->block;
     for (int run = 0; run < 400; run++) {
         double from = now();
         if (which == FORWARD)
@@ -204,7 +234,7 @@ static void measure_layers(const struct model_spec *spec)
     uint32_t side = spec->height, in = spec->channels;
     for (uint32_t i = 0; i < spec->stages; i++) {
         struct conv c;
-        if (conv_init(&c, side, side, in, spec->widths[i]) != 0)
+        if (conv_init(&c, (struct conv_shape){side, side, in, spec->widths[i], 2}) != 0)
             abort();
         size_t packed_size = conv_packed_forward_size(&c) + conv_packed_backward_size(&c);
         real *x = take(c.block * conv_padded_size(&c)), *y = take(c.block * conv_delta_size(&c));
@@ -215,7 +245,7 @@ static void measure_layers(const struct model_spec *spec)
         printf("bench=conv layer=%u block=%u forward_gflops=%.1f input_gflops=%.1f weight_gflops=%.1f\n", i + 1,
                c.block, rate[FORWARD], rate[INPUT], rate[WEIGHT]);
         side = c.out_height;
-        in = c.out;
+        in = c.shape.out;
         free(x);
         free(y);
         free(packed);

@@ -1,5 +1,6 @@
 """The training step of tests/bench/bench_model.c in PyTorch, one thread, denormals flushed: the same network, views,
-objective and sizes, without the optimiser. Prints the same lines. Usage: bench_torch.py [conv|vit] [slot sizes]."""
+objective and sizes, without the optimiser. Prints the same lines. Usage: bench_torch.py
+[conv|vit|resnet|resnet-batch] [slot sizes]."""
 import math
 import sys
 import time
@@ -55,8 +56,41 @@ class ViT(nn.Module):
         return self.norm(self.blocks(x))[:, 0]
 
 
+class Basic(nn.Module):
+    """A basic block of a residual network."""
+
+    def __init__(self, before, width, stride, norm):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(before, width, 3, stride, 1, bias=False), norm(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), norm(width)
+        self.shortcut = nn.Identity()
+        if stride != 1 or before != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), norm(width))
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+class ResNet(nn.Sequential):
+    """With the stem of its CIFAR networks; layers: blocks of each stage."""
+
+    def __init__(self, batch, base=16, layers=(2, 2, 2, 2), channels=1):
+        norm = nn.BatchNorm2d if batch else lambda width: nn.GroupNorm(8, width)
+        blocks, width = [nn.Conv2d(channels, base, 3, 1, 1, bias=False), norm(base), nn.ReLU(inplace=True)], base
+        for stage, depth in enumerate(layers):
+            for i in range(depth):
+                blocks.append(Basic(width, base << stage, 2 if stage > 0 and i == 0 else 1, norm))
+                width = base << stage
+        super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.width = width
+
+
+ENCODERS = {"conv": Conv, "vit": ViT, "resnet": lambda: ResNet(False), "resnet-batch": lambda: ResNet(True)}
+
+
 def network(name):
-    encoder = ViT() if name == "vit" else Conv()
+    encoder = ENCODERS[name]()
     head = nn.Sequential(
         nn.Linear(encoder.width, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(),
         nn.Linear(HIDDEN, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(), nn.Linear(HIDDEN, PROJECTION))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the machine can do and what our products make of it; then the training step in C and in PyTorch, alternately in one
 # sitting, one thread each, and their ratio for every slot size.
-# Usage: compare.sh [conv|vit ...] ; environment: BUILD (build), PYTHON (/usr/bin/python3), SIZES (64 128 256), ROUNDS (2).
+# Usage: compare.sh [conv|vit|resnet|resnet-batch ...] ; environment: BUILD (build), PYTHON (/usr/bin/python3), SIZES (64 128 256), ROUNDS (2).
 # What an AVX2 machine would say: DECANT_KERNELS=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 compare.sh
 set -eu
 BUILD=${BUILD:-build}
@@ -11,7 +11,7 @@ results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
 "$BUILD/bench/bench_kernels"
-for model in ${*:-conv vit}; do
+for model in ${*:-conv vit resnet resnet-batch}; do
     for size in ${SIZES:-64 128 256}; do
         for _ in $(seq "${ROUNDS:-2}"); do
             "$BUILD/bench/bench_model" "$model" "$size"

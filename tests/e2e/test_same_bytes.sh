@@ -44,6 +44,12 @@ reports() { grep -qE '"mean_entropy":[0-9.]+,"coding_rate":[0-9.]+' "$work/$1/me
 check "its reports have the parts" reports terms-one
 check "those of a run without do not" bash -c "! grep -q coding_rate '$work/one/metrics-parameter.jsonl'"
 
+residual=(--no-redis --set run.steps=6 --set encoder.model=resnet --set encoder.layers=10 --set encoder.width=8 --set encoder.norm=batch)
+check "a residual encoder with BatchNorm, one worker" train residual-one "${residual[@]}" --workers 1
+check "a residual encoder with BatchNorm, two workers" train residual-two "${residual[@]}" --workers 2 --set worker.threads=2
+check "a residual encoder: same bytes" same residual-one residual-two 000006 "${both[@]}"
+check "evaluation takes its running statistics" exits 0 "$decant" eval --checkpoint "$work/residual-two" --json --bank 500 --queries 200 --quick
+
 check "another seed" train seed --no-redis --set run.steps=60 --set run.seed=2
 differ() { ! same one seed 000060 "$1"; }
 check "another seed: other encoder" differ encoder.safetensors

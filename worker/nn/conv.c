@@ -1,6 +1,7 @@
 /* Geometry of the three products of a convolution; see conv.h. */
 #include "worker/nn/conv.h"
 
+#include <string.h>
 #include "common/error.h"
 
 /* One block's input, output and weights panel should fit the second-level cache (512 KiB on small cores) with room
@@ -9,66 +10,104 @@ enum { BLOCK_BYTES = 192 * 1024, BLOCK_MULTIPLE = 2, BLOCK_MAX = 64 };
 
 size_t conv_padded_size(const struct conv *c)
 {
-    return (size_t)(2 * c->out_height + 1) * c->padded_width * c->in;
+    return (size_t)c->padded_height * c->padded_width * c->shape.in;
 }
 
 size_t conv_output_size(const struct conv *c)
 {
-    return (size_t)c->out_height * c->out_width * c->out;
+    return (size_t)c->out_height * c->out_width * c->shape.out;
 }
 
 size_t conv_delta_size(const struct conv *c)
 {
-    return (size_t)(c->out_height + 1) * (c->out_width + 1) * c->out;
+    return (size_t)(c->out_height + 1 + c->delta_margin) * c->delta_width * c->shape.out;
+}
+
+real *conv_padded_image(const struct conv *c, real *input, size_t i)
+{
+    return input + i * conv_padded_size(c) + ((size_t)c->padded_width + 1) * c->shape.in;
+}
+
+real *conv_delta_image(const struct conv *c, real *delta, size_t i)
+{
+    return delta + i * conv_delta_size(c) + ((size_t)c->delta_width + 1) * c->delta_margin * c->shape.out;
+}
+
+void conv_frame_images(const struct conv *c, const real *images, size_t n, real *input)
+{
+    size_t line = (size_t)c->shape.width * c->shape.in;
+    for (size_t i = 0; i < n; i++)
+        for (size_t y = 0; y < c->shape.height; y++, images += line)
+            memcpy(conv_padded_image(c, input, i) + y * c->padded_width * c->shape.in, images, line * sizeof(real));
 }
 
 size_t conv_packed_forward_size(const struct conv *c)
 {
-    return tile_packed_size((size_t)9 * c->in, c->out);
+    return tile_packed_size((size_t)9 * c->shape.in, c->shape.out);
 }
 
-static uint32_t parity_taps(int parity)
+/* Taps that a coordinate hears: all three with stride 1; with stride 2 one when it is even, two when it is odd. */
+static uint32_t coordinate_taps(const struct conv *c, uint32_t remainder)
 {
-    return (uint32_t)((1 + parity / 2) * (1 + parity % 2));
+    return c->shape.stride == 1 ? 3 : 1 + remainder;
+}
+
+static uint32_t phase_row(const struct conv *c, uint32_t phase)
+{
+    return phase / c->shape.stride;
+}
+
+static uint32_t phase_column(const struct conv *c, uint32_t phase)
+{
+    return phase % c->shape.stride;
+}
+
+static uint32_t phase_taps(const struct conv *c, uint32_t phase)
+{
+    return coordinate_taps(c, phase_row(c, phase)) * coordinate_taps(c, phase_column(c, phase));
 }
 
 size_t conv_packed_backward_size(const struct conv *c)
 {
     size_t size = 0;
-    for (int p = 0; p < CONV_PARITIES; p++)
-        size += tile_packed_size(parity_taps(p) * c->out, c->in);
+    for (uint32_t p = 0; p < c->phases; p++)
+        size += tile_packed_size(phase_taps(c, p) * c->shape.out, c->shape.in);
     return size;
 }
 
 size_t conv_gradient_size(const struct conv *c)
 {
-    return tile_gradient_size(9 * c->in, c->out);
+    return tile_gradient_size(9 * c->shape.in, c->shape.out);
 }
 
 /* Offsets of output pixels: where their window starts in the padded input, where they are in the output, in the delta.
  */
 static void fill_forward(struct conv *c)
 {
-    size_t p = 0;
-    for (uint32_t s = 0; s < c->block; s++)
+    const struct conv_shape *s = &c->shape;
+    size_t p = 0, margin = c->delta_margin;
+    for (uint32_t i = 0; i < c->block; i++)
         for (uint32_t y = 0; y < c->out_height; y++)
             for (uint32_t x = 0; x < c->out_width; x++, p++) {
-                c->forward.in[p] = (uint32_t)(s * conv_padded_size(c) + (2 * y * c->padded_width + 2 * x) * c->in);
-                c->forward.out[p] = (uint32_t)p * c->out;
-                c->weight.d[p] = (uint32_t)(s * conv_delta_size(c) + (y * (c->out_width + 1) + x) * c->out);
+                c->forward.in[p] = (uint32_t)(i * conv_padded_size(c) + (y * c->padded_width + x) * s->stride * s->in);
+                c->forward.out[p] = (uint32_t)p * s->out;
+                c->weight.d[p] =
+                    (uint32_t)(i * conv_delta_size(c) + ((y + margin) * c->delta_width + x + margin) * s->out);
             }
 }
 
-/* Offsets of the input pixels of one parity: of the first delta they read, and of themselves. */
-static void fill_input(struct conv *c, int parity)
+/* Offsets of the input pixels of one phase: of the first delta they read, and of themselves. */
+static void fill_input(struct conv *c, uint32_t phase)
 {
-    struct gather *g = &c->input[parity];
+    const struct conv_shape *s = &c->shape;
+    struct gather *g = &c->input[phase];
     size_t p = 0;
-    for (uint32_t s = 0; s < c->block; s++)
-        for (uint32_t y = parity / 2; y < c->height; y += 2)
-            for (uint32_t x = parity % 2; x < c->width; x += 2, p++) {
-                g->in[p] = (uint32_t)(s * conv_delta_size(c) + (y / 2 * (c->out_width + 1) + x / 2) * c->out);
-                g->out[p] = ((s * c->height + y) * c->width + x) * c->in;
+    for (uint32_t i = 0; i < c->block; i++)
+        for (uint32_t y = phase_row(c, phase); y < s->height; y += s->stride)
+            for (uint32_t x = phase_column(c, phase); x < s->width; x += s->stride, p++) {
+                g->in[p] =
+                    (uint32_t)(i * conv_delta_size(c) + (y / s->stride * c->delta_width + x / s->stride) * s->out);
+                g->out[p] = ((i * s->height + y) * s->width + x) * s->in;
             }
 }
 
@@ -76,24 +115,28 @@ static void fill_input(struct conv *c, int parity)
 static void fill_taps(struct conv *c)
 {
     uint32_t *left = c->weight.left;
-    uint32_t run = 3 * c->in, K = 3 * run;
+    uint32_t run = 3 * c->shape.in, K = 3 * run;
     for (uint32_t k = 0; k < K; k++)
-        left[k] = k / run * c->padded_width * c->in + k % run;
+        left[k] = k / run * c->padded_width * c->shape.in + k % run;
 }
 
 static void describe_products(struct conv *c)
 {
+    const struct conv_shape *s = &c->shape;
     c->forward =
-        (struct gather){.runs = 3, .run = 3 * c->in, .stride = (size_t)c->padded_width * c->in, .columns = c->out};
-    c->weight = (struct outer){.columns = c->out, .left_count = 9 * c->in};
+        (struct gather){.runs = 3, .run = 3 * s->in, .stride = (size_t)c->padded_width * s->in, .columns = s->out};
+    c->weight = (struct outer){.columns = s->out, .left_count = 9 * s->in};
     size_t packed = 0;
-    for (int p = 0; p < CONV_PARITIES; p++) {
-        uint32_t rows = 1 + p / 2, columns = 1 + p % 2;
-        c->input[p] = (struct gather){
-            .runs = rows, .run = columns * c->out, .columns = c->in, .stride = (size_t)(c->out_width + 1) * c->out};
-        c->input_rows[p] = (size_t)((c->height + 1 - p / 2) / 2) * ((c->width + 1 - p % 2) / 2);
+    for (uint32_t p = 0; p < c->phases; p++) {
+        uint32_t row = phase_row(c, p), column = phase_column(c, p);
+        c->input[p] = (struct gather){.runs = coordinate_taps(c, row),
+                                      .run = coordinate_taps(c, column) * s->out,
+                                      .columns = s->in,
+                                      .stride = (size_t)c->delta_width * s->out};
+        c->input_rows[p] =
+            (size_t)((s->height + s->stride - 1 - row) / s->stride) * ((s->width + s->stride - 1 - column) / s->stride);
         c->input_packed[p] = packed;
-        packed += tile_packed_size(parity_taps(p) * c->out, c->in);
+        packed += tile_packed_size(phase_taps(c, p) * s->out, s->in);
     }
 }
 
@@ -104,7 +147,7 @@ static void carve_tables(struct conv *c)
     c->forward.out = arena_offsets(&c->tables, pixels);
     c->weight.d = arena_offsets(&c->tables, pixels);
     c->weight.left = arena_offsets(&c->tables, c->weight.left_count);
-    for (int p = 0; p < CONV_PARITIES; p++) {
+    for (uint32_t p = 0; p < c->phases; p++) {
         c->input[p].in = arena_offsets(&c->tables, c->block * c->input_rows[p]);
         c->input[p].out = arena_offsets(&c->tables, c->block * c->input_rows[p]);
     }
@@ -117,15 +160,18 @@ static uint32_t block_samples(const struct conv *c)
     return samples < 1 ? 1 : samples > BLOCK_MAX ? BLOCK_MAX : (uint32_t)samples;
 }
 
-int conv_init(struct conv *c, uint32_t height, uint32_t width, uint32_t in, uint32_t out)
+int conv_init(struct conv *c, struct conv_shape shape)
 {
-    *c = (struct conv){.height = height,
-                       .width = width,
-                       .in = in,
-                       .out = out,
-                       .out_height = (height + 1) / 2,
-                       .out_width = (width + 1) / 2};
-    c->padded_width = 2 * c->out_width + 1;
+    ASSERT(shape.stride == 1 || shape.stride == 2);
+    uint32_t stride = shape.stride;
+    *c = (struct conv){.shape = shape,
+                       .out_height = (shape.height + stride - 1) / stride,
+                       .out_width = (shape.width + stride - 1) / stride,
+                       .delta_margin = stride == 1 ? 1 : 0,
+                       .phases = stride * stride};
+    c->padded_height = stride * (c->out_height - 1) + 3;
+    c->padded_width = stride * (c->out_width - 1) + 3;
+    c->delta_width = c->out_width + 1 + c->delta_margin;
     c->block = block_samples(c);
     describe_products(c);
     carve_tables(c);
@@ -134,7 +180,7 @@ int conv_init(struct conv *c, uint32_t height, uint32_t width, uint32_t in, uint
     carve_tables(c);
     fill_forward(c);
     fill_taps(c);
-    for (int p = 0; p < CONV_PARITIES; p++)
+    for (uint32_t p = 0; p < c->phases; p++)
         fill_input(c, p);
     return 0;
 }
@@ -146,8 +192,8 @@ void conv_fini(struct conv *c)
 
 static struct pack forward_pack(const struct conv *c)
 {
-    uint32_t K = 9 * c->in;
-    return (struct pack){.K = K, .columns = c->out, .n = K, .row_stride = 1, .column_stride = K};
+    uint32_t K = 9 * c->shape.in;
+    return (struct pack){.K = K, .columns = c->shape.out, .n = K, .row_stride = 1, .column_stride = K};
 }
 
 void conv_pack_forward(const struct conv *c, const real *weight, real *packed)
@@ -163,29 +209,36 @@ void conv_unpack_gradient(const struct conv *c, const real *gradient, real *weig
     tile_unpack_gradient(&p, gradient, weight_gradient);
 }
 
-/* Input row 2a + 1 hears tap 2 of output row a and tap 0 of output row a + 1; row 2a hears tap 1 of row a. */
-static size_t tap_of(int odd, size_t i)
+/* The tap by which a coordinate hears the i-th output that it reads. Stride 1: taps 2, 1, 0 of outputs y - 1, y, y + 1.
+ * Stride 2: 2a + 1 hears tap 2 of output a and tap 0 of output a + 1; 2a hears tap 1 of output a. */
+static size_t tap_of(const struct conv *c, uint32_t remainder, size_t i)
 {
-    return odd ? (i == 0 ? 2 : 0) : 1;
+    if (c->shape.stride == 1)
+        return 2 - i;
+    return remainder ? (i == 0 ? 2 : 0) : 1;
 }
 
-static void pack_parity(const struct conv *c, int parity, const real *weight, real *packed)
+static void pack_phase(const struct conv *c, uint32_t phase, const real *weight, real *packed)
 {
-    uint32_t columns = 1 + parity % 2, taps = parity_taps(parity);
-    struct pack p = {
-        .K = taps * c->out, .columns = c->in, .n = c->out, .row_stride = (size_t)9 * c->in, .column_stride = 1};
+    uint32_t row = phase_row(c, phase), column = phase_column(c, phase);
+    uint32_t columns = coordinate_taps(c, column), taps = phase_taps(c, phase);
+    struct pack p = {.K = taps * c->shape.out,
+                     .columns = c->shape.in,
+                     .n = c->shape.out,
+                     .row_stride = (size_t)9 * c->shape.in,
+                     .column_stride = 1};
     for (uint32_t t = 0; t < taps; t++) {
-        size_t tap = tap_of(parity / 2, t / columns) * 3 + tap_of(parity % 2, t % columns);
-        p.k0 = (size_t)t * c->out;
-        tile_pack(&p, weight + tap * c->in, packed);
+        size_t tap = tap_of(c, row, t / columns) * 3 + tap_of(c, column, t % columns);
+        p.k0 = (size_t)t * c->shape.out;
+        tile_pack(&p, weight + tap * c->shape.in, packed);
     }
     tile_pack_bias(p.K, p.columns, NULL, packed);
 }
 
 void conv_pack_backward(const struct conv *c, const real *weight, real *packed)
 {
-    for (int p = 0; p < CONV_PARITIES; p++)
-        pack_parity(c, p, weight, packed + c->input_packed[p]);
+    for (uint32_t p = 0; p < c->phases; p++)
+        pack_phase(c, p, weight, packed + c->input_packed[p]);
 }
 
 void conv_forward(const struct conv *c, size_t n, const real *input, const real *packed, real *output)
@@ -197,7 +250,7 @@ void conv_forward(const struct conv *c, size_t n, const real *input, const real 
 void conv_backward_input(const struct conv *c, size_t n, const real *delta, const real *packed, real *d_input)
 {
     ASSERT(n <= c->block);
-    for (int p = 0; p < CONV_PARITIES; p++)
+    for (uint32_t p = 0; p < c->phases; p++)
         gather_product(&c->input[p], n * c->input_rows[p], delta, packed + c->input_packed[p], d_input);
 }
 

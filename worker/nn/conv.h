@@ -1,37 +1,51 @@
-/* 3x3 convolution, stride 2, padding 1, no bias, on NHWC. Weights are (out, 9 in), the nine taps row by row.
+/* 3x3 convolution, stride 1 or 2, padding 1, no bias, on NHWC. Weights are (out, 9 in), the nine taps row by row.
  *
- * Inputs are zero-padded images of (2 OH + 1, 2 OW + 1) pixels with the image at (1, 1); so an output pixel reads three
- * contiguous runs. Output gradients ("deltas") carry one more zero column and row at the end, (OH + 1, OW + 1); so an
- * input pixel, whose taps depend on the parity of its coordinates only (1, 2, 2 or 4 of the 9), reads one or two runs
- * of them. All three products are then tiles.h's, without im2col or col2im. The object holds geometry and offset tables
- * for up to `block` samples; it is immutable after conv_init. */
+ * Inputs are zero-padded images with the image at (1, 1), of stride (OH - 1) + 3 by stride (OW - 1) + 3 pixels; so an
+ * output pixel reads three contiguous runs. Output gradients ("deltas") are padded too: stride 2 has one more zero column
+ * and row at the end, (OH + 1, OW + 1), stride 1 also one at the beginning, (OH + 2, OW + 2). So an input pixel reads
+ * contiguous runs of them: three of three, or with stride 2 one or two of one or two, since the taps that it hears depend
+ * on the parity of its coordinates (1, 2, 2 or 4 of the 9). All three products are then tiles.h's, without im2col or
+ * col2im. The object holds geometry and offset tables for up to `block` samples; it is immutable after conv_init. */
 #ifndef DECANT_WORKER_NN_CONV_H
 #define DECANT_WORKER_NN_CONV_H
 
 #include "worker/nn/arena.h"
 #include "worker/nn/tiles.h"
 
-enum { CONV_PARITIES = 4 };
+enum { CONV_PHASES_MAX = 4 };
+
+struct conv_shape {
+    uint32_t height, width, in, out; /* of the input; channels in, channels out */
+    uint32_t stride;                 /* 1 or 2 */
+};
 
 struct conv {
-    uint32_t height, width, in, out; /* of the input; channels in, channels out */
-    uint32_t out_height, out_width;  /* (height + 1) / 2, (width + 1) / 2 */
-    uint32_t padded_width;           /* 2 out_width + 1 */
-    uint32_t block;                  /* samples that the tables cover */
+    struct conv_shape shape;
+    uint32_t out_height, out_width;       /* ceil(height / stride), ceil(width / stride) */
+    uint32_t padded_height, padded_width; /* of an input */
+    uint32_t delta_width, delta_margin;   /* of a padded output gradient; zeros before its first column and row */
+    uint32_t block;                       /* samples that the tables cover */
     struct gather forward;
-    struct gather input[CONV_PARITIES]; /* gradient wrt input pixels of parity (row, column) = (i / 2, i % 2) */
-    size_t input_rows[CONV_PARITIES];   /* of them, per sample */
-    size_t input_packed[CONV_PARITIES]; /* where each parity's weights start in the packed vector */
+    uint32_t phases; /* stride^2: gradients wrt input pixels (y, x) with (y, x) % stride = (i / stride, i % stride) */
+    struct gather input[CONV_PHASES_MAX];
+    size_t input_rows[CONV_PHASES_MAX];   /* pixels of each phase, per sample */
+    size_t input_packed[CONV_PHASES_MAX]; /* where each phase's weights start in the packed vector */
     struct outer weight;
     struct arena tables;
 };
 
-int conv_init(struct conv *c, uint32_t height, uint32_t width, uint32_t in, uint32_t out); /* 0 or ERR_MEMORY */
+int conv_init(struct conv *c, struct conv_shape shape); /* 0 or ERR_MEMORY */
 void conv_fini(struct conv *c);
 
 size_t conv_padded_size(const struct conv *c); /* reals of one padded input */
+/* Where sample i's image starts inside padded inputs; its rows are padded_width * in reals apart. */
+real *conv_padded_image(const struct conv *c, real *input, size_t i);
+/* The same inside padded output gradients; rows are delta_width * out apart. */
+real *conv_delta_image(const struct conv *c, real *delta, size_t i);
 size_t conv_output_size(const struct conv *c); /* reals of one output */
 size_t conv_delta_size(const struct conv *c);  /* reals of one padded output gradient */
+/* n images (height, width, in) into their frames. */
+void conv_frame_images(const struct conv *c, const real *images, size_t n, real *input);
 size_t conv_packed_forward_size(const struct conv *c);
 size_t conv_packed_backward_size(const struct conv *c);
 size_t conv_gradient_size(const struct conv *c); /* of the packed weight gradient */

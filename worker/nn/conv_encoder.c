@@ -13,6 +13,7 @@
 #include "worker/nn/conv.h"
 #include "worker/nn/groupnorm.h"
 #include "worker/nn/parameters.h"
+#include "worker/nn/pool.h"
 
 enum { CHUNK = 32 };
 
@@ -76,13 +77,13 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     c->channels = channels;
     for (; c->stages < s->stages; c->stages++) {
         struct stage *stage = &c->stage[c->stages];
-        if (conv_init(&stage->conv, height, width, channels, s->widths[c->stages]) != 0) {
+        if (conv_init(&stage->conv, (struct conv_shape){height, width, channels, s->widths[c->stages], 2}) != 0) {
             encoder_destroy(c);
             return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
         }
         height = stage->conv.out_height;
         width = stage->conv.out_width;
-        channels = stage->conv.out;
+        channels = stage->conv.shape.out;
         stage->norm = (struct groupnorm){.height = height, .width = width, .channels = channels, .groups = s->groups};
     }
     *out = c;
@@ -92,7 +93,7 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
 static uint32_t encoder_width(const void *encoder)
 {
     const struct conv_encoder *c = encoder;
-    return c->stage[c->stages - 1].conv.out;
+    return c->stage[c->stages - 1].conv.shape.out;
 }
 
 static int encoder_describe(void *encoder, struct manifest *m)
@@ -104,20 +105,21 @@ static int encoder_describe(void *encoder, struct manifest *m)
         char conv[16], norm[16];
         snprintf(conv, sizeof conv, "conv%u", i + 1);
         snprintf(norm, sizeof norm, "norm%u", i + 1);
-        rc = parameter_matrix(m, conv, "weight", s->conv.out, (uint64_t)9 * s->conv.in, &s->weight);
-        rc = rc ? rc : parameter_vector(m, norm, "weight", s->conv.out, &s->gamma);
-        rc = rc ? rc : parameter_vector(m, norm, "bias", s->conv.out, &s->beta);
+        rc = parameter_matrix(m, conv, "weight", s->conv.shape.out, (uint64_t)9 * s->conv.shape.in, &s->weight);
+        rc = rc ? rc : parameter_vector(m, norm, "weight", s->conv.shape.out, &s->gamma);
+        rc = rc ? rc : parameter_vector(m, norm, "bias", s->conv.shape.out, &s->beta);
     }
     return rc;
 }
 
 /* Convolutions as PyTorch: kaiming_uniform with a = sqrt 5, that is U(+-1/sqrt(fan_in)). */
-static void encoder_initialise(const void *encoder, uint64_t seed, real *params)
+static void encoder_initialise(const void *encoder, uint64_t seed, real *params, real *buffers)
 {
+    (void)buffers;
     const struct conv_encoder *c = encoder;
     for (uint32_t i = 0; i < c->stages; i++) {
         const struct stage *s = &c->stage[i];
-        parameter_uniform(&s->weight, seed, 1 / sqrt(9.0 * s->conv.in), params);
+        parameter_uniform(&s->weight, seed, 1 / sqrt(9.0 * s->conv.shape.in), params);
         parameter_fill(&s->gamma, 1, params);
         parameter_fill(&s->beta, 0, params);
     }
@@ -141,7 +143,7 @@ static void carve(const struct conv_encoder *c, uint32_t rows_max, struct conv_w
         const struct conv *conv = &c->stage[i].conv;
         carve_stage(&c->stage[i], rows_max, &w->stage[i], &w->arena);
         pixels = conv_output_size(conv) > pixels ? conv_output_size(conv) : pixels;
-        channels = conv->out > channels ? conv->out : channels;
+        channels = conv->shape.out > channels ? conv->shape.out : channels;
     }
     const struct conv *last = &c->stage[c->stages - 1].conv;
     w->last = arena_reals(&w->arena, last->block * conv_output_size(last));
@@ -174,30 +176,6 @@ static int workspace_new(const void *encoder, uint32_t rows_max, void **out)
     return 0;
 }
 
-/* Where sample i's image starts inside the padded input. */
-static real *padded_image(const struct conv *c, real *input, size_t i)
-{
-    return input + i * conv_padded_size(c) + ((size_t)c->padded_width + 1) * c->in;
-}
-
-static void copy_images(const struct conv *c, const real *images, size_t n, real *input)
-{
-    size_t line = (size_t)c->width * c->in;
-    for (size_t i = 0; i < n; i++)
-        for (size_t y = 0; y < c->height; y++, images += line)
-            memcpy(padded_image(c, input, i) + y * c->padded_width * c->in, images, line * sizeof(real));
-}
-
-static void mean_over_pixels(const real *y, size_t pixels, size_t n, real *mean)
-{
-    memset(mean, 0, n * sizeof(real));
-    for (size_t p = 0; p < pixels; p++)
-        for (size_t c = 0; c < n; c++)
-            mean[c] += y[p * n + c];
-    for (size_t c = 0; c < n; c++)
-        mean[c] /= (real)pixels;
-}
-
 /* One stage for samples first..first+n of the workspace's places: into the next stage's input, or pooled into features.
  */
 static void stage_forward(const struct conv_encoder *c, uint32_t i, const real *params, size_t first, size_t n,
@@ -210,12 +188,12 @@ static void stage_forward(const struct conv_encoder *c, uint32_t i, const real *
     real *output = place->output + first * size;
     conv_forward(conv, n, place->input + first * conv_padded_size(conv), place->packed_forward, output);
     for (size_t k = 0; k < n; k++) {
-        real *y = next ? padded_image(next, w->stage[i + 1].input, first + k) : w->last;
-        size_t row = next ? (size_t)next->padded_width * next->in : (size_t)conv->out_width * conv->out;
+        real *y = next ? conv_padded_image(next, w->stage[i + 1].input, first + k) : w->last;
+        size_t row = next ? (size_t)next->padded_width * next->shape.in : (size_t)conv->out_width * conv->shape.out;
         groupnorm_relu_forward(&s->norm, output + k * size, params + s->gamma.offset, params + s->beta.offset,
                                place->statistics + (first + k) * 2 * s->norm.groups, y, row, w->scratch);
         if (!next)
-            mean_over_pixels(y, pixels, conv->out, features + k * conv->out);
+            pool_mean(y, pixels, conv->shape.out, features + k * conv->shape.out);
     }
 }
 
@@ -228,7 +206,7 @@ static void chunk_forward(const struct conv_encoder *c, const real *params, cons
                           struct conv_workspace *w, real *features)
 {
     const struct conv *first = &c->stage[0].conv;
-    copy_images(first, images, n, w->stage[0].input + place * conv_padded_size(first));
+    conv_frame_images(first, images, n, w->stage[0].input + place * conv_padded_size(first));
     for (uint32_t i = 0; i < c->stages; i++)
         for (size_t k = 0, block; k < n; k += block) {
             block = at_most(n - k, c->stage[i].conv.block);
@@ -236,27 +214,19 @@ static void chunk_forward(const struct conv_encoder *c, const real *params, cons
         }
 }
 
-static void encoder_forward(const void *encoder, bool keep, const real *params, const real *images, size_t R,
-                            void *workspace, real *features)
+static void encoder_forward(const void *encoder, enum model_mode mode, const real *params, const real *buffers,
+                            const real *images, size_t R, void *workspace, real *features)
 {
+    (void)buffers;
     const struct conv_encoder *c = encoder;
     struct conv_workspace *w = workspace;
     const struct conv *first = &c->stage[0].conv;
-    size_t image = (size_t)first->height * first->width * c->channels;
+    size_t image = (size_t)first->shape.height * first->shape.width * c->channels;
     for (uint32_t i = 0; i < c->stages; i++)
         conv_pack_forward(&c->stage[i].conv, params + c->stage[i].weight.offset, w->stage[i].packed_forward);
     for (size_t r = 0; r < R; r += CHUNK)
-        chunk_forward(c, params, images + r * image, keep ? r : 0, at_most(R - r, CHUNK), w,
+        chunk_forward(c, params, images + r * image, mode == MODEL_TRAIN ? r : 0, at_most(R - r, CHUNK), w,
                       features + r * encoder_width(c));
-}
-
-/* Every pixel of the last stage receives its share of the gradient of the mean. */
-static void spread_over_pixels(const struct conv *last, const real *d_features, size_t n, real *d_pixel)
-{
-    size_t pixels = (size_t)last->out_height * last->out_width;
-    for (size_t i = 0; i < n * pixels; i++)
-        for (size_t c = 0; c < last->out; c++)
-            d_pixel[i * last->out + c] = d_features[i / pixels * last->out + c] / (real)pixels;
 }
 
 /* d_output: gradients wrt this stage's n outputs; d_input: wrt its inputs, the outputs of the stage before (stage 0 has
@@ -267,7 +237,7 @@ static void stage_backward(const struct conv_encoder *c, uint32_t i, const real 
     const struct stage *s = &c->stage[i];
     const struct conv *conv = &s->conv;
     struct stage_workspace *place = &w->stage[i];
-    size_t size = conv_output_size(conv), row = (size_t)(conv->out_width + 1) * conv->out;
+    size_t size = conv_output_size(conv), row = (size_t)conv->delta_width * conv->shape.out;
     for (size_t k = 0; k < n; k++)
         groupnorm_relu_backward(&s->norm, place->output + (first + k) * size, params + s->gamma.offset,
                                 params + s->beta.offset, place->statistics + (first + k) * 2 * s->norm.groups,
@@ -281,10 +251,12 @@ static void stage_backward(const struct conv_encoder *c, uint32_t i, const real 
 static void chunk_backward(const struct conv_encoder *c, const real *params, const real *d_features, size_t place,
                            size_t n, struct conv_workspace *w, real *grad)
 {
-    spread_over_pixels(&c->stage[c->stages - 1].conv, d_features, n, w->d_pixel[(c->stages - 1) % 2]);
+    const struct conv *last = &c->stage[c->stages - 1].conv;
+    pool_spread(d_features, n, (size_t)last->out_height * last->out_width, last->shape.out,
+                w->d_pixel[(c->stages - 1) % 2]);
     for (uint32_t i = c->stages; i-- > 0;) {
         const struct conv *conv = &c->stage[i].conv;
-        size_t input = (size_t)conv->height * conv->width * conv->in;
+        size_t input = (size_t)conv->shape.height * conv->shape.width * conv->shape.in;
         real *d_output = w->d_pixel[i % 2], *d_input = w->d_pixel[(i + 1) % 2];
         for (size_t k = 0, block; k < n; k += block) {
             block = at_most(n - k, conv->block);

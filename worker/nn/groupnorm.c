@@ -23,12 +23,12 @@ static void sum_groups(const struct groupnorm *g, const real *channel, real scal
         group[i] *= scale;
 }
 
-static void spread_groups(const struct groupnorm *g, const real *group, real *channel)
+void groupnorm_center(const struct groupnorm *g, const real *statistics, real *center)
 {
     uint32_t size = g->channels / g->groups;
     for (uint32_t i = 0; i < g->groups; i++)
         for (uint32_t c = 0; c < size; c++)
-            channel[i * size + c] = group[i];
+            center[i * size + c] = statistics[i];
 }
 
 static real inverse_count(const struct groupnorm *g)
@@ -37,9 +37,8 @@ static real inverse_count(const struct groupnorm *g)
     return 1 / ((real)g->height * (real)g->width * (real)channels);
 }
 
-/* The affine form: gamma xhat + beta = slope x + shift, per channel. */
-static void affine(const struct groupnorm *g, const real *statistics, const real *gamma, const real *beta, real *slope,
-                   real *shift)
+void groupnorm_affine(const struct groupnorm *g, const real *statistics, const real *gamma, const real *beta,
+                      real *slope, real *shift)
 {
     uint32_t size = g->channels / g->groups;
     for (uint32_t i = 0; i < g->groups; i++) {
@@ -73,20 +72,25 @@ STATIC_KERNEL(void, apply,
 #undef DO
 }
 
-void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
-                            real *statistics, real *y, size_t row, real *scratch)
+void groupnorm_statistics(const struct groupnorm *g, const real *x, real *statistics, real *scratch)
 {
     size_t pixels = (size_t)g->height * g->width, n = g->channels;
-    real *channel = scratch, *center = scratch + n, *slope = scratch + 2 * n, *shift = scratch + 3 * n;
-    real *mean = statistics, *inverse = statistics + g->groups;
+    real *channel = scratch, *center = scratch + n, *mean = statistics, *inverse = statistics + g->groups;
     columns_sum(x, pixels, n, channel);
     sum_groups(g, channel, inverse_count(g), mean);
-    spread_groups(g, mean, center);
+    groupnorm_center(g, statistics, center);
     columns_sum_squares(x, pixels, n, center, channel);
     sum_groups(g, channel, inverse_count(g), inverse);
     for (uint32_t i = 0; i < g->groups; i++)
         inverse[i] = 1 / (real)sqrt(inverse[i] + EPSILON);
-    affine(g, statistics, gamma, beta, slope, shift);
+}
+
+void groupnorm_relu_forward(const struct groupnorm *g, const real *x, const real *gamma, const real *beta,
+                            real *statistics, real *y, size_t row, real *scratch)
+{
+    real *slope = scratch, *shift = scratch + g->channels;
+    groupnorm_statistics(g, x, statistics, scratch);
+    groupnorm_affine(g, statistics, gamma, beta, slope, shift);
     apply(g, x, slope, shift, y, row);
 }
 
@@ -140,10 +144,9 @@ STATIC_KERNEL(void, input_gradient,
 #undef DO
 }
 
-/* With s = sum gamma d / m and q = sum gamma d xhat / m over the group: d_x = (gamma d - s - xhat q) / deviation. Turns
- * the channel sums into d_gamma, d_beta and the coefficients of that line. */
-static void group_terms(const struct groupnorm *g, const real *gamma, const real *statistics, const real *sum,
-                        real *product, real *linear, real *constant, real *d_gamma, real *d_beta)
+/* With s = sum gamma d / m and q = sum gamma d xhat / m over the group: d_x = (gamma d - s - xhat q) / deviation. */
+void groupnorm_terms(const struct groupnorm *g, const real *gamma, const real *statistics, const real *sum,
+                     const real *product, real *linear, real *constant, real *d_gamma, real *d_beta)
 {
     uint32_t size = g->channels / g->groups;
     for (uint32_t i = 0; i < g->groups; i++) {
@@ -171,9 +174,9 @@ void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const rea
     size_t pixels = (size_t)g->height * g->width, n = g->channels;
     real *slope = scratch, *shift = scratch + n, *center = scratch + 2 * n, *constant = scratch + 3 * n;
     real *sum = scratch + 4 * n, *product = scratch + 5 * n, *linear = center;
-    affine(g, statistics, gamma, beta, slope, shift);
-    spread_groups(g, statistics, center);
+    groupnorm_affine(g, statistics, gamma, beta, slope, shift);
+    groupnorm_center(g, statistics, center);
     channel_sums(pixels, n, x, d_y, slope, shift, center, sum, product);
-    group_terms(g, gamma, statistics, sum, product, linear, constant, d_gamma, d_beta);
+    groupnorm_terms(g, gamma, statistics, sum, product, linear, constant, d_gamma, d_beta);
     input_gradient(g, x, d_y, slope, shift, linear, constant, d_x, row);
 }

@@ -21,4 +21,16 @@ void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const rea
                              const real *statistics, const real *d_y, real *d_x, size_t row, real *d_gamma,
                              real *d_beta, real *scratch);
 
+/* The steps of the two, for whoever fuses something else with them (norm.h). statistics (2, groups) of x; scratch: twice
+ * channels. */
+void groupnorm_statistics(const struct groupnorm *g, const real *x, real *statistics, real *scratch);
+/* gamma xhat + beta = slope x + shift, per channel. */
+void groupnorm_affine(const struct groupnorm *g, const real *statistics, const real *gamma, const real *beta,
+                      real *slope, real *shift);
+void groupnorm_center(const struct groupnorm *g, const real *statistics, real *center); /* each channel's mean */
+/* From each channel's sum of d (gradients wrt gamma xhat + beta) and of d (x - center): d_x = slope d + linear x +
+ * constant; adds to d_gamma and d_beta. */
+void groupnorm_terms(const struct groupnorm *g, const real *gamma, const real *statistics, const real *sum,
+                     const real *product, real *linear, real *constant, real *d_gamma, real *d_beta);
+
 #endif

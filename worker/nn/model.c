@@ -13,6 +13,7 @@ struct model {
     struct head head;
     struct manifest manifest;
     uint32_t feature_width, projection;
+    size_t encoder_buffers; /* floats */
 };
 
 struct model_workspace {
@@ -22,7 +23,8 @@ struct model_workspace {
     struct head_workspace head;
     real *features, *d_features; /* (rows_max, F) */
     uint32_t rows_max;
-    size_t rows; /* of the last MODEL_TRAIN forward, 0 before it */
+    size_t rows;     /* of the last MODEL_TRAIN forward, 0 before it */
+    size_t measured; /* of the last forward with statistics of its own, likewise */
 };
 
 static int check_spec(const struct model_spec *s, struct error *e)
@@ -43,6 +45,8 @@ static const struct encoder_ops *family(int which)
         return &conv_encoder_ops;
     case ENCODER_VIT:
         return &vit_encoder_ops;
+    case ENCODER_RESNET:
+        return &resnet_encoder_ops;
     default:
         return NULL;
     }
@@ -62,6 +66,7 @@ static int build(struct model *m, const struct model_spec *s, struct error *e)
     rc = head_init(&m->head, m->feature_width, s->hidden, s->projection);
     if (rc == 0)
         rc = m->ops->describe(m->encoder, &m->manifest);
+    m->encoder_buffers = m->manifest.buffer_floats;
     if (rc == 0)
         rc = head_describe(&m->head, &m->manifest);
     return rc == 0 ? 0 : error_set(e, rc, "the model's tensors do not fit: make it smaller");
@@ -106,7 +111,7 @@ uint32_t model_feature_width(const struct model *m)
 
 void model_init(const struct model *m, uint64_t seed, real *params, real *buffers)
 {
-    m->ops->initialise(m->encoder, seed, params);
+    m->ops->initialise(m->encoder, seed, params, buffers);
     head_initialise(&m->head, seed, params, buffers);
 }
 
@@ -151,10 +156,11 @@ void model_forward(const struct model *m, enum model_mode mode, const real *para
     ASSERT(R >= 2 && R <= ws->rows_max);
     ASSERT(z || mode == MODEL_EVAL);
     real *into = features ? features : ws->features;
-    m->ops->forward(m->encoder, mode == MODEL_TRAIN, params, images, R, ws->encoder, into);
+    m->ops->forward(m->encoder, mode, params, buffers, images, R, ws->encoder, into);
     if (z)
         head_forward(&m->head, mode, params, buffers, into, R, &ws->head, z);
     ws->rows = mode == MODEL_TRAIN ? R : 0;
+    ws->measured = mode != MODEL_EVAL ? R : 0;
 }
 
 void model_backward(const struct model *m, const real *params, const real *dz, struct model_workspace *ws, real *grad)
@@ -167,5 +173,18 @@ void model_backward(const struct model *m, const real *params, const real *dz, s
 void model_buffer_contribution(const struct model *m, const struct model_workspace *ws, real *out)
 {
     ASSERT(ws->rows >= 2);
+    model_encoder_contribution(m, ws, out);
     head_buffer_contribution(&m->head, &ws->head, ws->rows, out);
+}
+
+size_t model_encoder_buffers(const struct model *m)
+{
+    return m->encoder_buffers;
+}
+
+void model_encoder_contribution(const struct model *m, const struct model_workspace *ws, real *out)
+{
+    ASSERT(ws->measured >= 2);
+    if (m->ops->contribution)
+        m->ops->contribution(m->encoder, ws->encoder, ws->measured, out);
 }

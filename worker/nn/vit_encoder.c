@@ -109,8 +109,9 @@ static int encoder_describe(void *encoder, struct manifest *m)
     return rc ? rc : parameter_vector(m, "norm", "bias", dim, &v->beta);
 }
 
-static void encoder_initialise(const void *encoder, uint64_t seed, real *params)
+static void encoder_initialise(const void *encoder, uint64_t seed, real *params, real *buffers)
 {
+    (void)buffers;
     const struct vit_encoder *v = encoder;
     parameter_uniform(&v->embed_weight, seed, 1 / sqrt((double)v->embed.in), params);
     parameter_fill(&v->embed_bias, 0, params);
@@ -240,9 +241,10 @@ static size_t at_most(size_t left, size_t limit)
     return left < limit ? left : limit;
 }
 
-static void encoder_forward(const void *encoder, bool keep, const real *params, const real *images, size_t R,
-                            void *workspace, real *features)
+static void encoder_forward(const void *encoder, enum model_mode mode, const real *params, const real *buffers,
+                            const real *images, size_t R, void *workspace, real *features)
 {
+    (void)buffers;
     const struct vit_encoder *v = encoder;
     struct vit_workspace *w = workspace;
     size_t image = (size_t)v->height * v->width * v->channels;
@@ -250,7 +252,7 @@ static void encoder_forward(const void *encoder, bool keep, const real *params, 
     for (uint32_t i = 0; i < v->depth; i++)
         vit_block_begin_forward(&v->shape, &v->block[i], params, &w->block[i]);
     for (size_t r = 0; r < R; r += v->chunk)
-        chunk_forward(v, params, images + r * image, keep ? r : 0, at_most(R - r, v->chunk), w,
+        chunk_forward(v, params, images + r * image, mode == MODEL_TRAIN ? r : 0, at_most(R - r, v->chunk), w,
                       features + r * v->shape.dim);
 }
 

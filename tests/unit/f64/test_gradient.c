@@ -76,7 +76,7 @@ static double probe_value(struct probe *p, enum model_mode mode)
 
 static double slope(struct probe *p, size_t i)
 {
-    const double step = 1e-5;
+    const double step = 1e-6; /* small, since deep networks have a kink of some ReLU nearby */
     real kept = p->params[i];
     p->params[i] = kept + step;
     double above = probe_value(p, MODEL_TEACHER);
@@ -237,6 +237,53 @@ static void test_vit_benchmark_shape(void **state)
     check_model(&spec, 6);
 }
 
+static struct model_spec resnet_spec(enum encoder_norm norm)
+{
+    return (struct model_spec){.family = ENCODER_RESNET,
+                               .height = 12,
+                               .width = 9,
+                               .channels = 1,
+                               .groups = 2,
+                               .layers = RESNET_10,
+                               .base = 4,
+                               .norm = norm,
+                               .hidden = 20,
+                               .projection = 10};
+}
+
+static void test_resnet_group(void **state)
+{
+    (void)state;
+    struct model_spec spec = resnet_spec(ENCODER_NORM_GROUP);
+    check_model(&spec, 2);
+    spec.channels = 3;
+    spec.height = spec.width = 5;
+    check_model(&spec, 35); /* more than a chunk */
+}
+
+static void test_resnet_batch(void **state)
+{
+    (void)state;
+    struct model_spec spec = resnet_spec(ENCODER_NORM_BATCH);
+    spec.base = 3; /* no groups to divide */
+    check_model(&spec, 3);
+    spec.channels = 3;
+    spec.height = spec.width = 5;
+    check_model(&spec, 35);
+}
+
+/* Every kind of block; the deepest one only as deep as it takes to have a block after a block in each stage. */
+static void test_resnet_18(void **state)
+{
+    (void)state;
+    struct model_spec spec = resnet_spec(ENCODER_NORM_GROUP);
+    spec.layers = RESNET_18;
+    spec.height = spec.width = 8;
+    check_model(&spec, 4);
+    spec.norm = ENCODER_NORM_BATCH;
+    check_model(&spec, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +295,9 @@ int main(void)
         cmocka_unit_test(test_vit_cls),
         cmocka_unit_test(test_vit_mean),
         cmocka_unit_test(test_vit_benchmark_shape),
+        cmocka_unit_test(test_resnet_group),
+        cmocka_unit_test(test_resnet_batch),
+        cmocka_unit_test(test_resnet_18),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

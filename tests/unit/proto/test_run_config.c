@@ -141,6 +141,12 @@ static const struct {
     {"data.background", "white", BACKGROUND_WHITE},
     {"encoder.model", "conv", ENCODER_CONV},
     {"encoder.model", "vit", ENCODER_VIT},
+    {"encoder.model", "resnet", ENCODER_RESNET},
+    {"encoder.layers", "10", RESNET_10},
+    {"encoder.layers", "18", RESNET_18},
+    {"encoder.layers", "34", RESNET_34},
+    {"encoder.norm", "group", ENCODER_NORM_GROUP},
+    {"encoder.norm", "batch", ENCODER_NORM_BATCH},
     {"encoder.pool", "cls", VIT_POOL_CLS},
     {"encoder.pool", "mean", VIT_POOL_MEAN},
     {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
@@ -262,6 +268,10 @@ static void test_cross_checks(void **state)
     const char *const heads[] = {"encoder.model=vit", "encoder.heads=3"};
     assert_int_equal(run_config_load(&c, NULL, NULL, heads, 2, &e), ERR_CONFIG);
     assert_int_equal(load(&c, "encoder.heads=3", &e), 0); /* a convolution has none */
+    const char *const width[] = {"encoder.model=resnet", "encoder.width=12", "encoder.norm=batch"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, width, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "encoder.width"));
+    assert_int_equal(run_config_load(&c, NULL, NULL, width, 3, &e), 0); /* BatchNorm has no groups */
     const char *const local[] = {"encoder.model=vit", "augment.local_crops=1"};
     assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "augment.local_crops"));

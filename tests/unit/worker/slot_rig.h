@@ -30,10 +30,10 @@ struct outcome {
     double metrics[SLOT_METRICS];
 };
 
-static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",    "encoder.widths=8,16",
-                                          "encoder.groups=4",     "head.hidden=16", "mixture.components=16",
-                                          "mixture.dimensions=8", "loss.block=8",   "mixture.reseed_distance=0",
-                                          "run.steps=20"};
+static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",       "encoder.widths=8,16",
+                                          "encoder.groups=4",     "head.hidden=16",    "mixture.components=16",
+                                          "mixture.dimensions=8", "loss.block=8",      "mixture.reseed_distance=0",
+                                          "run.steps=20",         "encoder.layers=10", "encoder.width=4"};
 enum { COMMON = sizeof common_keys / sizeof common_keys[0] };
 
 static inline void load_config(struct run_config *c, const char *a, const char *b)

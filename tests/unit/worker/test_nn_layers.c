@@ -120,10 +120,6 @@ static void test_columns(void **state)
 
 /* ---- convolution ---- */
 
-struct conv_case {
-    uint32_t height, width, in, out;
-};
-
 /* Calls visit(weight index, input index or -1, output index) for every product of the convolution of n samples. */
 struct tap {
     size_t weight, input, output;
@@ -132,12 +128,13 @@ struct tap {
 static bool tap_at(const struct conv *c, size_t sample, size_t y, size_t x, size_t tap, size_t ci, size_t o,
                    struct tap *t)
 {
-    size_t iy = 2 * y + tap / 3, ix = 2 * x + tap % 3; /* one more than the input's coordinates */
-    if (iy == 0 || ix == 0 || iy > c->height || ix > c->width)
+    size_t iy = c->shape.stride * y + tap / 3,
+           ix = c->shape.stride * x + tap % 3; /* one more than the input's coordinates */
+    if (iy == 0 || ix == 0 || iy > c->shape.height || ix > c->shape.width)
         return false;
-    t->weight = (o * 9 + tap) * c->in + ci;
-    t->input = ((sample * c->height + iy - 1) * c->width + ix - 1) * c->in + ci;
-    t->output = ((sample * c->out_height + y) * c->out_width + x) * c->out + o;
+    t->weight = (o * 9 + tap) * c->shape.in + ci;
+    t->input = ((sample * c->shape.height + iy - 1) * c->shape.width + ix - 1) * c->shape.in + ci;
+    t->output = ((sample * c->out_height + y) * c->out_width + x) * c->shape.out + o;
     return true;
 }
 
@@ -149,14 +146,14 @@ static void slow_conv(const struct conv *c, size_t n, const real *input, const r
                       struct conv_reference *r)
 {
     r->output = zeros(n * conv_output_size(c));
-    r->d_input = zeros(n * c->height * c->width * c->in);
-    r->d_weight = zeros((size_t)9 * c->in * c->out);
+    r->d_input = zeros(n * c->shape.height * c->shape.width * c->shape.in);
+    r->d_weight = zeros((size_t)9 * c->shape.in * c->shape.out);
     struct tap t;
     for (size_t s = 0; s < n; s++)
         for (size_t p = 0; p < (size_t)c->out_height * c->out_width; p++)
-            for (size_t k = 0; k < (size_t)9 * c->in; k++)
-                for (size_t o = 0; o < c->out; o++)
-                    if (tap_at(c, s, p / c->out_width, p % c->out_width, k / c->in, k % c->in, o, &t)) {
+            for (size_t k = 0; k < (size_t)9 * c->shape.in; k++)
+                for (size_t o = 0; o < c->shape.out; o++)
+                    if (tap_at(c, s, p / c->out_width, p % c->out_width, k / c->shape.in, k % c->shape.in, o, &t)) {
                         r->output[t.output] += (double)weight[t.weight] * (double)input[t.input];
                         r->d_input[t.input] += (double)weight[t.weight] * (double)delta[t.output];
                         r->d_weight[t.weight] += (double)input[t.input] * (double)delta[t.output];
@@ -178,11 +175,13 @@ static real *frame(const real *x, size_t n, size_t rows, size_t columns, size_t 
 static void check_conv_products(const struct conv *c, size_t n, const real *input, const real *weight,
                                 const real *delta, const struct conv_reference *want)
 {
-    real *padded = frame(input, n, c->height, c->width, c->in, 2 * c->out_height + 1, c->padded_width, 1);
-    real *deltas = frame(delta, n, c->out_height, c->out_width, c->out, c->out_height + 1, c->out_width + 1, 0);
+    real *padded = frame(input, n, c->shape.height, c->shape.width, c->shape.in, c->padded_height, c->padded_width, 1);
+    real *deltas = frame(delta, n, c->out_height, c->out_width, c->shape.out, c->out_height + 1 + c->delta_margin,
+                         c->delta_width, c->delta_margin);
     real *forward = nn_take(conv_packed_forward_size(c)), *backward = nn_take(conv_packed_backward_size(c));
-    real *output = nn_take(n * conv_output_size(c)), *d_input = nn_take(n * c->height * c->width * c->in);
-    real *gradient = nn_take(conv_gradient_size(c)), *d_weight = nn_take((size_t)9 * c->in * c->out);
+    real *output = nn_take(n * conv_output_size(c)),
+         *d_input = nn_take(n * c->shape.height * c->shape.width * c->shape.in);
+    real *gradient = nn_take(conv_gradient_size(c)), *d_weight = nn_take((size_t)9 * c->shape.in * c->shape.out);
     conv_pack_forward(c, weight, forward);
     conv_pack_backward(c, weight, backward);
     conv_forward(c, n, padded, forward, output);
@@ -190,18 +189,18 @@ static void check_conv_products(const struct conv *c, size_t n, const real *inpu
     conv_backward_weight(c, n, padded, deltas, gradient);
     conv_unpack_gradient(c, gradient, d_weight);
     nn_assert_close("output", output, want->output, n * conv_output_size(c));
-    nn_assert_close("d_input", d_input, want->d_input, n * c->height * c->width * c->in);
-    nn_assert_close("d_weight", d_weight, want->d_weight, (size_t)9 * c->in * c->out);
+    nn_assert_close("d_input", d_input, want->d_input, n * c->shape.height * c->shape.width * c->shape.in);
+    nn_assert_close("d_weight", d_weight, want->d_weight, (size_t)9 * c->shape.in * c->shape.out);
     real *all[] = {padded, deltas, forward, backward, output, d_input, gradient, d_weight};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
 }
 
-static void check_conv(struct conv_case k)
+static void check_conv(struct conv_shape k)
 {
     struct conv c;
-    assert_int_equal(conv_init(&c, k.height, k.width, k.in, k.out), 0);
-    assert_int_equal(c.out_height, (k.height + 1) / 2);
+    assert_int_equal(conv_init(&c, k), 0);
+    assert_int_equal(c.out_height, (k.height + k.stride - 1) / k.stride);
     size_t n = c.block < 3 ? c.block : 3;
     real *input = nn_random(1, n * k.height * k.width * k.in), *weight = nn_random(2, (size_t)9 * k.in * k.out);
     real *delta = nn_random(3, n * conv_output_size(&c));
@@ -220,8 +219,11 @@ static void check_conv(struct conv_case k)
 static void test_conv(void **state)
 {
     (void)state;
-    const struct conv_case cases[] = {{1, 1, 1, 1},   {2, 2, 1, 3},  {1, 5, 2, 4},  {28, 28, 1, 24}, {14, 14, 24, 48},
-                                      {7, 7, 48, 96}, {4, 4, 3, 17}, {5, 8, 3, 10}, {9, 2, 2, 33}};
+    const struct conv_shape cases[] = {
+        {1, 1, 1, 1, 2},   {2, 2, 1, 3, 2},  {1, 5, 2, 4, 2},   {28, 28, 1, 24, 2}, {14, 14, 24, 48, 2},
+        {7, 7, 48, 96, 2}, {4, 4, 3, 17, 2}, {5, 8, 3, 10, 2},  {9, 2, 2, 33, 2},   {1, 1, 1, 1, 1},
+        {1, 2, 3, 4, 1},   {5, 4, 3, 10, 1}, {9, 11, 16, 8, 1}, {4, 4, 32, 33, 1},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_conv(cases[i]);
 }

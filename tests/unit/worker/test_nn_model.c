@@ -52,6 +52,20 @@ static struct model_spec vit_spec(enum vit_pool pool)
                                .projection = PROJECTION};
 }
 
+static struct model_spec resnet_spec(enum encoder_norm norm)
+{
+    return (struct model_spec){.family = ENCODER_RESNET,
+                               .height = 7,
+                               .width = 10,
+                               .channels = 3,
+                               .groups = 2,
+                               .layers = RESNET_10,
+                               .base = 4,
+                               .norm = norm,
+                               .hidden = HIDDEN,
+                               .projection = PROJECTION};
+}
+
 struct rig {
     struct model *model;
     struct model_workspace *ws;
@@ -137,6 +151,13 @@ static void test_refused(void **state)
     s = vit_spec(VIT_POOL_CLS);
     s.depth = 65;
     expect_refused(s, "encoder.depth");
+    s = resnet_spec(ENCODER_NORM_GROUP);
+    s.groups = 3;
+    expect_refused(s, "encoder.groups");
+    s.groups = 0;
+    expect_refused(s, "encoder.groups");
+    s.base = 0;
+    expect_refused(s, "encoder.width");
 }
 
 /* ---- manifest and initial values ---- */
@@ -422,6 +443,8 @@ static void test_samples_are_independent(void **state)
     check_independence(conv_spec());
     check_independence(vit_spec(VIT_POOL_CLS));
     check_independence(vit_spec(VIT_POOL_MEAN));
+    check_independence(resnet_spec(ENCODER_NORM_GROUP));
+    check_independence(resnet_spec(ENCODER_NORM_BATCH)); /* with running statistics */
 }
 
 /* Forward and backward in a used workspace give the bytes of a fresh one. */
@@ -457,6 +480,8 @@ static void test_workspace_has_no_memory(void **state)
     (void)state;
     check_no_memory(conv_spec());
     check_no_memory(vit_spec(VIT_POOL_CLS));
+    check_no_memory(resnet_spec(ENCODER_NORM_GROUP));
+    check_no_memory(resnet_spec(ENCODER_NORM_BATCH));
 }
 
 /* The float gradient, too, is a gradient: a small step along it changes sum dz.z by its squared length. */

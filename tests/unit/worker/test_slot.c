@@ -96,6 +96,47 @@ static void test_purity_with_local_views(void **state)
     check_purity("augment.local_crops=2", "loss.prototypes=joint");
 }
 
+static void test_purity_of_residual_encoders(void **state)
+{
+    (void)state;
+    check_purity("encoder.model=resnet", NULL);
+    check_purity("encoder.model=resnet", "encoder.norm=batch");
+}
+
+/* With BatchNorm in the encoder its running statistics are the teacher's, whom evaluation reads; the head's are the
+ * student's. */
+static void test_encoder_statistics_are_the_teachers(void **state)
+{
+    (void)state;
+    struct outcome first, other_teacher, other_student;
+    struct bench t;
+    open_bench(&t, "encoder.model=resnet", "encoder.norm=batch");
+    const struct manifest *m = slot_manifest(t.shared);
+    size_t P = m->parameter_floats, Q = m->buffer_floats, head = 0;
+    while (strcmp(m->buffers[head].name, "head.bn1.mean") != 0)
+        head++;
+    size_t encoder = m->buffers[head].offset;
+    assert_true(encoder > 0 && encoder < Q);
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &first);
+    for (size_t i = 0; i < P; i++)
+        t.student[i] *= 1.1f;
+    compute(&t, w, 0, 0, &other_student);
+    assert_memory_equal(other_student.buffers, first.buffers, encoder * sizeof(float));
+    assert_memory_not_equal(other_student.buffers + encoder, first.buffers + encoder, (Q - encoder) * sizeof(float));
+    for (size_t i = 0; i < P; i++)
+        t.teacher[i] *= 1.1f;
+    compute(&t, w, 0, 0, &other_teacher);
+    assert_memory_not_equal(other_teacher.buffers, first.buffers, encoder * sizeof(float));
+    assert_memory_equal(other_teacher.buffers + encoder, other_student.buffers + encoder,
+                        (Q - encoder) * sizeof(float));
+    slot_workspace_free(&w);
+    close_bench(&t);
+    outcome_fini(&first);
+    outcome_fini(&other_teacher);
+    outcome_fini(&other_student);
+}
+
 static void test_local_views_count(void **state)
 {
     (void)state;
@@ -340,6 +381,8 @@ int main(void)
         cmocka_unit_test(test_purity_with_terms),
         cmocka_unit_test(test_purity_with_local_views),
         cmocka_unit_test(test_local_views_count),
+        cmocka_unit_test(test_purity_of_residual_encoders),
+        cmocka_unit_test(test_encoder_statistics_are_the_teachers),
         cmocka_unit_test(test_colour_of_several_sizes),
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
