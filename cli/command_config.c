@@ -16,6 +16,7 @@ static void print_range(const struct config_key *key)
     switch (key->type) {
     case CONFIG_INT:
     case CONFIG_FLOAT:
+    case CONFIG_FLOATS:
         printf(" (%.9g .. %.9g)", key->min, key->max);
         break;
     case CONFIG_BOOL:

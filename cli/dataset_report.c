@@ -17,7 +17,7 @@ int dataset_report_make(const struct dataset_options *o, struct dataset_report *
     int rc = dataset_load(o, DATASET_TRAIN, &out->train, e);
     if (rc != 0)
         return rc;
-    dataset_moments(&out->train, &out->mean, &out->deviation);
+    dataset_measure(&out->train, &out->moments);
     rc = dataset_load(o, DATASET_TEST, &out->test, &out->test_missing);
     if (rc == 0 || rc == ERR_NOT_FOUND)
         return 0;
@@ -167,11 +167,33 @@ static void print_background(enum data_background background, FILE *f)
         }
 }
 
+/* One value for each channel. One that is constant, so that there is nothing to divide by, has the deviation of all. */
+static void print_moments(const struct dataset_report *r, FILE *f)
+{
+    const struct dataset_moments *m = &r->moments;
+    for (uint32_t c = 0; c < r->train.channels; c++)
+        fprintf(f, "%s%.4f", c == 0 ? "mean = " : ",", m->channel_mean[c]);
+    for (uint32_t c = 0; c < r->train.channels; c++) {
+        double deviation = m->channel_deviation[c] > 0 ? m->channel_deviation[c] : m->deviation;
+        fprintf(f, "%s", c == 0 ? "\ndeviation = " : ",");
+        fprintf(f, deviation < 0.01 ? "%.3g" : "%.4f", fmax(deviation, 1e-6));
+    }
+    fputc('\n', f);
+}
+
+static json_t *channels_json(const double *values, uint32_t channels)
+{
+    json_t *array = json_array();
+    for (uint32_t c = 0; c < channels; c++)
+        json_array_append_new(array, json_real(values[c]));
+    return array;
+}
+
 /* A configuration that gives the same images, with their mean and deviation. */
 static void print_section(const struct dataset_report *r, FILE *f)
 {
     const struct dataset_options *o = &r->options;
-    if (r->deviation <= 0) /* one value throughout, which is a problem: nothing to divide by */
+    if (r->moments.deviation <= 0) /* one value throughout, which is a problem: nothing to divide by */
         return;
     fprintf(f, "\n[data]\n");
     print_path(o->path, f);
@@ -180,8 +202,8 @@ static void print_section(const struct dataset_report *r, FILE *f)
     fprintf(f, "side = %" PRIu32 "\nchannels = %" PRIu32 "\n", o->side, o->channels);
     if (o->background != BACKGROUND_AUTO)
         print_background(o->background, f);
-    fprintf(f, "holdout = %" PRIu32 "\nmean = %.4f\n", o->holdout, r->mean);
-    fprintf(f, r->deviation < 0.01 ? "deviation = %.3g\n" : "deviation = %.4f\n", fmax(r->deviation, 1e-6));
+    fprintf(f, "holdout = %" PRIu32 "\n", o->holdout);
+    print_moments(r, f);
 }
 
 void dataset_report_print(const struct dataset_report *r, FILE *f)
@@ -258,10 +280,13 @@ int dataset_report_print_json(const struct dataset_report *r, FILE *f)
     const struct dataset *d = &r->train;
     char fingerprint[17];
     snprintf(fingerprint, sizeof fingerprint, "%014" PRIx64, dataset_fingerprint(d));
-    json_t *o = json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:s, s:I}", "path", json_print_text(r->options.path),
-                          "format", d->format, "height", (json_int_t)d->height, "width", (json_int_t)d->width,
-                          "channels", (json_int_t)d->channels, "mean", r->mean, "deviation", r->deviation,
-                          "fingerprint", fingerprint, "problem_count", (json_int_t)dataset_report_problems(r));
+    json_t *o =
+        json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:s, s:I}", "path", json_print_text(r->options.path), "format",
+                  d->format, "height", (json_int_t)d->height, "width", (json_int_t)d->width, "channels",
+                  (json_int_t)d->channels, "mean", r->moments.mean, "deviation", r->moments.deviation, "fingerprint",
+                  fingerprint, "problem_count", (json_int_t)dataset_report_problems(r));
+    json_object_set_new(o, "channel_mean", channels_json(r->moments.channel_mean, d->channels));
+    json_object_set_new(o, "channel_deviation", channels_json(r->moments.channel_deviation, d->channels));
     json_object_set_new(o, "files", sizes_json(&d->sizes));
     json_object_set_new(o, "train", split_json(d, false));
     json_object_set_new(o, "test", r->test_missing.code == 0 ? split_json(&r->test, true) : json_null());

@@ -8,8 +8,8 @@
 struct dataset_report {
     struct dataset_options options;
     struct dataset train, test;
-    struct error test_missing; /* code 0: there are test images */
-    double mean, deviation;    /* of the training images' pixels */
+    struct error test_missing;      /* code 0: there are test images */
+    struct dataset_moments moments; /* of the training images */
 };
 
 /* Loads both splits. 0 also when only the test images are missing, else the error of the load. */

@@ -16,7 +16,9 @@ static int encoder_build(const struct run_config *config, const struct dataset *
 {
     struct model_spec spec;
     memset(out, 0, sizeof *out);
-    int rc = model_spec_of(config, images, &spec, e);
+    int rc = pixel_scale_of(config, images->channels, &out->scale, e);
+    if (rc == 0)
+        rc = model_spec_of(config, images, &spec, e);
     if (rc == 0)
         rc = model_new(&spec, &out->model, e);
     if (rc != 0)
@@ -24,8 +26,6 @@ static int encoder_build(const struct run_config *config, const struct dataset *
     const struct manifest *m = model_manifest(out->model);
     out->params = calloc(m->parameter_floats + 1, sizeof(float)); /* + 1: never an empty allocation */
     out->buffers = calloc(m->buffer_floats + 1, sizeof(float));
-    out->mean = (float)config->data.mean;
-    out->deviation = (float)config->data.deviation;
     out->features = model_feature_width(out->model);
     out->projection = spec.projection;
     return out->params && out->buffers ? 0 : error_set(e, ERR_MEMORY, "out of memory for the encoder");
@@ -108,10 +108,10 @@ static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
     const struct encoder *enc = job->encoder;
     struct extract_thread *t = &job->threads[thread];
     size_t pixels = image_pixels(job->images), rows = end - begin, forward_rows = rows < 2 ? 2 : rows;
-    struct augment_options o = {.mean = enc->mean, .deviation = enc->deviation};
     for (size_t i = 0; i < forward_rows; i++) {
         size_t image = job->picked[begin + (i < rows ? i : 0)];
-        augment_standardise(&o, job->images->images + image * pixels, pixels, t->images + i * pixels);
+        augment_standardise(&enc->scale, job->images->channels, job->images->images + image * pixels, pixels,
+                            t->images + i * pixels);
     }
     model_forward(enc->model, MODEL_EVAL, enc->params, enc->buffers, t->images, (uint32_t)forward_rows, t->workspace,
                   t->features, t->z);

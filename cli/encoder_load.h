@@ -6,12 +6,13 @@
 #include "cli/checkpoint.h"
 #include "cli/evaluation_meter.h"
 #include "cli/feature_set.h"
+#include "worker/data/pixel_scale.h"
 #include "worker/nn/model.h"
 
 struct encoder {
     struct model *model;
     float *params, *buffers;
-    float mean, deviation; /* of pixels */
+    struct pixel_scale scale;
     uint32_t features, projection;
     struct evaluation_meter *meter; /* is told how far encoder_features is; NULL as loaded */
 };

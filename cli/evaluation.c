@@ -326,10 +326,12 @@ static int evaluate_encoder(const struct stage *s, const struct checkpoint *c, s
 static int evaluate_pixels(const struct stage *s, struct probe_scores *out)
 {
     struct feature_set bank = {0}, queries = {0};
-    float mean = (float)s->config->data.mean, deviation = (float)s->config->data.deviation;
-    int rc = feature_set_pixels(&s->train, s->bank, s->bank_rows, mean, deviation, &bank);
+    struct pixel_scale scale;
+    int rc = pixel_scale_of(s->config, s->train.channels, &scale, NULL);
     if (rc == 0)
-        rc = feature_set_pixels(&s->test, s->queries, s->query_rows, mean, deviation, &queries);
+        rc = feature_set_pixels(&s->train, s->bank, s->bank_rows, &scale, &bank);
+    if (rc == 0)
+        rc = feature_set_pixels(&s->test, s->queries, s->query_rows, &scale, &queries);
     if (rc == 0)
         rc = probe(s, "raw pixels", &bank, &queries, out, NULL);
     feature_set_fini(&bank);

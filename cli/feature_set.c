@@ -40,16 +40,16 @@ uint32_t *feature_set_pick(uint32_t count, uint32_t rows)
     return picked;
 }
 
-int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, float mean, float deviation,
+int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, const struct pixel_scale *scale,
                        struct feature_set *out)
 {
     uint32_t pixels = d->height * d->width * d->channels;
     int rc = feature_set_new(d, picked, rows, pixels, out);
     if (rc != 0)
         return rc;
-    struct augment_options o = {.mean = mean, .deviation = deviation};
     for (uint32_t i = 0; i < rows; i++)
-        augment_standardise(&o, d->images + (size_t)picked[i] * pixels, pixels, out->x + (size_t)i * pixels);
+        augment_standardise(scale, d->channels, d->images + (size_t)picked[i] * pixels, pixels,
+                            out->x + (size_t)i * pixels);
     return 0;
 }
 

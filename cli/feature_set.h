@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 #include "worker/data/dataset.h"
+#include "worker/data/pixel_scale.h"
 
 struct feature_set {
     uint32_t rows, width, classes;
@@ -21,7 +22,7 @@ void feature_set_fini(struct feature_set *s);
 uint32_t *feature_set_pick(uint32_t count, uint32_t rows);
 
 /* Standardised pixels of the picked images as features: the raw-pixel reference. */
-int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, float mean, float deviation,
+int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, const struct pixel_scale *scale,
                        struct feature_set *out);
 
 /* out (s->rows, width), fresh memory: s with the mean and deviation of `reference`'s columns taken out; a column that is

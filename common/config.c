@@ -131,6 +131,28 @@ static int parse_float(const struct config_key *key, double *out, const char *te
     return 0;
 }
 
+static int parse_floats(const struct config_key *key, struct config_floats *out, const char *text, const char *origin,
+                        struct error *e)
+{
+    struct config_floats list = {0};
+    int rc = 0;
+    for (const char *p = text; rc == 0; p += strcspn(p, ",") + 1) {
+        char one[64];
+        size_t length = strcspn(p, ",");
+        if (length >= sizeof one || list.count == CONFIG_FLOATS_MAX)
+            return error_set(e, ERR_CONFIG, "%s: %s = '%.100s' is not one to %d numbers with commas between them",
+                             origin, key->name, text, CONFIG_FLOATS_MAX);
+        memcpy(one, p, length);
+        one[length] = '\0';
+        rc = parse_float(key, &list.values[list.count++], one, origin, e);
+        if (p[length] == '\0')
+            break;
+    }
+    if (rc == 0)
+        *out = list;
+    return rc;
+}
+
 static int parse_bool(const struct config_key *key, bool *out, const char *text, const char *origin, struct error *e)
 {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
@@ -213,6 +235,8 @@ int config_parse(const struct config_key *key, void *target, const char *text, c
         return parse_int(key, field, text, origin, e);
     case CONFIG_FLOAT:
         return parse_float(key, field, text, origin, e);
+    case CONFIG_FLOATS:
+        return parse_floats(key, field, text, origin, e);
     case CONFIG_BOOL:
         return parse_bool(key, field, text, origin, e);
     case CONFIG_STRING:
@@ -246,6 +270,16 @@ static void print_float(double v, char *out, size_t size)
     }
 }
 
+static void print_floats(const struct config_floats *list, char *out, size_t size)
+{
+    char one[64];
+    size_t used = 0;
+    for (size_t i = 0; i < list->count && used < size; i++) {
+        print_float(list->values[i], one, sizeof one);
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? "," : "", one);
+    }
+}
+
 void config_value(const struct config_key *key, const void *target, char *out, size_t size)
 {
     const void *field = (const char *)target + key->offset;
@@ -257,6 +291,9 @@ void config_value(const struct config_key *key, const void *target, char *out, s
         return;
     case CONFIG_FLOAT:
         print_float(*(const double *)field, out, size);
+        return;
+    case CONFIG_FLOATS:
+        print_floats(field, out, size);
         return;
     case CONFIG_BOOL:
         snprintf(out, size, "%s", *(const bool *)field ? "true" : "false");

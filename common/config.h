@@ -11,18 +11,35 @@
 
 /* SECRET is a STRING that is never shown: messages do not quote it, and as a value it reads as empty, so that no file
  * that we write has it. For the same reason no other key takes a URL with a password. PATH is a STRING that names a
- * file or directory. */
-enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_STRING, CONFIG_CHOICE, CONFIG_SECRET, CONFIG_PATH };
+ * file or directory. FLOATS is a list of one to CONFIG_FLOATS_MAX numbers with commas between them. */
+enum config_type {
+    CONFIG_INT,
+    CONFIG_FLOAT,
+    CONFIG_BOOL,
+    CONFIG_STRING,
+    CONFIG_CHOICE,
+    CONFIG_SECRET,
+    CONFIG_PATH,
+    CONFIG_FLOATS
+};
+
+enum { CONFIG_FLOATS_MAX = 4 /* one for each channel of an image */ };
+
+struct config_floats {
+    size_t count;
+    double values[CONFIG_FLOATS_MAX]; /* those from count on are 0 */
+};
 
 enum { CONFIG_FILE_MAX = 1 << 20 /* bytes of a configuration file, comments included */ };
 
 struct config_key {
     const char *name; /* "section.key" */
     enum config_type type;
-    size_t offset;       /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index) */
+    size_t offset;       /* of the field in the target struct: int64_t, double, bool, char[size], int (choice index),
+                          * struct config_floats */
     size_t size;         /* of a string, secret or path field, with its NUL */
     const char *initial; /* default, as text */
-    double min, max;     /* of INT and FLOAT */
+    double min, max;     /* of INT, FLOAT, and each of FLOATS */
     const char *choices; /* "a|b|c" of CHOICE */
     const char *help;    /* one sentence with unit */
 };

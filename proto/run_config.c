@@ -21,6 +21,10 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
     {                                                                                                                  \
         name, CONFIG_FLOAT, FIELD(f), initial, min, max, NULL, help                                                    \
     }
+#define KEY_FLOATS(name, f, initial, min, max, help)                                                                   \
+    {                                                                                                                  \
+        name, CONFIG_FLOATS, FIELD(f), initial, min, max, NULL, help                                                   \
+    }
 #define KEY_TEXT(name, f, initial, help)                                                                               \
     {                                                                                                                  \
         name, CONFIG_STRING, FIELD(f), initial, 0, 0, NULL, help                                                       \
@@ -74,8 +78,10 @@ const struct config_key run_config_keys[] = {
     KEY_INT("data.holdout", data.holdout, "10", 0, 1e6,
             "without test images every n-th labelled image is one; 0 holds none out"),
     KEY_FLOAT("data.memory", data.memory, "4", 0.001, 4096, "GiB that the images of a split may take in each worker"),
-    KEY_FLOAT("data.mean", data.mean, "0.2860", 0, 1, "mean pixel, subtracted (pixels in 0..1)"),
-    KEY_FLOAT("data.deviation", data.deviation, "0.3530", 1e-6, 10, "standard deviation of pixels, divided by"),
+    KEY_FLOATS("data.mean", data.mean, "0.2860", 0, 1,
+               "mean pixel, subtracted (pixels in 0..1): one value, or one for each channel with commas between them"),
+    KEY_FLOATS("data.deviation", data.deviation, "0.3530", 1e-6, 10,
+               "standard deviation of pixels, divided by; likewise"),
     KEY_CHOICE("augment.preset", augment.preset, "custom", CHOICE_WORDS(AUGMENT_PRESETS),
                "values for the keys below that are not given: for centred things, photographs, drawings, letters"),
     KEY_FLOAT("augment.area_min", augment.area_min, "0.7", 0.01, 1, "smallest crop, as a share of the image's area"),
@@ -97,9 +103,9 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("augment.erase", augment.erase, "0", 0, 1, "probability that a box becomes the mean pixel"),
     KEY_FLOAT("augment.erase_area", augment.erase_area, "0.2", 0.02, 1,
               "its largest area, as a share of the view's; the smallest is 0.02"),
-    KEY_INT(
-        "augment.local_crops", augment.local_crops, "0", 0, 16,
-        "small views of each image that the student sees beside the two, compared with both of the teacher's; conv, resnet"),
+    KEY_INT("augment.local_crops", augment.local_crops, "0", 0, 16,
+            "small views of each image that the student sees beside the two, compared with both of the teacher's; "
+            "conv, resnet"),
     KEY_INT("augment.local_side", augment.local_side, "0", 0, 512, "their side, pixels; 0: half of the images'"),
     KEY_FLOAT("augment.local_area_min", augment.local_area_min, "0.1", 0.01, 1, "their smallest crop"),
     KEY_FLOAT("augment.local_area_max", augment.local_area_max, "0.4", 0.01, 1, "their largest crop"),
@@ -112,7 +118,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
     KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
     KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS), "vit: what becomes the feature"),
-    KEY_CHOICE("encoder.layers", encoder.layers, "18", CHOICE_WORDS(RESNET_LAYERS), "resnet: depth (1, 2 or 3 to 6 blocks in each of four stages)"),
+    KEY_CHOICE("encoder.layers", encoder.layers, "18", CHOICE_WORDS(RESNET_LAYERS),
+               "resnet: depth (1, 2 or 3 to 6 blocks in each of four stages)"),
     KEY_INT("encoder.width", encoder.width, "32", 1, 4096,
             "resnet: channels of the first of its four stages; each next one has twice as many"),
     KEY_CHOICE("encoder.norm", encoder.norm, "group", CHOICE_WORDS(ENCODER_NORMS),
@@ -460,6 +467,13 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG, "redis.host is a URL: give it as redis.url, which is never written to a file");
     if (c->data.channels == 2)
         return error_set(e, ERR_CONFIG, "data.channels = 2: use 1 (grey), 3 (colour) or 0 (as in the data)");
+    if (c->data.channels > 0 && c->data.mean.count > 1 && c->data.mean.count != (size_t)c->data.channels)
+        return error_set(e, ERR_CONFIG, "data.mean has %zu values for data.channels = %lld: give one, or one for each",
+                         c->data.mean.count, (long long)c->data.channels);
+    if (c->data.channels > 0 && c->data.deviation.count > 1 && c->data.deviation.count != (size_t)c->data.channels)
+        return error_set(e, ERR_CONFIG,
+                         "data.deviation has %zu values for data.channels = %lld: give one, or one for each",
+                         c->data.deviation.count, (long long)c->data.channels);
     if (c->data.holdout == 1)
         return error_set(e, ERR_CONFIG, "data.holdout = 1 leaves nothing to train on: use 2 or more, or 0");
     if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)

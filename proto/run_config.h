@@ -20,7 +20,8 @@ struct run_config {
     struct {
         char path[1024];
         int64_t limit, side, channels, holdout;
-        double memory, mean, deviation;
+        double memory;
+        struct config_floats mean, deviation;
         enum data_background background;
     } data;
     struct {

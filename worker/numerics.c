@@ -83,8 +83,7 @@ static int add_views(XXH64_state_t *h)
                                       .jitter = 1,
                                       .brightness = 0.4f,
                                       .contrast = 0.4f,
-                                      .mean = 0.3f,
-                                      .deviation = 0.35f};
+                                      .scale = pixel_scale_even(0.3f, 0.35f)};
     float view[PIXELS];
     uint8_t image[PIXELS];
     struct rng r;

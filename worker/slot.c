@@ -76,8 +76,6 @@ static struct augment_options augment_options_of(const struct run_config *c)
         .shear = (float)c->augment.shear,
         .erase = (float)c->augment.erase,
         .erase_area = (float)c->augment.erase_area,
-        .mean = (float)c->data.mean,
-        .deviation = (float)c->data.deviation,
     };
 }
 
@@ -175,7 +173,9 @@ static int build_shared(struct slot_shared *s, struct error *e)
         return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
                          (unsigned long long)s->samples, (long long)c->run.slots * c->run.slot_size);
     struct model_spec spec;
-    int rc = model_spec_of(c, s->train, &spec, e);
+    int rc = pixel_scale_of(c, s->train->channels, &s->augment.scale, e);
+    if (rc == 0)
+        rc = model_spec_of(c, s->train, &spec, e);
     if (rc == 0)
         rc = model_new(&spec, &s->model, e);
     if (rc == 0 && s->local > 0)

@@ -160,7 +160,7 @@ static void resample(const struct augment_draw *d, const uint8_t *image, uint32_
     augment_resample_affine(&m, image, H, W, C, view, out);
 }
 
-/* The mean of all pixels, which standardised is 0, takes the place of the box. */
+/* The mean pixel, which standardised is 0, takes the place of the box. */
 static void erase(const float box[4], uint32_t H, uint32_t W, uint32_t C, float *x)
 {
     uint32_t left = (uint32_t)(box[0] * (float)W), right = (uint32_t)(box[2] * (float)W + 0.5f);
@@ -190,17 +190,13 @@ STATIC_KERNEL(float, brighten, (float *restrict x, size_t n, float factor), (x, 
     return sum / (float)n;
 }
 
-/* x = (clamp((x - center) * factor + center, 0, 1) - mean) / deviation. */
-STATIC_KERNEL(void, contrast_and_standardise,
-              (float *restrict x, size_t n, float center, float factor, float mean, float deviation),
-              (x, n, center, factor, mean, deviation))
+/* x = clamp((x - center) * factor + center, 0, 1) */
+STATIC_KERNEL(void, contrast, (float *restrict x, size_t n, float center, float factor), (x, n, center, factor))
 {
-    float scale = 1 / deviation;
     for (size_t i = 0; i < n; i++) {
         float v = (x[i] - center) * factor + center;
         v = v > 0 ? v : 0;
-        v = v < 1 ? v : 1;
-        x[i] = (v - mean) * scale;
+        x[i] = v < 1 ? v : 1;
     }
 }
 
@@ -216,12 +212,10 @@ void augment_apply(const struct augment_options *o, const struct augment_draw *d
     if (C == 3 && (d->saturation != 1 || d->hue != 0))
         augment_colour(out, n / 3, d->saturation, d->hue);
     float mean = brighten(out, n, d->brightness);
-    if (d->solarise) {
-        contrast_and_standardise(out, n, mean, d->contrast, 0, 1);
-        augment_solarise_and_standardise(out, n, o->mean, o->deviation);
-    } else {
-        contrast_and_standardise(out, n, mean, d->contrast, o->mean, o->deviation);
-    }
+    contrast(out, n, mean, d->contrast);
+    if (d->solarise)
+        augment_solarise(out, n);
+    pixel_scale_apply(&o->scale, C, n, out);
     if (d->erase[2] > 0)
         erase(d->erase, view.height, view.width, C, out);
 }
@@ -234,9 +228,23 @@ void augment_view(const struct augment_options *o, const uint8_t *image, uint32_
     augment_apply(o, &d, image, H, W, C, out);
 }
 
-KERNEL(void, augment_standardise, (const struct augment_options *o, const uint8_t *image, uint64_t n, float *out),
-       (o, image, n, out))
+STATIC_KERNEL(void, standardise,
+              (const float *restrict mean, const float *restrict deviation, const uint8_t *restrict image, uint64_t n,
+               float *restrict out),
+              (mean, deviation, image, n, out))
 {
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = ((float)image[i] / 255 - o->mean) / o->deviation;
+    uint64_t i = 0;
+    for (; i + PIXEL_PERIOD <= n; i += PIXEL_PERIOD)
+        for (uint64_t j = 0; j < PIXEL_PERIOD; j++)
+            out[i + j] = ((float)image[i + j] / 255 - mean[j]) / deviation[j];
+    for (uint64_t j = 0; i + j < n; j++)
+        out[i + j] = ((float)image[i + j] / 255 - mean[j]) / deviation[j];
+}
+
+void augment_standardise(const struct pixel_scale *s, uint32_t channels, const uint8_t *image, uint64_t n, float *out)
+{
+    float mean[PIXEL_PERIOD], deviation[PIXEL_PERIOD];
+    pixel_scale_repeat(s->mean, channels, mean);
+    pixel_scale_repeat(s->deviation, channels, deviation);
+    standardise(mean, deviation, image, n, out);
 }

@@ -6,9 +6,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "worker/data/pixel_scale.h"
 
 struct augment_options {
-    float area_min, area_max, aspect, flip, jitter, brightness, contrast, mean, deviation;
+    struct pixel_scale scale;
+    float area_min, area_max, aspect, flip, jitter, brightness, contrast;
     /* Each is off when 0: */
     float saturation, hue;   /* with the jitter, of colour images: factor 1 +- this, turns +- this */
     float greyscale;         /* probability, of colour images */
@@ -41,7 +43,7 @@ void augment_apply(const struct augment_options *o, const struct augment_draw *d
 /* Both of the above. */
 void augment_view(const struct augment_options *o, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
                   uint64_t seed, uint64_t epoch, uint64_t sample, uint32_t view, float *out);
-/* Without randomness: (x/255 - mean)/deviation, for evaluation. n pixels. */
-void augment_standardise(const struct augment_options *o, const uint8_t *image, uint64_t n, float *out);
+/* Without randomness: (x/255 - mean)/deviation, for evaluation. n values whose channels take turns. */
+void augment_standardise(const struct pixel_scale *s, uint32_t channels, const uint8_t *image, uint64_t n, float *out);
 
 #endif

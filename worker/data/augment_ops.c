@@ -181,12 +181,8 @@ void augment_colour(float *x, size_t n, float saturation, float hue)
     mix_channels(x, n, m);
 }
 
-KERNEL(void, augment_solarise_and_standardise, (float *x, size_t n, float mean, float deviation),
-       (x, n, mean, deviation))
+KERNEL(void, augment_solarise, (float *x, size_t n), (x, n))
 {
-    float scale = 1 / deviation;
-    for (size_t i = 0; i < n; i++) {
-        float v = x[i] < 0.5f ? x[i] : 1 - x[i];
-        x[i] = (v - mean) * scale;
-    }
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] < 0.5f ? x[i] : 1 - x[i];
 }

@@ -27,7 +27,7 @@ void augment_blur(float *x, uint32_t H, uint32_t W, uint32_t C, float sigma);
 /* Colour pixels (n,3): turned by `hue` radians about the grey axis, which keeps their mean, then drawn towards their
  * luma (0.299 R + 0.587 G + 0.114 B) by `saturation` (0: grey, 1: as they are), clamped to 0..1. */
 void augment_colour(float *x, size_t n, float saturation, float hue);
-/* x = ((x >= 0.5 ? 1 - x : x) - mean) / deviation */
-void augment_solarise_and_standardise(float *x, size_t n, float mean, float deviation);
+/* x = x >= 0.5 ? 1 - x : x */
+void augment_solarise(float *x, size_t n);
 
 #endif

@@ -168,14 +168,34 @@ uint64_t dataset_fingerprint(const struct dataset *d)
     return fingerprint_of(hash);
 }
 
-void dataset_moments(const struct dataset *d, double *mean, double *deviation)
+struct channel_sums {
+    uint64_t n, sum, squares;
+};
+
+static void moments_of(const struct channel_sums *s, double *mean, double *deviation)
 {
-    uint64_t n = (uint64_t)d->count * d->height * d->width * d->channels, sum = 0, squares = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t x = d->images[i];
-        sum += x;
-        squares += x * x;
+    *mean = s->n ? (double)s->sum / (double)s->n / 255 : 0;
+    *deviation = s->n ? sqrt(fmax(0, (double)s->squares / (double)s->n / (255.0 * 255.0) - *mean * *mean)) : 0;
+}
+
+void dataset_measure(const struct dataset *d, struct dataset_moments *out)
+{
+    struct channel_sums all = {0}, channel[DATASET_CHANNELS_MAX] = {0};
+    uint64_t pixels = (uint64_t)d->count * d->height * d->width;
+    const uint8_t *x = d->images;
+    ASSERT(d->channels <= DATASET_CHANNELS_MAX);
+    for (uint64_t i = 0; i < pixels; i++)
+        for (uint32_t c = 0; c < d->channels; c++, x++) {
+            channel[c].sum += *x;
+            channel[c].squares += (uint32_t)*x * *x;
+        }
+    *out = (struct dataset_moments){0};
+    for (uint32_t c = 0; c < d->channels; c++) {
+        channel[c].n = pixels;
+        all.n += pixels;
+        all.sum += channel[c].sum;
+        all.squares += channel[c].squares;
+        moments_of(&channel[c], &out->channel_mean[c], &out->channel_deviation[c]);
     }
-    *mean = n ? (double)sum / (double)n / 255 : 0;
-    *deviation = n ? sqrt(fmax(0, (double)squares / (double)n / (255.0 * 255.0) - *mean * *mean)) : 0;
+    moments_of(&all, &out->mean, &out->deviation);
 }

@@ -62,7 +62,11 @@ void dataset_fini(struct dataset *d);
  * (proto/provenance.h). */
 uint64_t dataset_fingerprint(const struct dataset *d);
 
-/* Mean and standard deviation of all pixels in 0..1: what data.mean and data.deviation should be. */
-void dataset_moments(const struct dataset *d, double *mean, double *deviation);
+/* Mean and standard deviation of pixels in 0..1: what data.mean and data.deviation should be. */
+struct dataset_moments {
+    double mean, deviation; /* of all */
+    double channel_mean[DATASET_CHANNELS_MAX], channel_deviation[DATASET_CHANNELS_MAX];
+};
+void dataset_measure(const struct dataset *d, struct dataset_moments *out);
 
 #endif

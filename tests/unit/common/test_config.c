@@ -18,6 +18,7 @@ struct target {
     char name[16];
     int model;
     char place[1024], secret[32];
+    struct config_floats shares;
 };
 
 static const struct config_key keys[] = {
@@ -29,6 +30,8 @@ static const struct config_key keys[] = {
     {"run.log_every", CONFIG_INT, offsetof(struct target, steps), 8, "10", -5, 9e15, NULL, "steps"},
     {"data.path", CONFIG_PATH, offsetof(struct target, place), 1024, "", 0, 0, NULL, "where"},
     {"redis.password", CONFIG_SECRET, offsetof(struct target, secret), 32, "", 0, 0, NULL, "secret"},
+    {"data.shares", CONFIG_FLOATS, offsetof(struct target, shares), sizeof(struct config_floats), "0.25,1", 0, 1, NULL,
+     "shares"},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -82,6 +85,20 @@ static void test_assigns_every_type(void **state)
     assert_string_equal(t.name, "");
 }
 
+static void test_lists_of_numbers(void **state)
+{
+    (void)state;
+    struct target t = fresh();
+    char out[80];
+    assert_int_equal(t.shares.count, 2);
+    assert_true(t.shares.values[0] == 0.25 && t.shares.values[1] == 1 && t.shares.values[2] == 0);
+    assert_int_equal(assign(&t, "data.shares=0.5", NULL), 0);
+    assert_true(t.shares.count == 1 && t.shares.values[0] == 0.5 && t.shares.values[1] == 0);
+    assert_int_equal(assign(&t, "data.shares=0.10,1e-1,.3,1.0", NULL), 0);
+    config_value(&keys[KEYS - 1], &t, out, sizeof out);
+    assert_string_equal(out, "0.1,0.1,0.3,1");
+}
+
 static void test_bad_values_change_nothing(void **state)
 {
     (void)state;
@@ -100,6 +117,16 @@ static void test_bad_values_change_nothing(void **state)
         "optimiser.lr=0.1f",
         "optimiser.lr=",
         "optimiser.lr= 1",
+        "data.shares=",
+        "data.shares=,",
+        "data.shares=0.1,",
+        "data.shares=0.1,,0.2",
+        "data.shares=0.1, 0.2",
+        "data.shares=0.1;0.2",
+        "data.shares=0.1,2",
+        "data.shares=0.1,nan",
+        "data.shares=1,1,1,1,1",
+        "data.shares=0.0000000000000000000000000000000000000000000000000000000000000000001",
         "redis.enabled=2",
         "redis.enabled=",
         "redis.enabled=True1",
@@ -446,7 +473,7 @@ static void test_values_are_canonical(void **state)
     (void)state;
     struct target t = fresh();
     char out[32], little[4];
-    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10", "", ""};
+    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10", "", "", "0.25,1"};
     strcpy(t.secret, "never shown");
     for (int i = 0; i < KEYS; i++) {
         config_value(&keys[i], &t, out, sizeof out);
@@ -461,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_applied),
         cmocka_unit_test(test_assigns_every_type),
+        cmocka_unit_test(test_lists_of_numbers),
         cmocka_unit_test(test_bad_values_change_nothing),
         cmocka_unit_test(test_range_is_in_the_message),
         cmocka_unit_test(test_unknown_keys_suggest_the_nearest),

@@ -114,6 +114,7 @@ static void test_field_sizes_match_types(void **state)
     (void)state;
     static const size_t sizes[] = {[CONFIG_INT] = sizeof(int64_t),
                                    [CONFIG_FLOAT] = sizeof(double),
+                                   [CONFIG_FLOATS] = sizeof(struct config_floats),
                                    [CONFIG_BOOL] = sizeof(bool),
                                    [CONFIG_CHOICE] = sizeof(int)};
     for (size_t i = 0; i < run_config_key_count; i++) {
@@ -268,6 +269,12 @@ static void test_cross_checks(void **state)
     const char *const heads[] = {"encoder.model=vit", "encoder.heads=3"};
     assert_int_equal(run_config_load(&c, NULL, NULL, heads, 2, &e), ERR_CONFIG);
     assert_int_equal(load(&c, "encoder.heads=3", &e), 0); /* a convolution has none */
+    const char *const grey[] = {"data.channels=1", "data.mean=0.1,0.2,0.3"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, grey, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "data.mean"));
+    const char *const colour[] = {"data.channels=3", "data.mean=0.1,0.2,0.3", "data.deviation=0.25"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, colour, 3, &e), 0);
+    assert_int_equal(load(&c, "data.deviation=0.1,0", &e), ERR_CONFIG);
     const char *const width[] = {"encoder.model=resnet", "encoder.width=12", "encoder.norm=batch"};
     assert_int_equal(run_config_load(&c, NULL, NULL, width, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "encoder.width"));

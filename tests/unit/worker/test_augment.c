@@ -14,6 +14,14 @@
 #include "worker/data/augment_ops.h"
 #include "worker/data/dataset.h"
 
+#define EVEN(m, s)                                                                                                     \
+    {                                                                                                                  \
+        {m, m, m, m},                                                                                                  \
+        {                                                                                                              \
+            s, s, s, s                                                                                                 \
+        }                                                                                                              \
+    }
+
 static const struct augment_options recipe = {.area_min = 0.3f,
                                               .area_max = 1,
                                               .aspect = 4.f / 3,
@@ -21,8 +29,7 @@ static const struct augment_options recipe = {.area_min = 0.3f,
                                               .jitter = 0.8f,
                                               .brightness = 0.4f,
                                               .contrast = 0.4f,
-                                              .mean = 0.286f,
-                                              .deviation = 0.353f};
+                                              .scale = EVEN(0.286f, 0.353f)};
 /* Everything at once, each often enough to be seen in a few views. */
 static const struct augment_options everything = {.area_min = 0.3f,
                                                   .area_max = 1,
@@ -31,8 +38,7 @@ static const struct augment_options everything = {.area_min = 0.3f,
                                                   .jitter = 0.8f,
                                                   .brightness = 0.4f,
                                                   .contrast = 0.4f,
-                                                  .mean = 0.286f,
-                                                  .deviation = 0.353f,
+                                                  .scale = {{0.286f, 0.5f, 0.1f, 0.7f}, {0.353f, 0.25f, 0.6f, 1}},
                                                   .saturation = 0.6f,
                                                   .hue = 0.3f,
                                                   .greyscale = 0.2f,
@@ -138,7 +144,7 @@ static void reference(const struct augment_options *o, const struct augment_draw
     for (int i = 0; i < H * W * C; i++) {
         double v = clamp((out[i] - mean) * d->contrast + mean);
         v = d->solarise && v >= 0.5 ? 1 - v : v;
-        out[i] = erased(d, H, W, i / C / W, i / C % W) ? 0 : (v - o->mean) / o->deviation;
+        out[i] = erased(d, H, W, i / C / W, i / C % W) ? 0 : (v - o->scale.mean[i % C]) / o->scale.deviation[i % C];
     }
 }
 
@@ -245,21 +251,34 @@ static void test_largest_image(void **state)
 static void test_identity(void **state)
 {
     (void)state;
-    const struct augment_options still = {.area_min = 1, .area_max = 1, .aspect = 1, .mean = 0.5f, .deviation = 0.25f};
+    const struct augment_options still = {.area_min = 1, .area_max = 1, .aspect = 1, .scale = EVEN(0.5f, 0.25f)};
     uint8_t image[28 * 28];
     float view[28 * 28], plain[28 * 28];
     random_image(image, sizeof image, 3);
     augment_view(&still, image, 28, 28, 1, 1, 2, 3, 0, view);
-    augment_standardise(&still, image, 28 * 28, plain);
+    augment_standardise(&still.scale, 1, image, 28 * 28, plain);
     for (size_t i = 0; i < sizeof image; i++)
         assert_float_equal(view[i], plain[i], 2e-5);
     assert_float_equal(plain[0], (image[0] / 255.0 - 0.5) / 0.25, 1e-6);
 }
 
+/* Each channel its own mean and deviation, in the order of the channels, to the last value. */
+static void test_channels_are_scaled_apart(void **state)
+{
+    (void)state;
+    const struct pixel_scale s = {{0.1f, 0.2f, 0.4f}, {0.5f, 1, 2}};
+    uint8_t image[3 * 67];
+    float out[3 * 67];
+    random_image(image, sizeof image, 4);
+    augment_standardise(&s, 3, image, sizeof image, out);
+    for (size_t i = 0; i < sizeof image; i++)
+        assert_float_equal(out[i], (image[i] / 255.0 - s.mean[i % 3]) / s.deviation[i % 3], 1e-6);
+}
+
 static void test_flip(void **state)
 {
     (void)state;
-    const struct augment_options flipped = {.area_min = 1, .area_max = 1, .aspect = 1, .flip = 1, .deviation = 1};
+    const struct augment_options flipped = {.area_min = 1, .area_max = 1, .aspect = 1, .flip = 1, .scale = EVEN(0, 1)};
     const uint8_t image[2 * 3] = {0, 51, 102, 153, 204, 255};
     const float want[2 * 3] = {0.4f, 0.2f, 0, 1, 0.8f, 0.6f};
     float view[2 * 3];
@@ -360,7 +379,7 @@ static void test_flat_image_stays_flat(void **state)
     for (uint64_t s = 0; s < 50; s++) {
         augment_view(&o, image, 20, 20, 1, 1, 0, s, 0, view);
         for (int i = 0; i < 20 * 20; i++)
-            assert_float_equal(view[i], (0.8f - o.mean) / o.deviation, 1e-5);
+            assert_float_equal(view[i], (0.8f - o.scale.mean[0]) / o.scale.deviation[0], 1e-5);
     }
 }
 
@@ -405,6 +424,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_pixel),
         cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_channels_are_scaled_apart),
         cmocka_unit_test(test_flip),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_largest_image),

@@ -368,12 +368,31 @@ static void test_too_few_images(void **state)
     assert_non_null(strstr(e.text, "run.slot_size"));
 }
 
+/* Three means for grey images, or two deviations for colour. */
+static void test_scale_that_does_not_fit(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"data.mean=0.1,0.2,0.3", "data.deviation=0.1,0.2"};
+    for (size_t i = 0; i < 2; i++) {
+        struct run_config c;
+        struct slot_shared *shared;
+        struct error e = {0};
+        uint8_t pixels[IMAGES * 3] = {0};
+        struct dataset train = {.count = IMAGES, .height = 1, .width = 1, .channels = i == 0 ? 1 : 3, .images = pixels};
+        load_config(&c, keys[i], NULL);
+        assert_int_equal(slot_shared_new(&c, &train, &shared, &e), ERR_CONFIG);
+        assert_null(shared);
+        assert_non_null(strstr(e.text, i == 0 ? "data.mean has 3 values" : "data.deviation has 2 values"));
+    }
+}
+
 int main(void)
 {
     compute_thread_init();
     blas_single_threaded();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_too_few_images),
+        cmocka_unit_test(test_scale_that_does_not_fit),
         cmocka_unit_test(test_purity_carp),
         cmocka_unit_test(test_purity_dino),
         cmocka_unit_test(test_purity_swav),
