@@ -27,6 +27,7 @@ static void print_range(const struct config_key *key)
         break;
     case CONFIG_STRING:
     case CONFIG_PATH:
+    case CONFIG_PATHS:
     case CONFIG_SECRET:
         break;
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/json_print.h"
+#include "common/path_list.h"
 
 enum { CLASSES_PRINTED = 40, PROBLEMS_PRINTED = 20 }; /* --json has them all, as far as they were kept */
 
@@ -136,7 +137,7 @@ static void print_test(const struct dataset_report *r, FILE *f)
 /* Whether a line of a configuration gives the path back. */
 static bool fits_a_line(const char *path)
 {
-    char text[PATH_MAX + 32];
+    char text[sizeof((struct run_config *)0)->data.path + 32];
     struct run_config c;
     struct error e;
     snprintf(text, sizeof text, "[data]\npath = %s\n", path);
@@ -144,11 +145,15 @@ static bool fits_a_line(const char *path)
 }
 
 /* Absolute, so that the configuration may lie anywhere. */
-static void print_path(const char *path, FILE *f)
+static void print_path(const char *list, FILE *f)
 {
-    char absolute[PATH_MAX];
-    const char *full = realpath(path, absolute) ? absolute : path;
-    if (fits_a_line(full))
+    char path[PATH_MAX], absolute[PATH_MAX], full[sizeof((struct run_config *)0)->data.path] = "";
+    bool fits = true;
+    for (const char *rest = list; rest != NULL && fits;) {
+        rest = path_list_next(rest, path, sizeof path);
+        fits = path_list_append(full, sizeof full, realpath(path, absolute) ? absolute : path);
+    }
+    if (fits && fits_a_line(full))
         fprintf(f, "path = %s\n", full);
     else
         fprintf(f,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 #include "common/config_internal.h"
+#include "common/path_list.h"
 
 enum { NAME_MAX_BYTES = 128 }; /* "section.key"; longer names in a table are a programmer error */
 
@@ -202,6 +203,19 @@ static int parse_string(const struct config_key *key, char *out, const char *tex
     return 0;
 }
 
+static int parse_paths(const struct config_key *key, char *out, const char *text, const char *origin, struct error *e)
+{
+    char one[2];
+    for (const char *rest = text; rest != NULL && !path_list_is_one(text);) {
+        rest = path_list_next(rest, one, sizeof one);
+        if (one[0] == '\0')
+            return error_set(e, ERR_CONFIG,
+                             "%s: %s = '%.100s' has an empty path: a colon separates two, and \\: is one in a name",
+                             origin, key->name, text);
+    }
+    return parse_string(key, out, text, origin, e);
+}
+
 /* Start and length of the choice of that index; NULL past the last. */
 static const char *choice_at(const char *choices, int index, size_t *length)
 {
@@ -243,6 +257,8 @@ int config_parse(const struct config_key *key, void *target, const char *text, c
     case CONFIG_PATH:
     case CONFIG_SECRET:
         return parse_string(key, field, text, origin, e);
+    case CONFIG_PATHS:
+        return parse_paths(key, field, text, origin, e);
     case CONFIG_CHOICE:
         return parse_choice(key, field, text, origin, e);
     }
@@ -300,6 +316,7 @@ void config_value(const struct config_key *key, const void *target, char *out, s
         return;
     case CONFIG_STRING:
     case CONFIG_PATH:
+    case CONFIG_PATHS:
         snprintf(out, size, "%s", (const char *)field);
         return;
     case CONFIG_SECRET:
@@ -314,21 +331,40 @@ void config_value(const struct config_key *key, const void *target, char *out, s
     ASSERT(!"a config_type");
 }
 
-static int resolve_path(const struct config_key *key, char *path, const char *directory, struct error *e)
+/* path, made absolute, in size bytes. The length that it has then, which may be size or more. */
+static size_t absolute_path(const char *path, const char *directory, char *out, size_t size)
 {
-    char absolute[CONFIG_VALUE_MAX];
-    if (path[0] == '\0' || path[0] == '/')
-        return 0;
     const char *relative = path;
+    if (path[0] == '\0' || path[0] == '/')
+        return (size_t)snprintf(out, size, "%s", path);
     while (strncmp(relative, "./", 2) == 0)
         relative += 2;
     bool itself = strcmp(relative, ".") == 0 || relative[0] == '\0';
-    int length = snprintf(absolute, sizeof absolute, "%s%s%s", directory,
-                          itself || strcmp(directory, "/") == 0 ? "" : "/", itself ? "" : relative);
-    if (length < 0 || (size_t)length >= sizeof absolute || (size_t)length >= key->size)
-        return error_set(e, ERR_CONFIG, "%s = %.200s: as an absolute path it has %d bytes, at most %zu are allowed",
+    return (size_t)snprintf(out, size, "%s%s%s", directory, itself || strcmp(directory, "/") == 0 ? "" : "/",
+                            itself ? "" : relative);
+}
+
+static int resolve_path(const struct config_key *key, char *path, const char *directory, struct error *e)
+{
+    char absolute[CONFIG_VALUE_MAX];
+    size_t length = absolute_path(path, directory, absolute, sizeof absolute);
+    if (length >= sizeof absolute || length >= key->size)
+        return error_set(e, ERR_CONFIG, "%s = %.200s: as an absolute path it has %zu bytes, at most %zu are allowed",
                          key->name, path, length, key->size - 1);
     return parse_string(key, path, absolute, "the working directory", e);
+}
+
+static int resolve_paths(const struct config_key *key, char *list, const char *directory, struct error *e)
+{
+    char absolute[CONFIG_VALUE_MAX] = "", one[CONFIG_VALUE_MAX], whole[CONFIG_VALUE_MAX];
+    for (const char *rest = list; rest != NULL;) {
+        rest = path_list_next(rest, one, sizeof one);
+        if (absolute_path(one, directory, whole, sizeof whole) >= sizeof whole ||
+            !path_list_append(absolute, sizeof absolute < key->size ? sizeof absolute : key->size, whole))
+            return error_set(e, ERR_CONFIG, "%s = %.200s: as absolute paths it has more than the %zu bytes allowed",
+                             key->name, list, key->size - 1);
+    }
+    return parse_string(key, list, absolute, "the working directory", e);
 }
 
 int config_resolve_paths(const struct config_key *keys, size_t n, void *target, const char *directory, struct error *e)
@@ -338,6 +374,8 @@ int config_resolve_paths(const struct config_key *keys, size_t n, void *target, 
     for (size_t i = 0; rc == 0 && i < n; i++)
         if (keys[i].type == CONFIG_PATH)
             rc = resolve_path(&keys[i], field_of(&keys[i], target), directory, e);
+        else if (keys[i].type == CONFIG_PATHS)
+            rc = resolve_paths(&keys[i], field_of(&keys[i], target), directory, e);
     return rc;
 }
 

@@ -11,7 +11,7 @@
 
 /* SECRET is a STRING that is never shown: messages do not quote it, and as a value it reads as empty, so that no file
  * that we write has it. For the same reason no other key takes a URL with a password. PATH is a STRING that names a
- * file or directory. FLOATS is a list of one to CONFIG_FLOATS_MAX numbers with commas between them. */
+ * file or directory, PATHS one that names one or more (common/path_list.h). FLOATS is a list of one to CONFIG_FLOATS_MAX numbers with commas between them. */
 enum config_type {
     CONFIG_INT,
     CONFIG_FLOAT,
@@ -20,6 +20,7 @@ enum config_type {
     CONFIG_CHOICE,
     CONFIG_SECRET,
     CONFIG_PATH,
+    CONFIG_PATHS,
     CONFIG_FLOATS
 };
 
@@ -60,7 +61,7 @@ int config_assign(const struct config_key *keys, size_t n, void *target, const c
 /* The value of a key as canonical text (floats with the fewest digits, at least nine, that read back the same). Writes
  * at most size bytes. Of a secret: nothing. */
 void config_value(const struct config_key *key, const void *target, char *out, size_t size);
-/* Gives every PATH that is relative, and not empty, the directory that it is relative to (absolute itself). ERR_CONFIG
+/* Gives every PATH, and each of PATHS, that is relative, and not empty, the directory that it is relative to (absolute itself). ERR_CONFIG
  * when it does not fit then. */
 int config_resolve_paths(const struct config_key *keys, size_t n, void *target, const char *directory, struct error *e);
 /* Every key, grouped by section, as an INI file that reads back to the same values, but for secrets. */

@@ -33,6 +33,10 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
     {                                                                                                                  \
         name, CONFIG_PATH, FIELD(f), initial, 0, 0, NULL, help                                                         \
     }
+#define KEY_PATHS(name, f, initial, help)                                                                              \
+    {                                                                                                                  \
+        name, CONFIG_PATHS, FIELD(f), initial, 0, 0, NULL, help                                                        \
+    }
 #define KEY_SECRET(name, f, help)                                                                                      \
     {                                                                                                                  \
         name, CONFIG_SECRET, FIELD(f), "", 0, 0, NULL, help                                                            \
@@ -67,8 +71,10 @@ const struct config_key run_config_keys[] = {
     KEY_CHOICE("run.numerics", run.numerics, "same", CHOICE_WORDS(RUN_NUMERICS),
                "same: processes whose arithmetic rounds otherwise than the run's first are refused; any: admitted, and "
                "noted"),
-    KEY_PATH("data.path", data.path, "/usr/share/datasets/fashion-mnist",
-             "images: a directory of image files, tar shards, IDX or CIFAR files, or an .npy or .npz file"),
+    KEY_PATHS(
+        "data.path", data.path, "/usr/share/datasets/fashion-mnist",
+        "images: a directory of image files, tar shards, IDX or CIFAR files, or an .npy or .npz file; or several, "
+        "with colons between them"),
     KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
     KEY_INT("data.side", data.side, "0", 0, 512,
             "images become squares of this side, pixels; 0: the size of the first image"),

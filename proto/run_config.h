@@ -18,7 +18,7 @@ struct run_config {
         enum run_numerics numerics;
     } run;
     struct {
-        char path[1024];
+        char path[4000]; /* a list: common/path_list.h */
         int64_t limit, side, channels, holdout;
         double memory;
         struct config_floats mean, deviation;

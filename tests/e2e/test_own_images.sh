@@ -55,6 +55,8 @@ run() {
         --set run.slot_size=8 --set data.limit=0 "$@"
 }
 
+in_work() { (cd "$work" && "$@"); }
+
 check "dataset without PATH" exits 2 "$decant" dataset check
 check "dataset of something else" exits 2 "$decant" dataset chek "$work"
 check "dataset --help" exits 0 "$decant" dataset --help
@@ -95,6 +97,10 @@ check "figures of held-out images" json 'o["held_out"] and o["queries"] == 20 an
 
 check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" --set data.side=64 --set encoder.model=vit \
     --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1
+check "two sets are one" exits 0 "$decant" dataset check "$work/set.npz:$work/shards" --json --set data.side=32 --set data.channels=3
+check "with the images of both" json 'o["train"]["images"] == 256 and o["test"]["images"] == 64 and o["format"] == "several" and len(o["channel_mean"]) == 3'
+check "train on both, named from where one is" in_work run both --set data.path=set.npz:shards --set data.side=32 --set data.channels=3
+check "the configuration has absolute paths" grep -q "^path = $work/set.npz:$work/shards$" "$work/both/config.ini"
 check "train on the archive" run archive --set "data.path=$work/set.npz"
 check "its test images evaluate it" prints "32 test images"
 check "train on tar shards of the same" run shards --set "data.path=$work/shards"

@@ -1,6 +1,6 @@
 /* Image sets in memory: N x H x W x C bytes and, where there are any, labels. What data.path is decides how it is read
- * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files. Every image is
- * brought to one size and one number of channels on the way in.
+ * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files; or several of
+ * these, one after the other. Every image is brought to one size and one number of channels on the way in.
  *
  *   struct dataset_options o = {.path = "photos", .side = 64, .channels = 3, .holdout = 10};
  *   struct dataset train;
@@ -17,7 +17,7 @@
 #include "worker/data/limits.h"
 
 struct dataset_options {
-    const char *path;
+    const char *path;  /* a list of paths (common/path_list.h) */
     uint32_t limit;    /* keep the first images only; 0 keeps all */
     uint32_t side;     /* of the square that every image becomes; 0: the size of the first training image */
     uint32_t channels; /* 1 or 3; 0: those of the first training image */

@@ -19,6 +19,7 @@ struct target {
     int model;
     char place[1024], secret[32];
     struct config_floats shares;
+    char places[64];
 };
 
 static const struct config_key keys[] = {
@@ -32,6 +33,7 @@ static const struct config_key keys[] = {
     {"redis.password", CONFIG_SECRET, offsetof(struct target, secret), 32, "", 0, 0, NULL, "secret"},
     {"data.shares", CONFIG_FLOATS, offsetof(struct target, shares), sizeof(struct config_floats), "0.25,1", 0, 1, NULL,
      "shares"},
+    {"data.places", CONFIG_PATHS, offsetof(struct target, places), 64, "", 0, 0, NULL, "where else"},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -85,6 +87,28 @@ static void test_assigns_every_type(void **state)
     assert_string_equal(t.name, "");
 }
 
+static void test_lists_of_paths_become_absolute(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {
+        {"a:/b:./c:.", "/home/x", "/home/x/a:/b:/home/x/c:/home/x"},
+        {"a\\:b:c", "/y:z", "/y\\:z/a\\:b:/y\\:z/c"},
+        {"one", "/home/x", "/home/x/one"},
+        {"", "/home/x", ""},
+    };
+    struct error e = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct target t = fresh();
+        strcpy(t.places, cases[i][0]);
+        assert_int_equal(config_resolve_paths(keys, KEYS, &t, cases[i][1], &e), 0);
+        assert_string_equal(t.places, cases[i][2]);
+    }
+    struct target t = fresh();
+    strcpy(t.places, "0123456789:0123456789:0123456789");
+    assert_int_equal(config_resolve_paths(keys, KEYS, &t, "/home/long/enough", &e), ERR_CONFIG);
+    assert_mentions(&e, "data.places");
+}
+
 static void test_lists_of_numbers(void **state)
 {
     (void)state;
@@ -95,7 +119,7 @@ static void test_lists_of_numbers(void **state)
     assert_int_equal(assign(&t, "data.shares=0.5", NULL), 0);
     assert_true(t.shares.count == 1 && t.shares.values[0] == 0.5 && t.shares.values[1] == 0);
     assert_int_equal(assign(&t, "data.shares=0.10,1e-1,.3,1.0", NULL), 0);
-    config_value(&keys[KEYS - 1], &t, out, sizeof out);
+    config_value(&keys[KEYS - 2], &t, out, sizeof out);
     assert_string_equal(out, "0.1,0.1,0.3,1");
 }
 
@@ -117,6 +141,9 @@ static void test_bad_values_change_nothing(void **state)
         "optimiser.lr=0.1f",
         "optimiser.lr=",
         "optimiser.lr= 1",
+        "data.places=:a",
+        "data.places=a:",
+        "data.places=a::b",
         "data.shares=",
         "data.shares=,",
         "data.shares=0.1,",
@@ -473,7 +500,7 @@ static void test_values_are_canonical(void **state)
     (void)state;
     struct target t = fresh();
     char out[32], little[4];
-    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10", "", "", "0.25,1"};
+    static const char *const wanted[] = {"4", "0.002", "default", "false", "conv", "10", "", "", "0.25,1", ""};
     strcpy(t.secret, "never shown");
     for (int i = 0; i < KEYS; i++) {
         config_value(&keys[i], &t, out, sizeof out);
@@ -489,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_defaults_are_applied),
         cmocka_unit_test(test_assigns_every_type),
         cmocka_unit_test(test_lists_of_numbers),
+        cmocka_unit_test(test_lists_of_paths_become_absolute),
         cmocka_unit_test(test_bad_values_change_nothing),
         cmocka_unit_test(test_range_is_in_the_message),
         cmocka_unit_test(test_unknown_keys_suggest_the_nearest),

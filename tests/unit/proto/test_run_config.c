@@ -121,7 +121,8 @@ static void test_field_sizes_match_types(void **state)
         const struct config_key *key = &run_config_keys[i];
         assert_true(key->offset + key->size <= sizeof(struct run_config));
         assert_true(strlen(key->help) > 3);
-        if (key->type != CONFIG_STRING && key->type != CONFIG_SECRET && key->type != CONFIG_PATH)
+        if (key->type != CONFIG_STRING && key->type != CONFIG_SECRET && key->type != CONFIG_PATH &&
+            key->type != CONFIG_PATHS)
             assert_int_equal(key->size, sizes[key->type]);
     }
 }
