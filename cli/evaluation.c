@@ -67,6 +67,7 @@ static void fit_to_run(const struct stage *s, const char *path, struct dataset_o
     struct dataset first;
     struct error ignored;
     own.limit = 1;
+    own.cached = false;
     if (strcmp(path, own.path) == 0 || (own.side > 0 && own.channels > 0) ||
         dataset_load(&own, DATASET_TRAIN, &first, &ignored) != 0)
         return;

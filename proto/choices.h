@@ -8,6 +8,7 @@
     CHOICE(AUGMENT_CUSTOM, "custom")                                                                                   \
     CHOICE(AUGMENT_OBJECTS, "objects")                                                                                 \
     CHOICE(AUGMENT_PHOTOS, "photos") CHOICE(AUGMENT_DRAWINGS, "drawings") CHOICE(AUGMENT_GLYPHS, "glyphs")
+#define DATA_CACHES(CHOICE) CHOICE(DATA_CACHE_MEMORY, "memory") CHOICE(DATA_CACHE_FILE, "file")
 #define DATA_BACKGROUNDS(CHOICE)                                                                                       \
     CHOICE(BACKGROUND_AUTO, "auto")                                                                                    \
     CHOICE(BACKGROUND_BLACK, "black") CHOICE(BACKGROUND_GREY, "grey") CHOICE(BACKGROUND_WHITE, "white")
@@ -31,6 +32,7 @@
 #define CHOICE_WORDS(list) (&list(CHOICE_WORD)[1])
 
 enum augment_preset { AUGMENT_PRESETS(CHOICE_ENUMERATOR) };
+enum data_cache { DATA_CACHES(CHOICE_ENUMERATOR) };
 enum data_background { DATA_BACKGROUNDS(CHOICE_ENUMERATOR) };
 enum encoder_model { ENCODER_MODELS(CHOICE_ENUMERATOR) };
 enum resnet_layers { RESNET_LAYERS(CHOICE_ENUMERATOR) };

@@ -84,6 +84,12 @@ const struct config_key run_config_keys[] = {
     KEY_INT("data.holdout", data.holdout, "10", 0, 1e6,
             "without test images every n-th labelled image is one; 0 holds none out"),
     KEY_FLOAT("data.memory", data.memory, "4", 0.001, 4096, "GiB that the images of a split may take in each worker"),
+    KEY_CHOICE(
+        "data.cache", data.cache, "memory", CHOICE_WORDS(DATA_CACHES),
+        "memory: each worker decodes and holds the images; file: the first one decodes them into a file that all "
+        "of a machine share, and data.memory does not count"),
+    KEY_PATH("data.cache_directory", data.cache_directory, "",
+             "of that file; empty: decant in $XDG_CACHE_HOME or ~/.cache"),
     KEY_FLOATS("data.mean", data.mean, "0.2860", 0, 1,
                "mean pixel, subtracted (pixels in 0..1): one value, or one for each channel with commas between them"),
     KEY_FLOATS("data.deviation", data.deviation, "0.3530", 1e-6, 10,
@@ -230,10 +236,10 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {
-        "run.name",     "run.out",   "run.checkpoint_", "run.log_every",  "run.accept_data",
-        "run.numerics", "data.path", "data.memory",     "augment.preset", "worker.",
-        "net.",         "keys.",     "redis.",          "metrics.",       "eval."};
+    static const char *const without[] = {"run.name",        "run.out",        "run.checkpoint_", "run.log_every",
+                                          "run.accept_data", "run.numerics",   "data.path",       "data.memory",
+                                          "data.cache",      "augment.preset", "worker.",         "net.",
+                                          "keys.",           "redis.",         "metrics.",        "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;

@@ -95,6 +95,22 @@ check "and the same bytes" same photos again 000003 encoder.safetensors
 check "eval" exits 0 "$decant" eval --checkpoint "$work/photos" --json
 check "figures of held-out images" json 'o["held_out"] and o["queries"] == 20 and 0 <= o["knn"] <= 100'
 
+# Forty megabytes of images with twenty of memory (libraries need some of these): not without a file.
+large=(dataset check /usr/share/datasets/fashion-mnist --json --set data.limit=10000 --set data.side=64)
+with_little() { (ulimit -d 20000 && exits "$@"); }
+check "a set larger than the allowed memory" with_little 1 "$decant" "${large[@]}"
+check "is refused" says "no memory for 10000 images"
+check "with a file it is not" with_little 0 "$decant" "${large[@]}" --set data.cache=file --set "data.cache_directory=$work/cache"
+check "and is whole" json 'o["train"]["images"] == 10000 and o["train"]["bytes"] > 4e7'
+cached=("${colour[@]}" --set data.side=64 --set data.memory=0.001 --set data.cache=file --set "data.cache_directory=$work/cache")
+check "the folder with less data.memory than it needs" exits 1 "$decant" dataset check "$work/photos" --set data.side=64 --set data.memory=0.001
+check "it says how to go on" says "data.cache = file"
+check "two workers share a file" run cached "${cached[@]}" --workers 2
+check "one decoding for each split" test "$(ls "$work"/cache/*.images | wc -l)" -eq 4
+check "in memory it is the same set" run uncached "${colour[@]}" --set data.side=64
+check "one fingerprint" test "$(cat "$work"/{cached,uncached}/logs/worker-*.log | grep -oE 'event=loaded .*data=[0-9a-f]{14}' | grep -oE 'data=.*' | sort -u | wc -l)" -eq 1
+check "and equal tensors" bash -c "'$decant' verify '$work/cached' '$work/uncached' | grep -c 'every tensor is equal' | grep -qx 2"
+
 check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" --set data.side=64 --set encoder.model=vit \
     --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1
 check "two sets are one" exits 0 "$decant" dataset check "$work/set.npz:$work/shards" --json --set data.side=32 --set data.channels=3

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 #include "proto/provenance.h"
 
@@ -17,6 +18,8 @@ struct dataset_options dataset_options_of(const struct run_config *c)
         .holdout = (uint32_t)c->data.holdout,
         .memory_bytes = (uint64_t)(c->data.memory * (1 << 30)),
         .background = c->data.background,
+        .cached = c->data.cache == DATA_CACHE_FILE,
+        .cache_directory = c->data.cache_directory,
     };
 }
 
@@ -29,7 +32,10 @@ void dataset_fini(struct dataset *d)
     for (uint32_t i = 0; i < DATASET_NOTES_MAX; i++)
         free(d->notes[i]);
     free(d->class_names);
-    free(d->images);
+    if (d->map)
+        munmap(d->map, d->map_bytes);
+    else
+        free(d->images);
     free(d->labels);
     memset(d, 0, sizeof *d);
 }

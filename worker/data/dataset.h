@@ -16,6 +16,8 @@
 #include "proto/run_config.h"
 #include "worker/data/limits.h"
 
+struct image_store;
+
 struct dataset_options {
     const char *path;  /* a list of paths (common/path_list.h) */
     uint32_t limit;    /* keep the first images only; 0 keeps all */
@@ -24,6 +26,9 @@ struct dataset_options {
     uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
     uint64_t memory_bytes;           /* that the images may take; 0: no limit */
     enum data_background background; /* what transparency is composited on */
+    bool cached; /* decoded images stay in a file that is mapped (image_cache.h), and memory_bytes is no limit */
+    const char *cache_directory; /* of that file; "" or NULL: the user's cache directory */
+    struct image_store *store;   /* NULL, or where readers put images: image_cache.c's business */
     /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
@@ -37,7 +42,9 @@ struct dataset_sizes {
 
 struct dataset {
     uint32_t count, height, width, channels, classes;
-    uint8_t *images;  /* (N,H,W,C) */
+    uint8_t *images; /* (N,H,W,C); malloc'd, or inside: */
+    void *map;       /* NULL, or a mapping of so many bytes, which may be read only */
+    size_t map_bytes;
     uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
 
     struct dataset_sizes sizes;

@@ -8,12 +8,15 @@
 #include "worker/data/class_index.h"
 #include "worker/data/dataset.h"
 #include "worker/data/dataset_one.h"
+#include "worker/data/image_cache.h"
+#include "worker/data/image_store.h"
 
 /* A set that grows. */
 struct joined {
     struct dataset *out;
-    bool any;        /* some path is in it */
-    bool unlabelled; /* some path has no labels, so the set has none */
+    struct image_store *store; /* NULL: images are in memory */
+    bool any;                  /* some path is in it */
+    bool unlabelled;           /* some path has no labels, so the set has none */
 };
 
 static int no_memory(const char *path, struct error *e)
@@ -183,7 +186,9 @@ static void merge_words(struct dataset *out, struct dataset *part)
     out->skipped = part->skipped < UINT32_MAX - out->skipped ? out->skipped + part->skipped : UINT32_MAX;
 }
 
-static int append_images(struct dataset *out, const struct dataset *part, const char *path, struct error *e)
+/* With a store the images are where they belong already. */
+static int append_images(struct dataset *out, const struct dataset *part, struct image_store *store, const char *path,
+                         struct error *e)
 {
     size_t image = (size_t)part->height * part->width * part->channels, total = (size_t)out->count + part->count;
     if (part->count == 0)
@@ -191,13 +196,17 @@ static int append_images(struct dataset *out, const struct dataset *part, const 
     if (total > DATASET_IMAGES_MAX)
         return error_set(e, ERR_RANGE, "%s: with it there are %zu images, at most %d; set data.limit", path, total,
                          DATASET_IMAGES_MAX);
-    uint8_t *images = realloc(out->images, total * image);
-    out->images = images ? images : out->images;
+    uint8_t *images = store ? part->images : realloc(out->images, total * image);
+    if (images && !store)
+        out->images = images;
     uint16_t *labels = part->labels ? realloc(out->labels, total * sizeof *labels) : NULL;
     out->labels = labels ? labels : out->labels;
     if (!images || (part->labels && !labels))
         return no_memory(path, e);
-    memcpy(images + out->count * image, part->images, part->count * image);
+    if (store)
+        image_store_keep(store, part->count * image);
+    else
+        memcpy(images + out->count * image, part->images, part->count * image);
     if (labels)
         memcpy(labels + out->count, part->labels, part->count * sizeof *labels);
     out->height = part->height;
@@ -212,12 +221,12 @@ static int join(struct joined *j, struct dataset *part, bool labelled, const cha
     struct dataset *out = j->out;
     int rc = agree_on_classes(j, part, labelled, path, e);
     if (rc == 0)
-        rc = append_images(out, part, path, e);
+        rc = append_images(out, part, j->store, path, e);
     if (rc != 0)
         return rc;
     merge_sizes(&out->sizes, &part->sizes);
     merge_words(out, part);
-    out->format = !j->any || strcmp(out->format, part->format) == 0 ? part->format : "several";
+    out->format = !j->any || strcmp(out->format, part->format) == 0 ? part->format : DATASET_FORMAT_SEVERAL;
     out->holdout = larger(out->holdout, part->holdout);
     j->any = true;
     return 0;
@@ -275,7 +284,7 @@ static int load_next(const struct dataset_options *o, enum dataset_split split, 
 static int load_several(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
 {
     char path[DATASET_PATH_MAX];
-    struct joined j = {.out = out};
+    struct joined j = {.out = out, .store = o->store};
     int rc = 0;
     if (o->side == 0 || o->channels == 0)
         return error_set(e, ERR_CONFIG, "data.path names several sets, whose images may differ in size: set %s",
@@ -289,21 +298,60 @@ static int load_several(const struct dataset_options *o, enum dataset_split spli
     return rc;
 }
 
-int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
+/* One path, whose set is the whole. */
+static int load_single(const struct dataset_options *o, const char *path, enum dataset_split split, struct dataset *out,
+                       struct error *e)
+{
+    struct dataset_options one = *o;
+    one.path = path;
+    int rc = dataset_load_one(&one, split, out, e);
+    if (rc == 0 && o->store)
+        image_store_keep(o->store, (uint64_t)out->count * out->height * out->width * out->channels);
+    return rc;
+}
+
+static int decode(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
 {
     char path[DATASET_PATH_MAX];
-    struct dataset_options one = *o;
-    struct error local = {0};
-    int rc;
-    if (e == NULL)
-        e = &local;
-    memset(out, 0, sizeof *out);
-    if (path_list_next(o->path, path, sizeof path) == NULL) {
-        one.path = path;
-        return dataset_load_one(&one, split, out, e);
-    }
-    rc = load_several(o, split, out, e);
+    if (path_list_next(o->path, path, sizeof path) == NULL)
+        return load_single(o, path, split, out, e);
+    int rc = load_several(o, split, out, e);
     if (rc != 0)
         dataset_fini(out);
     return rc;
+}
+
+static int decode_into(struct image_cache *cache, const struct dataset_options *o, enum dataset_split split,
+                       struct dataset *out, struct error *e)
+{
+    struct dataset_options into = *o;
+    into.store = &cache->store;
+    int rc = image_cache_begin(cache, e);
+    rc = rc ? rc : decode(&into, split, out, e);
+    return rc ? rc : image_cache_finish(cache, out, e);
+}
+
+/* From the cache, or into it. Another process that is at it is waited for. */
+static int load_cached(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
+{
+    struct image_cache cache;
+    int rc = image_cache_open(&cache, o, split, e);
+    if (rc == 0 && !image_cache_read(&cache, out)) {
+        rc = image_cache_lock(&cache, e);
+        if (rc == 0 && !image_cache_read(&cache, out))
+            rc = decode_into(&cache, o, split, out, e);
+    }
+    image_cache_close(&cache);
+    if (rc != 0)
+        dataset_fini(out);
+    return rc;
+}
+
+int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
+{
+    struct error local = {0};
+    if (e == NULL)
+        e = &local;
+    memset(out, 0, sizeof *out);
+    return o->cached ? load_cached(o, split, out, e) : decode(o, split, out, e);
 }

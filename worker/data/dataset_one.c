@@ -121,3 +121,11 @@ int dataset_load_one(const struct dataset_options *o, enum dataset_split split, 
         dataset_fini(out);
     return rc;
 }
+
+const char *dataset_format_of(const char *text)
+{
+    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)
+        if (strcmp(readers[i]->name, text) == 0)
+            return readers[i]->name;
+    return strcmp(text, DATASET_FORMAT_SEVERAL) == 0 ? DATASET_FORMAT_SEVERAL : NULL;
+}

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "worker/data/image_store.h"
 
 enum { PROGRESS_EVERY = 256 }; /* images of a stream: small ones, which take less time than a look at the clock each */
 
@@ -70,11 +71,11 @@ static int check_memory(const struct image_sink *sink, uint64_t count, uint64_t 
                         struct error *e)
 {
     uint64_t limit = sink->options->memory_bytes;
-    if (limit == 0 || count <= limit / image)
+    if (limit == 0 || count <= limit / image || sink->options->store)
         return 0;
     return error_set(e, ERR_RANGE,
                      "%s: %llu images of %llu bytes need %.2f GiB, data.memory allows %.2f; raise it, or set "
-                     "data.side or data.limit",
+                     "data.side or data.limit, or data.cache = file",
                      where, (unsigned long long)count, (unsigned long long)image, gib(count * image), gib(limit));
 }
 
@@ -97,7 +98,11 @@ int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_s
         rc = check_memory(sink, count, image, where, e);
     if (rc != 0)
         return rc;
-    d->images = malloc(count * image);
+    rc = sink->options->store ? image_store_take(sink->options->store, count * image, d, e) : 0;
+    if (rc != 0)
+        return rc;
+    if (!sink->options->store)
+        d->images = malloc(count * image);
     d->labels = labelled ? calloc(count, sizeof *d->labels) : NULL;
     sink->loaded = calloc(count, 1);
     if (!d->images || !sink->loaded || (labelled && !d->labels))

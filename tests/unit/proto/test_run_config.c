@@ -137,6 +137,8 @@ static const struct {
     {"augment.preset", "photos", AUGMENT_PHOTOS},
     {"augment.preset", "drawings", AUGMENT_DRAWINGS},
     {"augment.preset", "glyphs", AUGMENT_GLYPHS},
+    {"data.cache", "memory", DATA_CACHE_MEMORY},
+    {"data.cache", "file", DATA_CACHE_FILE},
     {"data.background", "auto", BACKGROUND_AUTO},
     {"data.background", "black", BACKGROUND_BLACK},
     {"data.background", "grey", BACKGROUND_GREY},
@@ -295,10 +297,10 @@ static void test_hash_follows_what_shapes_the_result(void **state)
                                           "augment.flip=0.25", "head.hidden=128",   "data.background=white",
                                           "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
                                           "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
-    static const char *const neutral[] = {"run.name=x",           "run.out=/y",      "run.checkpoint_every=1",
-                                          "run.log_every=1",      "data.path=/z",    "worker.threads=2",
-                                          "net.lease_ms=500",     "redis.port=1",    "eval.neighbours=5",
-                                          "run.accept_data=true", "run.numerics=any"};
+    static const char *const neutral[] = {
+        "run.name=x",       "run.out=/y",       "run.checkpoint_every=1", "run.log_every=1",   "data.path=/z",
+        "worker.threads=2", "net.lease_ms=500", "redis.port=1",           "eval.neighbours=5", "run.accept_data=true",
+        "run.numerics=any", "data.cache=file",  "data.cache_directory=/c"};
     const struct run_config base = loaded(NULL);
     uint64_t hash = run_config_hash(&base);
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++) {
