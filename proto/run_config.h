@@ -57,6 +57,8 @@ struct run_config {
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
         double mean_entropy, coding_rate, coding_rate_epsilon;
+        enum prototype_loss prototype_loss;
+        double koleo;
     } loss;
     struct {
         enum optimiser_name name;

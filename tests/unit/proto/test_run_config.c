@@ -268,6 +268,13 @@ static void test_cross_checks(void **state)
     assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
+    static const char *const parameters[] = {"loss.koleo=0.1", "loss.prototype_loss=own"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *const joint[] = {parameters[i], "loss.prototypes=joint"};
+        assert_int_equal(load(&c, parameters[i], &e), ERR_CONFIG);
+        assert_non_null(strstr(e.text, "loss.prototypes = joint"));
+        assert_int_equal(run_config_load(&c, NULL, NULL, joint, 2, &e), 0);
+    }
 }
 
 static void test_hash_follows_what_shapes_the_result(void **state)
