@@ -137,6 +137,10 @@ const struct config_key run_config_keys[] = {
             "re-seeds in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
+              "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
+    KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
+              "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
     KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES), "the objective"),
     KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
                "constants from the prototype server, or parameters"),
@@ -157,6 +161,9 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
               "counts little"),
+    KEY_FLOAT("loss.balance", loss.balance, "0", 0, 1000,
+              "w: w x price is added to the teacher's logits over tau_t, as a prior of its targets; 0: none. Needs "
+              "mixture.balance; not swav, whose targets are even by themselves"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
@@ -474,6 +481,16 @@ int run_config_check(const struct run_config *c, struct error *e)
             e, ERR_CONFIG,
             "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
             (long long)c->augment.local_crops);
+    if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
+        return error_set(e, ERR_CONFIG,
+                         "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
+                         c->loss.balance);
+    if (c->loss.balance > 0 && c->loss.objective == LOSS_SWAV)
+        return error_set(
+            e, ERR_CONFIG,
+            "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
+            "set it to 0",
+            c->loss.balance);
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

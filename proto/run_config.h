@@ -48,6 +48,7 @@ struct run_config {
         int64_t top;
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
+        double balance, balance_clip;
     } mixture;
     struct {
         enum loss_objective objective;
@@ -56,7 +57,7 @@ struct run_config {
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
-        double mean_entropy, coding_rate, coding_rate_epsilon;
+        double mean_entropy, coding_rate, coding_rate_epsilon, balance;
     } loss;
     struct {
         enum optimiser_name name;

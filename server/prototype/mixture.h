@@ -28,6 +28,8 @@ struct mixture_options {
     double reseed_usage;    /* re-seed components used less than this / K; 0 never */
     double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
     uint32_t reseed_max;    /* re-seeds in a step at most */
+    double balance;         /* a of the prices (prices.h); 0: none */
+    double balance_clip;    /* c */
 };
 
 /* The mixture's part of a run's configuration; see run_config_reseed_max. */
@@ -43,6 +45,7 @@ struct mixture {
     double *mass;              /* (K)   N_k */
     double *s1, *s2;           /* (K,D) */
     double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    double *price;             /* (K)   b_k of the balanced E-step, nats; zeros without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */

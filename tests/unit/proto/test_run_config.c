@@ -266,6 +266,14 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "augment.local_crops"));
     assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
+    static const char *const prices[][3] = {{"loss.balance=1", "mixture.balance=0", ""},
+                                            {"loss.balance=1", "mixture.balance=0.1", "loss.prototypes=joint"},
+                                            {"loss.balance=1", "mixture.balance=0.1", "loss.objective=swav"}};
+    for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
+        assert_int_equal(run_config_load(&c, NULL, NULL, prices[i], i > 0 ? 3 : 2, &e), ERR_CONFIG);
+        assert_non_null(strstr(e.text, "loss.balance"));
+    }
+    assert_int_equal(run_config_load(&c, NULL, NULL, prices[1], 2, &e), 0);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
