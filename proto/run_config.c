@@ -117,6 +117,9 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
+    KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
+               "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
+               "l = eta^(n_k/N), N / -log eta of its own at N a step"),
     KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
     KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
     KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
@@ -491,6 +494,10 @@ int run_config_check(const struct run_config *c, struct error *e)
             "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
             "set it to 0",
             c->loss.balance);
+    if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

@@ -42,7 +42,9 @@ struct run_config {
     struct {
         int64_t components, dimensions;
         enum covariance covariance;
-        double forgetting, beta_start, beta_end, beta_fraction;
+        double forgetting;
+        enum forgetting_form forgetting_form;
+        double beta_start, beta_end, beta_fraction;
         enum weight_prior prior;
         double variance_floor, initial_mass;
         int64_t top;

@@ -18,6 +18,7 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .covariance = c->mixture.covariance,
         .prior = c->mixture.prior,
         .forgetting = c->mixture.forgetting,
+        .form = c->mixture.forgetting_form,
         .variance_floor = c->mixture.variance_floor,
         .initial_mass = c->mixture.initial_mass,
         .usage_momentum = c->mixture.usage_momentum,
@@ -322,16 +323,25 @@ STATIC_KERNEL(void, forget_and_add, (double *restrict S, double lambda, const fl
         S[d] = lambda * S[d] + (double)s[d];
 }
 
-/* (5) Touched components only: lambda = eta^n; one that receives nothing forgets nothing. */
+/* S = lambda S + (1 - lambda) s. A kernel of its own: with a factor of 1 the one above could round otherwise. */
+STATIC_KERNEL(void, blend, (double *restrict S, double lambda, const float *restrict s, size_t D), (S, lambda, s, D))
+{
+    for (size_t d = 0; d < D; d++)
+        S[d] = lambda * S[d] + (1 - lambda) * (double)s[d];
+}
+
+/* (5) Touched components only. */
 static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t version)
 {
     size_t D = m->options.D;
+    bool convex = m->options.form == FORGETTING_CONVEX;
+    void (*const fold)(double *restrict, double, const float *restrict, size_t) = convex ? blend : forget_and_add;
     for (uint32_t r = 0; r < s->R; r++) {
         uint32_t k = s->index[r];
-        double n = (double)s->n[r], lambda = pow(m->options.forgetting, n);
-        m->mass[k] = lambda * m->mass[k] + n;
-        forget_and_add(m->s1 + k * D, lambda, s->s1 + r * D, D);
-        forget_and_add(m->s2 + k * D, lambda, s->s2 + r * D, D);
+        double n = (double)s->n[r], lambda = pow(m->options.forgetting, convex ? n / s->count : n);
+        m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
+        fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
+        fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
         m->updated_step[k] = version;
     }
 }

@@ -21,7 +21,8 @@ struct mixture_options {
     uint32_t K, D;
     enum covariance covariance;
     enum weight_prior prior;
-    double forgetting;      /* eta: S_k decays by eta^n_k */
+    double forgetting; /* eta: how much of S_k is left says forgetting_form, see mixture_em_step */
+    enum forgetting_form form;
     double variance_floor;  /* smallest variance */
     double initial_mass;    /* n0 of a fresh component */
     double usage_momentum;  /* r of the usage average */
@@ -73,7 +74,14 @@ void mixture_start_from(struct mixture *m, const double *means);
 /* After the state has been read back from a file: recomputes every row of the view and names its version. */
 void mixture_restore(struct mixture *m, uint64_t version);
 
-/* Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
+/* What is left of a component's statistics S_k when n_k of the step's N embeddings arrive, as s_k, is lambda S_k, and
+ *
+ *   mass    S_k <- lambda S_k + s_k,               lambda = eta^n_k
+ *   convex  S_k <- lambda S_k + (1 - lambda) s_k,  lambda = eta^(n_k/N)
+ *
+ * with S_k in turn N_k, S1_k and S2_k; one that receives nothing forgets nothing.
+ *
+ * Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
  * is beta. s->K and s->D equal the mixture's; every index is below K. 0, or ERR_MEMORY with the mixture unchanged. */
 int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta);
 

@@ -147,6 +147,8 @@ static const struct {
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
+    {"mixture.forgetting_form", "mass", FORGETTING_MASS},
+    {"mixture.forgetting_form", "convex", FORGETTING_CONVEX},
     {"run.numerics", "same", NUMERICS_SAME},
     {"run.numerics", "any", NUMERICS_ANY},
     {"loss.objective", "carp", LOSS_CARP},
@@ -274,6 +276,10 @@ static void test_cross_checks(void **state)
         assert_non_null(strstr(e.text, "loss.balance"));
     }
     assert_int_equal(run_config_load(&c, NULL, NULL, prices[1], 2, &e), 0);
+    const char *const still[] = {"mixture.forgetting_form=convex", "mixture.forgetting=1"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "learns nothing"));
+    assert_int_equal(run_config_load(&c, NULL, NULL, still + 1, 1, &e), 0);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
