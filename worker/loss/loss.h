@@ -23,6 +23,8 @@ struct loss_options {
     real mean_entropy;            /* w: loss - w H(mean of the student's softmax over both views); 0: none */
     real coding_rate;             /* lambda: loss - lambda R(student's embeddings); 0: none */
     real coding_rate_epsilon;     /* its precision, > 0 when in use */
+    const real *price;            /* (K): balance x price is added to the teacher's logits over tau_t, not in swav */
+    real balance;                 /* 0: no prices are needed */
     uint32_t local;               /* views of the student beside the two: rows of z_student are (2 + local) b */
 };
 

@@ -50,6 +50,10 @@ void objective_logits(const struct loss_call *call, size_t first);
  * prototypes. */
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
 
+/* To be called before the teacher's softmax with tau_t: the prices of prototypes first..first+width of the order join
+ * the logits in w->q. Nothing without prices. */
+void objective_balance_teacher(const struct loss_call *call, size_t first);
+
 /* ---- the objectives ---- */
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);

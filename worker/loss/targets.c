@@ -6,13 +6,14 @@
 #include "worker/nn/rows.h"
 #include "worker/nn/scalar.h"
 
-/* q = softmax((logits - centre) / tau_t); the mean of the raw logits is the slot's contribution to the centre. */
+/* q = softmax((logits - centre) / tau_t + balance price); the mean of the raw logits is the slot's contribution to the centre. */
 void target_dino(const struct loss_call *call)
 {
     struct loss_workspace *w = call->w;
     size_t K = w->K, rows = (size_t)2 * w->b;
     columns_sum(w->q, rows, K, w->center);
     row_scale(w->center, 1 / (real)rows, K);
+    objective_balance_teacher(call, 0);
     for (size_t i = 0; i < rows; i++) {
         real *q = w->q + i * K;
         for (size_t k = 0; k < K; k++)
