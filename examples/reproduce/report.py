@@ -147,7 +147,7 @@ def machine():
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1d2126;background:#fff}
 table{border-collapse:collapse;font-size:.85rem}th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #dde1e6}
-th:first-child{text-align:left;white-space:nowrap}.wide{overflow-x:auto}figure{margin:1rem 0}svg{max-width:100%;height:auto}
+td{white-space:nowrap}th:first-child{text-align:left;white-space:nowrap}.wide{overflow-x:auto}figure{margin:1rem 0}svg{max-width:100%;height:auto}
 .rings{display:flex;flex-wrap:wrap;gap:1rem}.rings figure{flex:1 1 20rem}"""
 
 
@@ -166,9 +166,9 @@ def page(out, preset, outcomes):
             parts.append(f"<h3>{html.escape(grid.PAIR[0])} minus {html.escape(grid.PAIR[1])}</h3>{table(pair_rows(members))}"
                          "<p>Differences seed by seed. A mean that is smaller than its spread says nothing yet.</p>")
         parts.append(f"<figure>{(out / f'unique-{data}-{components}.svg').read_text()}<figcaption>How many prototypes are in use and differ by at "
-                     "least eps from the others. Joint training loses them as eps grows.</figcaption></figure>")
-        parts.append(f"<figure>{(out / f'curve-{data}-{components}.svg').read_text()}<figcaption>Collapse comes early: joint prototypes become "
-                     "copies within the first steps.</figcaption></figure>")
+                     "least eps from the others: a line that falls early has copies.</figcaption></figure>")
+        parts.append(f"<figure>{(out / f'curve-{data}-{components}.svg').read_text()}<figcaption>When copies arise: a collapse shows in the "
+                     "first checkpoints already.</figcaption></figure>")
         pictures = rings(members)
         if pictures:
             parts.append("<div class='rings'>" + "".join(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
