@@ -8,7 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include "worker/nn/pool.h"
 #include "worker/nn/residual.h"
 
