@@ -272,6 +272,9 @@ static void start_all(struct launcher *l)
 static void start_again(void *arg, unsigned number)
 {
     struct launcher *l = arg;
+    if (l->supervision.children[number].ending == ENDING_WELL)
+        say(l, "decant-%s ended in order (see %s), but the run is not over: starting it again",
+            l->children[number].name, l->children[number].log_path);
     if (spawn_number(l, number, true) == 0)
         note_pids(l);
 }
@@ -289,10 +292,8 @@ static void on_note(void *arg, enum supervision_note what, unsigned number)
     run_progress_read(&l->plan->config, &l->completed);
     switch (what) {
     case NOTE_NO_WORKERS:
-        fail(l, "no worker is left: see %s/worker-*.log. Go on with: %s", l->plan->logs, go_on(l));
-        break;
-    case NOTE_WORKERS_FAILED:
-        fail(l, "every worker has failed: see %s/worker-*.log. Once the cause is mended: %s", l->plan->logs, go_on(l));
+        fail(l, "every worker has ended for good: see %s/worker-*.log. Once the cause is mended: %s", l->plan->logs,
+             go_on(l));
         break;
     case NOTE_OVERDUE:
         fail(l, "%s did not stop within %d s and is killed; see %s", c->name, SUPERVISION_DEADLINE_MS / 1000,
@@ -335,6 +336,7 @@ static void launcher_advance(uv_timer_t *timer)
         show_warnings(l, &l->children[i]);
     launch_watch_tick(&l->watch);
     s->heard = l->watch.progress.trained;
+    s->over = progress_is_over(&l->watch.progress);
     if (s->phase == RUNNING)
         mind_reader(l);
     if (s->phase == RUNNING && uv_now(&l->loop) - l->directory_seen_ms >= DIRECTORY_MS)
@@ -381,7 +383,7 @@ static int launcher_alloc(struct launcher *l, const struct launch_plan *plan, ch
     l->children = calloc(CHILD_WORKERS + plan->workers, sizeof *l->children);
     if (!l->environment || !l->arguments || !l->children)
         return ERR_MEMORY;
-    return supervision_init(&l->supervision, plan->workers, &hooks, uv_hrtime() / 1000000);
+    return supervision_init(&l->supervision, plan->workers, &hooks);
 }
 
 static void launcher_free(struct launcher *l)

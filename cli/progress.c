@@ -62,6 +62,12 @@ uint64_t progress_total(const struct progress *p)
     return (uint64_t)(steps_per_epoch * (double)p->config->run.epochs);
 }
 
+bool progress_is_over(const struct progress *p)
+{
+    uint64_t total = progress_total(p);
+    return p->trained && total > 0 && p->step >= total;
+}
+
 void progress_duration(double seconds, char *out, size_t size)
 {
     uint64_t s = seconds > 0 ? (uint64_t)(seconds + 0.5) : 0;

@@ -122,8 +122,10 @@ check "without stdin, stdout and stderr" bash -c "'$decant' train --run e2e --ou
 check "without them: sound" exits 0 "$decant" verify "$work/mute"
 check "without them: the log has it" test -s "$work/mute/logs/parameter.log"
 
-# one server told to end: that is not the end of the run
+# one process told to end: that is not the end of the run
 begin server --no-redis
+kill -TERM "$(awk '$1 == "worker-1" {print $2}' "$work/server/pids")"
+check "SIGTERM to a worker alone: it is started again" until_says "$work/server.log" "decant-worker-1 ended in order (see $work/server/logs/worker-1.log), but the run is not over: starting it again"
 kill -TERM "$(awk '$1 == "parameter" {print $2}' "$work/server/pids")"
 check "SIGTERM to the parameter server alone is no success" ends_with 1
 check "it says so" grep -q 'decant-parameter was stopped from outside, before the run was over' "$work/server.log"
