@@ -77,7 +77,9 @@ static int read_run(struct plot_line *line, struct dashboard_run *r, struct erro
     int rc = dashboard_run_open(&line->source, r, e);
     if (rc == 0) {
         dashboard_run_catch_up(r);
-        if (!r->facts.begun)
+        if (!r->facts.begun && r->state.trouble[0] != '\0')
+            rc = error_set(e, ERR_IO, "%s", r->state.trouble);
+        else if (!r->facts.begun)
             rc = error_set(e, ERR_NOT_FOUND, "%s: no run here; name one with --run or --checkpoint",
                            r->source.directory);
     }

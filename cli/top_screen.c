@@ -216,6 +216,11 @@ static void draw_ages(struct top_screen *s, const struct top_state *t)
         put_age(&l, t->checkpoint, t->checkpoint_age_s, false);
     else
         put(&l, PLAIN, "none yet");
+    if (t->trouble[0] != '\0') {
+        l = line_begin(s);
+        put_label(&l, "unreadable");
+        put(&l, WARN, "%s", t->trouble);
+    }
 }
 
 static void put_column(struct line *l, double value, int width, int decimals)

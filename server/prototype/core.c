@@ -207,6 +207,13 @@ bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
     return true;
 }
 
+/* In every line of metrics, so that one without says none. */
+static void add_rewinds(const struct prototype_core *c, struct msg *m)
+{
+    if (c->counters.rewinds > 0)
+        msg_add_scalar(m, "rewinds", (double)c->counters.rewinds);
+}
+
 /* Names are those of docs/REDIS.md. */
 static int publish_step(struct prototype_core *c, struct outbox *out)
 {
@@ -226,6 +233,7 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 
@@ -240,6 +248,7 @@ int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnos
     msg_add_scalar(&m, "active", d->active);
     msg_add_scalar(&m, "usage_perplexity", d->perplexity);
     msg_add_scalar(&m, "effective_rank", d->effective_rank);
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 
