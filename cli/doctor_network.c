@@ -59,8 +59,9 @@ static void report_free(struct doctor_report *r, const struct endpoint *end)
 {
     const char *address = strncmp(end->value, "tcp://", 6) == 0 ? end->value + 6 : "";
     if (net_address_is_interface(address)) {
-        doctor_find(r, FINDING_WARN, end->key, "%s: free, but no worker can connect to an interface", end->value);
-        doctor_advise(r, "let workers have one of its addresses, or the name of this machine");
+        doctor_find(r, FINDING_WARN, end->key, "%s: free, but workers cannot connect to an interface", end->value);
+        doctor_advise(r, "`decant train` gives its workers one of its addresses; start others with one as their net.*, "
+                         "or with the name of this machine");
         return;
     }
     doctor_find(r, FINDING_OK, end->key, "%s: free", end->value);

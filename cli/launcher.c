@@ -429,7 +429,7 @@ static int launcher_open(struct launcher *l, FILE *log, struct error *e)
     shell_quote(l->plan->config.run.out, quoted, sizeof quoted);
     snprintf(l->resume, sizeof l->resume, "decant resume %s", quoted);
     run_progress_read(&l->plan->config, &l->completed);
-    return launch_watch_open(&l->watch, &l->loop, &l->plan->config, l->plan->joint, log, e);
+    return launch_watch_open(&l->watch, &l->loop, &l->plan->clients, l->plan->joint, log, e);
 }
 
 static void launcher_close(struct launcher *l)

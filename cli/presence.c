@@ -57,6 +57,18 @@ static enum presence presence_if_bound(const struct net_addresses *to, int *reas
     return p;
 }
 
+/* The port is held on one of the addresses; or this machine has none of them; or it may not be used. */
+static enum presence presence_bound(const char *address, struct error *why)
+{
+    struct net_addresses found;
+    int reason = 0;
+    if (net_resolve(address, NET_TO_BIND, &found, why) != 0)
+        return UNUSABLE;
+    enum presence p = presence_if_bound(&found, &reason);
+    error_set(why, ERR_IO, "%s", strerror(reason));
+    return p == UNUSABLE && reason == EADDRINUSE ? LISTENING : p;
+}
+
 /* Somebody listens on one of them, or one could be reached and nobody does, or none can be reached. */
 static enum presence presence_if_asked(const struct net_addresses *to, int *reason)
 {
@@ -120,4 +132,9 @@ enum presence presence_of(const char *endpoint, struct error *why)
         return presence_ipc(endpoint + 6, why);
     error_set(why, ERR_CONFIG, "expected tcp:// or ipc://");
     return UNUSABLE;
+}
+
+enum presence presence_to_bind(const char *endpoint, struct error *why)
+{
+    return strncmp(endpoint, "tcp://", 6) == 0 ? presence_bound(endpoint + 6, why) : presence_of(endpoint, why);
 }

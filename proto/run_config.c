@@ -508,10 +508,18 @@ static int load_defaults(struct run_config *c, enum augment_preset preset, struc
     return rc;
 }
 
+/* Whoever named a file that cannot be read has given a wrong configuration. */
+static int load_file(struct run_config *c, const char *path, struct error *e)
+{
+    struct error why = {0};
+    int rc = config_file(run_config_keys, run_config_key_count, c, path, &why);
+    return rc == 0 ? 0 : error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s", why.text);
+}
+
 static int load_sources(struct run_config *c, const char *path, char **environ, const char *const *assignments,
                         size_t n, struct error *e)
 {
-    int rc = path ? config_file(run_config_keys, run_config_key_count, c, path, e) : 0;
+    int rc = path ? load_file(c, path, e) : 0;
     if (rc == 0 && environ)
         rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
     for (size_t i = 0; rc == 0 && i < n; i++)

@@ -153,5 +153,13 @@ check "stop: no run there" exits 1 "$decant" stop --out "$work/absent"
 check "stop: nothing named" exits 2 "$decant" stop
 check "detach: what cannot start is said" exits 2 "${endless[@]}" --out "$work/never" --detach --set run.slots=0
 check "and the terminal hears why" says run.slots
+check "detach: what only a worker would find, too" exits 2 "${endless[@]}" --out "$work/never" --detach --set encoder.groups=7
+check "and it names the key" says "encoder.groups = 7"
+check "detach: no such configuration" exits 2 "${endless[@]}" --out "$work/never" --detach --config "$work/absent.ini"
+check "nothing was started for either" test ! -e "$work/never/logs"
+check "a worker that cannot connect says so" bash -c "'$BUILD/bin/decant-worker' --set net.parameter=tcp://lo:5701 2>'$work/err'; [ \$? -eq 2 ]"
+check "with the key" says "net.parameter = tcp://lo:5701: an interface"
+check "and for all addresses" bash -c "'$BUILD/bin/decant-worker' --set net.prototype=tcp://*:5701 2>'$work/err'; [ \$? -eq 2 ]"
+check "with the key, too" says "net.prototype = tcp://*:5701: all addresses of a server"
 check "detach: beside a run" bash -c "'$decant' train --run e2e --out '$work/two' --no-redis --detach ${small[*]} && ! '$decant' train --run e2e --out '$work/two' --resume --no-redis --detach; '$decant' stop --out '$work/two'"
 finish

@@ -114,7 +114,7 @@ static void test_tcp_endpoints(void **state)
     assert_int_equal(find(r, "net.parameter", "tcp://localhost:0: free")->state, FINDING_OK);
     assert_int_equal(find(r, "net.parameter_publish", "in use")->state, FINDING_FAIL);
     assert_int_equal(find(r, "net.prototype", "an IPv6 address has brackets")->state, FINDING_FAIL);
-    assert_int_equal(find(r, "net.prototype_publish", "no worker can connect to an interface")->state, FINDING_WARN);
+    assert_int_equal(find(r, "net.prototype_publish", "workers cannot connect to an interface")->state, FINDING_WARN);
     close(fd);
     load(&c,
          (const char *[]){"net.parameter=tcp://192.0.2.1:70000", "net.parameter_publish=tcp://*:0",
