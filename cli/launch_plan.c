@@ -152,16 +152,15 @@ static int check_resume(struct launch_plan *p, struct error *e)
     return rc == 0 ? check_same_config(p, e) : rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-static int check_start(struct launch_plan *p, struct error *e)
+/* A new run begins where there is none, and none has been: lost checkpoints are found before they are written over. */
+static int check_new(struct launch_plan *p, struct error *e)
 {
     const char *out = p->config.run.out;
     char path[PLAN_PATH_MAX];
-    bool empty = true;
-    int rc = pid_file_check(out, ORPHANS_MS, e);
+    bool any, empty = true;
+    int rc = run_dir_check_resume(&p->config, &any, e);
     if (rc != 0)
         return rc;
-    if (p->resume)
-        return check_resume(p, e);
     if (path_format(path, sizeof path, "%s/checkpoints", out) != 0)
         return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
     rc = directory_is_empty(path, &empty, e);
@@ -171,6 +170,14 @@ static int check_start(struct launch_plan *p, struct error *e)
                      "%s is not empty; add --resume to go on from its newest checkpoint, or choose another --run or "
                      "--out",
                      path);
+}
+
+static int check_start(struct launch_plan *p, struct error *e)
+{
+    int rc = pid_file_check(p->config.run.out, ORPHANS_MS, e);
+    if (rc != 0)
+        return rc;
+    return p->resume ? check_resume(p, e) : check_new(p, e);
 }
 
 /* ---- places ---- */

@@ -185,7 +185,7 @@ static void test_refuses_beside_living_processes(void **state)
 static void test_resume_of_what_is_gone(void **state)
 {
     struct scratch *s = *state;
-    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true};
+    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true}, fresh = {0};
     char path[256], command[300];
     struct file_part part = {"x", 1};
     assert_int_equal(make(s, &resume), 0); /* a new run */
@@ -199,10 +199,15 @@ static void test_resume_of_what_is_gone(void **state)
     assert_int_equal(system(command), 0);
     assert_int_equal(make(s, &resume), ERR_STATE);
     assert_non_null(strstr(s->e.text, "--from-start"));
+    assert_int_equal(make(s, &fresh), ERR_STATE); /* nor is it lost without a word by whoever does not say resume */
+    assert_non_null(strstr(s->e.text, "--from-start"));
+    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(dir_make(path, NULL), 0);
+    assert_int_equal(make(s, &fresh), ERR_STATE);
     assert_int_equal(make(s, &from_start), 0);
     assert_true(s->plan.begins);
     assert_int_equal(make(s, &resume), 0); /* it has been accepted */
-    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(rmdir(path), 0);
     assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
     assert_int_equal(make(s, &from_start), ERR_IO); /* no checkpoint could be written there */
     assert_non_null(strstr(s->e.text, "Not a directory"));
