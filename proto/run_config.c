@@ -188,7 +188,8 @@ const struct config_key run_config_keys[] = {
     KEY_PATH("keys.directory", keys.directory, "", "directory of CURVE keys, see `decant keygen`; empty: no keys"),
     KEY_TEXT("keys.name", keys.name, "",
              "which key there is ours; empty: worker, or viewer for commands. Servers have theirs by their kind"),
-    KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
+    KEY_BOOL("redis.enabled", redis.enabled, "false",
+             "mirror the state to Redis; true by itself where redis.url, redis.host or redis.port is given"),
     KEY_SECRET("redis.url", redis.url,
                "redis://USER:PASSWORD@HOST:PORT/DB or unix://PATH: sets the next ones; never written or printed"),
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
@@ -516,17 +517,52 @@ static int load_file(struct run_config *c, const char *path, struct error *e)
     return rc == 0 ? 0 : error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s", why.text);
 }
 
+struct source { /* one of them */
+    const char *path;
+    char **environ;
+    const char *const *assignments;
+    size_t count;
+};
+
+static int read_source(const struct source *s, struct run_config *c, struct error *e)
+{
+    int rc = s->path ? load_file(c, s->path, e) : 0;
+    if (rc == 0 && s->environ)
+        rc = config_environment(run_config_keys, run_config_key_count, c, s->environ, e);
+    for (size_t i = 0; rc == 0 && i < s->count; i++)
+        rc = config_assign(run_config_keys, run_config_key_count, c, s->assignments[i], "--set", e);
+    return rc;
+}
+
+static bool names_redis(const struct run_config *before, const struct run_config *now)
+{
+    return strcmp(before->redis.url, now->redis.url) != 0 || strcmp(before->redis.host, now->redis.host) != 0 ||
+           before->redis.port != now->redis.port;
+}
+
+/* Who names a Redis wants it to be used: then the source is read once more, with redis.enabled = true under it, so that
+ * it can still say false. */
+static int load_source(const struct source *s, struct run_config *c, struct error *e)
+{
+    struct run_config before = *c;
+    int rc = read_source(s, c, e);
+    if (rc == 0 && names_redis(&before, c)) {
+        *c = before;
+        c->redis.enabled = true;
+        rc = read_source(s, c, e);
+    }
+    explicit_bzero(&before, sizeof before);
+    return rc;
+}
+
 static int load_sources(struct run_config *c, const char *path, char **environ, const char *const *assignments,
                         size_t n, struct error *e)
 {
-    int rc = path ? load_file(c, path, e) : 0;
-    if (rc == 0 && environ)
-        rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = config_assign(run_config_keys, run_config_key_count, c, assignments[i], "--set", e);
-    if (rc == 0)
-        rc = take_redis_url(c, e);
-    return rc;
+    const struct source sources[] = {{.path = path}, {.environ = environ}, {.assignments = assignments, .count = n}};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof sources / sizeof sources[0]; i++)
+        rc = load_source(&sources[i], c, e);
+    return rc == 0 ? take_redis_url(c, e) : rc;
 }
 
 /* Sources are read twice when they name a preset: its values go under theirs. */

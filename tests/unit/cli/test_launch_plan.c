@@ -357,12 +357,15 @@ static void test_redis_choices(void **state)
     struct launch_options given = {.redis = REDIS_GIVEN, .redis_address = "there:6380"};
     struct launch_options wrong = {.redis = REDIS_GIVEN, .redis_address = "there:x"};
     struct launch_options joint = {.sets = {"loss.prototypes=joint"}, .set_count = 1};
+    struct launch_options named = {.sets = {"redis.url=redis://there:6381"}, .set_count = 1};
     assert_int_equal(make(s, &automatic), 0);
     assert_true(s->plan.redis_private);
     assert_int_equal(make(s, &off), 0);
     assert_false(s->plan.redis_private || s->plan.config.redis.enabled);
     assert_int_equal(make(s, &given), 0);
     assert_true(!s->plan.redis_private && s->plan.config.redis.enabled && s->plan.config.redis.port == 6380);
+    assert_int_equal(make(s, &named), 0); /* who names one does not want another */
+    assert_true(!s->plan.redis_private && s->plan.config.redis.enabled && s->plan.config.redis.port == 6381);
     assert_int_equal(make(s, &wrong), ERR_CONFIG);
     assert_int_equal(make(s, &joint), 0);
     assert_true(s->plan.joint && !s->plan.redis_private); /* nobody to mirror */
