@@ -8,6 +8,7 @@
 #include "cli/presence.h"
 #include "common/net_address.h"
 #include "proto/keys.h"
+#include "proto/process_options.h"
 #include "worker/data/dataset.h"
 #include "worker/slot.h"
 
@@ -122,6 +123,15 @@ int launch_check_endpoints(const struct run_config *c, bool private, struct erro
             rc = check_free(&places[i], e);
     }
     return rc;
+}
+
+/* ---- limits ---- */
+
+int launch_check_limits(struct error *e)
+{
+    struct error why = {0};
+    int rc = process_limits(true, &why); /* a server needs most */
+    return rc == 0 ? 0 : error_set(e, rc, "the servers could not start: %.400s", why.text);
 }
 
 /* ---- images and network ---- */

@@ -271,6 +271,8 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
         rc = check_start(out, e);
     bool private = rc == 0 && has_default_endpoints(&out->config);
     if (rc == 0)
+        rc = launch_check_limits(e);
+    if (rc == 0)
         rc = launch_check_endpoints(&out->config, private, e);
     if (rc == 0)
         rc = launch_check_work(&out->config, e);

@@ -156,7 +156,9 @@ check "and the terminal hears why" says run.slots
 check "detach: what only a worker would find, too" exits 2 "${endless[@]}" --out "$work/never" --detach --set encoder.groups=7
 check "and it names the key" says "encoder.groups = 7"
 check "detach: no such configuration" exits 2 "${endless[@]}" --out "$work/never" --detach --config "$work/absent.ini"
-check "nothing was started for either" test ! -e "$work/never/logs"
+check "detach: a limit that is too low" exits 2 bash -c 'ulimit -n 100; "$@"' - "${endless[@]}" --out "$work/never" --detach
+check "and it is named" says "the limit of open files (ulimit -n) is 100"
+check "nothing was started for any" test ! -e "$work/never/logs"
 check "a worker that cannot connect says so" bash -c "'$BUILD/bin/decant-worker' --set net.parameter=tcp://lo:5701 2>'$work/err'; [ \$? -eq 2 ]"
 check "with the key" says "net.parameter = tcp://lo:5701: an interface"
 check "and for all addresses" bash -c "'$BUILD/bin/decant-worker' --set net.prototype=tcp://*:5701 2>'$work/err'; [ \$? -eq 2 ]"
