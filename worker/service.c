@@ -14,6 +14,7 @@
 #include "common/net.h"
 #include "common/net_address.h"
 #include "common/vecmath.h"
+#include "proto/config_wire.h"
 #include "proto/keys.h"
 #include "worker/compute.h"
 #include "worker/heartbeat.h"
@@ -153,6 +154,15 @@ static void finish_turn(struct service *s, int rc)
 
 /* ---- in ---- */
 
+/* A server knows another configuration by its hash only; which keys differ is ours to find out. */
+static void name_keys(const struct server_link *from, const struct msg *m)
+{
+    char keys[300];
+    if (config_wire_differences(m, from->service->config, keys, sizeof keys) > 0)
+        log_error("event=wrong_config server=%s keys=\"%s\" hint=\"the server's value comes first\"",
+                  server_name(from->server), keys);
+}
+
 static void take_message(const struct server_link *from, struct buf *const *frames, size_t n)
 {
     struct service *s = from->service;
@@ -162,7 +172,10 @@ static void take_message(const struct server_link *from, struct buf *const *fram
     int rc = 0;
     if (s->closing)
         return;
-    if (msg_decode(frames, n, &m, &why, &detail) == 0)
+    int decoded = msg_decode(frames, n, &m, &why, &detail);
+    if (decoded == 0 && m.type == MSG_ERROR && m.code == REASON_WRONG_CONFIG)
+        name_keys(from, &m);
+    if (decoded == 0)
         rc = session_on_message(s->session, from->server, &m, now_us());
     else
         log_warn("event=undecodable reason=%s cause=\"%s\"", reason_name(why), detail.text);

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "proto/config_wire.h"
 #include "server/prototype/core_state.h"
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
@@ -158,6 +159,8 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
     reply.slots = m->slots;
     reply.seq = m->seq;
     snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
+    if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->config_hash)
+        (void)config_wire_add(&c->config, &reply); /* a courtesy */
     return outbox_to_peer(out, from, &reply);
 }
 
