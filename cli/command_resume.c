@@ -14,7 +14,7 @@ static const char help[] =
     "--accept-data, --detach ...). When the checkpoints are gone it refuses, unless --from-start lets the run begin\n"
     "again.\n";
 
-enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
+enum { ADDED_ARGUMENTS = 4 }; /* resume --out DIR --resume: the first is the name in messages */
 
 /* A typing error must not start a run from the beginning in a new directory. */
 static int check_directory(const char *directory)
@@ -32,7 +32,7 @@ static int check_directory(const char *directory)
 static int train(int argc, char **argv)
 {
     char **line = calloc((size_t)argc + ADDED_ARGUMENTS, sizeof *line);
-    char name[] = "train", out[] = "--out", resume[] = "--resume";
+    char name[] = "resume", out[] = "--out", resume[] = "--resume";
     if (!line)
         return COMMAND_FAILED;
     char *const added[ADDED_ARGUMENTS] = {name, out, argv[1], resume};

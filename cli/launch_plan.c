@@ -258,6 +258,18 @@ static int make_sockets(struct launch_plan *p, struct error *e)
     return 0;
 }
 
+/* Who is in the way is told how to be got out of it. */
+static int lock(struct launch_plan *p, struct error *e)
+{
+    struct error why = {0};
+    char quoted[SHELL_QUOTE_MAX];
+    int rc = run_dir_lock(&p->config, "launcher", &p->lock, &why);
+    if (rc == ERR_STATE)
+        return error_set(e, rc, "%.300s: decant stop --out %.150s", why.text,
+                         shell_quote(p->config.run.out, quoted, sizeof quoted));
+    return rc == 0 ? 0 : error_set(e, rc, "%s", why.text);
+}
+
 int launch_plan_make(const struct launch_options *o, char **environment, struct launch_plan *out, struct error *e)
 {
     memset(out, 0, sizeof *out);
@@ -266,7 +278,7 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
     if (rc == 0)
         rc = name_places(out, e);
     if (rc == 0)
-        rc = run_dir_lock(&out->config, "launcher", &out->lock, e);
+        rc = lock(out, e);
     if (rc == 0)
         rc = check_start(out, e);
     bool private = rc == 0 && has_default_endpoints(&out->config);

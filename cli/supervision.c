@@ -141,8 +141,9 @@ static enum verdict server_death(struct supervision *s, struct supervised *c, ui
     if (s->phase != RUNNING && c->ending == ENDING_TERMED)
         return VERDICT_EXPECTED;
     if (s->phase != RUNNING) {
+        bool already = s->failed;
         supervision_fail(s, now);
-        return VERDICT_WHILE_STOPPING;
+        return already ? VERDICT_FAILED_TOO : VERDICT_WHILE_STOPPING;
     }
     if (plan_restart(c, now, progress))
         return VERDICT_RESTART;

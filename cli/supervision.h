@@ -46,6 +46,7 @@ enum verdict {
     VERDICT_DIVERGED,       /* the run ends */
     VERDICT_STOPPED,        /* the parameter server left in order before the run was over: the run ends */
     VERDICT_WHILE_STOPPING, /* a server failed when it should have written its state */
+    VERDICT_FAILED_TOO,     /* a server failed, and so has the run for another reason */
     VERDICT_MIRROR_GONE,    /* the private Redis: training goes on without it */
 };
 

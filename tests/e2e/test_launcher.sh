@@ -30,6 +30,9 @@ ends_with() { # ends_with CODE: the launcher does, and nothing outlives it
 }
 
 begin killed # with a private Redis, if there is one
+redis=$(awk '$1 == "redis" {print $2}' "$work/killed/pids")
+unlisted() { for _ in $(seq 100); do grep -q '^redis ' "$work/killed/pids" || return 0; sleep 0.1; done; return 1; }
+[ -z "$redis" ] || { kill -KILL "$redis" && check "a Redis that died is not listed any more" unlisted; }
 kill -KILL "$launcher"
 wait "$launcher" 2>/dev/null
 check "killed outright: its processes end by themselves" gone "${kids[@]}"
@@ -62,7 +65,7 @@ for i in 1 2 3; do check "Ctrl-C in the first moments" early "$i"; done
 begin quit --no-redis
 kill -QUIT "$launcher"
 check "SIGQUIT: stops at once" ends_with 130
-check "SIGQUIT: and says what that costs" grep -q 'stopping at once: every process is killed. Steps after .* decant resume' "$work/quit.log"
+check "SIGQUIT: and says what that costs" grep -q 'stopping at once: every process is killed; the newest checkpoint is of step .* computed again by: decant resume' "$work/quit.log"
 
 begin twice --no-redis
 kill -STOP "$(awk '$1 == "worker-1" {print $2}' "$work/twice/pids")" # so that the step in progress takes its time
@@ -163,5 +166,6 @@ check "a worker that cannot connect says so" bash -c "'$BUILD/bin/decant-worker'
 check "with the key" says "net.parameter = tcp://lo:5701: an interface"
 check "and for all addresses" bash -c "'$BUILD/bin/decant-worker' --set net.prototype=tcp://*:5701 2>'$work/err'; [ \$? -eq 2 ]"
 check "with the key, too" says "net.prototype = tcp://*:5701: all addresses of a server"
-check "detach: beside a run" bash -c "'$decant' train --run e2e --out '$work/two' --no-redis --detach ${small[*]} && ! '$decant' train --run e2e --out '$work/two' --resume --no-redis --detach; '$decant' stop --out '$work/two'"
+check "detach: beside a run" bash -c "'$decant' train --run e2e --out '$work/two' --no-redis --detach ${small[*]} && ! '$decant' train --run e2e --out '$work/two' --resume --no-redis --detach 2>'$work/err'; '$decant' stop --out '$work/two'"
+check "it says how to stop that one" says "decant stop --out $work/two"
 finish
