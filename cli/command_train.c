@@ -19,9 +19,9 @@ enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished
 
 static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
-    "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--accept-data] [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval]\n"
-    "                    [--detach]\n\n"
+    "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N]\n"
+    "                    [--resume] [--from-start] [--accept-data] [--set section.key=value]...\n"
+    "                    [--redis ADDRESS | --no-redis] [--no-eval] [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
     "the\n"

@@ -80,6 +80,13 @@ check "the bytes of a run that was not interrupted" exits 0 "$decant" verify "$w
 truncate -s 100 "$work/half/checkpoints/step-000040/mixture.safetensors"
 check "resume past a damaged step" exits 0 timeout 120 "$decant" resume "$work/half" --no-redis --no-eval --workers 1
 check "says from where" err_says "resuming from step 20, the newest sound checkpoint in $work/half: that of step 40 is damaged"
+mkdir -p "$work/place/runs" && ln -s "$work/half" "$work/place/runs/mine"
+for line in "status mine" "top mine --once" "prototypes mine" "verify mine" "verify mine $work/half" "stop mine" "status $work/half" "eval mine --quick --bank 64 --queries 64" \
+    "export mine --out $work/named.npz" "plot mine --out $work/named"; do
+    check "a run by its name or directory: $line" bash -c "cd '$work/place' && '$decant' $line"
+done
+check "a run that is named twice" exits 2 "$decant" status "$work/half" --out "$work/half"
+check "no run is named" exits 2 "$decant" eval
 check "resume of nothing starts nothing" exits 1 "$decant" resume "$work/absent"
 check "no directory was made" test ! -e "$work/absent"
 check "resume without a directory" exits 2 "$decant" resume
