@@ -25,7 +25,7 @@ static const struct {
     {"unique_01", "unique %, eps 0.1"},
     {"unique_025", "unique %, eps 0.25"},
     {"unique_05", "unique %, eps 0.5"},
-    {"active", "active %"},
+    {"active", "active lately, %"},
     {"perplexity", "usage perplexity"},
     {"effective_rank", "effective rank"},
     {"loglik", "log-likelihood"},

@@ -276,6 +276,10 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
     out->lock = -1;
     int rc = resolve_config(o, environment, out, e);
     if (rc == 0)
+        rc = launch_check_limits(e);
+    if (rc == 0)
+        rc = launch_check_work(&out->config, e); /* what is wrong leaves no directory behind */
+    if (rc == 0)
         rc = name_places(out, e);
     if (rc == 0)
         rc = lock(out, e);
@@ -283,11 +287,7 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
         rc = check_start(out, e);
     bool private = rc == 0 && has_default_endpoints(&out->config);
     if (rc == 0)
-        rc = launch_check_limits(e);
-    if (rc == 0)
         rc = launch_check_endpoints(&out->config, private, e);
-    if (rc == 0)
-        rc = launch_check_work(&out->config, e);
     if (rc == 0)
         rc = dir_make(out->logs, e);
     if (rc == 0)

@@ -140,7 +140,7 @@ bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
     add_time_left(p, out);
     add_loss(p, out);
     if (p->measured)
-        add(out, "  unique %.1f/%.1f %%  active %.1f %%", p->unique_0025, p->unique_01, p->active);
+        add(out, "  unique %.1f/%.1f %%  active lately %.1f %%", p->unique_0025, p->unique_01, p->active);
     add(out, "  %.0f images/s  %.0f worker%s", p->images_per_s, p->workers, p->workers == 1 ? "" : "s");
     return true;
 }

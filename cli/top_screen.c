@@ -180,6 +180,7 @@ static void draw_prototypes(struct top_screen *s, const struct top_state *t)
     l = line_begin(s);
     put_label(&l, "active %");
     put_figure(&l, t, "active", 1);
+    put(&l, DIM, " lately");
     put(&l, PLAIN, "  perplexity ");
     double perplexity = top_figure(t, "perplexity");
     put_number(&l, isnan(perplexity) ? top_figure(t, "usage_perplexity") : perplexity, 1);
