@@ -18,7 +18,7 @@ struct place {
     const char *key, *value;
     bool http; /* HOST:PORT without tcp:// */
 };
-enum { PLACES = 6, ENDPOINT_MAX = 300 };
+enum { PLACES = 6, ENDPOINT_MAX = 300, SAMPLE_STEPS = 2 };
 
 static bool is_joint(const struct run_config *c)
 {
@@ -147,22 +147,36 @@ static int build(const struct run_config *c, const struct dataset *images, struc
     return error_set(e, ERR_CONFIG, "the encoder.* and head.* keys do not fit the images: %.400s", why.text);
 }
 
-/* More images would only take longer: a step's worth tells their size and whether there are enough. */
-int launch_check_work(const struct run_config *c, struct error *e)
+static int load(const struct run_config *c, uint64_t limit, struct dataset *images, struct error *e)
 {
     struct dataset_options o = dataset_options_of(c);
+    struct error why = {0};
+    bool fewer = limit < UINT32_MAX && (o.limit == 0 || limit < o.limit);
+    o.limit = fewer ? (uint32_t)limit : o.limit;
+    int rc = dataset_load(&o, DATASET_TRAIN, images, &why);
+    if (rc == 0)
+        return 0;
+    return error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s%.480s",
+                     strstr(why.text, "data.") ? "" : "data.path: ", why.text);
+}
+
+/* A few steps' worth tells their size and whether there are enough, and takes no time. Only if too few of these can be
+ * read, or are not held out, are all looked at. */
+int launch_check_work(const struct run_config *c, struct error *e)
+{
     uint64_t step = (uint64_t)(c->run.slots * c->run.slot_size);
     struct dataset images;
-    struct error why = {0};
     if (c->data.limit > 0 && (uint64_t)c->data.limit < step)
         return error_set(e, ERR_CONFIG,
                          "data.limit = %lld: fewer images than a step takes, run.slots x run.slot_size = %llu",
                          (long long)c->data.limit, (unsigned long long)step);
-    o.limit = step < UINT32_MAX ? (uint32_t)step : UINT32_MAX;
-    int rc = dataset_load(&o, DATASET_TRAIN, &images, &why);
+    int rc = load(c, SAMPLE_STEPS * step, &images, e);
+    if (rc == 0 && images.count < step) {
+        dataset_fini(&images);
+        rc = load(c, UINT64_MAX, &images, e);
+    }
     if (rc != 0)
-        return error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s%.480s",
-                         strstr(why.text, "data.") ? "" : "data.path: ", why.text);
+        return rc;
     rc = build(c, &images, e);
     dataset_fini(&images);
     return rc;

@@ -13,7 +13,7 @@ int launch_check_endpoints(const struct run_config *c, bool private, struct erro
 /* Do the limits of this process, which those that it starts inherit, suffice for them: ERR_CONFIG names the limit. */
 int launch_check_limits(struct error *e);
 /* Are there images, enough for a step, and does the network fit them: ERR_CONFIG names the key. Reads as many images as
- * a step takes. */
+ * two steps take, or all when that is not enough to tell. */
 int launch_check_work(const struct run_config *c, struct error *e);
 
 #endif
