@@ -147,6 +147,8 @@ static const struct {
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
+    {"run.mode", "lockstep", MODE_LOCKSTEP},
+    {"run.mode", "stream", MODE_STREAM},
     {"run.numerics", "same", NUMERICS_SAME},
     {"run.numerics", "any", NUMERICS_ANY},
     {"loss.objective", "carp", LOSS_CARP},
