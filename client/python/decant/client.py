@@ -360,14 +360,17 @@ class PrototypeClient:
         if m.scalar("covariance") > DIAGONAL:
             self._fail(Refused(f"{self._address}: this form of covariance is not known here; use spherical or diag"))
             return
+        if self._name and m.number("worker") != self._name:
+            return  # to a greeting that was repeated before we had a name
         self._run = self._run or m.text("run")
         self._rows_max = int(m.scalar("rows_max"))
         self._name = self._name or m.number("worker")
+        if m.number("generation") > self._generation:
+            self._applied = 0  # it may have gone back; standing says how far
         self._generation, self._greeted = m.number("generation"), True
         self._wanted_version = m.number("step")
-        self._applied = int(m.scalar("applied"))  # it may have gone back
         self._take_standing(m)
-        self._next = self._applied + 1
+        self._next = max(self._applied, self._durable) + 1
         self._again_s = 0.0
 
     def _take_standing(self, m: Message) -> None:
@@ -392,7 +395,7 @@ class PrototypeClient:
             self._hello_s = now
         elif code in (wire.FUTURE_STEP, wire.NOT_READY):
             self._take_standing(m)
-            self._next = self._applied + 1
+            self._next = max(self._applied, self._durable) + 1
             self._again_s = now + AGAIN_S
         elif code == wire.EXPIRED and self._applied == 0 and self._highest_sent == 0:
             self._name, self._greeted = 0, False  # it has never been used: another will do
