@@ -185,10 +185,20 @@ class PrototypeClient:
             return self._durable
 
     def wait_version(self, version: int, timeout: float | None = None) -> int:
-        """Waits until a version that is not older has come; which is the newest."""
+        """Waits until that version or a newer one has come; which is the newest."""
         with self._changed:
             self._wait(lambda: self._follower.version >= version, timeout, f"version {version} of the mixture")
             return self._follower.version
+
+    def wait_newer(self, generation: int, version: int, timeout: float | None = None) -> Mixture:
+        """Waits for another version than this one of that life of the server, and returns it. After a restart of the server the
+        number may be smaller."""
+        with self._changed:
+            self._wait(lambda: (self._follower.generation, self._follower.version) > (generation, version), timeout,
+                       "a newer version of the mixture")
+            newest = self._follower.newest()
+        assert newest is not None
+        return newest
 
     def flush(self, timeout: float | None = None, durable: bool = False) -> None:
         """Waits until everything that was submitted is applied, or durable."""
