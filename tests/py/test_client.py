@@ -2,7 +2,7 @@
 """client/python from the tree against `decant serve-mixture`: the E-step, versions, and exactly once under killing of both sides.
 
 With eta = 1 the mixture's mass is its start plus the embeddings that were applied, so that a contribution that counts twice or not is
-seen. Ends with "N passed, M failed, K skipped"."""
+seen. Ends with "N passed, M failed"."""
 import contextlib
 import json
 import os
@@ -141,22 +141,6 @@ def test_expectation_is_the_reference():
     check_expectation(lambda h: h)
 
 
-def test_expectation_in_torch_is_the_same():
-    torch = torch_or_none()
-    if torch is None:
-        return "no torch"
-    check_expectation(torch.from_numpy)
-    return None
-
-
-def torch_or_none():
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch
-
-
 def test_what_cannot_be_is_refused_here():
     mixture, _ = random_mixture(False, 1.0)
     for wrong in (np.zeros((2, D)), np.full((2, D), np.nan), np.ones((2, D + 1)), np.ones(D), np.ones((0, D))):
@@ -216,13 +200,13 @@ def test_a_server_killed_again_and_again_loses_nothing():
     with server() as s, s.client() as client:
         rng = np.random.default_rng(8)
         sent = 0
-        for round_ in range(4):
+        for round_ in range(3):
             for _ in range(15):
                 client.submit(unit(rng))
                 sent += 1
-            if round_ == 1:
+            if round_ == 0:
                 client.flush(PATIENCE_S, durable=True)
-            if round_ == 2:
+            if round_ == 1:
                 with s.client() as other:
                     other.submit(unit(rng))
                     other.flush(PATIENCE_S, durable=True)
@@ -334,19 +318,18 @@ def test_a_server_in_lockstep_is_refused():
 
 
 def main():
-    passed = failed = skipped = 0
+    passed = failed = 0
     for name, test in [item for item in globals().items() if item[0].startswith("test_")]:
         try:
             began = time.monotonic()
-            why = test()
-            skipped += bool(why)
-            passed += not why
-            print("skip " if why else "ok   ", name, why or f"({time.monotonic() - began:.1f} s)", flush=True)
+            test()
+            passed += 1
+            print("ok   ", name, f"({time.monotonic() - began:.1f} s)", flush=True)
         except Exception:
             failed += 1
             print("FAIL ", name, flush=True)
             traceback.print_exc(file=sys.stdout)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
 

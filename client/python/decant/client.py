@@ -124,6 +124,7 @@ class PrototypeClient:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(target=self._serve, name="decant", daemon=True)
+        self._wake()  # the greeting does not wait
         self._thread.start()
         if timeout > 0:
             self.wait_version(0, timeout)
@@ -297,7 +298,10 @@ class PrototypeClient:
             self._changed.notify_all()
 
     def _send(self, kind: int, tensors: Any = None, **fields: Any) -> None:
-        self._requests.send_multipart(wire.encode(kind, tensors, run=self._run, **fields))
+        try:
+            self._requests.send_multipart(wire.encode(kind, tensors, run=self._run, **fields), zmq.DONTWAIT)
+        except zmq.Again:
+            pass  # a thousand wait for a server that is away: as if it were lost on the way, and mended likewise
 
     def _send_contribution(self, number: int) -> None:
         statistics, version = self._kept[number]
