@@ -140,7 +140,20 @@ def test_another_shape_is_refused():
             assert f"({K}, {D})" in str(error)
 
 
-# ---- the example ----
+# ---- the examples ----
+
+def test_the_example_of_its_page_runs():
+    page = (ROOT / "client/python/README.md").read_text()
+    code = page.split("```python\n")[2].split("```")[0]
+    with rig.server() as s:
+        code = code.replace("1024, 128,", f"{K}, {D},").replace('"tcp://127.0.0.1:5711"', repr(s.address)).replace("1024, block=256", f"{K}, block=8")
+        student, teacher = torch.nn.Linear(20, D), torch.nn.Linear(20, D)
+        scope = {"student": student, "teacher": teacher, "views": torch.randn(2 * B, 20)}
+        exec(code, scope)
+        scope["loss"].backward()
+        assert student.weight.grad.abs().max() > 0 and teacher.weight.grad is None
+        scope["prototypes"].close()
+
 
 def example(*arguments):
     """Its last line, as (loss, unique at 0.025, active)."""

@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include "common/log.h"
 #include "common/vecmath.h"
 #include "tests/sim/stream/stream_sim.h"

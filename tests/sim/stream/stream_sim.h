@@ -12,7 +12,6 @@
 
 #include "common/rng.h"
 #include "server/prototype/core_incarnation.h"
-#include "server/prototype/stream.h"
 #include "tests/sim/events.h"
 
 #define MILLISECONDS UINT64_C(1000) /* virtual time is in microseconds */

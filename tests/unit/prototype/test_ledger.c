@@ -6,7 +6,6 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
-#include <string.h>
 #include "server/prototype/ledger_file.h"
 
 enum { LIFE = 3, NOW = 1000 };

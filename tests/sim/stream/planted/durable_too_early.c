@@ -1,5 +1,5 @@
 /* When a checkpoint is on disk, what was applied since it was taken is called durable as well. */
-#include "tests/sim/stream/stream_sim.h"
+#include "server/prototype/ledger.h"
 
 void __real_ledger_written(struct ledger *l);
 void __wrap_ledger_written(struct ledger *l);

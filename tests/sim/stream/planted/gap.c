@@ -1,5 +1,5 @@
 /* A contribution is taken although one of its client before it is missing. */
-#include "tests/sim/stream/stream_sim.h"
+#include "server/prototype/ledger.h"
 
 enum ledger_verdict __real_ledger_judge(struct ledger *l, struct ledger_id id, uint64_t seq,
                                         const struct ledger_limits *limits, uint64_t now_ms);

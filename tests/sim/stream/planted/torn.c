@@ -1,5 +1,5 @@
 /* A checkpoint is taken while contributions are in the ledger and not yet in the mixture. */
-#include "tests/sim/stream/stream_sim.h"
+#include "server/prototype/stream.h"
 
 bool __wrap_stream_may_snapshot(const struct stream *s);
 bool __wrap_stream_may_snapshot(const struct stream *s)
