@@ -8,6 +8,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 
 import numpy as np
 
@@ -373,6 +375,20 @@ def test_a_checkpoint_that_is_gone_is_a_loss_that_is_counted():
         assert "event=contributions_lost" in s.log()
         s.stop()
         assert embeddings_in(s.checkpoint()) == 3 * ROWS and s.checkpoint()["ledger"][0, 2] == 1
+
+
+# ---- for those who watch ----
+
+def test_metrics_are_the_documented_ones():
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/OPERATIONS.md"), encoding="utf-8") as page:
+        documented = set(re.findall(r"^\| `(decant_stream_\w+)` \| (counter|gauge) \| stream \|", page.read(), re.M))
+    with server(metrics__prototype="127.0.0.1:0") as s, contextlib.closing(StreamClient(s.requests)) as c:
+        c.contribute_and_wait(2)
+        port = re.search(r"event=metrics .*port=(\d+)", s.log()).group(1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+            text = answer.read().decode()
+        assert set(re.findall(r"^# TYPE (decant_stream_\w+) (\w+)", text, re.M)) == documented != set()
+        assert "\ndecant_stream_clients 1\n" in text and "\ndecant_stream_contributions_total 2\n" in text
 
 
 # ---- hostile ----
