@@ -119,6 +119,9 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
+    KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
+               "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
+               "l = eta^(n_k/N), N / -log eta of its own at N a step"),
     KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
     KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
     KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
@@ -139,6 +142,10 @@ const struct config_key run_config_keys[] = {
             "re-seeds in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
+              "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
+    KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
+              "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
     KEY_INT("stream.contributions", stream.contributions, "8", 1, 1e6,
             "contributions that make a version of the mixture"),
     KEY_INT("stream.version_ms", stream.version_ms, "200", 1, 3.6e6,
@@ -169,6 +176,14 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
               "counts little"),
+    KEY_CHOICE("loss.prototype_loss", loss.prototype_loss, "shared", CHOICE_WORDS(PROTOTYPE_LOSSES),
+               "joint: prototypes follow the encoder's loss, or one of their own on the teacher's embeddings "
+               "(half-decoupled, as in CAPI; its targets are loss.sinkhorn_*)"),
+    KEY_FLOAT("loss.koleo", loss.koleo, "0", 0, 1000,
+              "joint: w of KoLeo, which pushes each prototype from its nearest; 0: no such term"),
+    KEY_FLOAT("loss.balance", loss.balance, "0", 0, 1000,
+              "w: w x price is added to the teacher's logits over tau_t, as a prior of its targets; 0: none. Needs "
+              "mixture.balance; not swav, whose targets are even by themselves"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
@@ -477,6 +492,11 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (has_loss && c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
         return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
                          (long long)c->loss.block, (long long)c->mixture.components);
+    if (c->loss.prototypes != PROTOTYPES_JOINT &&
+        (c->loss.prototype_loss != PROTOTYPE_LOSS_SHARED || c->loss.koleo != 0))
+        return error_set(e, ERR_CONFIG,
+                         "loss.%s is of prototypes that are parameters: use it with loss.prototypes = joint",
+                         c->loss.koleo != 0 ? "koleo" : "prototype_loss = own");
     if (c->encoder.model == ENCODER_VIT && c->encoder.dim % c->encoder.heads != 0)
         return error_set(e, ERR_CONFIG, "encoder.heads = %lld does not divide encoder.dim = %lld",
                          (long long)c->encoder.heads, (long long)c->encoder.dim);
@@ -491,6 +511,20 @@ int run_config_check(const struct run_config *c, struct error *e)
             e, ERR_CONFIG,
             "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
             (long long)c->augment.local_crops);
+    if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
+        return error_set(e, ERR_CONFIG,
+                         "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
+                         c->loss.balance);
+    if (c->loss.balance > 0 && c->loss.objective == LOSS_SWAV)
+        return error_set(
+            e, ERR_CONFIG,
+            "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
+            "set it to 0",
+            c->loss.balance);
+    if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

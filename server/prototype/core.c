@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "server/prototype/core_state.h"
+#include "server/prototype/prices.h"
 
 enum { STREAM_RATE_MS = 1000 }; /* the timer of a stream is quicker than rates should be */
 
@@ -276,6 +277,8 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
+    if (x->options.balance > 0)
+        msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
     return publish_metrics(c, &m, out);
 }
 
@@ -353,6 +356,8 @@ static void copy_rows(struct mixture_view *to, const struct mixture_view *from, 
         to->weight[k] = from->weight[k];
         to->log_const[k] = from->log_const[k];
     }
+    to->priced = from->priced;
+    memcpy(to->price, from->price, from->K * sizeof *to->price);
     to->version = from->version;
     to->beta = from->beta;
 }

@@ -1,6 +1,6 @@
 /* Who has contributed what to a stream: for each client the number of its contributions that count, and of those that
  * are on disk. It is a part of the checkpoint, so that mixture and ledger are always of the same moment: a contribution
- * is in both or in neither. No I/O, no clock. docs/PROTOCOL.md, section 12, is the client's view; docs/design/0007 has
+ * is in both or in neither. No I/O, no clock. docs/PROTOCOL.md, section 12, is the client's view; docs/design/0008 has
  * the reasons.
  *
  *   uint64_t name = ledger_name(l, generation);              // HELLO

@@ -100,20 +100,22 @@ def unit(rng, rows=ROWS):
     return h / np.linalg.norm(h, axis=1, keepdims=True)
 
 
-def random_mixture(spherical, beta):
+def random_mixture(spherical, beta, priced=False):
     rng = np.random.default_rng(3)
     mean = unit(rng, K) * 0.9
     variance = rng.uniform(0.05, 0.3, (K,) if spherical else (K, D)).astype(np.float32)
     wide = variance.reshape(K, -1) * np.ones((1, D), np.float32)
     weight = rng.dirichlet(np.ones(K)).astype(np.float32)
     log_const = (np.log(weight) - 0.5 * (np.log(wide) + mean ** 2 / wide).sum(axis=1)).astype(np.float32)
-    return Mixture(1, 1, beta, mean, variance, weight, log_const), wide
+    price = rng.normal(size=K).astype(np.float32) if priced else None
+    return Mixture(1, 1, beta, mean, variance, weight, log_const, price), wide
 
 
 def reference(mixture, wide, h):
     """gamma, and log p(h), in float64 by the definition of a Gaussian."""
     h, mean, wide = h.astype(np.float64), mixture.mean.astype(np.float64), wide.astype(np.float64)
-    l = np.log(mixture.weight.astype(np.float64)) - 0.5 * (np.log(2 * np.pi * wide).sum(axis=1)
+    price = 0 if mixture.price is None else mixture.price.astype(np.float64)
+    l = price + np.log(mixture.weight.astype(np.float64)) - 0.5 * (np.log(2 * np.pi * wide).sum(axis=1)
                                                            + ((h[:, None] - mean) ** 2 / wide).sum(axis=2))
     gamma = np.exp(mixture.beta * (l - l.max(axis=1, keepdims=True)))
     return gamma / gamma.sum(axis=1, keepdims=True), np.log(np.exp(l).sum(axis=1)).sum()
@@ -123,7 +125,7 @@ def check_expectation(convert):
     h = unit(np.random.default_rng(4))
     for spherical in (True, False):
         for beta in (1.0, 0.6):
-            mixture, wide = random_mixture(spherical, beta)
+            mixture, wide = random_mixture(spherical, beta, priced=beta < 1)
             wanted, loglik = reference(mixture, wide, h)
             got = decant.expectation(convert(3 * h), mixture)  # brought to unit length
             dense = np.zeros((ROWS, K))
@@ -172,7 +174,7 @@ def test_submitted_statistics_move_the_prototypes():
 
 def test_deltas_give_the_servers_mixture():
     """Few embeddings touch few components, so that versions come as deltas: what the client makes of them is a snapshot's bytes."""
-    with server(stream__contributions=1) as s, s.client(top=2) as client:
+    with server(stream__contributions=1, mixture__balance=0.1) as s, s.client(top=2) as client:
         rng = np.random.default_rng(6)
         for _ in range(50):
             client.submit(unit(rng, 2))
@@ -182,7 +184,8 @@ def test_deltas_give_the_servers_mixture():
         with s.client() as fresh:
             theirs = fresh.mixture()
         assert mine.version == theirs.version == 50
-        for part in ("mean", "variance", "weight", "log_const"):
+        assert np.abs(mine.price).max() > 0
+        for part in ("mean", "variance", "weight", "log_const", "price"):
             assert (getattr(mine, part) == getattr(theirs, part)).all(), part
 
 

@@ -21,7 +21,7 @@ def torch_expectation(embeddings: torch.Tensor, mixture: Mixture, drop: float, t
 
     by_mean, by_square = (here(operand) for operand in mixture.operands)
     square = h * h if by_square.shape[1] > 1 else (h * h).sum(dim=1, keepdim=True)
-    likelihood = h @ by_mean.T + square @ by_square.T + here(mixture.log_const)
+    likelihood = h @ by_mean.T + square @ by_square.T + here(mixture.bias)
     loglik = float(torch.logsumexp(likelihood, dim=1).double().sum())
     gamma = torch.softmax(mixture.beta * likelihood, dim=1)
     cosine = (h @ here(mixture.prototypes).T).max(dim=1).values

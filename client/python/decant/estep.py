@@ -59,7 +59,7 @@ def expectation(embeddings: Any, mixture: Mixture, drop: float = 1e-6, top: int 
     h = unit_rows(np.asarray(embeddings, np.float32))
     by_mean, by_square = mixture.operands
     square = h * h if by_square.shape[1] > 1 else np.sum(h * h, axis=1, keepdims=True)
-    likelihood = h @ by_mean.T + square @ by_square.T + mixture.log_const
+    likelihood = h @ by_mean.T + square @ by_square.T + mixture.bias
     peak = likelihood.max(axis=1, keepdims=True)
     mass = np.exp(likelihood - peak)
     loglik = float(np.sum(peak[:, 0] + np.log(mass.sum(axis=1)), dtype=np.float64))

@@ -23,6 +23,7 @@ class Mixture:
     variance: np.ndarray  # (K, D), or (K,) when spherical
     weight: np.ndarray  # (K,)
     log_const: np.ndarray  # (K,)
+    price: np.ndarray | None = None  # (K,) nats, of a balanced E-step (mixture.balance)
 
     @property
     def components(self) -> int:
@@ -44,10 +45,15 @@ class Mixture:
         variance = self.variance.reshape(self.components, -1)
         return self.mean / variance, -0.5 / variance
 
+    @functools.cached_property
+    def bias(self) -> np.ndarray:
+        """(K,): what does not depend on the embedding in a component's log-likelihood."""
+        return self.log_const if self.price is None else self.log_const + self.price
+
     @classmethod
     def full(cls, message: wire.Message) -> "Mixture":
         return cls(message.number("generation"), message.number("step"), message.scalar("beta", 1.0),
-                   *(message.tensors[part].copy() for part in _PARTS))
+                   *(message.tensors[part].copy() for part in _PARTS), _price(message))
 
     def following(self, deltas: list[wire.Message]) -> "Mixture":
         """This version with the deltas of the next ones applied; they are in order and without gaps."""
@@ -57,4 +63,9 @@ class Mixture:
         for delta in deltas:
             for name, part in zip(_PARTS, parts):
                 part[delta.tensors["rows"]] = delta.tensors[name]
-        return Mixture(self.generation, deltas[-1].number("step"), deltas[-1].scalar("beta", 1.0), *parts)
+        return Mixture(self.generation, deltas[-1].number("step"), deltas[-1].scalar("beta", 1.0), *parts, _price(deltas[-1]))
+
+
+def _price(message: wire.Message) -> np.ndarray | None:
+    """Every version has those of all components, or none."""
+    return message.tensors["price"].copy() if "price" in message.tensors else None
