@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -18,6 +19,7 @@ import time
 import traceback
 
 import numpy as np
+import zmq
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "client" / "python"))
@@ -40,7 +42,7 @@ class Server:
                 "stream.checkpoint_ms": 100, "net.prototype": self.address, "net.prototype_publish": self.publish, **settings}
         self.arguments = ["--components", str(K), "--dimensions", str(D), "--run", "client", "--out", f"{directory}/out",
                           *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))]
-        self.process = None
+        self.process, self.lives = None, 0
 
     def start(self, arguments=None):
         for name in ("requests", "publish"):
@@ -50,10 +52,15 @@ class Server:
             self.process = subprocess.Popen([f"{BUILD}/bin/decant", "serve-mixture", *(arguments or self.arguments)], stderr=log,
                                             stdout=log)
         deadline = time.monotonic() + PATIENCE_S
-        while not os.path.exists(f"{self.directory}/publish"):
+        self.lives += 1
+        while len(listening := re.findall(r"event=listening requests=(\S+) publications=(\S+)", self.log())) < self.lives:
             assert self.process.poll() is None and time.monotonic() < deadline, "the server did not start"
             time.sleep(0.005)
+        self.address, self.publish = listening[-1]
         return self
+
+    def log(self):
+        return pathlib.Path(f"{self.directory}/log").read_text()
 
     def kill(self):
         self.process.kill()
@@ -66,9 +73,11 @@ class Server:
     def client(self, **options):
         return decant.PrototypeClient(self.address, publish=self.publish, **options)
 
+    def newest(self):
+        return sorted(pathlib.Path(f"{self.directory}/out/checkpoints").glob("step-*/mixture.safetensors"))[-1]
+
     def checkpoint(self):
-        steps = sorted(pathlib.Path(f"{self.directory}/out/checkpoints").glob("step-*/mixture.safetensors"))
-        data = steps[-1].read_bytes()
+        data = self.newest().read_bytes()
         size, = struct.unpack("<Q", data[:8])
         header = json.loads(data[8:8 + size])
         dtypes = {"F64": "<f8", "U64": "<u8"}
@@ -88,7 +97,7 @@ def server(**settings):
         try:
             yield it
         except BaseException:
-            sys.stdout.write(pathlib.Path(f"{directory}/log").read_text())
+            sys.stdout.write(it.log())
             raise
         finally:
             it.process.kill()
@@ -241,6 +250,24 @@ def test_a_server_told_to_end_and_started_again_goes_on():
         s.start()
 
 
+def test_a_checkpoint_that_is_gone_does_not_stop_the_client():
+    with server(stream__contributions=1, run__checkpoint_every=1) as s, s.client() as client:
+        for _ in range(3):
+            client.submit(unit(np.random.default_rng(14)))
+            client.flush(PATIENCE_S, durable=True)
+        s.kill()
+        data = bytearray(s.newest().read_bytes())
+        data[-1] ^= 255
+        s.newest().write_bytes(data)
+        s.start()
+        client.submit(unit(np.random.default_rng(15)))
+        client.flush(PATIENCE_S, durable=True)
+        client.close()
+        s.stop()
+        assert "event=contributions_lost" in s.log()
+        assert abs(s.applied() - 3 * ROWS) < 0.01 and s.checkpoint()["ledger"].tolist()[0] == [0, 3, 1]
+
+
 CHILD = """
 import sys
 sys.path.insert(0, {path!r})
@@ -289,7 +316,49 @@ def test_back_pressure_waits_for_the_server():
         assert abs(s.applied() - before * ROWS) < 0.01
 
 
+def test_keys():
+    with tempfile.TemporaryDirectory(prefix="decant-keys-") as keys:
+        def keygen(*arguments):
+            subprocess.run([f"{BUILD}/bin/decant", "keygen", "--out", keys, *arguments], check=True, capture_output=True)
+        keygen()
+        keygen("client:a", "client:b")
+        wildcard = "tcp://127.0.0.1:*"
+        with server(net__prototype=wildcard, net__prototype_publish=wildcard, keys__directory=keys) as s:
+            for name in ("client-a", "client-b"):
+                with s.client(keys=decant.Keys.read(keys, name)) as client:
+                    client.submit(unit(np.random.default_rng(16)))
+                    client.flush(PATIENCE_S)
+            public, secret = (key.decode() for key in zmq.curve_keypair())
+            for options in ({}, {"keys": decant.Keys(public, secret, decant.Keys.read(keys, "client-a").server)}):
+                try:
+                    s.client(timeout=0.5, **options)
+                    raise AssertionError("let in")
+                except (TimeoutError, decant.Refused):
+                    pass
+            s.stop()
+            ledger = s.checkpoint()["ledger"]
+            assert ledger[1:, 2].tolist() == [1, 1] and 0 != ledger[1, 1] != ledger[2, 1] != 0, ledger
+
+
 # ---- the command ----
+
+def test_commands_read_its_checkpoints():
+    with server() as s, s.client() as client:
+        client.submit(unit(np.random.default_rng(17)))
+        client.close()
+        s.stop()
+        out, file = f"{s.directory}/out", f"{s.directory}/prototypes.npz"
+        for arguments, text in (("prototypes --limit 2 --out {out}", "nearest"), ("status --out {out}", f"K = {K}, D = {D}"),
+                                ("verify {out}", "1 of 1 checkpoints sound"),
+                                ("export --what prototypes --checkpoint {out} --out {file}", "1 array")):
+            done = subprocess.run([f"{BUILD}/bin/decant", *arguments.format(out=out, file=file).split()], capture_output=True, text=True,
+                                  timeout=PATIENCE_S)
+            assert done.returncode == 0 and text in done.stdout, done
+        assert np.load(file)["prototypes"].shape == (K, D)
+        os.rename(s.newest(), s.newest().with_name("encoder.safetensors"))  # a mixture that is called so is none
+        done = subprocess.run([f"{BUILD}/bin/decant", "verify", out], capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 1, done
+
 
 def test_another_shape_is_refused():
     with server() as s:
