@@ -230,7 +230,7 @@ fuzz-corpus: ## keep the smallest inputs that `make fuzz` found in tests/fuzz/co
 	tests/fuzz/guided keep build-fuzz $(FUZZ_NAMES)
 
 SEEDS ?= 1..10000
-sim: $(SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
+sim: $(SIM) $(STREAM_SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
 	$(if $(SEED),$(SIM) --seed $(SEED) --verbose,$(SIM) --seeds $(SEEDS) --jobs $(JOBS))
 
 # The units, fuzzers and a few hundred simulations again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).

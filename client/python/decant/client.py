@@ -127,7 +127,11 @@ class PrototypeClient:
         self._wake()  # the greeting does not wait
         self._thread.start()
         if timeout > 0:
-            self.wait_version(0, timeout)
+            try:
+                self.wait_version(0, timeout)
+            except BaseException:
+                self.close(0.0)
+                raise
 
     # ---- for the caller ----
 
@@ -213,7 +217,7 @@ class PrototypeClient:
         Does not raise when time is over or the server has refused this client: look at `applied`."""
         try:
             self.flush(timeout, durable)
-        except (TimeoutError, Refused) as error:
+        except Exception as error:  # the thread must end whatever was wrong
             log.warning("closing with %d contributions not known to be applied: %s", self._submitted - self._applied, error)
         with self._changed:
             self._closing = True
