@@ -290,6 +290,9 @@ def test_durable_is_said_when_it_is_on_disk():
         c.wait_durable(3)
         assert s.checkpoint()["ledger"][1, 2] == 3
         assert c.ask(PING, worker=c.name).scalars["durable"] == 3
+        s.stop()
+        news = c.receive()  # the last checkpoint is told of before the server leaves
+        assert (news.type, news.code, news.seq, news.scalars["durable"]) == (ACK, DURABLE, 4, 4), news.header
 
 
 def test_checkpoints_come_by_time():
