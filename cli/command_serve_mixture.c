@@ -149,23 +149,29 @@ static int load_config(struct serve_line *line, const char *out, struct serve_pl
     return rc == 0 ? run_config_resolve_paths(&p->config, e) : rc;
 }
 
-/* Whoever resumes with another K should hear it before the configuration in the directory is written over. */
+/* Whoever resumes with another K, or in the directory of a training run, should hear it before the configuration there is
+ * written over. */
 static int check_same(const struct serve_plan *p, struct error *e)
 {
     struct run_config was;
     char keys[400];
-    if (!p->known || !p->resume)
+    const char *out = p->config.run.out;
+    if (!p->known)
         return 0;
     int rc = run_config_load(&was, p->config_path, NULL, NULL, 0, e);
-    if (rc != 0 || (strcmp(was.run.name, p->config.run.name) == 0 &&
-                    run_config_differences(&was, &p->config, keys, sizeof keys) == 0))
+    if (rc != 0)
         return rc;
+    if (was.run.mode != MODE_STREAM)
+        return error_set(e, ERR_STATE, "%s is the directory of a training run: choose another --out", out);
+    if (!p->resume)
+        return 0;
     if (strcmp(was.run.name, p->config.run.name) != 0)
-        return error_set(e, ERR_STATE, "%s holds run '%s', not '%s': choose another --out", p->config.run.out,
-                         was.run.name, p->config.run.name);
+        return error_set(e, ERR_STATE, "%s holds run '%s', not '%s': choose another --out", out, was.run.name,
+                         p->config.run.name);
+    if (run_config_differences(&was, &p->config, keys, sizeof keys) == 0)
+        return 0;
     return error_set(e, ERR_STATE,
-                     "%s holds a mixture with %s; serve it without changing that, or choose another --out",
-                     p->config.run.out, keys);
+                     "%s holds a mixture with %s; serve it without changing that, or choose another --out", out, keys);
 }
 
 static int make_plan(struct serve_line *line, struct serve_plan *p, struct error *e)

@@ -373,10 +373,25 @@ def test_another_shape_is_refused():
         done = subprocess.run([f"{BUILD}/bin/decant", "train", "--out", f"{s.directory}/out", "--resume"], capture_output=True,
                               text=True, timeout=PATIENCE_S)
         assert done.returncode == 2 and "serve-mixture" in done.stderr, done
+        training = pathlib.Path(f"{s.directory}/training")
+        training.mkdir()
+        (training / "config.ini").write_text("[run]\nname = training\n")
+        done = subprocess.run([f"{BUILD}/bin/decant", "serve-mixture", "--out", str(training)], capture_output=True, text=True,
+                              timeout=PATIENCE_S)
+        assert done.returncode == 1 and "training run" in done.stderr, done
+        assert (training / "config.ini").read_text() == "[run]\nname = training\n"
         for program in ("parameter", "worker"):
             done = subprocess.run([f"{BUILD}/bin/decant-{program}", "--set", "run.mode=stream"], capture_output=True, text=True,
                                   timeout=PATIENCE_S)
             assert done.returncode == 2 and "serve-mixture" in done.stderr, done
+
+
+def test_one_server_in_a_directory():
+    with server() as s:
+        done = subprocess.run([f"{BUILD}/bin/decant", "serve-mixture", "--out", f"{s.directory}/out"], capture_output=True, text=True,
+                              timeout=PATIENCE_S)
+        assert done.returncode == 1 and "only one may work in a directory" in done.stderr, done
+        s.stop()
 
 
 def test_a_server_in_lockstep_is_refused():

@@ -218,7 +218,8 @@ class PrototypeClient:
         try:
             self.flush(timeout, durable)
         except Exception as error:  # the thread must end whatever was wrong
-            log.warning("closing with %d contributions not known to be applied: %s", self._submitted - self._applied, error)
+            if self._applied < self._submitted:
+                log.warning("closing with %d contributions not known to be applied: %s", self._submitted - self._applied, error)
         with self._changed:
             self._closing = True
         self._wake()
