@@ -119,8 +119,9 @@ static void test_versions_by_count_and_by_time(void **state)
     tick(core, NOW + 4 * VERSION_MS); /* nothing is pending */
     assert_int_equal(version_of(core), 1);
     uint64_t first = NOW + 4 * VERSION_MS;
-    apply(core, &one, name, 4, first);
-    apply(core, &one, name, 5, first + VERSION_MS - 1);
+    uint64_t other = greet(core, &two); /* the first one has used nearly half of what it may keep */
+    apply(core, &two, other, 1, first);
+    apply(core, &two, other, 2, first + VERSION_MS - 1);
     tick(core, first + VERSION_MS - 1);
     assert_int_equal(version_of(core), 1);
     tick(core, first + VERSION_MS);
