@@ -221,33 +221,52 @@ static bool is_kept_for_good(const struct run_config *c, uint64_t step)
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
 }
 
+static void remove_file(const struct run_config *c, uint64_t step, const char *file)
+{
+    char path[RUN_PATH_MAX];
+    if (run_dir_step_path(path, c, step, file, NULL) == 0)
+        unlink(path);
+}
+
 /* Deletes only the files that belong there: if somebody keeps more in the directory, it stays. */
 static void remove_step(const struct run_config *c, uint64_t step)
 {
     const struct step_files files = step_files_of(c);
     char path[RUN_PATH_MAX];
     for (size_t i = 0; i < files.count; i++)
-        if (run_dir_step_path(path, c, step, files.names[i], NULL) == 0)
-            unlink(path);
+        remove_file(c, step, files.names[i]);
     if (run_dir_step_path(path, c, step, NULL, NULL) == 0)
         rmdir(path);
+}
+
+/* With what a process that was killed left half written; nobody may be writing there. */
+static void remove_old_step(const struct run_config *c, uint64_t step)
+{
+    remove_file(c, step, ENCODER_FILE ".inprogress");
+    remove_file(c, step, MIXTURE_FILE ".inprogress");
+    remove_step(c, step);
 }
 
 static int prune(const struct run_config *c, struct error *e)
 {
     char dir[RUN_PATH_MAX];
-    int64_t complete = 0;
-    if (c->run.checkpoint_keep == 0)
-        return 0;
+    int64_t complete = 0, keep = c->run.checkpoint_keep > 0 ? c->run.checkpoint_keep : INT64_MAX;
     if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
         return too_long(c, e);
     for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
-        if (complete >= c->run.checkpoint_keep && !is_kept_for_good(c, step))
-            remove_step(c, step);
+        bool whole = step_files_exist(c, step);
+        if (whole ? complete >= keep && !is_kept_for_good(c, step) : complete > 0)
+            remove_old_step(c, step);
         else
-            complete += run_dir_step_complete(c, step);
+            complete += whole;
     }
     return 0;
+}
+
+void run_dir_step_abandoned(const struct run_config *c, uint64_t step)
+{
+    if (!step_files_exist(c, step))
+        remove_step(c, step);
 }
 
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)
