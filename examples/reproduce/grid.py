@@ -22,7 +22,7 @@ TERMS = {
 
 JOINT = ["loss.prototypes=joint"]
 # The learning rate of joint prototypes over the encoder's: the best k-NN on emoji with seed 1, of 1, 5 and 20 for DINO, of 1 and 20 for the
-# others (docs/design/0008-grid.md). Only the joint side was tuned so; the decoupled side has no such rate.
+# others (docs/design/0010-grid.md). Only the joint side was tuned so; the decoupled side has no such rate.
 JOINT_RATE = 1
 RESEED = ["mixture.reseed_max=12", "mixture.reseed_distance=0.09"]
 REGIMES = {
