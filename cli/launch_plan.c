@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
+#include "cli/config_file.h"
 #include "cli/launch_check.h"
 #include "cli/pid_file.h"
 #include "cli/shell_quote.h"
@@ -94,6 +95,8 @@ static int resolve_config(const struct launch_options *o, char **environment, st
         rc = resolve_out(o, &p->config, e);
     if (rc == 0)
         rc = run_config_check(&p->config, e);
+    if (rc == 0)
+        rc = run_config_check_trains(&p->config, e);
     p->joint = p->config.loss.prototypes == PROTOTYPES_JOINT;
     p->resume = o->resume;
     p->from_start = o->from_start;
@@ -196,26 +199,6 @@ static int name_places(struct launch_plan *p, struct error *e)
     return 0;
 }
 
-/* For whoever goes on with the run, from wherever: paths are absolute. What was accepted is accepted this once. */
-static int write_config(const struct launch_plan *p, struct error *e)
-{
-    struct run_config kept = p->config;
-    char *text = NULL;
-    size_t size = 0;
-    kept.run.accept_data = false;
-    int rc = run_config_resolve_paths(&kept, e);
-    FILE *f = rc == 0 ? open_memstream(&text, &size) : NULL;
-    if (!f)
-        return rc != 0 ? rc : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
-    config_write(run_config_keys, run_config_key_count, &kept, f);
-    rc = fclose(f) == 0 ? 0 : error_set(e, ERR_MEMORY, "out of memory for the configuration's text");
-    struct file_part part = {text, size};
-    if (rc == 0)
-        rc = file_write_atomic(p->config_path, &part, 1, e);
-    free(text);
-    return rc;
-}
-
 static bool has_default_endpoints(const struct run_config *c)
 {
     struct run_config initial;
@@ -291,7 +274,8 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
     if (rc == 0)
         rc = dir_make(out->logs, e);
     if (rc == 0)
-        rc = write_config(out, e); /* with the configured endpoints: the private ones die with this process */
+        rc = config_file_write(&out->config, out->config_path,
+                               e); /* with the configured endpoints: the private ones die with this process */
     if (rc == 0 && private)
         rc = make_sockets(out, e);
     return rc == 0 ? name_clients(out, e) : rc;

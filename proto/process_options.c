@@ -109,7 +109,7 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
         return usage(o, "unexpected argument: ", argv[optind]);
     if (kernels_from_environment(&e) != 0 ||
         run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0 ||
-        run_config_resolve_paths(&o->config, &e) != 0)
+        run_config_resolve_paths(&o->config, &e) != 0 || (o->trains && run_config_check_trains(&o->config, &e) != 0))
         return usage(o, e.text, "");
     o->config.net.insecure |= s.insecure;
     if (!o->health && process_limits(o->listens, &e) != 0)

@@ -21,6 +21,7 @@ struct process_options {
     const char *signals; /* what SIGTERM and SIGINT do: one sentence of --help */
     bool can_resume;     /* takes --resume */
     bool listens;        /* takes --insecure */
+    bool trains;         /* has no part in a run that is a stream */
     /* filled in */
     bool resume;
     bool health; /* the subcommand: check whether such a process is well, and exit */

@@ -53,6 +53,8 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
 const struct config_key run_config_keys[] = {
     KEY_TEXT("run.name", run.name, "default", "name of the run: in messages, Redis keys and directories"),
     KEY_PATH("run.out", run.out, "runs/default", "directory of checkpoints and metrics"),
+    KEY_CHOICE("run.mode", run.mode, "lockstep", CHOICE_WORDS(RUN_MODES),
+               "lockstep: steps, for our workers; stream: the prototype server alone, for training loops of any kind"),
     KEY_INT("run.seed", run.seed, "1", 0, 9e15, "seed of everything random"),
     KEY_INT("run.epochs", run.epochs, "10", 1, 1e6, "passes over the training images"),
     KEY_INT("run.steps", run.steps, "0", 0, 1e9, "optimiser steps; 0 takes them from run.epochs"),
@@ -185,6 +187,16 @@ const struct config_key run_config_keys[] = {
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
               "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
+    KEY_INT("stream.contributions", stream.contributions, "8", 1, 1e6,
+            "contributions that make a version of the mixture"),
+    KEY_INT("stream.version_ms", stream.version_ms, "200", 1, 3.6e6,
+            "a version is made so long after the first contribution in it at the latest, ms"),
+    KEY_INT("stream.rows_max", stream.rows_max, "4096", 1, 65536, "embeddings in a contribution at most"),
+    KEY_INT("stream.window", stream.window, "32", 1, 48, "contributions that a client may have on their way"),
+    KEY_INT("stream.keep", stream.keep, "1024", 2, 1e6,
+            "contributions of a client that may be in no checkpoint yet; it keeps them"),
+    KEY_INT("stream.checkpoint_ms", stream.checkpoint_ms, "10000", 10, 3.6e6,
+            "a checkpoint is made so long after the last one, if there is anything new, ms"),
     KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES),
                "what the encoder learns from: carp, dino or swav (their papers' losses)"),
     KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
@@ -289,10 +301,23 @@ const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_k
 /* Keys that say where, how often to report, or how many threads, but never what comes out. */
 bool run_config_shapes_result(const char *name)
 {
-    static const char *const without[] = {"run.name",        "run.out",        "run.checkpoint_", "run.log_every",
-                                          "run.accept_data", "run.numerics",   "data.path",       "data.memory",
-                                          "data.cache",      "augment.preset", "worker.",         "net.",
-                                          "keys.",           "redis.",         "metrics.",        "eval."};
+    static const char *const without[] = {"run.name",
+                                          "run.out",
+                                          "run.checkpoint_",
+                                          "run.log_every",
+                                          "run.accept_data",
+                                          "run.numerics",
+                                          "data.path",
+                                          "data.memory",
+                                          "data.cache",
+                                          "augment.preset",
+                                          "stream.",
+                                          "worker.",
+                                          "net.",
+                                          "keys.",
+                                          "redis.",
+                                          "metrics.",
+                                          "eval."};
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++)
         if (strncmp(name, without[i], strlen(without[i])) == 0)
             return false;
@@ -354,6 +379,7 @@ static void drop_circumstances(struct run_config *c)
     c->run.accept_data = defaults.run.accept_data;
     c->run.numerics = defaults.run.numerics;
     c->augment.preset = defaults.augment.preset; /* its values are all there */
+    c->stream = defaults.stream;
     c->worker = defaults.worker;
     c->net = defaults.net;
     c->keys = defaults.keys;
@@ -558,7 +584,11 @@ int run_config_check(const struct run_config *c, struct error *e)
                          c->run.name);
     if (strstr(c->redis.host, "://") != NULL)
         return error_set(e, ERR_CONFIG, "redis.host is a URL: give it as redis.url, which is never written to a file");
-    if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
+    if (c->run.mode == MODE_STREAM && c->stream.window > c->stream.keep)
+        return error_set(e, ERR_CONFIG, "stream.window = %lld is larger than stream.keep = %lld",
+                         (long long)c->stream.window, (long long)c->stream.keep);
+    bool has_loss = c->run.mode != MODE_STREAM;
+    if (has_loss && c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
         return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
                          (long long)c->loss.block, (long long)c->mixture.components);
     if (c->loss.prototypes != PROTOTYPES_JOINT &&
@@ -596,6 +626,15 @@ int run_config_check(const struct run_config *c, struct error *e)
                          (long long)c->mixture.top, (long long)c->mixture.components);
     int rc = check_data(c, e);
     return rc == 0 ? check_encoder(c, e) : rc;
+}
+
+int run_config_check_trains(const struct run_config *c, struct error *e)
+{
+    if (c->run.mode != MODE_STREAM)
+        return 0;
+    return error_set(e, ERR_CONFIG,
+                     "run.mode = stream: its server stands alone, for training loops of your own; start it with decant "
+                     "serve-mixture, or train with run.mode = lockstep");
 }
 
 /* Drawings' values were tried on emoji; the others are the usual ones of their kind (docs/DATA.md). */

@@ -1,7 +1,8 @@
 /* The directory of a run, which both servers write and everyone reads:
  *
  *   OUT/checkpoints/step-NNNNNN/encoder.safetensors    by the parameter server
- *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none
+ *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none, and a
+ *                                                      stream (run.mode) has nothing else
  *   OUT/checkpoints/latest                             text "step-NNNNNN", by whoever finds the step complete
  *   OUT/checkpointed                                   there once the first step was complete
  *   OUT/generation-SERVER                              decimal: how often that server has been started or gone back

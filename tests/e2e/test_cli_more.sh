@@ -184,7 +184,7 @@ same_pages() { # what is committed is what the programs say
     done
 }
 check "manual pages are those of the programs" same_pages
-check "every command has its section" bash -c "[ \$(grep -c '^\.SS ' docs/man/decant.1) -eq \$('$decant' help | grep -cE '^  [a-z]+ ' | awk '{print \$1 - 2}') ]"
+check "every command has its section" bash -c "[ \$(grep -c '^\.SS ' docs/man/decant.1) -eq \$('$decant' help | grep -cE '^  [a-z-]+ ' | awk '{print \$1 - 2}') ]"
 
 check "top of a finished run" exits 0 "$decant" top --out "$work/a" --once
 check "its last step" out_says "step 8/8"
