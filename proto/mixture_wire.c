@@ -8,7 +8,13 @@
 
 static size_t variance_width(const struct mixture_view *v)
 {
-    return v->covariance == COVARIANCE_SPHERICAL ? 1 : v->D;
+    return covariance_width(v->covariance, v->D);
+}
+
+/* The same as tensors are described here: 0 when they have rank 1. */
+static size_t variance_rank_width(const struct mixture_view *v)
+{
+    return covariance_is_scalar(v->covariance) ? 0 : v->D;
 }
 
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out)
@@ -87,7 +93,7 @@ int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t 
     if (rows)
         rc = msg_add_tensor(m, "rows", DTYPE_U32, 1, (uint64_t[]){R}, buf_copy(rows, R * sizeof *rows));
     rc = rc ? rc : add_rows(m, "mean", v->mean, v->D, rows, count);
-    rc = rc ? rc : add_rows(m, "variance", v->variance, v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D, rows, count);
+    rc = rc ? rc : add_rows(m, "variance", v->variance, variance_rank_width(v), rows, count);
     rc = rc ? rc : add_rows(m, "weight", v->weight, 0, rows, count);
     rc = rc ? rc : add_rows(m, "log_const", v->log_const, 0, rows, count);
     if (v->priced)
@@ -178,9 +184,8 @@ static int read_prices(const struct mixture_view *v, const struct msg *m, struct
 
 static int read_values(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
 {
-    uint32_t width = v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D;
     u->mean = float_tensor(m, "mean", u->R, v->D, why);
-    u->variance = u->mean ? float_tensor(m, "variance", u->R, width, why) : NULL;
+    u->variance = u->mean ? float_tensor(m, "variance", u->R, (uint32_t)variance_rank_width(v), why) : NULL;
     u->weight = u->variance ? float_tensor(m, "weight", u->R, 0, why) : NULL;
     u->log_const = u->weight ? float_tensor(m, "log_const", u->R, 0, why) : NULL;
     if (!u->log_const)

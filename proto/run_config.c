@@ -115,7 +115,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
-    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
+    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES),
+               "form of the components: one variance, one of each dimension, von Mises-Fisher"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
     KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
                "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "

@@ -67,7 +67,7 @@ int stats_reserve_rows(struct stats_rows *s, uint32_t R)
     s->index = array(R, sizeof *s->index);
     s->n = array(R, sizeof *s->n);
     s->s1 = array(R, s->D * sizeof *s->s1);
-    s->s2 = array(R, s->D * sizeof *s->s2);
+    s->s2 = array(R, s->squares * sizeof *s->s2);
     return complete(s, s->index && s->n && s->s1 && s->s2);
 }
 
@@ -131,6 +131,18 @@ STATIC_KERNEL(void, sum_column,
     sum_rest(h + d, D, column, count, D - d, s1 + d, s2 + d);
 }
 
+/* s1 alone. */
+STATIC_KERNEL(void, sum_column_once,
+              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s1),
+              (h, D, column, count, s1))
+{
+    for (size_t d = 0; d < D; d++)
+        s1[d] = 0;
+    for (size_t j = 0; j < count; j++)
+        for (size_t d = 0; d < D; d++)
+            s1[d] += column[j].gamma * h[column[j].row * D + d];
+}
+
 /* end (K): where each component's column ends; entries (Z) ordered by component, then by embedding. Counting sort. */
 static void turn_by_component(const struct responsibilities *g, uint32_t K, uint32_t *end, struct entry *entries)
 {
@@ -173,13 +185,18 @@ static void sum_columns(const float *h, const uint32_t *end, const struct entry 
             continue; /* untouched, or touched by zeros only */
         out->index[R] = k;
         out->n[R] = n;
-        sum_column(h, out->D, entries + begin, count, out->s1 + (size_t)R * out->D, out->s2 + (size_t)R * out->D);
+        float *s1 = out->s1 + (size_t)R * out->D;
+        if (out->squares > 0)
+            sum_column(h, out->D, entries + begin, count, s1, out->s2 + (size_t)R * out->D);
+        else
+            sum_column_once(h, out->D, entries + begin, count, s1);
         R++;
     }
     out->R = R;
 }
 
-int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, struct stats_rows *out)
+int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
+                     struct stats_rows *out)
 {
     uint32_t *end = calloc(K, sizeof *end);
     struct entry *entries = array(g->start[g->N], sizeof *entries);
@@ -187,6 +204,7 @@ int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t 
     stats_rows_init(out);
     out->K = K;
     out->D = D;
+    out->squares = (uint32_t)covariance_square_width(c, D);
     if (rc == 0) {
         turn_by_component(g, K, end, entries);
         rc = stats_reserve_rows(out, count_columns(end, K));
@@ -215,19 +233,21 @@ static uint32_t count_union(const struct stats_rows *a, const struct stats_rows 
 
 static void put_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
 {
-    size_t D = to->D;
+    size_t D = to->D, S = to->squares;
     to->index[r] = from->index[row];
     to->n[r] = from->n[row];
     memcpy(to->s1 + r * D, from->s1 + row * D, D * sizeof(float));
-    memcpy(to->s2 + r * D, from->s2 + row * D, D * sizeof(float));
+    if (S > 0)
+        memcpy(to->s2 + r * S, from->s2 + row * S, S * sizeof(float));
 }
 
 static void add_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
 {
-    size_t D = to->D;
+    size_t D = to->D, S = to->squares;
     to->n[r] += from->n[row];
     vec_add(to->s1 + r * D, from->s1 + row * D, D);
-    vec_add(to->s2 + r * D, from->s2 + row * D, D);
+    if (S > 0)
+        vec_add(to->s2 + r * S, from->s2 + row * S, S);
 }
 
 static void merge_rows(struct stats_rows *to, const struct stats_rows *a, const struct stats_rows *b)
@@ -256,8 +276,8 @@ static void concatenate(void *to, const void *a, size_t count_a, const void *b, 
 
 int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
 {
-    ASSERT(a->K == b->K && a->D == b->D);
-    struct stats_rows sum = {.K = a->K, .D = a->D};
+    ASSERT(a->K == b->K && a->D == b->D && a->squares == b->squares);
+    struct stats_rows sum = {.K = a->K, .D = a->D, .squares = a->squares};
     int rc = stats_reserve_rows(&sum, count_union(a, b));
     rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A);
     if (rc == 0) {

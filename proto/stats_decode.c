@@ -10,9 +10,10 @@
 
 struct decoder {
     const struct msg *m;
+    enum covariance covariance;
     uint32_t rows_max;
     uint32_t N;             /* embeddings: the scalar `count` */
-    struct stats_rows *out; /* K and D are set */
+    struct stats_rows *out; /* K, D and squares are set */
     enum reason *why;
     struct error *detail; /* for the sender: which tensor, which row */
 };
@@ -100,17 +101,18 @@ static bool strictly_ascending(const uint32_t *index, size_t n)
 
 /* ---- dense and rows ---- */
 
-struct sums { /* of `rows` components */
-    const float *n, *s1, *s2;
+struct sums {                 /* of `rows` components */
+    const float *n, *s1, *s2; /* s2 is NULL where there are no squares */
     uint32_t rows;
 };
 
 static int read_sums(const struct decoder *d, uint32_t rows, struct sums *s)
 {
-    s->rows = rows;
-    s->n = elements(d, "n", DTYPE_F32, rows, 0);
+    *s = (struct sums){.rows = rows, .n = elements(d, "n", DTYPE_F32, rows, 0)};
     s->s1 = s->n ? elements(d, "s1", DTYPE_F32, rows, d->out->D) : NULL;
-    s->s2 = s->s1 ? elements(d, "s2", DTYPE_F32, rows, d->out->D) : NULL;
+    if (d->out->squares == 0)
+        return s->s1 ? 0 : ERR_FORMAT;
+    s->s2 = s->s1 ? elements(d, "s2", DTYPE_F32, rows, d->out->squares) : NULL;
     return s->s2 ? 0 : ERR_FORMAT;
 }
 
@@ -131,12 +133,24 @@ static bool row_possible(const struct sums *s, uint32_t r, size_t D)
     return fabs(length - n) <= STATS_UNIT_TOLERANCE * n;
 }
 
+/* Without squares: a sum of unit vectors is no longer than their mass. */
+static bool direction_possible(const struct sums *s, uint32_t r, size_t D)
+{
+    double n = s->n[r];
+    return n >= 0 && squares(s->s1 + r * D, D) <= n * n * (1 + STATS_UNIT_TOLERANCE);
+}
+
+static bool is_possible(const struct decoder *d, const struct sums *s, uint32_t r)
+{
+    return s->s2 ? row_possible(s, r, d->out->D) : direction_possible(s, r, d->out->D);
+}
+
 static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *with_mass)
 {
     double mass = 0;
     *with_mass = 0;
     for (uint32_t r = 0; r < s->rows; r++) {
-        if (!row_possible(s, r, d->out->D))
+        if (!is_possible(d, s, r))
             return refuse(d, REASON_BAD_VALUE, "row %u: n, s1 and s2 are not the sums of unit vectors", r);
         mass += s->n[r];
         *with_mass += s->n[r] > 0;
@@ -149,7 +163,7 @@ static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *w
 /* Rows with mass into out; index NULL: row r is component r. */
 static int take_sums(const struct decoder *d, const struct sums *s, const uint32_t *index, uint32_t R)
 {
-    size_t D = d->out->D;
+    size_t D = d->out->D, S = d->out->squares;
     int rc = stats_reserve_rows(d->out, R);
     uint32_t to = 0;
     for (uint32_t r = 0; rc == 0 && r < s->rows; r++) {
@@ -158,7 +172,8 @@ static int take_sums(const struct decoder *d, const struct sums *s, const uint32
         d->out->index[to] = index ? index[r] : r;
         d->out->n[to] = s->n[r];
         memcpy(d->out->s1 + to * D, s->s1 + r * D, D * sizeof(float));
-        memcpy(d->out->s2 + to * D, s->s2 + r * D, D * sizeof(float));
+        if (S > 0)
+            memcpy(d->out->s2 + to * S, s->s2 + r * S, S * sizeof(float));
         to++;
     }
     return rc;
@@ -240,7 +255,7 @@ static int decode_factored(const struct decoder *d)
         return ERR_FORMAT;
     rc = check_unit_rows(d, "h", h, d->N);
     rc = rc ? rc : check_responsibilities(d, &g, Z);
-    return rc ? rc : stats_accumulate(h, &g, d->out->K, d->out->D, d->out);
+    return rc ? rc : stats_accumulate(h, &g, d->out->K, d->out->D, d->covariance, d->out);
 }
 
 /* ---- what goes with each of them ---- */
@@ -338,13 +353,14 @@ static int decode_sums(const struct decoder *d)
     }
 }
 
-int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
-                 enum reason *why, struct error *detail)
+int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
+                 struct stats_rows *out, enum reason *why, struct error *detail)
 {
-    struct decoder d = {.m = m, .rows_max = rows_max, .out = out, .why = why, .detail = detail};
+    struct decoder d = {.m = m, .covariance = c, .rows_max = rows_max, .out = out, .why = why, .detail = detail};
     stats_rows_init(out);
     out->K = K;
     out->D = D;
+    out->squares = (uint32_t)covariance_square_width(c, D);
     int rc = decode_count(&d);
     rc = rc ? rc : decode_sums(&d);
     rc = rc ? rc : decode_extra(&d);

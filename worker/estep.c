@@ -28,16 +28,17 @@ struct kept {
 struct estep {
     struct estep_options options;
     uint32_t rows_max, K, D, block_rows;
-    bool loaded; /* a mixture is in use */
+    uint32_t width; /* of the product that gives logits: 2D, [h^2 | h]; von Mises-Fisher D, h */
+    bool loaded;    /* a mixture is in use */
     uint64_t version;
     double beta;
     float *logit_operand;  /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
     float *cosine_operand; /* of each tile: prototypes^T, packed, cosine_size apart; only for the novelty search */
     size_t logit_size, cosine_size;
-    float *rows;         /* (tile,2D) one tile's [-1/2 1/v | mu/v] before it is packed */
+    float *rows;         /* (tile,width) one tile's [-1/2 1/v | mu/v] before it is packed; or mu/v alone */
     float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
-    float *squares;      /* (block,2D) [h^2 | h] */
+    float *squares;      /* (block,2D) [h^2 | h]; nothing when width is D */
     float *logits;       /* (block,K) */
     float *cosines;      /* (block,tile) */
     float *nearest;      /* (block) largest cosine so far */
@@ -84,11 +85,11 @@ static size_t tile_at(const struct estep *s, size_t k)
 static bool allocate_operands(struct estep *s)
 {
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
-    s->logit_size = tile_packed_size(2 * D, tile);
+    s->logit_size = tile_packed_size(s->width, tile);
     s->cosine_size = s->options.novel_max > 0 ? tile_packed_size(D, tile) : 0;
     s->logit_operand = words(tiles * s->logit_size);
     s->cosine_operand = words(tiles * s->cosine_size);
-    s->rows = words(2 * tile * D);
+    s->rows = words(s->width * tile);
     s->bias = words(tile);
     s->prototypes = words(K * D);
     return s->logit_operand && s->cosine_operand && s->rows && s->bias && s->prototypes;
@@ -106,7 +107,7 @@ static uint32_t *starts(size_t n, size_t stride)
 static bool allocate_block(struct estep *s)
 {
     size_t D = s->D, block = s->block_rows, tile = s->options.novel_max > 0 ? tile_at(s, 0) : 0;
-    s->squares = words(2 * block * D);
+    s->squares = words(s->width == D ? 0 : 2 * block * D);
     s->logits = words(block * s->K);
     s->cosines = words(block * tile);
     s->nearest = words(block);
@@ -133,6 +134,11 @@ static bool allocate_results(struct estep *s)
     return s->top && s->start && s->index && s->gamma && s->assigned && s->far && s->novel && s->novel_distance;
 }
 
+static uint32_t operand_width(enum covariance c, uint32_t D)
+{
+    return c == COVARIANCE_VMF ? D : 2 * D;
+}
+
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out)
 {
     ASSERT(rows_max > 0 && K > 0 && D > 0 && o.drop >= 0 && o.drop <= 0.5f);
@@ -146,6 +152,7 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->rows_max = rows_max;
     s->K = K;
     s->D = D;
+    s->width = operand_width(o.covariance, D);
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
     if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s)) {
@@ -201,6 +208,27 @@ STATIC_KERNEL(void, operand_row,
     }
 }
 
+/* mu/v, of one v. */
+STATIC_KERNEL(void, direction_row, (const float *restrict mean, float variance, size_t D, float *restrict out),
+              (mean, variance, D, out))
+{
+    float precision = 1 / variance;
+    for (size_t d = 0; d < D; d++)
+        out[d] = mean[d] * precision;
+}
+
+/* The row of component k in the operand. */
+static void component_row(const struct mixture_view *v, size_t k, float *out)
+{
+    size_t D = v->D;
+    if (v->covariance == COVARIANCE_VMF)
+        direction_row(v->mean + k * D, v->variance[k], D, out);
+    else if (v->covariance == COVARIANCE_SPHERICAL)
+        operand_row(v->mean + k * D, v->variance + k, true, D, out);
+    else
+        operand_row(v->mean + k * D, v->variance + k * D, false, D, out);
+}
+
 /* packed = [bias; rows^T] for rows (n,width) of components. */
 static void pack_rows(const float *rows, size_t n, size_t width, const float *bias, float *packed)
 {
@@ -212,21 +240,19 @@ static void pack_rows(const float *rows, size_t n, size_t width, const float *bi
 /* The operands of the tile of n components from k on. */
 static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
-    bool spherical = v->covariance == COVARIANCE_SPHERICAL;
     size_t D = s->D, tile = k / TILE_COMPONENTS;
     for (size_t i = 0; i < n; i++)
-        operand_row(v->mean + (k + i) * D, v->variance + (spherical ? k + i : (k + i) * D), spherical, D,
-                    s->rows + 2 * i * D);
+        component_row(v, k + i, s->rows + i * s->width);
     for (size_t i = 0; i < n; i++)
         s->bias[i] = v->log_const[k + i] + v->price[k + i];
-    pack_rows(s->rows, n, 2 * D, s->bias, s->logit_operand + tile * s->logit_size);
+    pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + tile * s->logit_size);
     if (s->options.novel_max > 0)
         pack_rows(s->prototypes + k * D, n, D, NULL, s->cosine_operand + tile * s->cosine_size);
 }
 
 void estep_use(struct estep *s, const struct mixture_view *v)
 {
-    ASSERT(v->K == s->K && v->D == s->D);
+    ASSERT(v->K == s->K && v->D == s->D && operand_width(v->covariance, v->D) == s->width);
     if (s->loaded && s->version == v->version)
         return;
     memcpy(s->prototypes, v->mean, (size_t)s->K * s->D * sizeof *s->prototypes);
@@ -274,12 +300,13 @@ static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
 /* Logits of the block's rows into s->logits and, when novelty is looked for, their largest cosines into s->nearest. */
 static void block_products(struct estep *s, const float *h, size_t rows)
 {
-    for (size_t i = 0; i < rows; i++)
+    bool direct = s->width == s->D;
+    for (size_t i = 0; i < rows && !direct; i++)
         square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
         const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-        tile_product(s->squares, s->square_at, rows, 2 * (size_t)s->D, tile_at(s, k), operand, s->logits + k,
-                     s->logit_at);
+        tile_product(direct ? h : s->squares, direct ? s->h_at : s->square_at, rows, s->width, tile_at(s, k), operand,
+                     s->logits + k, s->logit_at);
         if (s->options.novel_max > 0)
             tile_cosines(s, h, rows, k);
     }
@@ -423,7 +450,8 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
             found = block_candidates(s, first, rows, found);
     }
     pick_candidates(s, h, found, &out->extra);
-    out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);
+    if (s->options.covariance != COVARIANCE_VMF) /* whose log_const has all of it */
+        out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);
     out->extra.assigned = s->assigned;
     out->gamma = (struct responsibilities){N, s->start, s->index, s->gamma};
 }

@@ -282,7 +282,7 @@ static int full_message(struct prototype_core *c, bool newest, struct msg *m)
 static bool delta_is_smaller(const struct mixture *x)
 {
     uint64_t D = x->options.D;
-    uint64_t row = 4 * (D + (x->options.covariance == COVARIANCE_SPHERICAL ? 1 : D) + 2);
+    uint64_t row = 4 * (D + covariance_width(x->options.covariance, D) + 2);
     return x->changed_count * (row + 4) < x->options.K * row;
 }
 
@@ -298,7 +298,7 @@ static int publish_version(struct prototype_core *c, struct outbox *out)
 /* Rows of `from` copied into `to`, so that the older view catches up without copying the mixture. */
 static void copy_rows(struct mixture_view *to, const struct mixture_view *from, const uint32_t *rows, uint32_t R)
 {
-    size_t D = from->D, V = from->covariance == COVARIANCE_SPHERICAL ? 1 : D;
+    size_t D = from->D, V = covariance_width(from->covariance, D);
     for (uint32_t i = 0; i < R; i++) {
         size_t k = rows[i];
         memcpy(to->mean + k * D, from->mean + k * D, D * sizeof(float));
@@ -391,7 +391,7 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
     if (s == NULL)
         return ERR_MEMORY;
     stats_rows_init(s);
-    int rc = stats_decode(m, o->K, o->D, rows_max, s, why, detail);
+    int rc = stats_decode(m, o->K, o->D, o->covariance, rows_max, s, why, detail);
     if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
         *why = REASON_BAD_VALUE;
         rc = error_set(detail, ERR_FORMAT, "loglik = %.6g", s->loglik);

@@ -73,7 +73,7 @@ static bool clear(struct mirror_script *s, struct redis_command *c)
 
 static void vectors(const struct mirror_state *state, const struct mirror_row *row, struct redis_command *c)
 {
-    size_t D = state->D, V = state->spherical ? 1 : D;
+    size_t D = state->D, V = covariance_width(state->covariance, D);
     redis_command_text(c, "mean");
     redis_command_bytes(c, state->mean + row->at * D, D * sizeof(float));
     redis_command_text(c, "variance");
@@ -269,7 +269,7 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
     field_count(c, "total_steps", state->total_steps);
     field_count(c, "K", state->K);
     field_count(c, "D", state->D);
-    field_text(c, "covariance", state->spherical ? "spherical" : "diag");
+    field_text(c, "covariance", word_of_covariance(state->covariance));
     field_number(c, "beta", state->beta);
     field_number(c, "loglik", state->step.loglik);
     field_number(c, "dropped", state->step.dropped);

@@ -9,6 +9,10 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "server/prototype/prices.h"
+#include "server/prototype/vmf.h"
+
+/* Of von Mises-Fisher components: below them a direction is noise, and 1/kappa would be beyond all use. */
+static const double RESULTANT_MIN = 1e-12, KAPPA_MIN = 1e-3;
 
 struct mixture_options mixture_options_of(const struct run_config *c)
 {
@@ -41,17 +45,23 @@ double mixture_beta(const struct run_config *c, uint64_t version, uint64_t total
 
 /* ---- memory ---- */
 
+static size_t square_width(const struct mixture *m)
+{
+    return covariance_square_width(m->options.covariance, m->options.D);
+}
+
 static int allocate_state(struct mixture *m)
 {
-    size_t K = m->options.K, rows = K * m->options.D;
+    size_t K = m->options.K, rows = K * m->options.D, squares = K * square_width(m);
     m->mass = calloc(K, sizeof *m->mass);
     m->s1 = calloc(rows, sizeof *m->s1);
-    m->s2 = calloc(rows, sizeof *m->s2);
+    m->s2 = squares > 0 ? calloc(squares, sizeof *m->s2) : NULL;
     m->usage = calloc(K, sizeof *m->usage);
     m->price = calloc(K, sizeof *m->price);
     m->last_assigned = calloc(K, sizeof *m->last_assigned);
     m->updated_step = calloc(K, sizeof *m->updated_step);
-    bool ok = m->mass && m->s1 && m->s2 && m->usage && m->price && m->last_assigned && m->updated_step;
+    bool ok =
+        m->mass && m->s1 && (m->s2 || squares == 0) && m->usage && m->price && m->last_assigned && m->updated_step;
     return ok ? mixture_view_new(m->options.K, m->options.D, m->options.covariance, &m->view) : ERR_MEMORY;
 }
 
@@ -74,6 +84,7 @@ int mixture_new(const struct mixture_options *o, struct mixture **out)
     if (m == NULL)
         return ERR_MEMORY;
     m->options = *o;
+    m->fresh_length = o->covariance == COVARIANCE_VMF ? vmf_resultant(o->D, o->D) : 1;
     int rc = allocate_state(m);
     if (rc == 0)
         rc = allocate_scratch(m);
@@ -114,7 +125,8 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     size_t K = m->options.K, rows = K * m->options.D;
     memcpy(c->mass, m->mass, K * sizeof *c->mass);
     memcpy(c->s1, m->s1, rows * sizeof *c->s1);
-    memcpy(c->s2, m->s2, rows * sizeof *c->s2);
+    if (m->s2)
+        memcpy(c->s2, m->s2, K * square_width(m) * sizeof *c->s2);
     memcpy(c->usage, m->usage, K * sizeof *c->usage);
     memcpy(c->price, m->price, K * sizeof *c->price);
     memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
@@ -128,7 +140,8 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     return mixture_view_copy(c->view, m->view);
 }
 
-/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor ---- */
+/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor. von Mises-Fisher:
+ * mu = S1/|S1|, 1/kappa of R = |S1|/N, no smaller than the floor ---- */
 
 /* mean, variance (D) from s1, s2 (D) of mass n. */
 STATIC_KERNEL(void, diagonal_row,
@@ -183,10 +196,30 @@ static double spherical_quadratic(const float *mean, float variance, size_t D)
     return 0.5 * ((double)D * log((double)variance) + vec_sum_squares(mean, D) / (double)variance);
 }
 
+/* mean (D) and 1/kappa of s1 (D) and mass n. A sum that vanishes has no direction: its component is one of the whole
+ * sphere, at 0. */
+static float vmf_row(const double *s1, double n, double floor_, float *mean, size_t D)
+{
+    double squares = 0;
+    for (size_t d = 0; d < D; d++)
+        squares += s1[d] * s1[d];
+    double length = sqrt(squares), R = length / n, kappa = vmf_concentration((uint32_t)D, R);
+    double scale = R > RESULTANT_MIN ? 1 / length : 0;
+    for (size_t d = 0; d < D; d++)
+        mean[d] = (float)(s1[d] * scale);
+    double v = kappa > KAPPA_MIN ? 1 / kappa : 1 / KAPPA_MIN;
+    return (float)(v > floor_ ? v : floor_);
+}
+
 static void maximise_row(struct mixture *m, uint32_t k)
 {
     size_t D = m->options.D, at = k * D;
     float *mean = m->view->mean + at;
+    if (m->options.covariance == COVARIANCE_VMF) {
+        m->view->variance[k] = vmf_row(m->s1 + at, m->mass[k], m->options.variance_floor, mean, D);
+        m->quadratic[k] = -vmf_log_normaliser((uint32_t)D, 1 / (double)m->view->variance[k]);
+        return;
+    }
     if (m->options.covariance == COVARIANCE_SPHERICAL) {
         m->view->variance[k] = spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
         m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
@@ -259,7 +292,8 @@ void mixture_restore(struct mixture *m, uint64_t version)
 
 /* ---- start (1) ---- */
 
-/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. */
+/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. von Mises-Fisher: S1 is
+ * shorter, so that 1/kappa = 1/D. */
 static void place_component(struct mixture *m, uint32_t k, const double *mu)
 {
     size_t D = m->options.D;
@@ -268,8 +302,9 @@ static void place_component(struct mixture *m, uint32_t k, const double *mu)
     m->usage[k] = 1.0 / m->options.K;
     m->price[k] = 0; /* neither wanted nor unwanted */
     for (size_t d = 0; d < D; d++) {
-        m->s1[k * D + d] = n0 * mu[d];
-        m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
+        m->s1[k * D + d] = n0 * mu[d] * m->fresh_length;
+        if (m->s2)
+            m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
     }
 }
 
@@ -341,7 +376,8 @@ static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t ve
         double n = (double)s->n[r], lambda = pow(m->options.forgetting, convex ? n / s->count : n);
         m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
         fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
-        fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
+        if (m->s2)
+            fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
         m->updated_step[k] = version;
     }
 }

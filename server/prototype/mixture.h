@@ -23,7 +23,7 @@ struct mixture_options {
     enum weight_prior prior;
     double forgetting; /* eta: how much of S_k is left says forgetting_form, see mixture_em_step */
     enum forgetting_form form;
-    double variance_floor;  /* smallest variance */
+    double variance_floor;  /* smallest variance, or 1/kappa */
     double initial_mass;    /* n0 of a fresh component */
     double usage_momentum;  /* r of the usage average */
     double reseed_usage;    /* re-seed components used less than this / K; 0 never */
@@ -44,13 +44,15 @@ struct mixture_reseed {
 struct mixture {
     struct mixture_options options;
     double *mass;              /* (K)   N_k */
-    double *s1, *s2;           /* (K,D) */
+    double *s1;                /* (K,D) */
+    double *s2;                /* (K,covariance_square_width); NULL when that is 0 */
     double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
     double *price;             /* (K)   b_k of the balanced E-step, nats; zeros without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */
-    double *quadratic;         /* (K)   1/2 sum_d (log v + mu^2/v), the part of log_const without the prior */
+    double *quadratic;         /* (K)   log pi - log_const: 1/2 sum_d (log v + mu^2/v), or -log C_D(kappa) */
+    double fresh_length;       /* |S1|/N of a fresh component: 1, or what 1/kappa = 1/D has */
     uint32_t *changed;         /* (K)   rows that differ from version - 1, ascending */
     uint32_t changed_count;
     struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */

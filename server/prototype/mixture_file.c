@@ -44,18 +44,19 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
 static size_t list_tensors(const struct mixture *m, const char *record, size_t record_size, struct tensor_view *out)
 {
     uint64_t K = m->options.K, D = m->options.D;
-    bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;
+    bool scalar = covariance_is_scalar(m->options.covariance);
     size_t n = 0;
     out[n++] = tensor_of("mass", DTYPE_F64, 1, K, D, m->mass);
     out[n++] = tensor_of("s1", DTYPE_F64, 2, K, D, m->s1);
-    out[n++] = tensor_of("s2", DTYPE_F64, 2, K, D, m->s2);
+    if (m->s2)
+        out[n++] = tensor_of("s2", DTYPE_F64, 2, K, D, m->s2);
     out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
     if (m->options.balance > 0)
         out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
     out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
     out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
-    out[n++] = tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance);
+    out[n++] = tensor_of("variance", DTYPE_F32, scalar ? 1 : 2, K, D, m->view->variance);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
     out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
     ASSERT(n <= TENSORS_MAX);
@@ -142,7 +143,7 @@ static int load_state(const struct safetensors *f, struct mixture *m, struct err
     int rc = load(f, "mass", DTYPE_F64, 1, m, m->mass, e);
     if (rc == 0)
         rc = load(f, "s1", DTYPE_F64, 2, m, m->s1, e);
-    if (rc == 0)
+    if (rc == 0 && m->s2)
         rc = load(f, "s2", DTYPE_F64, 2, m, m->s2, e);
     if (rc == 0)
         rc = load(f, "usage", DTYPE_F64, 1, m, m->usage, e);
@@ -166,7 +167,7 @@ static int check_values(const struct mixture *m, struct error *e)
         if (!(fabs(m->price[k]) < price_max))
             return error_set(e, ERR_FORMAT, "component %u has price %g", k, m->price[k]);
     for (size_t i = 0; i < rows; i++)
-        if (!isfinite(m->s1[i]) || !isfinite(m->s2[i]))
+        if (!isfinite(m->s1[i]) || (m->s2 && !isfinite(m->s2[i])))
             return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / m->options.D);
     return 0;
 }
@@ -177,9 +178,8 @@ static int check_view(const struct mixture *m, struct error *e)
     const struct mixture_view *v = m->view;
     size_t K = v->K, D = v->D;
     for (size_t k = 0; k < K; k++) {
-        bool spherical = v->covariance == COVARIANCE_SPHERICAL;
-        const float *variance = v->variance + (spherical ? k : k * D);
-        if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(variance, spherical ? 1 : D) ||
+        size_t width = covariance_width(v->covariance, D);
+        if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(v->variance + k * width, width) ||
             !isfinite(v->weight[k]) || !isfinite(v->log_const[k]))
             return error_set(e, ERR_FORMAT, "component %zu has statistics whose mean or variance is out of range", k);
     }

@@ -44,9 +44,9 @@ static int slot_statistics(uint64_t step, uint64_t slot, struct stats_rows *out)
     enum reason why = 0;
     struct msg m;
     msg_init(&m, MSG_STATS, "");
-    int rc = stats_encode_as(STATS_FACTORED, h, &g, K, D, &extra, &m);
+    int rc = stats_encode_as(STATS_FACTORED, h, &g, K, D, COVARIANCE_DIAGONAL, &extra, &m);
     if (rc == 0)
-        rc = stats_decode(&m, K, D, ROWS, out, &why, NULL);
+        rc = stats_decode(&m, K, D, COVARIANCE_DIAGONAL, ROWS, out, &why, NULL);
     msg_fini(&m);
     return rc;
 }

@@ -4,6 +4,7 @@
 Every returned mixture is compared with the reference, deltas with snapshots, and everything that docs/PROTOCOL.md says is refused is
 sent: the reason must be the documented one and the mixture must not change by a byte. Ends with "N passed, M failed"."""
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -88,7 +89,10 @@ def send_step(client, rng, mixture, encoding, top=None):
     for slot in range(SLOTS):
         h = unit_rows(rng, SLOT_SIZE, client.centres)
         gamma, loglik = mixture.responsibilities(h, top)
-        answer = client.request(STATS, step=mixture.version, slot=slot, slots=1, **ENCODINGS[encoding](h, gamma, loglik))
+        message = ENCODINGS[encoding](h, gamma, loglik)
+        if mixture.covariance == wire.VMF:
+            message["tensors"].pop("s2", None)
+        answer = client.request(STATS, step=mixture.version, slot=slot, slots=1, **message)
         expect_ack(answer)
         assert (answer.step, answer.slot, answer.slots) == (mixture.version, slot, 1)
         sent.append((h, gamma))
@@ -97,6 +101,18 @@ def send_step(client, rng, mixture, encoding, top=None):
 
 # ---- the reference: online EM in float64, shared formulas section 2 ----
 
+def concentration(R):
+    return R * (D - R ** 2) / (1 - R ** 2)
+
+
+def log_normaliser(kappa):
+    """log C_D(kappa), the Bessel function by Poisson's integral, for which equal steps converge exponentially."""
+    nu, t = D / 2 - 1, np.arange(0.5, 2000) * np.pi / 2000
+    integral = (np.exp(kappa * (np.cos(t) - 1)) * np.sin(t) ** (2 * nu)).sum() * np.pi / 2000
+    bessel = nu * np.log(kappa / 2) - 0.5 * np.log(np.pi) - math.lgamma(nu + 0.5) + kappa + np.log(integral)
+    return nu * np.log(kappa) - D / 2 * np.log(2 * np.pi) - bessel
+
+
 class Reference:
     eta, floor, n0, usage_momentum, reseed_usage, reseed_distance = 0.99, 1e-3, 1.0, 0.97, 0.2, 0.1
 
@@ -104,6 +120,9 @@ class Reference:
         mu = start.mean.astype(np.float64)
         self.N = np.full(K, self.n0)
         self.S1 = self.n0 * mu
+        if covariance == wire.VMF:  # as wide as a fresh Gaussian: 1/kappa = 1/D
+            candidates = np.linspace(0, 1, 1000001)[:-1]
+            self.S1 *= candidates[np.argmin(abs(concentration(candidates) - D))]
         self.S2 = self.n0 * (mu ** 2 + 1.0 / D)
         self.usage = np.full(K, 1.0 / K)
         self.covariance, self.steps, self.reseed_max, self.version = covariance, steps, reseed_max, 0
@@ -138,9 +157,11 @@ class Reference:
             self.reseeded += 1
 
     def mean(self):
-        return self.S1 / self.N[:, None]
+        return self.S1 / (np.linalg.norm(self.S1, axis=1) if self.covariance == wire.VMF else self.N)[:, None]
 
     def variance(self):
+        if self.covariance == wire.VMF:
+            return np.maximum(1 / concentration(np.linalg.norm(self.S1, axis=1) / self.N), self.floor)
         v = self.S2 / self.N[:, None] - self.mean() ** 2
         return np.maximum(v.mean(axis=1) if self.covariance == wire.SPHERICAL else v, self.floor)
 
@@ -155,6 +176,9 @@ class Reference:
         np.testing.assert_allclose(mixture.price, self.price, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mixture.beta, self.beta(), rtol=1e-12)
         variance = mixture.variance.astype(np.float64).reshape(K, -1) * np.ones(D)
+        if self.covariance == wire.VMF:
+            np.testing.assert_allclose(mixture.log_const, [log_normaliser(1 / v[0]) - np.log(K) for v in variance], rtol=1e-6)
+            return
         log_const = -np.log(K) - 0.5 * (np.log(variance) + mixture.mean.astype(np.float64) ** 2 / variance).sum(axis=1)
         np.testing.assert_allclose(mixture.log_const, log_const, rtol=1e-6, atol=1e-5)
 
@@ -190,6 +214,10 @@ def test_spherical_mixture_is_the_reference():
 
 def test_diagonal_mixture_is_the_reference():
     check_mixtures("diag", wire.DIAGONAL)
+
+
+def test_von_mises_fisher_mixture_is_the_reference():
+    check_mixtures("vmf", wire.VMF)
 
 
 def test_prices_are_those_of_the_reference():

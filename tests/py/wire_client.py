@@ -18,7 +18,7 @@ WEIGHTS_GET, WEIGHTS, MIXTURE_GET, MIXTURE, PING, PONG, METRICS, STOP = range(10
 APPLIED, DUPLICATE, STALE = range(3)
 DENSE, ROWS, FACTORED = 1, 2, 3
 FULL, DELTA = 1, 2
-SPHERICAL, DIAGONAL = 0, 1
+SPHERICAL, DIAGONAL, VMF = 0, 1, 2
 DTYPES = {"F32": "<f4", "F64": "<f8", "U32": "<u4", "U64": "<u8", "U8": "|u1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
@@ -156,6 +156,8 @@ class Mixture:
 
     def log_likelihoods(self, h):
         """l_ik, (N,K) in float64, without the 2 pi constant."""
+        if self.covariance == VMF:
+            return self.log_const + self.price + h @ (self.mean / self.variance[:, None]).astype(np.float64).T
         variance = self.variance.astype(np.float64).reshape(self.K, -1) * np.ones(self.D)
         mean = self.mean.astype(np.float64)
         return self.log_const + self.price - 0.5 * (h ** 2) @ (1 / variance).T + h @ (mean / variance).T
@@ -169,7 +171,8 @@ class Mixture:
             gamma[gamma < np.sort(gamma, axis=1)[:, -top][:, None]] = 0
         gamma /= gamma.sum(axis=1, keepdims=True)
         peak = l.max(axis=1)
-        loglik = peak + np.log(np.exp(l - peak[:, None]).sum(axis=1)) - 0.5 * self.D * np.log(2 * np.pi)
+        constant = 0.0 if self.covariance == VMF else 0.5 * self.D * np.log(2 * np.pi)
+        loglik = peak + np.log(np.exp(l - peak[:, None]).sum(axis=1)) - constant
         return gamma, loglik.sum()
 
 

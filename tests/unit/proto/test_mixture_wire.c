@@ -12,7 +12,7 @@ enum { K = 20, D = 6 };
 
 static size_t variances(const struct mixture_view *v)
 {
-    return v->covariance == COVARIANCE_SPHERICAL ? 1 : v->D;
+    return covariance_width(v->covariance, v->D);
 }
 
 static void randomise_row(struct mixture_view *v, struct rng *r, uint32_t k)
@@ -65,7 +65,7 @@ static void check_full(enum covariance c)
     assert_int_equal(mixture_encode(v, NULL, 0, &m), 0);
     assert_int_equal(m.encoding, MIXTURE_FULL);
     assert_int_equal(m.step, 7);
-    assert_int_equal(m.tensors[1].rank, c == COVARIANCE_SPHERICAL ? 1 : 2);
+    assert_int_equal(m.tensors[1].rank, covariance_is_scalar(c) ? 1 : 2);
     apply(empty, &m);
     assert_same(empty, v);
     msg_fini(&m);
@@ -79,6 +79,7 @@ static void test_full_reads_back(void **state)
     (void)state;
     check_full(COVARIANCE_SPHERICAL);
     check_full(COVARIANCE_DIAGONAL);
+    check_full(COVARIANCE_VMF);
 }
 
 static void check_delta(enum covariance c, const uint32_t *rows, uint32_t R)
@@ -108,7 +109,7 @@ static void test_delta_leads_to_the_same_bytes_as_full(void **state)
     uint32_t all[K];
     for (uint32_t k = 0; k < K; k++)
         all[k] = k;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_DIAGONAL; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_VMF; c++) {
         check_delta(c, all, 0);
         check_delta(c, (uint32_t[]){K - 1}, 1);
         check_delta(c, (uint32_t[]){0, 3, 4, 11}, 4);

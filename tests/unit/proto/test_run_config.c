@@ -145,6 +145,7 @@ static const struct {
     {"encoder.pool", "mean", VIT_POOL_MEAN},
     {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
+    {"mixture.covariance", "vmf", COVARIANCE_VMF},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
     {"mixture.forgetting_form", "mass", FORGETTING_MASS},

@@ -45,7 +45,7 @@ static int open_fixture(void **state)
     assert_int_equal(run_config_load(&f->config, NULL, NULL, set, 5, &e), 0);
     struct prototype_core_options o = {.config = &f->config, .generation = 1};
     assert_int_equal(prototype_core_new(&o, &f->core, &e), 0);
-    assert_int_equal(mirror_state_init(&f->state, 8, 4, false), 0);
+    assert_int_equal(mirror_state_init(&f->state, 8, 4, COVARIANCE_DIAGONAL), 0);
     redis_command_init(&f->command);
     *state = f;
     return 0;

@@ -180,6 +180,32 @@ static void test_prices_are_kept(void **state)
     options.balance = 0;
 }
 
+/* von Mises-Fisher components have no s2, in memory or in the file. */
+static void test_directions_are_kept(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    struct safetensors f;
+    options.covariance = COVARIANCE_VMF;
+    struct mixture *m = blank(), *whole = after(7);
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_null(m->s2);
+    assert_memory_equal(m->s1, whole->s1, 30 * sizeof(double));
+    assert_memory_equal(m->view->mean, whole->view->mean, 30 * sizeof(float));
+    assert_memory_equal(m->view->variance, whole->view->variance, 6 * sizeof(float));
+    assert_memory_equal(m->view->log_const, whole->view->log_const, 6 * sizeof(float));
+    assert_int_equal(safetensors_read(below("m.safetensors"), &f, &e), 0);
+    assert_null(safetensors_find(&f, "s2", DTYPE_F64, 2, (uint64_t[]){6, 5}, NULL));
+    assert_non_null(safetensors_find(&f, "variance", DTYPE_F32, 1, (uint64_t[]){6}, &e));
+    safetensors_fini(&f);
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.covariance = COVARIANCE_DIAGONAL;
+}
+
 static uint64_t resumed_step(void)
 {
     struct error e = {0};
@@ -263,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_nothing_to_resume),
         CASE(test_round_trip_is_exact),
+        CASE(test_directions_are_kept),
         CASE(test_prices_are_kept),
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),

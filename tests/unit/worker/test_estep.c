@@ -16,16 +16,22 @@
 
 #define assert_near(a, b, tolerance) assert_true(fabs((double)(a) - (double)(b)) <= (tolerance))
 
-static const struct estep_options dense = {0, 0, 0, 0};
+static const struct estep_options dense = {.top = 0};
 
 /* ---- fixtures ---- */
+
+/* Of von Mises-Fisher components: any number will do here, the server's tests hold the right one. */
+static double normaliser(const struct mixture_view *v, size_t k)
+{
+    return v->covariance == COVARIANCE_VMF ? -1 / (double)v->variance[k] - (double)(k % 3) : 0;
+}
 
 static void set_constants(struct mixture_view *v)
 {
     bool spherical = v->covariance == COVARIANCE_SPHERICAL;
     for (size_t k = 0; k < v->K; k++) {
-        double c = log(v->weight[k]);
-        for (size_t d = 0; d < v->D; d++) {
+        double c = log(v->weight[k]) + normaliser(v, k);
+        for (size_t d = 0; d < v->D && v->covariance != COVARIANCE_VMF; d++) {
             double mean = v->mean[k * v->D + d], variance = v->variance[spherical ? k : k * v->D + d];
             c -= 0.5 * (log(variance) + mean * mean / variance);
         }
@@ -41,7 +47,7 @@ static struct mixture_view *random_mixture(uint32_t K, uint32_t D, enum covarian
     rng_open(&r, 11, RNG_MIXTURE, K, D, c);
     for (size_t i = 0; i < (size_t)K * D; i++)
         v->mean[i] = (float)(rng_normal(&r) / sqrt(D));
-    for (size_t i = 0; i < (c == COVARIANCE_SPHERICAL ? K : (size_t)K * D); i++)
+    for (size_t i = 0; i < K * covariance_width(c, D); i++)
         v->variance[i] = (0.5f + rng_uniform(&r)) / (float)D;
     for (size_t k = 0; k < K; k++)
         v->weight[k] = 1 / (float)K;
@@ -67,6 +73,11 @@ static float *random_rows(uint32_t N, uint32_t D, uint64_t seed)
 static double log_density(const struct mixture_view *v, const float *h, size_t k)
 {
     double l = log(v->weight[k]) + v->price[k];
+    if (v->covariance == COVARIANCE_VMF) {
+        for (size_t d = 0; d < v->D; d++)
+            l += (double)h[d] * v->mean[k * v->D + d] / v->variance[k];
+        return l + normaliser(v, k);
+    }
     for (size_t d = 0; d < v->D; d++) {
         double variance = v->variance[v->covariance == COVARIANCE_SPHERICAL ? k : k * v->D + d];
         double distance = h[d] - v->mean[k * v->D + d];
@@ -158,7 +169,7 @@ static void against_reference(uint32_t N, uint32_t K, uint32_t D, enum covarianc
 {
     struct mixture_view *v = random_mixture(K, D, c, beta);
     float *h = random_rows(N, D, 5);
-    compare(v, h, N, (struct estep_options){top, 0, 0, 0}, 2e-5);
+    compare(v, h, N, (struct estep_options){.top = top, .covariance = c}, 2e-5);
     free(h);
     mixture_view_free(&v);
 }
@@ -169,6 +180,8 @@ static void test_reference(void **state)
     against_reference(1, 1, 1, COVARIANCE_DIAGONAL, 1, 0);
     against_reference(33, 50, 7, COVARIANCE_DIAGONAL, 1, 0);
     against_reference(33, 50, 7, COVARIANCE_SPHERICAL, 0.5, 0);
+    against_reference(33, 50, 7, COVARIANCE_VMF, 0.5, 0);
+    against_reference(300, 1100, 24, COVARIANCE_VMF, 0.8, 5);
     against_reference(16, 50, 7, COVARIANCE_DIAGONAL, 0.7, 3);
     against_reference(16, 5, 7, COVARIANCE_DIAGONAL, 0.7, 5);
     against_reference(300, 1100, 24, COVARIANCE_DIAGONAL, 0.8, 0); /* two blocks of rows, two tiles of components */
@@ -200,17 +213,21 @@ static void golden_mixture(const json_t *root, const json_t *before, struct mixt
 {
     double mass = 0, s0 = json_number_value(json_object_get(root, "sigma0sq"));
     bool count = strcmp(json_string_value(json_object_get(root, "prior")), "count") == 0;
+    const json_t *var = before ? json_object_get(before, "var") : NULL;
+    size_t width = covariance_width(v->covariance, v->D); /* the fixtures have D in every form */
     read_rows(json_object_get(before ? before : root, before ? "mu" : "mu0"), v->K, v->D, v->mean);
-    if (before)
-        read_rows(json_object_get(before, "var"), v->K, v->D, v->variance);
-    for (size_t i = 0; before == NULL && i < (size_t)v->K * v->D; i++)
-        v->variance[i] = (float)s0;
+    for (size_t i = 0; i < v->K * width; i++)
+        v->variance[i] =
+            before ? (float)json_number_value(json_array_get(json_array_get(var, i / width), i % width)) : (float)s0;
     for (size_t k = 0; k < v->K; k++)
         mass += v->weight[k] =
             before && count ? (float)json_number_value(json_array_get(json_object_get(before, "N"), k)) : 1;
     for (size_t k = 0; k < v->K; k++)
         v->weight[k] /= (float)mass;
     set_constants(v);
+    const json_t *log_norm = json_object_get(before ? before : root, before ? "log_norm" : "log_norm0");
+    for (size_t k = 0; log_norm && k < v->K; k++)
+        v->log_const[k] = (float)(log(v->weight[k]) + json_number_value(json_array_get(log_norm, k)));
 }
 
 static void golden_step(const struct mixture_view *v, const json_t *step, uint32_t N, uint32_t top)
@@ -221,7 +238,7 @@ static void golden_step(const struct mixture_view *v, const json_t *step, uint32
     float *h = malloc((size_t)N * v->D * sizeof *h);
     double *row = calloc(v->K, sizeof *row);
     read_rows(json_object_get(step, "H"), N, v->D, h);
-    assert_int_equal(estep_new(N, v->K, v->D, (struct estep_options){.top = top}, &s), 0);
+    assert_int_equal(estep_new(N, v->K, v->D, (struct estep_options){.top = top, .covariance = v->covariance}, &s), 0);
     estep_use(s, v);
     estep_run(s, h, N, &got);
     for (uint32_t i = 0; i < N; i++) {
@@ -229,7 +246,7 @@ static void golden_step(const struct mixture_view *v, const json_t *step, uint32
         for (uint32_t k = 0; k < v->K; k++)
             assert_near(row[k], json_number_value(json_array_get(json_array_get(resp, i), k)), 2e-5);
     }
-    double loglik = got.extra.loglik / N + v->D / 2.0 * log(2 * M_PI);
+    double loglik = got.extra.loglik / N + (v->covariance == COVARIANCE_VMF ? 0 : v->D / 2.0 * log(2 * M_PI));
     assert_near(loglik, json_number_value(json_object_get(expect, "mean_loglik")), 2e-5);
     estep_free(&s);
     free(h);
@@ -248,7 +265,8 @@ static void golden(const char *name)
     uint32_t top = (uint32_t)json_integer_value(json_object_get(root, "topm"));
     const json_t *steps = json_object_get(root, "steps"), *before = NULL;
     struct mixture_view *v;
-    assert_int_equal(mixture_view_new(K, D, COVARIANCE_DIAGONAL, &v), 0);
+    bool vmf = strcmp(json_string_value(json_object_get(root, "cov")), "vmf") == 0;
+    assert_int_equal(mixture_view_new(K, D, vmf ? COVARIANCE_VMF : COVARIANCE_DIAGONAL, &v), 0);
     assert_true(json_array_size(steps) > 1);
     for (size_t t = 0; t < json_array_size(steps); t++) {
         const json_t *step = json_array_get(steps, t);
@@ -266,9 +284,9 @@ static void test_golden(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "em_diag_K5_D3_N16",        "em_diag_K5_D3_N16_top4",  "em_diag_K5_D3_N16_prior-count",  "em_sph_K5_D3_N16",
-        "em_diag_K32_D8_N64",       "em_diag_K32_D8_N64_top4", "em_diag_K32_D8_N64_prior-count", "em_sph_K32_D8_N64",
-        "em_diag_K32_D8_N64_reseed"};
+        "em_diag_K5_D3_N16",         "em_diag_K5_D3_N16_top4",  "em_diag_K5_D3_N16_prior-count",  "em_sph_K5_D3_N16",
+        "em_diag_K32_D8_N64",        "em_diag_K32_D8_N64_top4", "em_diag_K32_D8_N64_prior-count", "em_sph_K32_D8_N64",
+        "em_diag_K32_D8_N64_reseed", "em_vmf_K5_D3_N16",        "em_vmf_K32_D8_N64_reseed"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         golden(names[i]);
 }
