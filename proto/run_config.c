@@ -141,6 +141,9 @@ const struct config_key run_config_keys[] = {
             "re-seeds in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_FLOAT("mixture.merge_distance", mixture.merge_distance, "0", 0, 2,
+              "eps: two prototypes nearer than this, in 1 - cosine, merge, and the freed one takes half of the "
+              "heaviest wide one, a pair a step at most; 0 never"),
     KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,

@@ -227,6 +227,8 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
+    if (x->options.merge_distance > 0)
+        msg_add_scalar(&m, "splits", (double)x->splits);
     if (x->options.balance > 0)
         msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
     return publish_metrics(c, &m, out);

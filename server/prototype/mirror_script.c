@@ -276,6 +276,8 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
     field_number(c, "active", state->active);
     field_number(c, "perplexity", state->perplexity);
     field_count(c, "reseeded", state->reseeded);
+    if (state->merges)
+        field_count(c, "splits", state->splits);
     if (state->priced)
         field_number(c, "price_spread", state->price_spread);
     if (state->measured)

@@ -47,6 +47,8 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
     s->beta = m->view->beta;
     s->step = *prototype_core_step(core);
     s->reseeded = m->reseeded;
+    s->merges = m->options.merge_distance > 0;
+    s->splits = m->splits;
     s->priced = m->view->priced;
     s->price_spread = prices_spread(m->price, s->K);
     s->perplexity = mixture_usage_perplexity(m->usage, s->K);

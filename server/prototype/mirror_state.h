@@ -39,12 +39,13 @@ struct mirror_state {
     uint32_t K, D;
     enum covariance covariance;
     bool priced;   /* prototypes have prices */
+    bool merges;   /* there can be splits */
     bool full;     /* nothing in Redis is to be relied upon */
     bool measured; /* figures holds a diagnostics pass */
     uint64_t version, total_steps, config, generation;
     double beta, updated_s; /* updated_s: Unix time of the copy */
     struct prototype_step step;
-    uint64_t reseeded;
+    uint64_t reseeded, splits;
     double perplexity, active, stats_per_s, price_spread;
     double unique[DIAGNOSTICS_EPS], effective_rank;
     uint64_t diagnostics_version;

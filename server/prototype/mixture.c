@@ -9,6 +9,7 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "server/prototype/prices.h"
+#include "server/prototype/split.h"
 #include "server/prototype/vmf.h"
 
 /* Of von Mises-Fisher components: below them a direction is noise, and 1/kappa would be beyond all use. */
@@ -29,6 +30,7 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .reseed_usage = c->mixture.reseed_usage,
         .reseed_distance = c->mixture.reseed_distance,
         .reseed_max = run_config_reseed_max(c),
+        .merge_distance = c->mixture.merge_distance,
         .balance = c->mixture.balance,
         .balance_clip = c->mixture.balance_clip,
     };
@@ -73,6 +75,10 @@ static int allocate_scratch(struct mixture *m)
     m->reseeds = calloc(R, sizeof *m->reseeds);
     m->candidates = calloc(R, sizeof *m->candidates);
     m->scratch = calloc(m->options.D, sizeof *m->scratch);
+    bool merges = m->options.merge_distance > 0;
+    m->looked = merges ? calloc((SPLIT_LOOKED + 1) * (size_t)m->options.D, sizeof *m->looked) : NULL;
+    if (merges && m->looked == NULL)
+        return ERR_MEMORY;
     return m->quadratic && m->changed && m->reseeds && m->candidates && m->scratch ? 0 : ERR_MEMORY;
 }
 
@@ -111,6 +117,7 @@ void mixture_free(struct mixture **out)
     free(m->reseeds);
     free(m->candidates);
     free(m->scratch);
+    free(m->looked);
     mixture_view_free(&m->view);
     free(m);
     *out = NULL;
@@ -137,6 +144,8 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     c->changed_count = m->changed_count;
     c->reseed_count = m->reseed_count;
     c->reseeded = m->reseeded;
+    c->split = m->split;
+    c->splits = m->splits;
     return mixture_view_copy(c->view, m->view);
 }
 
@@ -283,6 +292,7 @@ void mixture_restore(struct mixture *m, uint64_t version)
     m->view->version = version;
     m->view->beta = 1;
     m->reseed_count = 0;
+    m->split.made = false;
     change_all(m);
     for (uint32_t k = 0; k < m->options.K; k++)
         maximise_row(m, k);
@@ -313,6 +323,7 @@ static void reset_history(struct mixture *m)
     memset(m->last_assigned, 0, m->options.K * sizeof *m->last_assigned);
     memset(m->updated_step, 0, m->options.K * sizeof *m->updated_step);
     m->reseeded = 0;
+    m->splits = 0;
 }
 
 /* A uniformly random direction, the stream's name being the component. */
@@ -530,6 +541,8 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     for (uint32_t i = 0; i < s->A; i++)
         m->last_assigned[s->assigned[i]] = version;
     reseed(m, s, distance, version);
+    if (m->options.merge_distance > 0)
+        split_nearest(m, version);
     if (m->options.balance > 0)
         prices_move(m->price, m->usage, m->options.K, m->options.balance, m->options.balance_clip);
     list_changed(m, version);

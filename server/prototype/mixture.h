@@ -29,6 +29,7 @@ struct mixture_options {
     double reseed_usage;    /* re-seed components used less than this / K; 0 never */
     double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
     uint32_t reseed_max;    /* re-seeds in a step at most */
+    double merge_distance;  /* eps of split.h; 0 never */
     double balance;         /* a of the prices (prices.h); 0: none */
     double balance_clip;    /* c */
 };
@@ -39,6 +40,12 @@ struct mixture_options mixture_options_of(const struct run_config *c);
 struct mixture_reseed {
     uint32_t component;
     uint32_t candidate; /* index into the step's novelty candidates */
+};
+
+/* A merge and the split that follows it. */
+struct mixture_split {
+    bool made;
+    uint32_t kept, freed, halved; /* freed joined kept, and has half of halved now */
 };
 
 struct mixture {
@@ -57,9 +64,12 @@ struct mixture {
     uint32_t changed_count;
     struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */
     uint32_t reseed_count;
-    uint64_t reseeded;    /* re-seeds since the start */
-    double *scratch;      /* (D)   centre of a component being placed */
-    uint32_t *candidates; /* (reseed_max) heap of the least used components */
+    uint64_t reseeded;          /* re-seeds since the start */
+    struct mixture_split split; /* of the newest fold */
+    uint64_t splits;            /* since the start */
+    float *looked;              /* (SPLIT_LOOKED+1,D) scratch of split.c; NULL when merge_distance is 0 */
+    double *scratch;            /* (D)   centre of a component being placed */
+    uint32_t *candidates;       /* (reseed_max) heap of the least used components */
 };
 
 int mixture_new(const struct mixture_options *o,

@@ -13,7 +13,7 @@
 #include "common/version.h"
 
 enum {
-    METADATA = 10, /* entries beside those of the provenance */
+    METADATA = 11, /* entries beside those of the provenance */
     TENSORS_MAX = 16,
 };
 
@@ -79,7 +79,10 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     entry_set(&meta[9], "version", DECANT_VERSION);
-    size_t entries = METADATA + provenance_to_metadata(&info->facts.provenance, meta + METADATA);
+    size_t entries = METADATA - 1;
+    if (m->options.merge_distance > 0)
+        entry_set(&meta[entries++], "splits", "%" PRIu64, m->splits);
+    entries += provenance_to_metadata(&info->facts.provenance, meta + entries);
     return safetensors_write(path, tensors, count, meta, entries, e);
 }
 
@@ -199,6 +202,8 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
         rc = provenance_from_metadata(f, &facts->provenance, e);
     if (rc == 0)
         rc = meta_u64(f, "reseeded", 10, &m->reseeded, e);
+    if (rc == 0 && m->options.merge_distance > 0)
+        rc = meta_u64(f, "splits", 10, &m->splits, e);
     if (rc == 0)
         rc = load_state(f, m, e);
     if (rc == 0)

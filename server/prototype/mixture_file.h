@@ -6,7 +6,7 @@
  *   price F64 (K)                                     when mixture.balance > 0
  *   config_ini U8 (n)                                 the configuration (run_config_record), to say what differs
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
- *   known yet), covariance, beta, reseeded, and what proto/provenance.h lists
+ *   known yet), covariance, beta, reseeded, splits (when mixture.merge_distance > 0), and what proto/provenance.h lists
  *
  * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when its
  * checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */

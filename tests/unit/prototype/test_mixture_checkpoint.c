@@ -206,6 +206,23 @@ static void test_directions_are_kept(void **state)
     options.covariance = COVARIANCE_DIAGONAL;
 }
 
+static void test_splits_are_counted_on(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    options.merge_distance = 0.1;
+    struct mixture *m = blank(), *whole = after(7);
+    whole->splits = 3;
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_int_equal(m->splits, 3);
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.merge_distance = 0;
+}
+
 static uint64_t resumed_step(void)
 {
     struct error e = {0};
@@ -290,6 +307,7 @@ int main(void)
         CASE(test_nothing_to_resume),
         CASE(test_round_trip_is_exact),
         CASE(test_directions_are_kept),
+        CASE(test_splits_are_counted_on),
         CASE(test_prices_are_kept),
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),
