@@ -150,7 +150,7 @@ int knn_accuracy(const struct feature_set *bank, const struct feature_set *queri
     int rc = b && q && job.scratch && job.predicted ? 0 : ERR_MEMORY;
     if (rc == 0) {
         parallel_for(queries->rows, QUERY_BLOCK, o.threads, knn_block, &job);
-        *out = accuracy_of(queries->labels, job.predicted, queries->rows, bank->classes);
+        *out = accuracy_of(queries->labels, job.predicted, queries->rows, bank->classes, queries->third);
     }
     scratch_free(job.scratch, o.threads);
     free(job.predicted);

@@ -168,6 +168,11 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
               "counts little"),
+    KEY_CHOICE("loss.prototype_loss", loss.prototype_loss, "shared", CHOICE_WORDS(PROTOTYPE_LOSSES),
+               "joint: prototypes follow the encoder's loss, or one of their own on the teacher's embeddings "
+               "(half-decoupled, as in CAPI; its targets are loss.sinkhorn_*)"),
+    KEY_FLOAT("loss.koleo", loss.koleo, "0", 0, 1000,
+              "joint: w of KoLeo, which pushes each prototype from its nearest; 0: no such term"),
     KEY_FLOAT("loss.balance", loss.balance, "0", 0, 1000,
               "w: w x price is added to the teacher's logits over tau_t, as a prior of its targets; 0: none. Needs "
               "mixture.balance; not swav, whose targets are even by themselves"),
@@ -474,6 +479,11 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
         return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
                          (long long)c->loss.block, (long long)c->mixture.components);
+    if (c->loss.prototypes != PROTOTYPES_JOINT &&
+        (c->loss.prototype_loss != PROTOTYPE_LOSS_SHARED || c->loss.koleo != 0))
+        return error_set(e, ERR_CONFIG,
+                         "loss.%s is of prototypes that are parameters: use it with loss.prototypes = joint",
+                         c->loss.koleo != 0 ? "koleo" : "prototype_loss = own");
     if (c->encoder.model == ENCODER_VIT && c->encoder.dim % c->encoder.heads != 0)
         return error_set(e, ERR_CONFIG, "encoder.heads = %lld does not divide encoder.dim = %lld",
                          (long long)c->encoder.heads, (long long)c->encoder.dim);

@@ -467,7 +467,12 @@ static struct loss_result objective(struct slot_workspace *w, const struct slot_
         loss_decoupled(&o, w->z, st->z_teacher, estep_prototypes(w->estep), order, center, w->loss, &result, w->dz);
         return result;
     }
-    struct loss_joint joint = {.prototypes_teacher = w->prototypes[1], .d_prototypes = grad + s->prototypes_at};
+    struct loss_joint joint = {.prototypes_teacher = w->prototypes[1],
+                               .d_prototypes = grad + s->prototypes_at,
+                               .own = s->config->loss.prototype_loss == PROTOTYPE_LOSS_OWN,
+                               .koleo = (float)s->config->loss.koleo,
+                               .koleo_first = st->slot,
+                               .koleo_every = (uint32_t)s->config->run.slots};
     unit_copy(s, weights->student, w->prototypes[0]);
     unit_copy(s, weights->teacher, w->prototypes[1]);
     loss_joint(&o, w->z, st->z_teacher, w->prototypes[0], order, center, &joint, w->loss, &result, w->dz);

@@ -212,7 +212,8 @@ static void test_inputs_matter(void **state)
     assert_int_equal(loss_workspace_new(&o, &w), 0);
     for (size_t i = 0; i < all; i++)
         other[i] = f.C[all - 1 - i];
-    struct loss_joint same = {f.C, dC}, different = {other, dC};
+    struct loss_joint same = {.prototypes_teacher = f.C, .d_prototypes = dC},
+                      different = {.prototypes_teacher = other, .d_prototypes = dC};
     loss_joint(&o, f.zs, f.zt, f.C, f.order, NULL, &same, w, &result, dz);
     loss_joint(&o, f.zs, f.zt, f.C, f.order, NULL, &different, w, &moved, dz);
     assert_true(fabs(moved.loss - result.loss) > 1e-3);
@@ -303,7 +304,8 @@ static void check_terms(const json_t *json)
     o.coding_rate_epsilon = (real)number(json, "epsilon", 0);
     size_t rows = (size_t)2 * o.b * o.D, all = (size_t)o.K * o.D;
     real *dz = calloc(2 * rows, sizeof *dz), *dC = calloc(2 * all, sizeof *dC);
-    struct loss_joint joint = {f.C, dC}, joint_plain = {f.C, dC + all};
+    struct loss_joint joint = {.prototypes_teacher = f.C, .d_prototypes = dC},
+                      joint_plain = {.prototypes_teacher = f.C, .d_prototypes = dC + all};
     struct loss_workspace *w;
     struct loss_result with, without;
     assert_int_equal(loss_workspace_new(&o, &w), 0);
