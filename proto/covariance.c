@@ -8,10 +8,41 @@ bool covariance_is_scalar(enum covariance c)
 
 size_t covariance_width(enum covariance c, size_t D)
 {
-    return covariance_is_scalar(c) ? 1 : D;
+    return covariance_is_scalar(c) ? 1 : c == COVARIANCE_FULL ? D * D : D;
+}
+
+const char *covariance_tensor(enum covariance c)
+{
+    return c == COVARIANCE_FULL ? "whitening" : "variance";
 }
 
 size_t covariance_square_width(enum covariance c, size_t D)
 {
-    return c == COVARIANCE_VMF ? 0 : D;
+    return c == COVARIANCE_VMF ? 0 : c == COVARIANCE_FULL ? D * D : D;
+}
+
+static bool is_triangle(const float *w, size_t D)
+{
+    for (size_t i = 0; i < D; i++) {
+        if (!(w[i * D + i] > 0))
+            return false;
+        for (size_t j = i + 1; j < D; j++)
+            if (w[i * D + j] != 0)
+                return false;
+    }
+    return true;
+}
+
+bool covariance_possible(enum covariance c, size_t D, const float *spread, size_t n)
+{
+    if (c == COVARIANCE_FULL) {
+        for (size_t k = 0; k < n; k++)
+            if (!is_triangle(spread + k * D * D, D))
+                return false;
+        return true;
+    }
+    for (size_t i = 0; i < n * covariance_width(c, D); i++)
+        if (!(spread[i] > 0))
+            return false;
+    return true;
 }

@@ -14,7 +14,7 @@ static size_t variance_width(const struct mixture_view *v)
 /* The same as tensors are described here: 0 when they have rank 1. */
 static size_t variance_rank_width(const struct mixture_view *v)
 {
-    return covariance_is_scalar(v->covariance) ? 0 : v->D;
+    return covariance_is_scalar(v->covariance) ? 0 : variance_width(v);
 }
 
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out)
@@ -93,7 +93,7 @@ int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t 
     if (rows)
         rc = msg_add_tensor(m, "rows", DTYPE_U32, 1, (uint64_t[]){R}, buf_copy(rows, R * sizeof *rows));
     rc = rc ? rc : add_rows(m, "mean", v->mean, v->D, rows, count);
-    rc = rc ? rc : add_rows(m, "variance", v->variance, variance_rank_width(v), rows, count);
+    rc = rc ? rc : add_rows(m, covariance_tensor(v->covariance), v->variance, variance_rank_width(v), rows, count);
     rc = rc ? rc : add_rows(m, "weight", v->weight, 0, rows, count);
     rc = rc ? rc : add_rows(m, "log_const", v->log_const, 0, rows, count);
     if (v->priced)
@@ -163,11 +163,10 @@ static int read_rows(const struct mixture_view *v, const struct msg *m, struct u
     }
 }
 
-/* x_i >= 0, or > 0 when strict. */
-static bool all_over_zero(const float *x, size_t n, bool strict)
+static bool none_below_zero(const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (x[i] < 0 || (strict && x[i] == 0))
+        if (x[i] < 0)
             return false;
     return true;
 }
@@ -185,12 +184,13 @@ static int read_prices(const struct mixture_view *v, const struct msg *m, struct
 static int read_values(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
 {
     u->mean = float_tensor(m, "mean", u->R, v->D, why);
-    u->variance = u->mean ? float_tensor(m, "variance", u->R, (uint32_t)variance_rank_width(v), why) : NULL;
+    u->variance =
+        u->mean ? float_tensor(m, covariance_tensor(v->covariance), u->R, (uint32_t)variance_rank_width(v), why) : NULL;
     u->weight = u->variance ? float_tensor(m, "weight", u->R, 0, why) : NULL;
     u->log_const = u->weight ? float_tensor(m, "log_const", u->R, 0, why) : NULL;
     if (!u->log_const)
         return ERR_FORMAT;
-    bool valid = all_over_zero(u->variance, u->R * variance_width(v), true) && all_over_zero(u->weight, u->R, false) &&
+    bool valid = covariance_possible(v->covariance, v->D, u->variance, u->R) && none_below_zero(u->weight, u->R) &&
                  msg_scalar(m, "beta", 0) > 0;
     return valid ? read_prices(v, m, u, why) : refuse(why, REASON_BAD_VALUE);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "proto/covariance.h"
 #include "proto/redis_address.h"
 
 enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
@@ -116,7 +117,7 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES),
-               "form of the components: one variance, one of each dimension, von Mises-Fisher"),
+               "form of the components: one variance, one of each dimension, von Mises-Fisher, a matrix each"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
     KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
                "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
@@ -512,6 +513,13 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(
             e, ERR_CONFIG,
             "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
+    int64_t matrices = c->mixture.components * c->mixture.dimensions * c->mixture.dimensions;
+    if (c->mixture.covariance == COVARIANCE_FULL && matrices > COVARIANCE_MATRIX_FLOATS_MAX)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.covariance = full: components x dimensions^2 = %lld, at most %d: use fewer components, "
+            "fewer dimensions, or diag",
+            (long long)matrices, COVARIANCE_MATRIX_FLOATS_MAX);
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

@@ -143,6 +143,39 @@ STATIC_KERNEL(void, sum_column_once,
             s1[d] += column[j].gamma * h[column[j].row * D + d];
 }
 
+/* s2 (D,D) = sum_j gamma_j h_j h_j^T: the lower triangle, and its mirror image, so that it is symmetric to the bit. */
+STATIC_KERNEL(void, sum_outer,
+              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s2),
+              (h, D, column, count, s2))
+{
+    memset(s2, 0, D * D * sizeof *s2);
+    for (size_t j = 0; j < count; j++) {
+        const float *x = h + column[j].row * D;
+        for (size_t a = 0; a < D; a++) {
+            float weighted = column[j].gamma * x[a];
+            for (size_t b = 0; b <= a; b++)
+                s2[a * D + b] += weighted * x[b];
+        }
+    }
+    for (size_t a = 0; a < D; a++)
+        for (size_t b = 0; b < a; b++)
+            s2[b * D + a] = s2[a * D + b];
+}
+
+/* Row R of out from its column. */
+static void sum_row(const float *h, const struct entry *column, uint32_t count, struct stats_rows *out, uint32_t R)
+{
+    size_t D = out->D;
+    float *s1 = out->s1 + R * D, *s2 = out->s2 + (size_t)R * out->squares;
+    if (out->squares == D) {
+        sum_column(h, D, column, count, s1, s2);
+        return;
+    }
+    sum_column_once(h, D, column, count, s1);
+    if (out->squares > 0)
+        sum_outer(h, D, column, count, s2);
+}
+
 /* end (K): where each component's column ends; entries (Z) ordered by component, then by embedding. Counting sort. */
 static void turn_by_component(const struct responsibilities *g, uint32_t K, uint32_t *end, struct entry *entries)
 {
@@ -185,11 +218,7 @@ static void sum_columns(const float *h, const uint32_t *end, const struct entry 
             continue; /* untouched, or touched by zeros only */
         out->index[R] = k;
         out->n[R] = n;
-        float *s1 = out->s1 + (size_t)R * out->D;
-        if (out->squares > 0)
-            sum_column(h, out->D, entries + begin, count, s1, out->s2 + (size_t)R * out->D);
-        else
-            sum_column_once(h, out->D, entries + begin, count, s1);
+        sum_row(h, entries + begin, count, out, R);
         R++;
     }
     out->R = R;

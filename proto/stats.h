@@ -7,7 +7,7 @@
  *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z):
  *             row i has components index[start[i]..start[i+1])
  *
- * (where components are von Mises-Fisher there is no s2: proto/covariance.h)
+ * (von Mises-Fisher components have no s2, full covariances one of (K,D*D) or (R,D*D): proto/covariance.h)
  *
  * and with each of them, when there are any,
  *
@@ -41,7 +41,7 @@ struct stats_rows {
     uint32_t *index;       /* (R) */
     float *n;              /* (R)   sum of gamma */
     float *s1;             /* (R,D) sum of gamma h */
-    float *s2;             /* (R,squares) sum of gamma h^2 */
+    float *s2;             /* (R,squares) sum of gamma h^2, or of gamma h h^T */
     uint32_t V;            /* novelty candidates, ordered by (slot, rank in slot) after sums */
     float *novel;          /* (V,D) */
     float *novel_distance; /* (V) 1 - max_k h.c_k */
@@ -72,7 +72,7 @@ int stats_encode_as(enum stats_encoding encoding, const float *h, const struct r
                     uint32_t D, enum covariance c, const struct stats_extra *extra, struct msg *m);
 /* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows
  * summing to 1 and n to count within 1e-3, n > 0, finite, embeddings and candidates of unit length within 1 %, sums that
- * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1| <= n), 1 <= N <= rows_max,
+ * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1| <= n; matrices: symmetric, s2_ij² <= s2_ii s2_jj), 1 <= N <= rows_max,
  * V <= min(N, 4096). 0, ERR_MEMORY, or ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
 int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
                  struct stats_rows *out, enum reason *why, struct error *detail);

@@ -133,6 +133,27 @@ static bool row_possible(const struct sums *s, uint32_t r, size_t D)
     return fabs(length - n) <= STATS_UNIT_TOLERANCE * n;
 }
 
+/* The same of a matrix: symmetric, its diagonal as above, and by Cauchy and Schwarz no element larger than that allows. */
+static bool matrix_possible(const struct sums *s, uint32_t r, size_t D)
+{
+    const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D * D;
+    double n = s->n[r], trace = 0, slack = STATS_MASS_TOLERANCE * n;
+    if (!(n >= 0))
+        return false;
+    for (size_t i = 0; i < D; i++) {
+        double diagonal = s2[i * D + i];
+        if (!(diagonal >= 0 && (double)s1[i] * s1[i] <= n * diagonal * (1 + STATS_MASS_TOLERANCE) + slack * slack))
+            return false;
+        trace += diagonal;
+        for (size_t j = 0; j < i; j++) {
+            double x = s2[i * D + j], limit = diagonal * s2[j * D + j] * (1 + STATS_MASS_TOLERANCE) + slack * slack;
+            if (!(x * x <= limit && fabs(x - s2[j * D + i]) <= slack))
+                return false;
+        }
+    }
+    return fabs(trace - n) <= STATS_UNIT_TOLERANCE * n;
+}
+
 /* Without squares: a sum of unit vectors is no longer than their mass. */
 static bool direction_possible(const struct sums *s, uint32_t r, size_t D)
 {
@@ -142,7 +163,10 @@ static bool direction_possible(const struct sums *s, uint32_t r, size_t D)
 
 static bool is_possible(const struct decoder *d, const struct sums *s, uint32_t r)
 {
-    return s->s2 ? row_possible(s, r, d->out->D) : direction_possible(s, r, d->out->D);
+    size_t D = d->out->D;
+    if (s->s2 == NULL)
+        return direction_possible(s, r, D);
+    return d->covariance == COVARIANCE_FULL ? matrix_possible(s, r, D) : row_possible(s, r, D);
 }
 
 static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *with_mass)

@@ -11,6 +11,7 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
+#include "worker/whitened.h"
 
 enum {
     BLOCK_ROWS_MAX = 256,
@@ -28,8 +29,9 @@ struct kept {
 struct estep {
     struct estep_options options;
     uint32_t rows_max, K, D, block_rows;
-    uint32_t width; /* of the product that gives logits: 2D, [h^2 | h]; von Mises-Fisher D, h */
-    bool loaded;    /* a mixture is in use */
+    uint32_t width; /* of the product that gives logits: 2D, [h^2 | h]; von Mises-Fisher D, h; full 0, none */
+    struct whitened *whitened; /* gives logits when width is 0 */
+    bool loaded;               /* a mixture is in use */
     uint64_t version;
     double beta;
     float *logit_operand;  /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
@@ -38,7 +40,7 @@ struct estep {
     float *rows;         /* (tile,width) one tile's [-1/2 1/v | mu/v] before it is packed; or mu/v alone */
     float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
-    float *squares;      /* (block,2D) [h^2 | h]; nothing when width is D */
+    float *squares;      /* (block,2D) [h^2 | h]; nothing when width is not 2D */
     float *logits;       /* (block,K) */
     float *cosines;      /* (block,tile) */
     float *nearest;      /* (block) largest cosine so far */
@@ -85,7 +87,7 @@ static size_t tile_at(const struct estep *s, size_t k)
 static bool allocate_operands(struct estep *s)
 {
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
-    s->logit_size = tile_packed_size(s->width, tile);
+    s->logit_size = s->width > 0 ? tile_packed_size(s->width, tile) : 0;
     s->cosine_size = s->options.novel_max > 0 ? tile_packed_size(D, tile) : 0;
     s->logit_operand = words(tiles * s->logit_size);
     s->cosine_operand = words(tiles * s->cosine_size);
@@ -107,7 +109,7 @@ static uint32_t *starts(size_t n, size_t stride)
 static bool allocate_block(struct estep *s)
 {
     size_t D = s->D, block = s->block_rows, tile = s->options.novel_max > 0 ? tile_at(s, 0) : 0;
-    s->squares = words(s->width == D ? 0 : 2 * block * D);
+    s->squares = words(s->width == 2 * D ? 2 * block * D : 0);
     s->logits = words(block * s->K);
     s->cosines = words(block * tile);
     s->nearest = words(block);
@@ -136,7 +138,7 @@ static bool allocate_results(struct estep *s)
 
 static uint32_t operand_width(enum covariance c, uint32_t D)
 {
-    return c == COVARIANCE_VMF ? D : 2 * D;
+    return c == COVARIANCE_FULL ? 0 : c == COVARIANCE_VMF ? D : 2 * D;
 }
 
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out)
@@ -155,7 +157,9 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->width = operand_width(o.covariance, D);
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
-    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s)) {
+    bool whitens = s->width == 0;
+    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s) ||
+        (whitens && whitened_new(s->block_rows, K, D, &s->whitened) != 0)) {
         estep_free(&s);
         return ERR_MEMORY;
     }
@@ -191,6 +195,7 @@ void estep_free(struct estep **s)
                            (*s)->bias};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
+    whitened_free(&(*s)->whitened);
     free(*s);
     *s = NULL;
 }
@@ -237,17 +242,22 @@ static void pack_rows(const float *rows, size_t n, size_t width, const float *bi
     tile_pack_bias(width, n, bias, packed);
 }
 
-/* The operands of the tile of n components from k on. */
-static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+/* The operand of logits of the tile of n components from k on. */
+static void pack_logits(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
-    size_t D = s->D, tile = k / TILE_COMPONENTS;
     for (size_t i = 0; i < n; i++)
         component_row(v, k + i, s->rows + i * s->width);
     for (size_t i = 0; i < n; i++)
         s->bias[i] = v->log_const[k + i] + v->price[k + i];
-    pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + tile * s->logit_size);
+    pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
+}
+
+static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    if (s->width > 0)
+        pack_logits(s, v, k, n);
     if (s->options.novel_max > 0)
-        pack_rows(s->prototypes + k * D, n, D, NULL, s->cosine_operand + tile * s->cosine_size);
+        pack_rows(s->prototypes + k * s->D, n, s->D, NULL, s->cosine_operand + k / TILE_COMPONENTS * s->cosine_size);
 }
 
 void estep_use(struct estep *s, const struct mixture_view *v)
@@ -259,6 +269,8 @@ void estep_use(struct estep *s, const struct mixture_view *v)
     vec_normalise_rows(s->prototypes, s->K, s->D, NULL);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS)
         pack_components(s, v, k, tile_at(s, k));
+    if (s->whitened)
+        whitened_use(s->whitened, v);
     s->loaded = true;
     s->version = v->version;
     s->beta = v->beta;
@@ -297,16 +309,25 @@ static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
     }
 }
 
+/* A tile's logits of the block's rows, which are in s->squares where they are wanted. */
+static void tile_logits(struct estep *s, const float *h, size_t rows, size_t k)
+{
+    bool direct = s->width == s->D;
+    const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
+    tile_product(direct ? h : s->squares, direct ? s->h_at : s->square_at, rows, s->width, tile_at(s, k), operand,
+                 s->logits + k, s->logit_at);
+}
+
 /* Logits of the block's rows into s->logits and, when novelty is looked for, their largest cosines into s->nearest. */
 static void block_products(struct estep *s, const float *h, size_t rows)
 {
-    bool direct = s->width == s->D;
-    for (size_t i = 0; i < rows && !direct; i++)
+    for (size_t i = 0; i < rows && s->width == 2 * s->D; i++)
         square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
+    if (s->whitened)
+        whitened_logits(s->whitened, h, rows, s->logits);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
-        const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-        tile_product(direct ? h : s->squares, direct ? s->h_at : s->square_at, rows, s->width, tile_at(s, k), operand,
-                     s->logits + k, s->logit_at);
+        if (s->width > 0)
+            tile_logits(s, h, rows, k);
         if (s->options.novel_max > 0)
             tile_cosines(s, h, rows, k);
     }

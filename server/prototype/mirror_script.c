@@ -76,7 +76,7 @@ static void vectors(const struct mirror_state *state, const struct mirror_row *r
     size_t D = state->D, V = covariance_width(state->covariance, D);
     redis_command_text(c, "mean");
     redis_command_bytes(c, state->mean + row->at * D, D * sizeof(float));
-    redis_command_text(c, "variance");
+    redis_command_text(c, covariance_tensor(state->covariance));
     redis_command_bytes(c, state->variance + row->at * V, V * sizeof(float));
     field_text(c, "dtype", "float32");
     field_count(c, "shape", D);

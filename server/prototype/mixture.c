@@ -8,6 +8,7 @@
 #include "common/rng.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "server/prototype/full.h"
 #include "server/prototype/prices.h"
 #include "server/prototype/split.h"
 #include "server/prototype/vmf.h"
@@ -74,7 +75,8 @@ static int allocate_scratch(struct mixture *m)
     m->changed = calloc(K, sizeof *m->changed);
     m->reseeds = calloc(R, sizeof *m->reseeds);
     m->candidates = calloc(R, sizeof *m->candidates);
-    m->scratch = calloc(m->options.D, sizeof *m->scratch);
+    size_t matrix = m->options.covariance == COVARIANCE_FULL ? m->options.D : 1;
+    m->scratch = calloc(matrix * m->options.D, sizeof *m->scratch);
     bool merges = m->options.merge_distance > 0;
     m->looked = merges ? calloc((SPLIT_LOOKED + 1) * (size_t)m->options.D, sizeof *m->looked) : NULL;
     if (merges && m->looked == NULL)
@@ -229,6 +231,11 @@ static void maximise_row(struct mixture *m, uint32_t k)
         m->quadratic[k] = -vmf_log_normaliser((uint32_t)D, 1 / (double)m->view->variance[k]);
         return;
     }
+    if (m->options.covariance == COVARIANCE_FULL) {
+        m->quadratic[k] = -full_row(m->s1 + at, m->s2 + at * D, m->mass[k], m->options.variance_floor, D, m->scratch,
+                                    mean, m->view->variance + at * D);
+        return;
+    }
     if (m->options.covariance == COVARIANCE_SPHERICAL) {
         m->view->variance[k] = spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
         m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
@@ -302,20 +309,34 @@ void mixture_restore(struct mixture *m, uint64_t version)
 
 /* ---- start (1) ---- */
 
+/* S2 = n0 (mu^2 + s0), or n0 (mu mu^T + s0 I). */
+static void place_squares(struct mixture *m, uint32_t k, const double *mu)
+{
+    size_t D = m->options.D;
+    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D, *s2 = m->s2 + k * square_width(m);
+    if (m->options.covariance != COVARIANCE_FULL) {
+        for (size_t d = 0; d < D; d++)
+            s2[d] = n0 * (mu[d] * mu[d] + s0);
+        return;
+    }
+    for (size_t i = 0; i < D; i++)
+        for (size_t j = 0; j < D; j++)
+            s2[i * D + j] = n0 * (mu[i] * mu[j] + (i == j ? s0 : 0));
+}
+
 /* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. von Mises-Fisher: S1 is
  * shorter, so that 1/kappa = 1/D. */
 static void place_component(struct mixture *m, uint32_t k, const double *mu)
 {
     size_t D = m->options.D;
-    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D;
+    double n0 = m->options.initial_mass;
     m->mass[k] = n0;
     m->usage[k] = 1.0 / m->options.K;
     m->price[k] = 0; /* neither wanted nor unwanted */
-    for (size_t d = 0; d < D; d++) {
+    for (size_t d = 0; d < D; d++)
         m->s1[k * D + d] = n0 * mu[d] * m->fresh_length;
-        if (m->s2)
-            m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
-    }
+    if (m->s2)
+        place_squares(m, k, mu);
 }
 
 static void reset_history(struct mixture *m)
@@ -379,7 +400,7 @@ STATIC_KERNEL(void, blend, (double *restrict S, double lambda, const float *rest
 /* (5) Touched components only. */
 static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t version)
 {
-    size_t D = m->options.D;
+    size_t D = m->options.D, S = square_width(m);
     bool convex = m->options.form == FORGETTING_CONVEX;
     void (*const fold)(double *restrict, double, const float *restrict, size_t) = convex ? blend : forget_and_add;
     for (uint32_t r = 0; r < s->R; r++) {
@@ -388,7 +409,7 @@ static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t ve
         m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
         fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
         if (m->s2)
-            fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
+            fold(m->s2 + k * S, lambda, s->s2 + r * S, S);
         m->updated_step[k] = version;
     }
 }

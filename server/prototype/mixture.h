@@ -58,9 +58,9 @@ struct mixture {
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */
-    double *quadratic;         /* (K)   log pi - log_const: 1/2 sum_d (log v + mu^2/v), or -log C_D(kappa) */
-    double fresh_length;       /* |S1|/N of a fresh component: 1, or what 1/kappa = 1/D has */
-    uint32_t *changed;         /* (K)   rows that differ from version - 1, ascending */
+    double *quadratic;   /* (K)   log pi - log_const: 1/2 sum_d (log v + mu^2/v), -log C_D(kappa), or -log det W */
+    double fresh_length; /* |S1|/N of a fresh component: 1, or what 1/kappa = 1/D has */
+    uint32_t *changed;   /* (K)   rows that differ from version - 1, ascending */
     uint32_t changed_count;
     struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */
     uint32_t reseed_count;
@@ -68,7 +68,7 @@ struct mixture {
     struct mixture_split split; /* of the newest fold */
     uint64_t splits;            /* since the start */
     float *looked;              /* (SPLIT_LOOKED+1,D) scratch of split.c; NULL when merge_distance is 0 */
-    double *scratch;            /* (D)   centre of a component being placed */
+    double *scratch;            /* (D)   centre of a component being placed; full: (D,D), a covariance */
     uint32_t *candidates;       /* (reseed_max) heap of the least used components */
 };
 

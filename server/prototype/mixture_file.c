@@ -49,14 +49,15 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
     out[n++] = tensor_of("mass", DTYPE_F64, 1, K, D, m->mass);
     out[n++] = tensor_of("s1", DTYPE_F64, 2, K, D, m->s1);
     if (m->s2)
-        out[n++] = tensor_of("s2", DTYPE_F64, 2, K, D, m->s2);
+        out[n++] = tensor_of("s2", DTYPE_F64, 2, K, covariance_square_width(m->options.covariance, D), m->s2);
     out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
     if (m->options.balance > 0)
         out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
     out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
     out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
-    out[n++] = tensor_of("variance", DTYPE_F32, scalar ? 1 : 2, K, D, m->view->variance);
+    out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, K,
+                         covariance_width(m->options.covariance, D), m->view->variance);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
     out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
     ASSERT(n <= TENSORS_MAX);
@@ -129,11 +130,12 @@ static int check_identity(const struct safetensors *f, const struct mixture_file
                                          "it", e);
 }
 
-/* Copies a tensor of the given type and shape into `to`. */
-static int load(const struct safetensors *f, const char *name, enum dtype dtype, uint32_t rank, const struct mixture *m,
+/* Copies a tensor of K rows of that width, 0 for rank 1, into `to`. */
+static int load(const struct safetensors *f, const char *name, enum dtype dtype, size_t width, const struct mixture *m,
                 void *to, struct error *e)
 {
-    uint64_t shape[2] = {m->options.K, m->options.D};
+    uint64_t shape[2] = {m->options.K, width};
+    uint32_t rank = width > 0 ? 2 : 1;
     const struct tensor_view *t = safetensors_find(f, name, dtype, rank, shape, e);
     if (t == NULL)
         return ERR_FORMAT;
@@ -143,36 +145,48 @@ static int load(const struct safetensors *f, const char *name, enum dtype dtype,
 
 static int load_state(const struct safetensors *f, struct mixture *m, struct error *e)
 {
-    int rc = load(f, "mass", DTYPE_F64, 1, m, m->mass, e);
+    int rc = load(f, "mass", DTYPE_F64, 0, m, m->mass, e);
     if (rc == 0)
-        rc = load(f, "s1", DTYPE_F64, 2, m, m->s1, e);
+        rc = load(f, "s1", DTYPE_F64, m->options.D, m, m->s1, e);
     if (rc == 0 && m->s2)
-        rc = load(f, "s2", DTYPE_F64, 2, m, m->s2, e);
+        rc = load(f, "s2", DTYPE_F64, covariance_square_width(m->options.covariance, m->options.D), m, m->s2, e);
     if (rc == 0)
-        rc = load(f, "usage", DTYPE_F64, 1, m, m->usage, e);
+        rc = load(f, "usage", DTYPE_F64, 0, m, m->usage, e);
     if (rc == 0)
-        rc = load(f, "last_assigned", DTYPE_U32, 1, m, m->last_assigned, e);
+        rc = load(f, "last_assigned", DTYPE_U32, 0, m, m->last_assigned, e);
     if (rc == 0)
-        rc = load(f, "updated_step", DTYPE_U32, 1, m, m->updated_step, e);
+        rc = load(f, "updated_step", DTYPE_U32, 0, m, m->updated_step, e);
     if (rc == 0 && m->options.balance > 0)
-        rc = load(f, "price", DTYPE_F64, 1, m, m->price, e);
+        rc = load(f, "price", DTYPE_F64, 0, m, m->price, e);
     return rc;
+}
+
+/* x (K,width) */
+static int check_finite(const double *x, size_t K, size_t width, struct error *e)
+{
+    for (size_t i = 0; i < K * width; i++)
+        if (!isfinite(x[i]))
+            return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / width);
+    return 0;
+}
+
+static int check_sums(const struct mixture *m, struct error *e)
+{
+    size_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
+    int rc = check_finite(m->s1, K, D, e);
+    return rc == 0 && m->s2 ? check_finite(m->s2, K, S, e) : rc;
 }
 
 /* The values that the update divides by and takes logarithms of. */
 static int check_values(const struct mixture *m, struct error *e)
 {
-    size_t rows = (size_t)m->options.K * m->options.D;
     for (uint32_t k = 0; k < m->options.K; k++)
         if (!(m->mass[k] > 0) || !isfinite(m->mass[k]) || !(m->usage[k] >= 0) || !isfinite(m->usage[k]))
             return error_set(e, ERR_FORMAT, "component %u has mass %g and usage %g", k, m->mass[k], m->usage[k]);
     for (uint32_t k = 0; k < m->options.K; k++)
         if (!(fabs(m->price[k]) < price_max))
             return error_set(e, ERR_FORMAT, "component %u has price %g", k, m->price[k]);
-    for (size_t i = 0; i < rows; i++)
-        if (!isfinite(m->s1[i]) || (m->s2 && !isfinite(m->s2[i])))
-            return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / m->options.D);
-    return 0;
+    return check_sums(m, e);
 }
 
 /* What follows from finite statistics can still be beyond a float, and workers refuse such a mixture. */

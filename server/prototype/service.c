@@ -87,8 +87,9 @@ static int write_mixture(const struct run_config *c, const void *snapshot, struc
 static uint64_t mixture_bytes(const void *snapshot)
 {
     const struct mixture *m = ((const struct snapshot *)snapshot)->mixture;
-    uint64_t K = m->options.K, D = m->options.D;
-    return K * (2 * D * sizeof *m->s1 + 2 * D * sizeof *m->view->mean + 4 * sizeof *m->mass);
+    uint64_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
+    uint64_t V = covariance_width(m->options.covariance, D);
+    return K * ((D + S) * sizeof *m->s1 + (D + V) * sizeof *m->view->mean + 5 * sizeof *m->mass);
 }
 
 static void drop_mixture(void *snapshot)
@@ -279,12 +280,14 @@ static int open_observers(void *arg, bool resume, struct error *e)
     return rc == 0 ? open_mirror(s, e) : rc;
 }
 
-/* The largest frame of a step's statistics: s1 of the dense encoding, or the embeddings of the factored one. */
+/* The largest frame of a step's statistics: s1 or s2 of the dense encoding, or the embeddings of the factored one. */
 static int64_t frame_bytes_max(const struct run_config *c)
 {
     int64_t rows = c->run.slots * run_config_slot_rows(c), K = c->mixture.components;
-    int64_t widest = K > rows ? K : rows;
-    return MESSAGE_SLACK + 4 * (widest > 4096 ? widest : 4096) * c->mixture.dimensions;
+    int64_t widest = K > rows ? K : rows, D = c->mixture.dimensions;
+    int64_t sums = 4 * (widest > 4096 ? widest : 4096) * D;
+    int64_t squares = 4 * K * (int64_t)covariance_square_width(c->mixture.covariance, (size_t)D);
+    return MESSAGE_SLACK + (sums > squares ? sums : squares);
 }
 
 static struct shell_service service_of(const struct run_config *c)
@@ -324,7 +327,7 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct prototype_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
-    if (prototype_numerics(&s.lives.numerics) != 0)
+    if (prototype_numerics(config->mixture.covariance, &s.lives.numerics) != 0)
         return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);
     if (rc != 0)

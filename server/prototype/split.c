@@ -57,9 +57,10 @@ static struct width width_of(const struct mixture *m, uint32_t k)
     size_t D = m->options.D;
     double n = m->mass[k];
     struct width w = {.k = k, .variance = -1};
-    const double *s1 = m->s1 + k * D, *s2 = m->s2 + k * D;
+    size_t S = covariance_square_width(m->options.covariance, D), step = S / D + (S > D); /* along the diagonal */
+    const double *s1 = m->s1 + k * D, *s2 = m->s2 + k * S;
     for (size_t d = 0; d < D; d++) {
-        double mu = s1[d] / n, v = s2[d] / n - mu * mu;
+        double mu = s1[d] / n, v = s2[d * step] / n - mu * mu;
         if (v > w.variance) {
             w.variance = v;
             w.d = d;
@@ -123,27 +124,32 @@ static void merge(struct mixture *m, uint32_t a, uint32_t b)
     size_t D = m->options.D;
     m->mass[a] += m->mass[b];
     m->usage[a] += m->usage[b];
-    for (size_t d = 0; d < D; d++) {
+    size_t S = covariance_square_width(m->options.covariance, D);
+    for (size_t d = 0; d < D; d++)
         m->s1[a * D + d] += m->s1[b * D + d];
-        if (m->s2)
-            m->s2[a * D + d] += m->s2[b * D + d];
-    }
+    for (size_t i = 0; i < S; i++)
+        m->s2[a * S + i] += m->s2[b * S + i];
     if (m->options.balance > 0)
         m->price[a] = log(exp(m->price[a]) + exp(m->price[b]));
     if (m->last_assigned[b] > m->last_assigned[a])
         m->last_assigned[a] = m->last_assigned[b];
 }
 
-/* s1, s2 (D) of half a component of mass n, whose own they are, moved by delta along dimension at. */
-static void move_half(double *s1, double *s2, double n, size_t at, double delta, size_t D)
+/* s1 (D) and s2 (S: D, or D*D) of half a component of mass n, whose own they are, moved by delta along dimension at. */
+static void move_half(double *s1, double *s2, size_t S, double n, size_t at, double delta, size_t D)
 {
-    for (size_t d = 0; d < D; d++) {
+    for (size_t d = 0; d < D; d++)
         s1[d] /= 2;
-        s2[d] /= 2;
-    }
+    for (size_t i = 0; i < S; i++)
+        s2[i] /= 2;
     double half = n / 2, before = s1[at] / half, after = before + delta;
+    s2[S == D ? at : at * D + at] += half * (after * after - before * before);
+    for (size_t d = 0; d < D && S > D; d++)
+        if (d != at) { /* mu_d mu_at in the other elements of that row and column */
+            s2[at * D + d] += delta * s1[d];
+            s2[d * D + at] += delta * s1[d];
+        }
     s1[at] = half * after;
-    s2[at] += half * (after * after - before * before);
 }
 
 /* The same of a direction: it keeps half the length, and so its kappa. */
@@ -165,9 +171,10 @@ static void halve(struct mixture *m, const struct width *w, uint32_t to)
     size_t D = m->options.D;
     uint32_t halves[2] = {w->k, to};
     double n = m->mass[w->k], delta = sqrt(w->variance);
+    size_t S = covariance_square_width(m->options.covariance, D);
     memcpy(m->s1 + to * D, m->s1 + w->k * D, D * sizeof *m->s1);
     if (m->s2)
-        memcpy(m->s2 + to * D, m->s2 + w->k * D, D * sizeof *m->s2);
+        memcpy(m->s2 + to * S, m->s2 + w->k * S, S * sizeof *m->s2);
     m->usage[w->k] /= 2;
     if (m->options.balance > 0)
         m->price[w->k] -= log(2);
@@ -175,7 +182,7 @@ static void halve(struct mixture *m, const struct width *w, uint32_t to)
         double move = i == 0 ? delta : -delta;
         uint32_t k = halves[i];
         if (m->s2)
-            move_half(m->s1 + k * D, m->s2 + k * D, n, w->d, move, D);
+            move_half(m->s1 + k * D, m->s2 + k * S, S, n, w->d, move, D);
         else
             turn_half(m->s1 + k * D, w->d, move, D);
         m->mass[k] = n / 2;

@@ -41,6 +41,22 @@ static void check_directions(const struct msg *m)
     stats_rows_fini(&s);
 }
 
+/* ... and of full covariances. */
+static void check_matrices(const struct msg *m)
+{
+    struct stats_rows s;
+    enum reason why = (enum reason)0;
+    if (stats_decode(m, K, D, COVARIANCE_FULL, SLOT_ROWS, &s, &why, NULL)) {
+        ASSERT(why > 0 && why < REASON_END && s.index == NULL);
+        return;
+    }
+    ASSERT(vec_all_finite(s.s2, (size_t)s.R * D * D));
+    for (uint32_t r = 0; r < s.R; r++)
+        for (size_t d = 0; d < D; d++)
+            ASSERT(s.s2[r * D * D + d * (D + 1)] >= 0);
+    stats_rows_fini(&s);
+}
+
 static struct mixture_view *view_of_version(uint64_t version)
 {
     struct mixture_view *v;
@@ -80,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (msg_decode(frames, n, &m, &why, NULL) == 0) {
         check_stats(&m);
         check_directions(&m);
+        check_matrices(&m);
         check_mixture(&m);
     }
     msg_fini(&m);

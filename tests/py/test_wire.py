@@ -92,6 +92,9 @@ def send_step(client, rng, mixture, encoding, top=None):
         message = ENCODINGS[encoding](h, gamma, loglik)
         if mixture.covariance == wire.VMF:
             message["tensors"].pop("s2", None)
+        if mixture.covariance == wire.FULL_COVARIANCE and encoding != wire.FACTORED:
+            matrices = np.einsum("nk,ni,nj->kij", gamma, h, h).reshape(K, D * D).astype(np.float32)
+            message["tensors"]["s2"] = matrices[message["tensors"].get("index", np.arange(K))]
         answer = client.request(STATS, step=mixture.version, slot=slot, slots=1, **message)
         expect_ack(answer)
         assert (answer.step, answer.slot, answer.slots) == (mixture.version, slot, 1)
@@ -124,6 +127,8 @@ class Reference:
             candidates = np.linspace(0, 1, 1000001)[:-1]
             self.S1 *= candidates[np.argmin(abs(concentration(candidates) - D))]
         self.S2 = self.n0 * (mu ** 2 + 1.0 / D)
+        if covariance == wire.FULL_COVARIANCE:
+            self.S2 = self.n0 * (mu[:, :, None] * mu[:, None, :] + np.eye(D) / D)
         self.usage = np.full(K, 1.0 / K)
         self.covariance, self.steps, self.reseed_max, self.version = covariance, steps, reseed_max, 0
         self.usage_momentum = usage_momentum
@@ -137,7 +142,10 @@ class Reference:
         take = 1 - decay if self.convex else np.ones(K)
         self.N = decay * self.N + take * n
         self.S1 = decay[:, None] * self.S1 + take[:, None] * (gamma.T @ h)
-        self.S2 = decay[:, None] * self.S2 + take[:, None] * (gamma.T @ h ** 2)
+        if self.covariance == wire.FULL_COVARIANCE:
+            self.S2 = decay[:, None, None] * self.S2 + take[:, None, None] * np.einsum("nk,ni,nj->kij", gamma, h, h)
+        else:
+            self.S2 = decay[:, None] * self.S2 + take[:, None] * (gamma.T @ h ** 2)
         self.usage = self.usage_momentum * self.usage + (1 - self.usage_momentum) * n / n.sum()
         if novel is not None:
             self.reseed(novel, distance.copy())
@@ -171,16 +179,27 @@ class Reference:
     def check(self, mixture):
         assert mixture.version == self.version
         np.testing.assert_allclose(mixture.mean, self.mean(), rtol=1e-5, atol=2e-6)
-        np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
         np.testing.assert_allclose(mixture.weight, 1.0 / K, rtol=1e-6)
         np.testing.assert_allclose(mixture.price, self.price, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mixture.beta, self.beta(), rtol=1e-12)
+        if self.covariance == wire.FULL_COVARIANCE:
+            self.check_whitening(mixture)
+            return
+        np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
         variance = mixture.variance.astype(np.float64).reshape(K, -1) * np.ones(D)
         if self.covariance == wire.VMF:
             np.testing.assert_allclose(mixture.log_const, [log_normaliser(1 / v[0]) - np.log(K) for v in variance], rtol=1e-6)
             return
         log_const = -np.log(K) - 0.5 * (np.log(variance) + mixture.mean.astype(np.float64) ** 2 / variance).sum(axis=1)
         np.testing.assert_allclose(mixture.log_const, log_const, rtol=1e-6, atol=1e-5)
+
+
+    def check_whitening(self, mixture):
+        mean, whitening = self.mean(), mixture.whitening.astype(np.float64).reshape(K, D, D)
+        V = self.S2 / self.N[:, None, None] - mean[:, :, None] * mean[:, None, :] + self.floor * np.eye(D)
+        np.testing.assert_allclose(whitening @ V @ whitening.transpose(0, 2, 1), np.broadcast_to(np.eye(D), V.shape), atol=2e-3)
+        log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+        np.testing.assert_allclose(mixture.log_const, log_det - np.log(K), rtol=1e-6, atol=1e-5)
 
 
 def newest(client):
@@ -218,6 +237,10 @@ def test_diagonal_mixture_is_the_reference():
 
 def test_von_mises_fisher_mixture_is_the_reference():
     check_mixtures("vmf", wire.VMF)
+
+
+def test_full_covariances_are_those_of_the_reference():
+    check_mixtures("full", wire.FULL_COVARIANCE)
 
 
 def test_prices_are_those_of_the_reference():

@@ -20,7 +20,8 @@ static void randomise_row(struct mixture_view *v, struct rng *r, uint32_t k)
     for (uint32_t d = 0; d < v->D; d++)
         v->mean[k * v->D + d] = (float)rng_normal(r);
     for (size_t d = 0; d < variances(v); d++)
-        v->variance[k * variances(v) + d] = 0.001f + rng_uniform(r);
+        v->variance[k * variances(v) + d] =
+            v->covariance == COVARIANCE_FULL && d % D > d / D ? 0 : 0.001f + rng_uniform(r); /* a triangle */
     v->weight[k] = rng_uniform(r);
     v->log_const[k] = (float)rng_normal(r);
 }
@@ -80,6 +81,7 @@ static void test_full_reads_back(void **state)
     check_full(COVARIANCE_SPHERICAL);
     check_full(COVARIANCE_DIAGONAL);
     check_full(COVARIANCE_VMF);
+    check_full(COVARIANCE_FULL);
 }
 
 static void check_delta(enum covariance c, const uint32_t *rows, uint32_t R)
@@ -109,7 +111,7 @@ static void test_delta_leads_to_the_same_bytes_as_full(void **state)
     uint32_t all[K];
     for (uint32_t k = 0; k < K; k++)
         all[k] = k;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_VMF; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_FULL; c++) {
         check_delta(c, all, 0);
         check_delta(c, (uint32_t[]){K - 1}, 1);
         check_delta(c, (uint32_t[]){0, 3, 4, 11}, 4);
@@ -175,10 +177,10 @@ static void set_row(struct msg *m, size_t at, uint32_t value)
     memcpy(m->tensors[0].data->data + at * sizeof value, &value, sizeof value);
 }
 
-static void expect_refused(damage *change, int rc, enum reason reason)
+static void expect_refused_of(enum covariance c, damage *change, int rc, enum reason reason)
 {
-    struct mixture_view *before = random_view(COVARIANCE_DIAGONAL, 7), *after = random_view(COVARIANCE_DIAGONAL, 7);
-    struct mixture_view *next = random_view(COVARIANCE_DIAGONAL, 8);
+    struct mixture_view *before = random_view(c, 7), *after = random_view(c, 7);
+    struct mixture_view *next = random_view(c, 8);
     struct msg m;
     enum reason why = 0;
     set_prices(next, 1);
@@ -192,6 +194,11 @@ static void expect_refused(damage *change, int rc, enum reason reason)
     mixture_view_free(&before);
     mixture_view_free(&after);
     mixture_view_free(&next);
+}
+
+static void expect_refused(damage *change, int rc, enum reason reason)
+{
+    expect_refused_of(COVARIANCE_DIAGONAL, change, rc, reason);
 }
 
 #define DAMAGE(name, statement)                                                                                        \
@@ -214,6 +221,10 @@ DAMAGE(log_const_nan, set_float(m, 4, 0, NAN))
 DAMAGE(log_const_absent, m->tensors[4].name[0] = 'x')
 DAMAGE(price_nan, set_float(m, 5, K - 1, NAN))
 DAMAGE(prices_of_the_rows_only, m->tensors[5].shape[0] = 2)
+/* Of the second row's matrix: an element of the diagonal, one above it. */
+DAMAGE(diagonal_zero, set_float(m, 2, D *D + D + 1, 0))
+DAMAGE(not_a_triangle, set_float(m, 2, D *D + 1, 1))
+DAMAGE(whitening_absent, strcpy(m->tensors[2].name, "variance"))
 DAMAGE(beta_absent, m->scalar_count = 0)
 
 static void test_refused_messages_change_nothing(void **state)
@@ -234,6 +245,10 @@ static void test_refused_messages_change_nothing(void **state)
     expect_refused(log_const_absent, ERR_FORMAT, REASON_BAD_FIELD);
     expect_refused(price_nan, ERR_FORMAT, REASON_NON_FINITE);
     expect_refused(prices_of_the_rows_only, ERR_FORMAT, REASON_BAD_SHAPE);
+    expect_refused_of(COVARIANCE_FULL, diagonal_zero, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_FULL, not_a_triangle, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_FULL, whitening_absent, ERR_FORMAT, REASON_BAD_FIELD);
+    expect_refused_of(COVARIANCE_FULL, mean_nan, ERR_FORMAT, REASON_NON_FINITE);
     expect_refused(beta_absent, ERR_FORMAT, REASON_BAD_VALUE);
 }
 

@@ -146,6 +146,7 @@ static const struct {
     {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
     {"mixture.covariance", "vmf", COVARIANCE_VMF},
+    {"mixture.covariance", "full", COVARIANCE_FULL},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
     {"mixture.forgetting_form", "mass", FORGETTING_MASS},
@@ -287,6 +288,10 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "learns nothing"));
     assert_int_equal(run_config_load(&c, NULL, NULL, still + 1, 1, &e), 0);
+    const char *const matrices[] = {"mixture.covariance=full", "mixture.dimensions=129"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, matrices, 1, &e), 0);
+    assert_int_equal(run_config_load(&c, NULL, NULL, matrices, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "17040384, at most 16777216"));
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
     static const char *const parameters[] = {"loss.koleo=0.1", "loss.prototype_loss=own"};

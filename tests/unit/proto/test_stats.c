@@ -112,6 +112,21 @@ static void reference(const struct batch *b, float *n, float *s1, float *s2)
         }
 }
 
+/* An element below the diagonal, of the last row, as the definition says. */
+static void check_matrix(const struct batch *b, const struct stats_rows *s)
+{
+    uint32_t D = b->D, r = s->R - 1, k = s->index[r];
+    float sum = 0;
+    for (uint32_t i = 0; i < b->N; i++)
+        for (uint32_t z = b->start[i]; z < b->start[i + 1]; z++)
+            if (b->index[z] == k) {
+                volatile float weighted = b->gamma[z] * b->h[i * D + D - 1];
+                volatile float product = weighted * b->h[i * D];
+                sum += product;
+            }
+    assert_true(s->s2[((size_t)r * D + D - 1) * D] == sum);
+}
+
 static void check_against_reference(uint32_t N, uint32_t K, uint32_t D, uint32_t per_row)
 {
     struct batch b;
@@ -137,6 +152,16 @@ static void check_against_reference(uint32_t N, uint32_t K, uint32_t D, uint32_t
     assert_memory_equal(once.n, s.n, s.R * sizeof(float));
     assert_memory_equal(once.s1, s.s1, (size_t)s.R * D * sizeof(float));
     stats_rows_fini(&once);
+    struct stats_rows full; /* its matrices are symmetric, and their diagonals the squares by dimension */
+    assert_int_equal(stats_accumulate(b.h, &b.g, K, D, COVARIANCE_FULL, &full), 0);
+    assert_true(full.R == s.R && full.squares == D * D);
+    assert_memory_equal(full.s1, s.s1, (size_t)s.R * D * sizeof(float));
+    for (size_t i = 0; i < (size_t)s.R * D * D; i++) {
+        size_t row = i / (D * D), a = i / D % D, c = i % D;
+        assert_true(full.s2[i] == full.s2[(row * D + c) * D + a] && (a != c || full.s2[i] == s.s2[row * D + a]));
+    }
+    check_matrix(&b, &full);
+    stats_rows_fini(&full);
     free(n);
     free(s1);
     free(s2);
@@ -208,11 +233,12 @@ static void check_encodings(enum covariance c, uint64_t seed, uint32_t N, uint32
 static void test_every_encoding_decodes_to_the_same_floats(void **state)
 {
     (void)state;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_VMF; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_FULL; c++) {
         check_encodings(c, 1, 1, 1, 1, 1);
         check_encodings(c, 2, 64, 32, 8, 32);
         for (uint64_t seed = 3; seed < 20; seed++)
-            check_encodings(c, seed, 1 + (uint32_t)seed * 5, 200, 48, 1 + (uint32_t)seed % 9);
+            check_encodings(c, seed, 1 + (uint32_t)seed * 5, 200, c == COVARIANCE_FULL ? 9 : 48,
+                            1 + (uint32_t)seed % 9);
     }
 }
 
@@ -534,6 +560,26 @@ static void test_shapes_of_another_mixture(void **state)
     batch_fini(&b);
 }
 
+/* Element (1, 0) of the first matrix, and then its mirror image. */
+DAMAGE(matrix_askew, set_float(m, "s2", 4, 0.9f))
+DAMAGE(matrix_too_large, set_float(m, "s2", 4, 1.5f); set_float(m, "s2", 1, 1.5f))
+DAMAGE(matrix_trace, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, 0.9f))
+DAMAGE(matrix_infinite, set_float(m, "s2", 6, INFINITY))
+
+static void test_matrices_prove_themselves(void **state)
+{
+    (void)state;
+    for (int e = STATS_DENSE; e <= STATS_ROWS; e++) {
+        expect_refused_of(COVARIANCE_FULL, e, mass_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, square_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_askew, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_trace, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_infinite, REASON_NON_FINITE);
+    }
+}
+
 /* Without squares nothing bounds an element but the length of the whole. */
 static void test_directions_prove_themselves(void **state)
 {
@@ -565,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_no_more_candidates_than_embeddings),
         cmocka_unit_test(test_shapes_of_another_mixture),
         cmocka_unit_test(test_directions_prove_themselves),
+        cmocka_unit_test(test_matrices_prove_themselves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

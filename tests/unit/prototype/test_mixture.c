@@ -41,9 +41,10 @@ static struct mixture_options options_of(const json_t *f)
     return (struct mixture_options){
         .K = (uint32_t)number(f, "K", 0),
         .D = (uint32_t)number(f, "D", 0),
-        .covariance = strcmp(cov, "sph") == 0   ? COVARIANCE_SPHERICAL
-                      : strcmp(cov, "vmf") == 0 ? COVARIANCE_VMF
-                                                : COVARIANCE_DIAGONAL,
+        .covariance = strcmp(cov, "sph") == 0    ? COVARIANCE_SPHERICAL
+                      : strcmp(cov, "vmf") == 0  ? COVARIANCE_VMF
+                      : strcmp(cov, "full") == 0 ? COVARIANCE_FULL
+                                                 : COVARIANCE_DIAGONAL,
         .prior = strcmp(prior, "count") == 0 ? PRIOR_COUNT : PRIOR_UNIFORM,
         .forgetting = number(f, "eta", 0),
         .variance_floor = number(f, "floor", 0),
@@ -122,6 +123,40 @@ static struct stats_rows *step_stats(const struct mixture *m, const json_t *step
     return sum;
 }
 
+static void compare_spread(const struct mixture *m, const json_t *x, uint32_t k)
+{
+    uint32_t D = m->options.D;
+    for (uint32_t d = 0; d < D; d++) {
+        size_t i = (size_t)k * D + d;
+        float v = m->view->variance[covariance_is_scalar(m->options.covariance) ? k : i];
+        if (m->s2)
+            close_to(m->s2[i], at2(json_object_get(x, "S2"), k, d), "S2");
+        close_to((double)v, at2(json_object_get(x, "var"), k, d), "var");
+    }
+}
+
+/* W V W^T = I of the fixture's V, and log det W. Elements of V carry the errors of close_to, W up to 1/sqrt(floor). */
+static void compare_matrix(const struct mixture *m, const json_t *x, uint32_t k)
+{
+    uint32_t D = m->options.D;
+    const json_t *V = json_array_get(json_object_get(x, "var"), k);
+    const float *W = m->view->variance + (size_t)k * D * D;
+    double log_det = 0;
+    for (uint32_t i = 0; i < D; i++) {
+        log_det += log((double)W[i * D + i]);
+        for (uint32_t j = 0; j < D; j++) {
+            double product = 0;
+            close_to(m->s2[(k * D + i) * D + j], at2(json_array_get(json_object_get(x, "S2"), k), i, j), "S2");
+            for (uint32_t a = 0; a < D; a++)
+                for (uint32_t b = 0; b < D; b++)
+                    product += (double)W[i * D + a] * at2(V, a, b) * (double)W[j * D + b];
+            assert_true(fabs(product - (i == j)) < 1e-3);
+        }
+    }
+    if (m->options.prior == PRIOR_UNIFORM)
+        close_to((double)m->view->log_const[k], log_det - log(m->options.K), "log_const");
+}
+
 static void compare_row(const struct mixture *m, const json_t *x, uint32_t k)
 {
     uint32_t D = m->options.D;
@@ -132,14 +167,14 @@ static void compare_row(const struct mixture *m, const json_t *x, uint32_t k)
     close_to(m->usage[k], json_number_value(json_array_get(json_object_get(x, "use"), k)), "use");
     for (uint32_t d = 0; d < D; d++) {
         size_t i = (size_t)k * D + d;
-        float v = m->view->variance[covariance_is_scalar(m->options.covariance) ? k : i];
         close_to(m->s1[i], at2(json_object_get(x, "S1"), k, d), "S1");
-        if (m->s2)
-            close_to(m->s2[i], at2(json_object_get(x, "S2"), k, d), "S2");
         close_to((double)m->view->mean[i], at2(json_object_get(x, "mu"), k, d), "mu");
-        close_to((double)v, at2(json_object_get(x, "var"), k, d), "var");
         close_to((double)m->view->mean[i] / sqrt(norm), at2(json_object_get(x, "proto"), k, d), "proto");
     }
+    if (m->options.covariance == COVARIANCE_FULL)
+        compare_matrix(m, x, k);
+    else
+        compare_spread(m, x, k);
 }
 
 static void compare_reseeds(const struct mixture *m, const json_t *expected)
@@ -202,7 +237,9 @@ static const char *const fixtures[] = {"diag_K5_D3_N16",         "diag_K5_D3_N16
                                        "diag_K32_D8_N64",        "diag_K32_D8_N64_prior-count",
                                        "diag_K32_D8_N64_reseed", "diag_K32_D8_N64_top4",
                                        "sph_K5_D3_N16",          "sph_K32_D8_N64",
-                                       "vmf_K5_D3_N16",          "vmf_K32_D8_N64_reseed"};
+                                       "vmf_K5_D3_N16",          "vmf_K32_D8_N64_reseed",
+                                       "full_K5_D3_N16",         "full_K5_D3_N16_reseed",
+                                       "full_K32_D8_N64",        "full_K32_D8_N64_reseed"};
 
 static void test_fixtures_whole(void **state)
 {

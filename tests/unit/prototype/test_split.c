@@ -30,8 +30,13 @@ static void set_row(struct mixture *m, uint32_t k, double n, const double mu[D],
     m->usage[k] = 0.1 * (k + 1);
     for (size_t d = 0; d < D; d++) {
         m->s1[k * D + d] = n * mu[d];
-        if (m->s2)
+        if (m->s2 && m->options.covariance != COVARIANCE_FULL)
             m->s2[k * D + d] = n * (mu[d] * mu[d] + v[d]);
+    }
+    for (size_t i = 0; i < D * D && m->options.covariance == COVARIANCE_FULL; i++) {
+        static const double between[D][D] = {{0, 0.002, 0.001}, {0.002, 0, -0.003}, {0.001, -0.003, 0}};
+        size_t a = i / D, b = i % D;
+        m->s2[k * D * D + i] = n * (mu[a] * mu[b] + (a == b ? v[a] : between[a][b]));
     }
 }
 
@@ -93,6 +98,28 @@ static void test_twins_merge_and_the_widest_splits(void **state)
     assert_true(m->updated_step[0] == 0 && m->updated_step[1] == 9 && m->updated_step[3] == 9);
     split_nearest(m, 10);
     assert_true(!m->split.made && m->splits == 1);
+    mixture_free(&m);
+}
+
+/* The same of matrices: what has a covariance with the dimension of the move moves along. */
+static void test_matrices_split_too(void **state)
+{
+    (void)state;
+    struct mixture_options o = options;
+    o.covariance = COVARIANCE_FULL;
+    struct mixture *m = twins(o);
+    static const double V[D][D] = {{0.01, 0.002, 0.001}, {0.002, 0.01, -0.003}, {0.001, -0.003, 0.09}};
+    split_nearest(m, 9);
+    assert_true(m->split.made && m->split.kept == 1 && m->split.freed == 3 && m->split.halved == 2);
+    assert_near(m->s2[D * D], 4 * (0.81 + 0.01) + 8 * (0.91 * 0.91 + 0.01));
+    for (uint32_t half = 2; half <= 3; half++) {
+        double mu[D] = {0, 0.9, half == 2 ? 0.4 : -0.2};
+        for (size_t i = 0; i < D; i++) {
+            assert_near(m->s1[half * D + i] / 25, mu[i]);
+            for (size_t j = 0; j < D; j++)
+                assert_near(m->s2[(half * D + i) * D + j] / 25 - mu[i] * mu[j], V[i][j]);
+        }
+    }
     mixture_free(&m);
 }
 
@@ -185,9 +212,9 @@ static void test_every_pair_is_found_in_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_twins_merge_and_the_widest_splits), cmocka_unit_test(test_prices_go_with_it),
-        cmocka_unit_test(test_nothing_when_nothing_is_wide),      cmocka_unit_test(test_directions_turn),
-        cmocka_unit_test(test_every_pair_is_found_in_time),
+        cmocka_unit_test(test_matrices_split_too), cmocka_unit_test(test_twins_merge_and_the_widest_splits),
+        cmocka_unit_test(test_prices_go_with_it),  cmocka_unit_test(test_nothing_when_nothing_is_wide),
+        cmocka_unit_test(test_directions_turn),    cmocka_unit_test(test_every_pair_is_found_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
