@@ -22,7 +22,8 @@
 #define FORGETTING_FORMS(CHOICE) CHOICE(FORGETTING_MASS, "mass") CHOICE(FORGETTING_CONVEX, "convex")
 #define COVARIANCES(CHOICE)                                                                                            \
     CHOICE(COVARIANCE_SPHERICAL, "spherical")                                                                          \
-    CHOICE(COVARIANCE_DIAGONAL, "diag") CHOICE(COVARIANCE_VMF, "vmf") CHOICE(COVARIANCE_FULL, "full")
+    CHOICE(COVARIANCE_DIAGONAL, "diag")                                                                                \
+    CHOICE(COVARIANCE_VMF, "vmf") CHOICE(COVARIANCE_FULL, "full") CHOICE(COVARIANCE_TIED, "tied")
 
 #define CHOICE_ENUMERATOR(name, word) name,
 #define CHOICE_WORD(name, word) "|" word

@@ -8,17 +8,33 @@ bool covariance_is_scalar(enum covariance c)
 
 size_t covariance_width(enum covariance c, size_t D)
 {
-    return covariance_is_scalar(c) ? 1 : c == COVARIANCE_FULL ? D * D : D;
+    switch (c) {
+    case COVARIANCE_SPHERICAL:
+    case COVARIANCE_VMF:
+        return 1;
+    case COVARIANCE_DIAGONAL:
+        return D;
+    case COVARIANCE_FULL:
+        return D * D;
+    case COVARIANCE_TIED:
+        break;
+    }
+    return 0;
+}
+
+size_t covariance_shared_width(enum covariance c, size_t D)
+{
+    return c == COVARIANCE_TIED ? D * D : 0;
 }
 
 const char *covariance_tensor(enum covariance c)
 {
-    return c == COVARIANCE_FULL ? "whitening" : "variance";
+    return c == COVARIANCE_FULL || c == COVARIANCE_TIED ? "whitening" : "variance";
 }
 
 size_t covariance_square_width(enum covariance c, size_t D)
 {
-    return c == COVARIANCE_VMF ? 0 : c == COVARIANCE_FULL ? D * D : D;
+    return c == COVARIANCE_VMF || c == COVARIANCE_TIED ? 0 : c == COVARIANCE_FULL ? D * D : D;
 }
 
 static bool is_triangle(const float *w, size_t D)
@@ -35,7 +51,7 @@ static bool is_triangle(const float *w, size_t D)
 
 bool covariance_possible(enum covariance c, size_t D, const float *spread, size_t n)
 {
-    if (c == COVARIANCE_FULL) {
+    if (c == COVARIANCE_FULL || c == COVARIANCE_TIED) {
         for (size_t k = 0; k < n; k++)
             if (!is_triangle(spread + k * D * D, D))
                 return false;

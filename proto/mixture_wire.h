@@ -11,6 +11,8 @@
  * log pi_k p(h|mu_k,kappa_k) = log_const_k + sum_d h_d mu_kd/v_k.
  * Full covariance: `whitening` F32 (K,D*D) in the place of variance, log_const_k = log pi_k + log det W_k, and
  * log pi_k N(h|mu_k,V_k) + D/2 log 2pi = log_const_k - 1/2 |W_k (h - mu_k)|^2.
+ * Tied: one `whitening` F32 (D,D), whole in a delta too, log_const_k = log pi_k, and
+ * log pi_k N(h|mu_k,V) + D/2 log 2pi = log_const_k + log det W - 1/2 |W (h - mu_k)|^2.
  * The E-step adds price_k to that: exp(price_k) is a factor on pi_k, and the mean of exp(price) is 1. */
 #ifndef DECANT_PROTO_MIXTURE_WIRE_H
 #define DECANT_PROTO_MIXTURE_WIRE_H
@@ -28,7 +30,7 @@ struct mixture_view {
     uint64_t version;
     double beta;
     float *mean;      /* (K,D) */
-    float *variance;  /* (K,D) or (K), or whitening (K,D*D): covariance_width */
+    float *variance;  /* (K,covariance_width) variances or whitening, or (covariance_shared_width) */
     float *weight;    /* (K) pi_k as the E-step uses it */
     float *log_const; /* (K) */
     bool priced;      /* whether there are prices */

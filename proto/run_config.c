@@ -117,7 +117,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES),
-               "form of the components: one variance, one of each dimension, von Mises-Fisher, a matrix each"),
+               "form of the components: one variance, one of each dimension, von Mises-Fisher, a matrix each, one "
+               "matrix for all"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
     KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
                "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
@@ -464,6 +465,28 @@ static int take_redis_url(struct run_config *c, struct error *e)
     return rc;
 }
 
+/* Matrices are large, and one that is shared says nothing of a single component. */
+static int check_covariance(const struct run_config *c, struct error *e)
+{
+    int64_t matrices = c->mixture.components * c->mixture.dimensions * c->mixture.dimensions;
+    if (c->mixture.covariance == COVARIANCE_FULL && matrices > COVARIANCE_MATRIX_FLOATS_MAX)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.covariance = full: components x dimensions^2 = %lld, at most %d: use fewer components, "
+            "fewer dimensions, or diag",
+            (long long)matrices, COVARIANCE_MATRIX_FLOATS_MAX);
+    if (c->mixture.covariance != COVARIANCE_TIED)
+        return 0;
+    if (c->mixture.dimensions > COVARIANCE_TIED_DIMENSIONS_MAX)
+        return error_set(e, ERR_CONFIG, "mixture.covariance = tied: mixture.dimensions = %lld, at most %d",
+                         (long long)c->mixture.dimensions, COVARIANCE_TIED_DIMENSIONS_MAX);
+    if (c->mixture.forgetting_form == FORGETTING_CONVEX || c->mixture.merge_distance > 0)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.covariance = tied keeps no squares of a single component: use "
+                         "mixture.forgetting_form = mass and mixture.merge_distance = 0");
+    return 0;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -513,13 +536,8 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(
             e, ERR_CONFIG,
             "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
-    int64_t matrices = c->mixture.components * c->mixture.dimensions * c->mixture.dimensions;
-    if (c->mixture.covariance == COVARIANCE_FULL && matrices > COVARIANCE_MATRIX_FLOATS_MAX)
-        return error_set(
-            e, ERR_CONFIG,
-            "mixture.covariance = full: components x dimensions^2 = %lld, at most %d: use fewer components, "
-            "fewer dimensions, or diag",
-            (long long)matrices, COVARIANCE_MATRIX_FLOATS_MAX);
+    if (check_covariance(c, e) != 0)
+        return ERR_CONFIG;
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

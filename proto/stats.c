@@ -38,6 +38,7 @@ void stats_rows_fini(struct stats_rows *s)
     free(s->n);
     free(s->s1);
     free(s->s2);
+    free(s->moment);
     free(s->novel);
     free(s->novel_distance);
     free(s->assigned);
@@ -68,7 +69,8 @@ int stats_reserve_rows(struct stats_rows *s, uint32_t R)
     s->n = array(R, sizeof *s->n);
     s->s1 = array(R, s->D * sizeof *s->s1);
     s->s2 = array(R, s->squares * sizeof *s->s2);
-    return complete(s, s->index && s->n && s->s1 && s->s2);
+    s->moment = s->shared > 0 ? array(s->shared, sizeof *s->moment) : NULL;
+    return complete(s, s->index && s->n && s->s1 && s->s2 && (s->moment || s->shared == 0));
 }
 
 int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A)
@@ -224,22 +226,36 @@ static void sum_columns(const float *h, const uint32_t *end, const struct entry 
     out->R = R;
 }
 
+/* The shared moment: of all embeddings as one column. entries: room for one each, when the columns are done. */
+static void sum_moment(const float *h, const struct responsibilities *g, struct entry *entries, struct stats_rows *out)
+{
+    for (uint32_t i = 0; i < g->N; i++) {
+        entries[i] = (struct entry){i, 0};
+        for (uint32_t z = g->start[i]; z < g->start[i + 1]; z++)
+            entries[i].gamma += g->gamma[z];
+    }
+    sum_outer(h, out->D, entries, g->N, out->moment);
+}
+
 int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
                      struct stats_rows *out)
 {
     uint32_t *end = calloc(K, sizeof *end);
-    struct entry *entries = array(g->start[g->N], sizeof *entries);
+    struct entry *entries = array(g->start[g->N] > g->N ? g->start[g->N] : g->N, sizeof *entries);
     int rc = end && entries ? 0 : ERR_MEMORY;
     stats_rows_init(out);
     out->K = K;
     out->D = D;
     out->squares = (uint32_t)covariance_square_width(c, D);
+    out->shared = (uint32_t)covariance_shared_width(c, D);
     if (rc == 0) {
         turn_by_component(g, K, end, entries);
         rc = stats_reserve_rows(out, count_columns(end, K));
     }
     if (rc == 0)
         sum_columns(h, end, entries, out);
+    if (rc == 0 && out->shared > 0)
+        sum_moment(h, g, entries, out);
     out->count = rc ? 0 : g->N;
     free(end);
     free(entries);
@@ -305,12 +321,16 @@ static void concatenate(void *to, const void *a, size_t count_a, const void *b, 
 
 int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
 {
-    ASSERT(a->K == b->K && a->D == b->D && a->squares == b->squares);
-    struct stats_rows sum = {.K = a->K, .D = a->D, .squares = a->squares};
+    ASSERT(a->K == b->K && a->D == b->D && a->squares == b->squares && a->shared == b->shared);
+    struct stats_rows sum = {.K = a->K, .D = a->D, .squares = a->squares, .shared = a->shared};
     int rc = stats_reserve_rows(&sum, count_union(a, b));
     rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A);
     if (rc == 0) {
         merge_rows(&sum, a, b);
+        if (sum.shared > 0) {
+            memcpy(sum.moment, a->moment, sum.shared * sizeof *sum.moment);
+            vec_add(sum.moment, b->moment, sum.shared);
+        }
         concatenate(sum.novel, a->novel, a->V, b->novel, b->V, a->D * sizeof(float));
         concatenate(sum.novel_distance, a->novel_distance, a->V, b->novel_distance, b->V, sizeof(float));
         concatenate(sum.assigned, a->assigned, a->A, b->assigned, b->A, sizeof *a->assigned);

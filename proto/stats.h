@@ -7,7 +7,8 @@
  *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z):
  *             row i has components index[start[i]..start[i+1])
  *
- * (von Mises-Fisher components have no s2, full covariances one of (K,D*D) or (R,D*D): proto/covariance.h)
+ * (von Mises-Fisher components have no s2, full covariances one of (K,D*D) or (R,D*D), a tied one (D,D) for
+ * all embeddings: proto/covariance.h)
  *
  * and with each of them, when there are any,
  *
@@ -42,6 +43,8 @@ struct stats_rows {
     float *n;              /* (R)   sum of gamma */
     float *s1;             /* (R,D) sum of gamma h */
     float *s2;             /* (R,squares) sum of gamma h^2, or of gamma h h^T */
+    uint32_t shared;       /* covariance_shared_width */
+    float *moment;         /* (shared) sum of h h^T, each h weighing what its gammas add up to; NULL without */
     uint32_t V;            /* novelty candidates, ordered by (slot, rank in slot) after sums */
     float *novel;          /* (V,D) */
     float *novel_distance; /* (V) 1 - max_k h.c_k */

@@ -102,7 +102,8 @@ static bool strictly_ascending(const uint32_t *index, size_t n)
 /* ---- dense and rows ---- */
 
 struct sums {                 /* of `rows` components */
-    const float *n, *s1, *s2; /* s2 is NULL where there are no squares */
+    const float *n, *s1, *s2; /* s2 is NULL where there are no squares of components */
+    const float *moment;      /* (D,D), or NULL */
     uint32_t rows;
 };
 
@@ -110,6 +111,10 @@ static int read_sums(const struct decoder *d, uint32_t rows, struct sums *s)
 {
     *s = (struct sums){.rows = rows, .n = elements(d, "n", DTYPE_F32, rows, 0)};
     s->s1 = s->n ? elements(d, "s1", DTYPE_F32, rows, d->out->D) : NULL;
+    if (d->out->shared > 0) {
+        s->moment = s->s1 ? elements(d, "s2", DTYPE_F32, d->out->D, d->out->D) : NULL;
+        return s->moment ? 0 : ERR_FORMAT;
+    }
     if (d->out->squares == 0)
         return s->s1 ? 0 : ERR_FORMAT;
     s->s2 = s->s1 ? elements(d, "s2", DTYPE_F32, rows, d->out->squares) : NULL;
@@ -133,16 +138,14 @@ static bool row_possible(const struct sums *s, uint32_t r, size_t D)
     return fabs(length - n) <= STATS_UNIT_TOLERANCE * n;
 }
 
-/* The same of a matrix: symmetric, its diagonal as above, and by Cauchy and Schwarz no element larger than that allows. */
-static bool matrix_possible(const struct sums *s, uint32_t r, size_t D)
+/* Whether a matrix can be a sum of n outer products of unit vectors: symmetric, a diagonal that adds up to n, by Cauchy
+ * and Schwarz no element larger than that allows. */
+static bool outer_possible(const float *s2, double n, size_t D)
 {
-    const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D * D;
-    double n = s->n[r], trace = 0, slack = STATS_MASS_TOLERANCE * n;
-    if (!(n >= 0))
-        return false;
+    double trace = 0, slack = STATS_MASS_TOLERANCE * n;
     for (size_t i = 0; i < D; i++) {
         double diagonal = s2[i * D + i];
-        if (!(diagonal >= 0 && (double)s1[i] * s1[i] <= n * diagonal * (1 + STATS_MASS_TOLERANCE) + slack * slack))
+        if (!(diagonal >= 0))
             return false;
         trace += diagonal;
         for (size_t j = 0; j < i; j++) {
@@ -152,6 +155,34 @@ static bool matrix_possible(const struct sums *s, uint32_t r, size_t D)
         }
     }
     return fabs(trace - n) <= STATS_UNIT_TOLERANCE * n;
+}
+
+/* A component's own: with s1 bounded by the diagonal too. */
+static bool matrix_possible(const struct sums *s, uint32_t r, size_t D)
+{
+    const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D * D;
+    double n = s->n[r], slack = STATS_MASS_TOLERANCE * n;
+    for (size_t i = 0; i < D; i++)
+        if (!((double)s1[i] * s1[i] <= n * s2[i * (D + 1)] * (1 + STATS_MASS_TOLERANCE) + slack * slack))
+            return false;
+    return n >= 0 && outer_possible(s2, n, D);
+}
+
+/* The shared one: what lies between the components, sum_k s1_kd^2/n_k, is no more than the whole. */
+static int check_moment(const struct decoder *d, const struct sums *s)
+{
+    size_t D = d->out->D;
+    if (!outer_possible(s->moment, d->N, D))
+        return refuse(d, REASON_BAD_VALUE, "s2 is not the sum of unit vectors' outer products");
+    for (size_t i = 0; i < D; i++) {
+        double between = 0, whole = s->moment[i * (D + 1)];
+        for (uint32_t r = 0; r < s->rows; r++)
+            if (s->n[r] > 0)
+                between += (double)s->s1[r * D + i] * s->s1[r * D + i] / s->n[r];
+        if (!(between <= whole * (1 + STATS_MASS_TOLERANCE) + STATS_MASS_TOLERANCE * d->N))
+            return refuse(d, REASON_BAD_VALUE, "s2 and s1 are not sums of the same vectors");
+    }
+    return 0;
 }
 
 /* Without squares: a sum of unit vectors is no longer than their mass. */
@@ -180,7 +211,7 @@ static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *w
         *with_mass += s->n[r] > 0;
     }
     if (fabs(mass - d->N) <= STATS_MASS_TOLERANCE * d->N)
-        return 0;
+        return s->moment ? check_moment(d, s) : 0;
     return refuse(d, REASON_BAD_VALUE, "n adds up to %.6g, count is %u", mass, d->N);
 }
 
@@ -190,6 +221,8 @@ static int take_sums(const struct decoder *d, const struct sums *s, const uint32
     size_t D = d->out->D, S = d->out->squares;
     int rc = stats_reserve_rows(d->out, R);
     uint32_t to = 0;
+    if (rc == 0 && s->moment)
+        memcpy(d->out->moment, s->moment, d->out->shared * sizeof *s->moment);
     for (uint32_t r = 0; rc == 0 && r < s->rows; r++) {
         if (!(s->n[r] > 0))
             continue;
@@ -385,6 +418,7 @@ int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c,
     out->K = K;
     out->D = D;
     out->squares = (uint32_t)covariance_square_width(c, D);
+    out->shared = (uint32_t)covariance_shared_width(c, D);
     int rc = decode_count(&d);
     rc = rc ? rc : decode_sums(&d);
     rc = rc ? rc : decode_extra(&d);

@@ -21,11 +21,18 @@ static int encode_factored(const float *h, const struct responsibilities *g, uin
     return rc ? rc : add(m, "gamma", DTYPE_F32, Z, 0, g->gamma);
 }
 
+/* s2 where components share it. */
+static int add_moment(const struct stats_rows *s, struct msg *m)
+{
+    return s->shared > 0 ? add(m, "s2", DTYPE_F32, s->D, s->D, s->moment) : 0;
+}
+
 static int encode_rows(const struct stats_rows *s, struct msg *m)
 {
     int rc = add(m, "index", DTYPE_U32, s->R, 0, s->index);
     rc = rc ? rc : add(m, "n", DTYPE_F32, s->R, 0, s->n);
     rc = rc ? rc : add(m, "s1", DTYPE_F32, s->R, s->D, s->s1);
+    rc = rc ? rc : add_moment(s, m);
     return rc || s->squares == 0 ? rc : add(m, "s2", DTYPE_F32, s->R, s->squares, s->s2);
 }
 
@@ -46,6 +53,7 @@ static int encode_dense(const struct stats_rows *s, struct msg *m)
 {
     int rc = add_scattered(m, "n", s, s->n, 0);
     rc = rc ? rc : add_scattered(m, "s1", s, s->s1, s->D);
+    rc = rc ? rc : add_moment(s, m);
     return rc || s->squares == 0 ? rc : add_scattered(m, "s2", s, s->s2, s->squares);
 }
 
@@ -101,8 +109,9 @@ int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, u
     int rc = count_touched(g, K, &R);
     if (rc)
         return rc;
-    uint64_t dense = K * (1 + sums); /* in units of four bytes */
-    uint64_t rows = R * (2 + sums);
+    uint64_t shared = covariance_shared_width(c, D);
+    uint64_t dense = K * (1 + sums) + shared; /* in units of four bytes */
+    uint64_t rows = R * (2 + sums) + shared;
     uint64_t factored = N * D + N + 1 + 2 * Z;
     enum stats_encoding smallest = dense <= rows ? STATS_DENSE : STATS_ROWS;
     if (factored < dense && factored < rows)

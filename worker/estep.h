@@ -3,6 +3,7 @@
  * + sum_d h_id mu_kd/v_kd (the price is 0 in a mixture without prices):
  * Von Mises-Fisher components: l_ik = log_const_k + price_k + sum_d h_id mu_kd/v_k.
  * Full covariances: l_ik = log_const_k + price_k - 1/2 |W_k (h_i - mu_k)|^2.
+ * Tied: the same with one W; what is the same for all components is left to the log-likelihood.
  *
  *   gamma_ik = softmax_k(beta l_ik), those under `drop` removed, of the rest the `top` largest, renormalised
  *   loglik   = sum_i log sum_k exp(l_ik) - D/2 log 2 pi    (von Mises-Fisher: without the last)

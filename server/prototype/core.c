@@ -308,6 +308,8 @@ static void copy_rows(struct mixture_view *to, const struct mixture_view *from, 
         to->weight[k] = from->weight[k];
         to->log_const[k] = from->log_const[k];
     }
+    memcpy(to->variance + from->K * V, from->variance + from->K * V,
+           covariance_shared_width(from->covariance, D) * sizeof(float));
     to->priced = from->priced;
     memcpy(to->price, from->price, from->K * sizeof *to->price);
     to->version = from->version;

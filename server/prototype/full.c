@@ -68,3 +68,10 @@ double full_row(const double *s1, const double *s2, double n, double floor_, siz
     }
     return whitening_of(scratch, D, floor_, whitening);
 }
+
+double shared_whitening(const double *A, double total, double floor_, size_t D, double *scratch, float *whitening)
+{
+    for (size_t i = 0; i < D * D; i++)
+        scratch[i] = A[i] / total + (i % (D + 1) == 0 ? floor_ : 0);
+    return whitening_of(scratch, D, floor_, whitening);
+}

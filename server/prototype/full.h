@@ -9,6 +9,8 @@
  * is not positive definite, which sums that somebody made up can lead to, is made so by adding floor, 10 floor, 100 floor
  * ... to its diagonal. What is not finite becomes NaN. */
 double whitening_of(double *V, size_t D, double floor_, float *whitening);
+/* The W of V = A / total + floor I, of a covariance that is shared. scratch (D,D). */
+double shared_whitening(const double *A, double total, double floor_, size_t D, double *scratch, float *whitening);
 /* mean (D) = s1/n, and the rest from s2 (D,D). scratch (D,D). */
 double full_row(const double *s1, const double *s2, double n, double floor_, size_t D, double *scratch, float *mean,
                 float *whitening);

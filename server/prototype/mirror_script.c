@@ -76,10 +76,12 @@ static void vectors(const struct mirror_state *state, const struct mirror_row *r
     size_t D = state->D, V = covariance_width(state->covariance, D);
     redis_command_text(c, "mean");
     redis_command_bytes(c, state->mean + row->at * D, D * sizeof(float));
-    redis_command_text(c, covariance_tensor(state->covariance));
-    redis_command_bytes(c, state->variance + row->at * V, V * sizeof(float));
     field_text(c, "dtype", "float32");
     field_count(c, "shape", D);
+    if (V == 0)
+        return;
+    redis_command_text(c, covariance_tensor(state->covariance));
+    redis_command_bytes(c, state->variance + row->at * V, V * sizeof(float));
     field_count(c, "variance_shape", V);
 }
 
@@ -249,6 +251,18 @@ static bool live(struct mirror_script *s, struct redis_command *c)
     return true;
 }
 
+/* The matrix that all prototypes share, (D,D). */
+static bool whitening(struct mirror_script *s, struct redis_command *c)
+{
+    const struct mirror_state *state = s->o.state;
+    size_t floats = covariance_shared_width(state->covariance, state->D);
+    if (floats == 0 || s->cursor++ > 0)
+        return false;
+    begin(s, c, "SET", ":whitening");
+    redis_command_bytes(c, state->variance, floats * sizeof(float));
+    return true;
+}
+
 static void measured_fields(const struct mirror_state *state, struct redis_command *c)
 {
     for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
@@ -294,7 +308,7 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
 }
 
 static bool (*const phases[])(struct mirror_script *s, struct redis_command *c) = {
-    announce, clear, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, live, figures};
+    announce, clear, whitening, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, live, figures};
 
 enum { PHASES = sizeof phases / sizeof phases[0] };
 

@@ -16,7 +16,8 @@ int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, enum covar
     s->refresh_max = MIRROR_REFRESH_MAX;
     s->rows = malloc(K * sizeof *s->rows);
     s->mean = malloc((size_t)K * D * sizeof *s->mean);
-    s->variance = malloc((size_t)K * covariance_width(covariance, D) * sizeof *s->variance);
+    s->variance =
+        malloc((K * covariance_width(covariance, D) + covariance_shared_width(covariance, D)) * sizeof *s->variance);
     if (s->rows && s->mean && s->variance)
         return 0;
     mirror_state_fini(s);
@@ -51,6 +52,7 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
     s->splits = m->splits;
     s->priced = m->view->priced;
     s->price_spread = prices_spread(m->price, s->K);
+    memcpy(s->variance, m->view->variance, covariance_shared_width(s->covariance, s->D) * sizeof *s->variance);
     s->perplexity = mixture_usage_perplexity(m->usage, s->K);
     s->active = mixture_active_percent(m, prototype_core_active_window(core));
     s->stats_per_s = prototype_core_stats_per_s(core);

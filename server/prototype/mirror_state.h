@@ -53,7 +53,7 @@ struct mirror_state {
     uint64_t now_ms;         /* loop time of the copy, to tell workers' silence */
     struct mirror_row *rows; /* (count) */
     uint32_t count;
-    float *mean, *variance; /* (moved,D), (moved,covariance_width) */
+    float *mean, *variance; /* (moved,D), (moved,covariance_width) or (covariance_shared_width) */
     uint32_t moved;
     uint32_t refresh_max;  /* MIRROR_REFRESH_MAX, but for a caller that wants all of them */
     uint32_t refresh_from; /* the row at which the next copy begins, so that every row gets its turn */

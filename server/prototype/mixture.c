@@ -11,6 +11,7 @@
 #include "server/prototype/full.h"
 #include "server/prototype/prices.h"
 #include "server/prototype/split.h"
+#include "server/prototype/tied.h"
 #include "server/prototype/vmf.h"
 
 /* Of von Mises-Fisher components: below them a direction is noise, and 1/kappa would be beyond all use. */
@@ -53,9 +54,20 @@ static size_t square_width(const struct mixture *m)
     return covariance_square_width(m->options.covariance, m->options.D);
 }
 
+/* Of all components. */
+static size_t square_count(const struct mixture *m)
+{
+    return m->options.K * square_width(m) + covariance_shared_width(m->options.covariance, m->options.D);
+}
+
+static bool is_tied(const struct mixture *m)
+{
+    return m->options.covariance == COVARIANCE_TIED;
+}
+
 static int allocate_state(struct mixture *m)
 {
-    size_t K = m->options.K, rows = K * m->options.D, squares = K * square_width(m);
+    size_t K = m->options.K, rows = K * m->options.D, squares = square_count(m);
     m->mass = calloc(K, sizeof *m->mass);
     m->s1 = calloc(rows, sizeof *m->s1);
     m->s2 = squares > 0 ? calloc(squares, sizeof *m->s2) : NULL;
@@ -75,7 +87,7 @@ static int allocate_scratch(struct mixture *m)
     m->changed = calloc(K, sizeof *m->changed);
     m->reseeds = calloc(R, sizeof *m->reseeds);
     m->candidates = calloc(R, sizeof *m->candidates);
-    size_t matrix = m->options.covariance == COVARIANCE_FULL ? m->options.D : 1;
+    size_t matrix = m->options.covariance == COVARIANCE_FULL || is_tied(m) ? m->options.D : 1;
     m->scratch = calloc(matrix * m->options.D, sizeof *m->scratch);
     bool merges = m->options.merge_distance > 0;
     m->looked = merges ? calloc((SPLIT_LOOKED + 1) * (size_t)m->options.D, sizeof *m->looked) : NULL;
@@ -135,7 +147,7 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     memcpy(c->mass, m->mass, K * sizeof *c->mass);
     memcpy(c->s1, m->s1, rows * sizeof *c->s1);
     if (m->s2)
-        memcpy(c->s2, m->s2, K * square_width(m) * sizeof *c->s2);
+        memcpy(c->s2, m->s2, square_count(m) * sizeof *c->s2);
     memcpy(c->usage, m->usage, K * sizeof *c->usage);
     memcpy(c->price, m->price, K * sizeof *c->price);
     memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
@@ -222,6 +234,28 @@ static float vmf_row(const double *s1, double n, double floor_, float *mean, siz
     return (float)(v > floor_ ? v : floor_);
 }
 
+/* The mean alone: the spread is shared. */
+static void tied_row(const double *s1, double n, float *mean, size_t D)
+{
+    for (size_t d = 0; d < D; d++)
+        mean[d] = (float)(s1[d] / n);
+}
+
+static double total_mass(const struct mixture *m)
+{
+    double total = 0;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        total += m->mass[k];
+    return total;
+}
+
+/* What all components share, when there is such a thing. */
+static void maximise_shared(struct mixture *m)
+{
+    if (is_tied(m))
+        shared_whitening(m->s2, total_mass(m), m->options.variance_floor, m->options.D, m->scratch, m->view->variance);
+}
+
 static void maximise_row(struct mixture *m, uint32_t k)
 {
     size_t D = m->options.D, at = k * D;
@@ -229,6 +263,11 @@ static void maximise_row(struct mixture *m, uint32_t k)
     if (m->options.covariance == COVARIANCE_VMF) {
         m->view->variance[k] = vmf_row(m->s1 + at, m->mass[k], m->options.variance_floor, mean, D);
         m->quadratic[k] = -vmf_log_normaliser((uint32_t)D, 1 / (double)m->view->variance[k]);
+        return;
+    }
+    if (is_tied(m)) {
+        tied_row(m->s1 + at, m->mass[k], mean, D);
+        m->quadratic[k] = 0;
         return;
     }
     if (m->options.covariance == COVARIANCE_FULL) {
@@ -250,9 +289,7 @@ static void maximise_row(struct mixture *m, uint32_t k)
 static void refresh_weights(struct mixture *m)
 {
     uint32_t K = m->options.K;
-    double total = 0;
-    for (uint32_t k = 0; k < K; k++)
-        total += m->mass[k];
+    double total = total_mass(m);
     for (uint32_t k = 0; k < K; k++) {
         double pi = m->options.prior == PRIOR_COUNT ? m->mass[k] / total : 1.0 / K;
         m->view->weight[k] = (float)pi;
@@ -269,6 +306,7 @@ static void refresh_log_const(struct mixture *m, uint32_t k)
 static void maximise_updated(struct mixture *m, uint32_t version)
 {
     bool uniform = m->options.prior == PRIOR_UNIFORM;
+    maximise_shared(m);
     for (uint32_t k = 0; k < m->options.K; k++) {
         if (m->updated_step[k] != version)
             continue;
@@ -301,6 +339,7 @@ void mixture_restore(struct mixture *m, uint64_t version)
     m->reseed_count = 0;
     m->split.made = false;
     change_all(m);
+    maximise_shared(m);
     for (uint32_t k = 0; k < m->options.K; k++)
         maximise_row(m, k);
     refresh_weights(m);
@@ -335,8 +374,16 @@ static void place_component(struct mixture *m, uint32_t k, const double *mu)
     m->price[k] = 0; /* neither wanted nor unwanted */
     for (size_t d = 0; d < D; d++)
         m->s1[k * D + d] = n0 * mu[d] * m->fresh_length;
-    if (m->s2)
+    if (square_width(m) > 0)
         place_squares(m, k, mu);
+}
+
+/* All components are fresh ones: their scatter, where it is shared. */
+static void place_shared(struct mixture *m)
+{
+    size_t D = m->options.D, S = covariance_shared_width(m->options.covariance, D);
+    for (size_t i = 0; i < S; i++)
+        m->s2[i] = i % (D + 1) == 0 ? m->options.K * m->options.initial_mass / (double)D : 0;
 }
 
 static void reset_history(struct mixture *m)
@@ -368,6 +415,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
         random_unit(seed, k, m->scratch, m->options.D);
         place_component(m, k, m->scratch);
     }
+    place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -376,6 +424,7 @@ void mixture_start_from(struct mixture *m, const double *means)
 {
     for (uint32_t k = 0; k < m->options.K; k++)
         place_component(m, k, means + (size_t)k * m->options.D);
+    place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -402,13 +451,15 @@ static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t ve
 {
     size_t D = m->options.D, S = square_width(m);
     bool convex = m->options.form == FORGETTING_CONVEX;
+    if (is_tied(m))
+        tied_fold(m->s2, m->mass, m->s1, m->options.forgetting, s, m->scratch);
     void (*const fold)(double *restrict, double, const float *restrict, size_t) = convex ? blend : forget_and_add;
     for (uint32_t r = 0; r < s->R; r++) {
         uint32_t k = s->index[r];
         double n = (double)s->n[r], lambda = pow(m->options.forgetting, convex ? n / s->count : n);
         m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
         fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
-        if (m->s2)
+        if (S > 0)
             fold(m->s2 + k * S, lambda, s->s2 + r * S, S);
         m->updated_step[k] = version;
     }
@@ -513,7 +564,10 @@ static void cover_candidate(const struct stats_rows *s, uint32_t j, float *dista
 
 static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint32_t version)
 {
-    for (size_t d = 0; d < m->options.D; d++)
+    size_t D = m->options.D;
+    if (is_tied(m))
+        tied_replace(m->s2, D, m->mass[k], total_mass(m), m->options.initial_mass, 1.0 / (double)D);
+    for (size_t d = 0; d < D; d++)
         m->scratch[d] = (double)h[d];
     place_component(m, k, m->scratch);
     m->updated_step[k] = version;

@@ -50,11 +50,11 @@ struct mixture_split {
 
 struct mixture {
     struct mixture_options options;
-    double *mass;              /* (K)   N_k */
-    double *s1;                /* (K,D) */
-    double *s2;                /* (K,covariance_square_width); NULL when that is 0 */
-    double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
-    double *price;             /* (K)   b_k of the balanced E-step, nats; zeros without */
+    double *mass;  /* (K)   N_k */
+    double *s1;    /* (K,D) */
+    double *s2;    /* (K,covariance_square_width), or (covariance_shared_width): tied.h; NULL without either */
+    double *usage; /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    double *price; /* (K)   b_k of the balanced E-step, nats; zeros without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */

@@ -48,16 +48,18 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
     size_t n = 0;
     out[n++] = tensor_of("mass", DTYPE_F64, 1, K, D, m->mass);
     out[n++] = tensor_of("s1", DTYPE_F64, 2, K, D, m->s1);
+    bool shared = covariance_shared_width(m->options.covariance, D) > 0;
     if (m->s2)
-        out[n++] = tensor_of("s2", DTYPE_F64, 2, K, covariance_square_width(m->options.covariance, D), m->s2);
+        out[n++] = tensor_of("s2", DTYPE_F64, 2, shared ? D : K,
+                             shared ? D : covariance_square_width(m->options.covariance, D), m->s2);
     out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
     if (m->options.balance > 0)
         out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
     out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
     out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
-    out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, K,
-                         covariance_width(m->options.covariance, D), m->view->variance);
+    out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, shared ? D : K,
+                         shared ? D : covariance_width(m->options.covariance, D), m->view->variance);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
     out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
     ASSERT(n <= TENSORS_MAX);
@@ -130,17 +132,31 @@ static int check_identity(const struct safetensors *f, const struct mixture_file
                                          "it", e);
 }
 
-/* Copies a tensor of K rows of that width, 0 for rank 1, into `to`. */
-static int load(const struct safetensors *f, const char *name, enum dtype dtype, size_t width, const struct mixture *m,
-                void *to, struct error *e)
+/* Copies a tensor of `rows` rows of that width, 0 for rank 1, into `to`. */
+static int load_rows(const struct safetensors *f, const char *name, enum dtype dtype, size_t rows, size_t width,
+                     void *to, struct error *e)
 {
-    uint64_t shape[2] = {m->options.K, width};
-    uint32_t rank = width > 0 ? 2 : 1;
-    const struct tensor_view *t = safetensors_find(f, name, dtype, rank, shape, e);
+    uint64_t shape[2] = {rows, width};
+    const struct tensor_view *t = safetensors_find(f, name, dtype, width > 0 ? 2 : 1, shape, e);
     if (t == NULL)
         return ERR_FORMAT;
     memcpy(to, t->data, t->size);
     return 0;
+}
+
+/* The same of every component. */
+static int load(const struct safetensors *f, const char *name, enum dtype dtype, size_t width, const struct mixture *m,
+                void *to, struct error *e)
+{
+    return load_rows(f, name, dtype, m->options.K, width, to, e);
+}
+
+static int load_squares(const struct safetensors *f, const struct mixture *m, struct error *e)
+{
+    size_t D = m->options.D;
+    if (covariance_shared_width(m->options.covariance, D) > 0)
+        return load_rows(f, "s2", DTYPE_F64, D, D, m->s2, e);
+    return load(f, "s2", DTYPE_F64, covariance_square_width(m->options.covariance, D), m, m->s2, e);
 }
 
 static int load_state(const struct safetensors *f, struct mixture *m, struct error *e)
@@ -149,7 +165,7 @@ static int load_state(const struct safetensors *f, struct mixture *m, struct err
     if (rc == 0)
         rc = load(f, "s1", DTYPE_F64, m->options.D, m, m->s1, e);
     if (rc == 0 && m->s2)
-        rc = load(f, "s2", DTYPE_F64, covariance_square_width(m->options.covariance, m->options.D), m, m->s2, e);
+        rc = load_squares(f, m, e);
     if (rc == 0)
         rc = load(f, "usage", DTYPE_F64, 0, m, m->usage, e);
     if (rc == 0)
@@ -174,7 +190,13 @@ static int check_sums(const struct mixture *m, struct error *e)
 {
     size_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
     int rc = check_finite(m->s1, K, D, e);
-    return rc == 0 && m->s2 ? check_finite(m->s2, K, S, e) : rc;
+    if (rc == 0 && S > 0)
+        rc = check_finite(m->s2, K, S, e);
+    size_t shared = covariance_shared_width(m->options.covariance, D);
+    for (size_t i = 0; rc == 0 && i < shared; i++)
+        if (!isfinite(m->s2[i]))
+            rc = error_set(e, ERR_FORMAT, "s2 is not finite");
+    return rc;
 }
 
 /* The values that the update divides by and takes logarithms of. */
@@ -194,6 +216,8 @@ static int check_view(const struct mixture *m, struct error *e)
 {
     const struct mixture_view *v = m->view;
     size_t K = v->K, D = v->D;
+    if (!vec_all_finite(v->variance, covariance_shared_width(v->covariance, D)))
+        return error_set(e, ERR_FORMAT, "the shared covariance is out of range");
     for (size_t k = 0; k < K; k++) {
         size_t width = covariance_width(v->covariance, D);
         if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(v->variance + k * width, width) ||

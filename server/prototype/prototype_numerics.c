@@ -105,7 +105,7 @@ int prototype_numerics(enum covariance c, uint64_t *out)
     int rc = run(COVARIANCE_DIAGONAL, PRIOR_UNIFORM, state);
     if (rc == 0)
         rc = run(COVARIANCE_SPHERICAL, PRIOR_COUNT, state);
-    if (rc == 0 && c == COVARIANCE_FULL)
+    if (rc == 0 && (c == COVARIANCE_FULL || c == COVARIANCE_TIED))
         rc = run(c, PRIOR_UNIFORM, state);
     if (rc == 0)
         *out = fingerprint_of(XXH64_digest(state));

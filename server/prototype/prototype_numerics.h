@@ -7,7 +7,7 @@
 #include "proto/choices.h"
 
 /* 1 to FINGERPRINT_MASK (proto/provenance.h), for a mixture of that form: LAPACK counts where it is used, with full
- * covariances. Takes less than a millisecond. 0 or ERR_MEMORY. */
+ * or tied covariances. Takes less than a millisecond. 0 or ERR_MEMORY. */
 int prototype_numerics(enum covariance c, uint64_t *out);
 
 #endif

@@ -57,6 +57,19 @@ static void check_matrices(const struct msg *m)
     stats_rows_fini(&s);
 }
 
+/* ... and of a tied one. */
+static void check_shared(const struct msg *m)
+{
+    struct stats_rows s;
+    enum reason why = (enum reason)0;
+    if (stats_decode(m, K, D, COVARIANCE_TIED, SLOT_ROWS, &s, &why, NULL)) {
+        ASSERT(why > 0 && why < REASON_END && s.index == NULL && s.moment == NULL);
+        return;
+    }
+    ASSERT(vec_all_finite(s.moment, (size_t)D * D));
+    stats_rows_fini(&s);
+}
+
 static struct mixture_view *view_of_version(uint64_t version)
 {
     struct mixture_view *v;
@@ -97,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_stats(&m);
         check_directions(&m);
         check_matrices(&m);
+        check_shared(&m);
         check_mixture(&m);
     }
     msg_fini(&m);

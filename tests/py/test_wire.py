@@ -92,6 +92,8 @@ def send_step(client, rng, mixture, encoding, top=None):
         message = ENCODINGS[encoding](h, gamma, loglik)
         if mixture.covariance == wire.VMF:
             message["tensors"].pop("s2", None)
+        if mixture.covariance == wire.TIED and encoding != wire.FACTORED:
+            message["tensors"]["s2"] = (h.T @ h).astype(np.float32)
         if mixture.covariance == wire.FULL_COVARIANCE and encoding != wire.FACTORED:
             matrices = np.einsum("nk,ni,nj->kij", gamma, h, h).reshape(K, D * D).astype(np.float32)
             message["tensors"]["s2"] = matrices[message["tensors"].get("index", np.arange(K))]
@@ -127,6 +129,7 @@ class Reference:
             candidates = np.linspace(0, 1, 1000001)[:-1]
             self.S1 *= candidates[np.argmin(abs(concentration(candidates) - D))]
         self.S2 = self.n0 * (mu ** 2 + 1.0 / D)
+        self.scatter = K * self.n0 * np.eye(D) / D
         if covariance == wire.FULL_COVARIANCE:
             self.S2 = self.n0 * (mu[:, :, None] * mu[:, None, :] + np.eye(D) / D)
         self.usage = np.full(K, 1.0 / K)
@@ -140,6 +143,8 @@ class Reference:
         n = gamma.sum(axis=0)
         decay = self.eta ** (n / len(h) if self.convex else n)
         take = 1 - decay if self.convex else np.ones(K)
+        if self.covariance == wire.TIED:
+            self.fold_scatter(h, gamma, n, decay)
         self.N = decay * self.N + take * n
         self.S1 = decay[:, None] * self.S1 + take[:, None] * (gamma.T @ h)
         if self.covariance == wire.FULL_COVARIANCE:
@@ -152,6 +157,15 @@ class Reference:
         self.price += self.balance * np.clip(-np.log(K * self.usage), -self.clip, self.clip)
         self.price -= np.log(np.exp(self.price).mean())
         self.version += 1
+
+    def fold_scatter(self, h, gamma, n, decay):
+        """What lies within the step's components, and between each as it was and as it is in the step."""
+        used = n > 0
+        s1 = (gamma.T @ h)[used]
+        between = self.S1[used] / self.N[used][:, None] - s1 / n[used][:, None]
+        kept = decay[used] * self.N[used]
+        self.scatter = (decay @ self.N) / self.N.sum() * self.scatter + h.T @ h - (s1 / n[used][:, None]).T @ s1
+        self.scatter += (between * (kept * n[used] / (kept + n[used]))[:, None]).T @ between
 
     def reseed(self, novel, distance):
         order = sorted(range(K), key=lambda k: (self.usage[k], k))
@@ -182,7 +196,7 @@ class Reference:
         np.testing.assert_allclose(mixture.weight, 1.0 / K, rtol=1e-6)
         np.testing.assert_allclose(mixture.price, self.price, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mixture.beta, self.beta(), rtol=1e-12)
-        if self.covariance == wire.FULL_COVARIANCE:
+        if self.covariance in (wire.FULL_COVARIANCE, wire.TIED):
             self.check_whitening(mixture)
             return
         np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
@@ -195,7 +209,12 @@ class Reference:
 
 
     def check_whitening(self, mixture):
-        mean, whitening = self.mean(), mixture.whitening.astype(np.float64).reshape(K, D, D)
+        mean, whitening = self.mean(), mixture.whitening.astype(np.float64).reshape(-1, D, D)
+        if self.covariance == wire.TIED:
+            V = (self.scatter / self.N.sum() + self.floor * np.eye(D))[None]
+            np.testing.assert_allclose(whitening @ V @ whitening.transpose(0, 2, 1), np.eye(D)[None], atol=2e-3)
+            np.testing.assert_allclose(mixture.log_const, -np.log(K), rtol=1e-6)
+            return
         V = self.S2 / self.N[:, None, None] - mean[:, :, None] * mean[:, None, :] + self.floor * np.eye(D)
         np.testing.assert_allclose(whitening @ V @ whitening.transpose(0, 2, 1), np.broadcast_to(np.eye(D), V.shape), atol=2e-3)
         log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
@@ -241,6 +260,10 @@ def test_von_mises_fisher_mixture_is_the_reference():
 
 def test_full_covariances_are_those_of_the_reference():
     check_mixtures("full", wire.FULL_COVARIANCE)
+
+
+def test_a_tied_covariance_is_that_of_the_reference():
+    check_mixtures("tied", wire.TIED)
 
 
 def test_prices_are_those_of_the_reference():

@@ -18,7 +18,7 @@ WEIGHTS_GET, WEIGHTS, MIXTURE_GET, MIXTURE, PING, PONG, METRICS, STOP = range(10
 APPLIED, DUPLICATE, STALE = range(3)
 DENSE, ROWS, FACTORED = 1, 2, 3
 FULL, DELTA = 1, 2
-SPHERICAL, DIAGONAL, VMF, FULL_COVARIANCE = 0, 1, 2, 3
+SPHERICAL, DIAGONAL, VMF, FULL_COVARIANCE, TIED = range(5)
 DTYPES = {"F32": "<f4", "F64": "<f8", "U32": "<u4", "U64": "<u8", "U8": "|u1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
@@ -131,7 +131,7 @@ class Mixture:
     def __init__(self, welcome):
         self.K, self.D = int(welcome.scalars["components"]), int(welcome.scalars["dimensions"])
         self.covariance = int(welcome.scalars["covariance"])
-        self.spread = "whitening" if self.covariance == FULL_COVARIANCE else "variance"
+        self.spread = "whitening" if self.covariance in (FULL_COVARIANCE, TIED) else "variance"
         self.PARTS = ("mean", self.spread, "weight", "log_const")
         self.version = None
 
@@ -144,7 +144,10 @@ class Mixture:
                 return False
             rows = message.tensors["rows"]
             for part in self.PARTS:
-                getattr(self, part)[rows] = message.tensors[part]
+                if self.covariance == TIED and part == "whitening":
+                    self.whitening = message.tensors[part].copy()
+                else:
+                    getattr(self, part)[rows] = message.tensors[part]
         else:
             for part in self.PARTS:
                 setattr(self, part, message.tensors[part].copy())
@@ -159,10 +162,11 @@ class Mixture:
         """l_ik, (N,K) in float64, without the 2 pi constant."""
         if self.covariance == VMF:
             return self.log_const + self.price + h @ (self.mean / self.variance[:, None]).astype(np.float64).T
-        if self.covariance == FULL_COVARIANCE:
-            whitening = self.whitening.astype(np.float64).reshape(self.K, self.D, self.D)
+        if self.covariance in (FULL_COVARIANCE, TIED):
+            whitening = self.whitening.astype(np.float64).reshape(-1, self.D, self.D) * np.ones((self.K, 1, 1))
             y = np.einsum("kij,nkj->nki", whitening, h[:, None, :] - self.mean.astype(np.float64))
-            return self.log_const + self.price - 0.5 * (y ** 2).sum(axis=2)
+            log_det = np.log(np.diag(self.whitening)).sum() if self.covariance == TIED else 0.0
+            return self.log_const + self.price + log_det - 0.5 * (y ** 2).sum(axis=2)
         variance = self.variance.astype(np.float64).reshape(self.K, -1) * np.ones(self.D)
         mean = self.mean.astype(np.float64)
         return self.log_const + self.price - 0.5 * (h ** 2) @ (1 / variance).T + h @ (mean / variance).T

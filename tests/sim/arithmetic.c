@@ -46,7 +46,7 @@ static uint64_t mix_view(uint64_t h, const struct mixture_view *v)
     size_t K = v->K, D = v->D, V = covariance_width(v->covariance, D);
     h = XXH3_64bits_withSeed(&v->beta, sizeof v->beta, mix(h, v->version));
     h = XXH3_64bits_withSeed(v->mean, K * D * sizeof(float), h);
-    h = XXH3_64bits_withSeed(v->variance, K * V * sizeof(float), h);
+    h = XXH3_64bits_withSeed(v->variance, (K * V + covariance_shared_width(v->covariance, D)) * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->weight, K * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->price, K * sizeof(float), h);
     return XXH3_64bits_withSeed(v->log_const, K * sizeof(float), h);

@@ -49,15 +49,16 @@ void checker_mixture(struct cluster *c, const struct mixture *m)
 {
     const struct mixture_view *v = m->view;
     size_t K = m->options.K, D = m->options.D, V = covariance_width(m->options.covariance, D),
-           S = covariance_square_width(m->options.covariance, D);
+           S = covariance_square_width(m->options.covariance, D),
+           shared = covariance_shared_width(m->options.covariance, D);
     struct state_hash h = {
         .known = true,
         .vectors = {XXH3_64bits(m->mass, K * sizeof *m->mass), XXH3_64bits(m->s1, K * D * sizeof *m->s1),
-                    XXH3_64bits(m->s2, K * S * sizeof *m->s2), XXH3_64bits(m->usage, K * sizeof *m->usage),
+                    XXH3_64bits(m->s2, (K * S + shared) * sizeof *m->s2), XXH3_64bits(m->usage, K * sizeof *m->usage),
                     XXH3_64bits(m->last_assigned, K * sizeof *m->last_assigned),
                     XXH3_64bits(m->updated_step, K * sizeof *m->updated_step), m->reseeded,
                     XXH3_64bits(v->mean, K * D * sizeof *v->mean),
-                    XXH3_64bits(v->variance, K * V * sizeof *v->variance),
+                    XXH3_64bits(v->variance, (K * V + shared) * sizeof *v->variance),
                     XXH3_64bits(v->weight, K * sizeof *v->weight), XXH3_64bits(v->log_const, K * sizeof *v->log_const),
                     XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price), m->splits}};
     c->checker.reseeded = m->reseeded;

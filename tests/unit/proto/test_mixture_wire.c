@@ -22,6 +22,8 @@ static void randomise_row(struct mixture_view *v, struct rng *r, uint32_t k)
     for (size_t d = 0; d < variances(v); d++)
         v->variance[k * variances(v) + d] =
             v->covariance == COVARIANCE_FULL && d % D > d / D ? 0 : 0.001f + rng_uniform(r); /* a triangle */
+    for (size_t d = 0; d < D * D && v->covariance == COVARIANCE_TIED; d++)
+        v->variance[d] = d % D > d / D ? 0 : 0.001f + rng_uniform(r);
     v->weight[k] = rng_uniform(r);
     v->log_const[k] = (float)rng_normal(r);
 }
@@ -43,7 +45,8 @@ static void assert_same(const struct mixture_view *a, const struct mixture_view 
 {
     assert_true(a->version == b->version && a->beta == b->beta);
     assert_memory_equal(a->mean, b->mean, K * D * sizeof(float));
-    assert_memory_equal(a->variance, b->variance, K * variances(a) * sizeof(float));
+    assert_memory_equal(a->variance, b->variance,
+                        (K * variances(a) + covariance_shared_width(a->covariance, D)) * sizeof(float));
     assert_memory_equal(a->weight, b->weight, K * sizeof(float));
     assert_memory_equal(a->log_const, b->log_const, K * sizeof(float));
     assert_int_equal(a->priced, b->priced);
@@ -82,6 +85,7 @@ static void test_full_reads_back(void **state)
     check_full(COVARIANCE_DIAGONAL);
     check_full(COVARIANCE_VMF);
     check_full(COVARIANCE_FULL);
+    check_full(COVARIANCE_TIED);
 }
 
 static void check_delta(enum covariance c, const uint32_t *rows, uint32_t R)
@@ -111,7 +115,7 @@ static void test_delta_leads_to_the_same_bytes_as_full(void **state)
     uint32_t all[K];
     for (uint32_t k = 0; k < K; k++)
         all[k] = k;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_FULL; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_TIED; c++) {
         check_delta(c, all, 0);
         check_delta(c, (uint32_t[]){K - 1}, 1);
         check_delta(c, (uint32_t[]){0, 3, 4, 11}, 4);
@@ -224,6 +228,8 @@ DAMAGE(prices_of_the_rows_only, m->tensors[5].shape[0] = 2)
 /* Of the second row's matrix: an element of the diagonal, one above it. */
 DAMAGE(diagonal_zero, set_float(m, 2, D *D + D + 1, 0))
 DAMAGE(not_a_triangle, set_float(m, 2, D *D + 1, 1))
+DAMAGE(shared_diagonal_zero, set_float(m, 2, D + 1, 0))
+DAMAGE(whitening_of_rows, m->tensors[2].shape[0] = 2)
 DAMAGE(whitening_absent, strcpy(m->tensors[2].name, "variance"))
 DAMAGE(beta_absent, m->scalar_count = 0)
 
@@ -249,6 +255,9 @@ static void test_refused_messages_change_nothing(void **state)
     expect_refused_of(COVARIANCE_FULL, not_a_triangle, ERR_FORMAT, REASON_BAD_VALUE);
     expect_refused_of(COVARIANCE_FULL, whitening_absent, ERR_FORMAT, REASON_BAD_FIELD);
     expect_refused_of(COVARIANCE_FULL, mean_nan, ERR_FORMAT, REASON_NON_FINITE);
+    expect_refused_of(COVARIANCE_TIED, shared_diagonal_zero, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_TIED, whitening_absent, ERR_FORMAT, REASON_BAD_FIELD);
+    expect_refused_of(COVARIANCE_TIED, whitening_of_rows, ERR_FORMAT, REASON_BAD_SHAPE);
     expect_refused(beta_absent, ERR_FORMAT, REASON_BAD_VALUE);
 }
 

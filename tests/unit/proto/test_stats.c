@@ -87,6 +87,9 @@ static void assert_same(const struct stats_rows *a, const struct stats_rows *b)
     assert_memory_equal(a->s1, b->s1, a->R * D * sizeof(float));
     assert_int_equal(a->squares, b->squares);
     assert_memory_equal(a->s2, b->s2, a->R * a->squares * sizeof(float));
+    assert_int_equal(a->shared, b->shared);
+    if (a->shared)
+        assert_memory_equal(a->moment, b->moment, a->shared * sizeof(float));
     if (a->V) {
         assert_memory_equal(a->novel, b->novel, a->V * D * sizeof(float));
         assert_memory_equal(a->novel_distance, b->novel_distance, a->V * sizeof(float));
@@ -233,11 +236,11 @@ static void check_encodings(enum covariance c, uint64_t seed, uint32_t N, uint32
 static void test_every_encoding_decodes_to_the_same_floats(void **state)
 {
     (void)state;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_FULL; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_TIED; c++) {
         check_encodings(c, 1, 1, 1, 1, 1);
         check_encodings(c, 2, 64, 32, 8, 32);
         for (uint64_t seed = 3; seed < 20; seed++)
-            check_encodings(c, seed, 1 + (uint32_t)seed * 5, 200, c == COVARIANCE_FULL ? 9 : 48,
+            check_encodings(c, seed, 1 + (uint32_t)seed * 5, 200, c >= COVARIANCE_FULL ? 9 : 48,
                             1 + (uint32_t)seed % 9);
     }
 }
@@ -564,7 +567,60 @@ static void test_shapes_of_another_mixture(void **state)
 DAMAGE(matrix_askew, set_float(m, "s2", 4, 0.9f))
 DAMAGE(matrix_too_large, set_float(m, "s2", 4, 1.5f); set_float(m, "s2", 1, 1.5f))
 DAMAGE(matrix_trace, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, 0.9f))
+DAMAGE(shared_askew, set_float(m, "s2", 4, 5))
+DAMAGE(shared_trace, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, 3))
+DAMAGE(moment_absent, tensor(m, "s2")->name[0] = 'x')
 DAMAGE(matrix_infinite, set_float(m, "s2", 6, INFINITY))
+
+/* Sums of neighbours add it up; it is what all embeddings are, however their gammas fall. */
+static void test_the_shared_moment_is_of_all_embeddings(void **state)
+{
+    (void)state;
+    struct batch b;
+    struct stats_rows whole, first, second;
+    batch_init(&b, 3, 10, 20, 4, 2);
+    struct responsibilities head = b.g, tail = b.g;
+    uint32_t start[6];
+    head.N = tail.N = 5;
+    for (uint32_t i = 0; i <= 5; i++)
+        start[i] = b.start[5 + i] - b.start[5];
+    tail = (struct responsibilities){5, start, b.index + b.start[5], b.gamma + b.start[5]};
+    assert_int_equal(stats_accumulate(b.h, &b.g, 20, 4, COVARIANCE_TIED, &whole), 0);
+    assert_int_equal(stats_accumulate(b.h, &head, 20, 4, COVARIANCE_TIED, &first), 0);
+    assert_int_equal(stats_accumulate(b.h + 5 * 4, &tail, 20, 4, COVARIANCE_TIED, &second), 0);
+    assert_int_equal(stats_rows_add(&first, &second), 0);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++) {
+            double want = 0;
+            for (size_t n = 0; n < 10; n++)
+                want += (double)b.h[n * 4 + i] * (double)b.h[n * 4 + j];
+            assert_true(fabs((double)whole.moment[i * 4 + j] - want) < 1e-5);
+            assert_true(fabs((double)first.moment[i * 4 + j] - want) < 1e-5);
+            assert_true(whole.moment[i * 4 + j] == whole.moment[j * 4 + i]);
+        }
+    stats_rows_fini(&whole);
+    stats_rows_fini(&first);
+    batch_fini(&b);
+}
+
+/* s1 of a row more than the moment has room for, though no more than its mass. */
+DAMAGE(moment_and_sums_differ, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, i == 3 ? 6 : 0);
+       for (size_t i = 0; i < 16; i++) if (i % 5 > 0) set_float(m, "s2", i, 0))
+
+static void test_a_shared_moment_proves_itself(void **state)
+{
+    (void)state;
+    for (int e = STATS_DENSE; e <= STATS_ROWS; e++) {
+        expect_refused_of(COVARIANCE_TIED, e, mass_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, square_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, shared_askew, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, shared_trace, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, moment_and_sums_differ, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, matrix_infinite, REASON_NON_FINITE);
+        expect_refused_of(COVARIANCE_TIED, e, moment_absent, REASON_BAD_FIELD);
+    }
+}
 
 static void test_matrices_prove_themselves(void **state)
 {
@@ -612,6 +668,8 @@ int main(void)
         cmocka_unit_test(test_shapes_of_another_mixture),
         cmocka_unit_test(test_directions_prove_themselves),
         cmocka_unit_test(test_matrices_prove_themselves),
+        cmocka_unit_test(test_the_shared_moment_is_of_all_embeddings),
+        cmocka_unit_test(test_a_shared_moment_proves_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

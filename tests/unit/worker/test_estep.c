@@ -20,11 +20,22 @@ static const struct estep_options dense = {.top = 0};
 
 /* ---- fixtures ---- */
 
+/* Of component k, or of the one that all share. */
+static const float *whitening_of(const struct mixture_view *v, size_t k)
+{
+    return v->variance + k * covariance_width(v->covariance, v->D);
+}
+
+static bool is_matrix(const struct mixture_view *v)
+{
+    return v->covariance == COVARIANCE_FULL || v->covariance == COVARIANCE_TIED;
+}
+
 static double log_det(const struct mixture_view *v, size_t k)
 {
     double sum = 0;
     for (size_t d = 0; d < v->D; d++)
-        sum += log(v->variance[(k * v->D + d) * v->D + d]);
+        sum += log(whitening_of(v, k)[d * v->D + d]);
     return sum;
 }
 
@@ -82,11 +93,12 @@ static struct mixture_view *random_mixture(uint32_t K, uint32_t D, enum covarian
     rng_open(&r, 11, RNG_MIXTURE, K, D, c);
     for (size_t i = 0; i < (size_t)K * D; i++)
         v->mean[i] = (float)(rng_normal(&r) / sqrt(D));
-    for (size_t i = 0; i < K * covariance_width(c, D); i++)
+    for (size_t i = 0; i < K * covariance_width(c, D) + covariance_shared_width(c, D); i++)
         v->variance[i] = (0.5f + rng_uniform(&r)) / (float)D;
     for (size_t k = 0; k < K; k++)
         v->weight[k] = 1 / (float)K;
-    for (size_t k = 0; k < K && c == COVARIANCE_FULL; k++)
+    size_t matrices = c == COVARIANCE_FULL ? K : c == COVARIANCE_TIED ? 1 : 0;
+    for (size_t k = 0; k < matrices; k++)
         for (size_t i = 0; i < (size_t)D * D; i++) { /* a lower triangle, about as wide */
             float x = v->variance[k * D * D + i] * (float)D * sqrtf((float)D);
             v->variance[k * D * D + i] = i % D > i / D ? 0 : i % D == i / D ? x : x - sqrtf((float)D);
@@ -118,14 +130,14 @@ static double log_density(const struct mixture_view *v, const float *h, size_t k
             l += (double)h[d] * v->mean[k * v->D + d] / v->variance[k];
         return l + normaliser(v, k);
     }
-    for (size_t i = 0; i < v->D && v->covariance == COVARIANCE_FULL; i++) {
+    for (size_t i = 0; i < v->D && is_matrix(v); i++) {
         double y = 0;
         for (size_t d = 0; d <= i; d++)
-            y += (double)v->variance[(k * v->D + i) * v->D + d] * ((double)h[d] - v->mean[k * v->D + d]);
+            y += (double)whitening_of(v, k)[i * v->D + d] * ((double)h[d] - v->mean[k * v->D + d]);
         l -= 0.5 * (y * y + log(2 * M_PI));
     }
-    if (v->covariance == COVARIANCE_FULL)
-        return l + normaliser(v, k);
+    if (is_matrix(v))
+        return l + log_det(v, k);
     for (size_t d = 0; d < v->D; d++) {
         double variance = v->variance[v->covariance == COVARIANCE_SPHERICAL ? k : k * v->D + d];
         double distance = h[d] - v->mean[k * v->D + d];
@@ -232,6 +244,8 @@ static void test_reference(void **state)
     against_reference(300, 1100, 24, COVARIANCE_VMF, 0.8, 5);
     against_reference(33, 50, 7, COVARIANCE_FULL, 0.5, 0);
     against_reference(300, 250, 12, COVARIANCE_FULL, 0.8, 5); /* three tiles */
+    against_reference(33, 50, 7, COVARIANCE_TIED, 0.5, 0);
+    against_reference(300, 1100, 12, COVARIANCE_TIED, 0.8, 5);
     against_reference(16, 50, 7, COVARIANCE_DIAGONAL, 0.7, 3);
     against_reference(16, 5, 7, COVARIANCE_DIAGONAL, 0.7, 5);
     against_reference(300, 1100, 24, COVARIANCE_DIAGONAL, 0.8, 0); /* two blocks of rows, two tiles of components */
@@ -379,6 +393,8 @@ static void check_sklearn(const json_t *root, const char *form, enum covariance 
         v->weight[k] = (float)json_number_value(json_array_get(json_object_get(root, "weights"), k));
         if (c == COVARIANCE_FULL)
             golden_whitening(of_k, 0, D, v->variance + k * D * D);
+        if (c == COVARIANCE_TIED)
+            golden_whitening(V, 0, D, v->variance);
         for (size_t d = 0; d < covariance_width(c, D) && c != COVARIANCE_FULL; d++)
             v->variance[k * covariance_width(c, D) + d] =
                 (float)json_number_value(c == COVARIANCE_SPHERICAL ? of_k : json_array_get(of_k, d));
@@ -409,6 +425,7 @@ static void test_sklearn(void **state)
     check_sklearn(root, "spherical", COVARIANCE_SPHERICAL);
     check_sklearn(root, "diag", COVARIANCE_DIAGONAL);
     check_sklearn(root, "full", COVARIANCE_FULL);
+    check_sklearn(root, "tied", COVARIANCE_TIED);
     json_decref(root);
 }
 
