@@ -2,6 +2,7 @@
  * for each changed component, and name the components in `rows`. The reader checks all of a message before it changes
  * the view, so that a refused message leaves a usable version behind. */
 #include "proto/mixture_wire.h"
+#include "proto/covariance.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -19,7 +19,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "proto/covariance.h"
+#include "proto/choices.h"
 #include "proto/msg.h"
 
 enum mixture_encoding { MIXTURE_FULL = 1, MIXTURE_DELTA = 2 };

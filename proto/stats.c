@@ -10,6 +10,7 @@
 #include <string.h>
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "proto/stats_wire.h"
 
 #if defined(__clang__)

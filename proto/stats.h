@@ -22,7 +22,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include "proto/covariance.h"
+#include "proto/choices.h"
 #include "proto/msg.h"
 
 enum stats_encoding { STATS_DENSE = 1, STATS_ROWS = 2, STATS_FACTORED = 3 };

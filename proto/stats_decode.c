@@ -1,5 +1,6 @@
 /* Reads EM statistics that somebody sent. Everything that the M-step relies on is proved here: shapes, indices, masses,
  * signs, magnitudes. What passes may still be a lie about the data, but it cannot break the mixture's arithmetic. */
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 /* Writes EM statistics in one of three exact encodings. Which one is smallest depends on how peaked the
  * responsibilities are: at K = 65 536, D = 256 and 256 samples dense takes 134 MB and factored 0.3 MB. */
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 #include "worker/whitened.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
 

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "proto/covariance.h"
 #include "server/prototype/core_state.h"
 #include "server/prototype/prices.h"
 

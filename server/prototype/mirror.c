@@ -6,6 +6,7 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "proto/covariance.h"
 #include "server/prototype/mirror_batch.h"
 #include "server/prototype/mirror_greeting.h"
 #include "server/prototype/mirror_policy.h"

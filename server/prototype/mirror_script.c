@@ -1,5 +1,6 @@
 /* One function per phase; each builds the phase's next command, or returns false when the phase is over. */
 #include "server/prototype/mirror_script.h"
+#include "proto/covariance.h"
 
 #include <inttypes.h>
 #include <math.h>

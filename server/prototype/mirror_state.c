@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "proto/covariance.h"
 #include "server/prototype/prices.h"
 
 int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, enum covariance covariance)

@@ -8,6 +8,7 @@
 #include "common/rng.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "server/prototype/full.h"
 #include "server/prototype/prices.h"
 #include "server/prototype/split.h"

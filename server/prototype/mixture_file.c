@@ -11,6 +11,7 @@
 #include "common/safetensors.h"
 #include "common/vecmath.h"
 #include "common/version.h"
+#include "proto/covariance.h"
 
 enum {
     METADATA = 11, /* entries beside those of the provenance */

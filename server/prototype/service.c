@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "proto/covariance.h"
 #include "server/prototype/core_incarnation.h"
 #include "server/prototype/diagnostics_runner.h"
 #include "server/prototype/metrics_line.h"

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "server/prototype/vmf.h"
 
 struct pair {

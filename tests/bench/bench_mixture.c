@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include "common/vecmath.h"
 #include "server/prototype/mixture.h"
 #include "tests/bench/peak.h"

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 enum { ROWS_MAX = 8, D_MAX = 8, NOVEL = 2, METRICS = 8 };

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <xxhash.h>
+#include "proto/covariance.h"
 #include "tests/sim/sim.h"
 
 static const char *const vector_names[SERVERS][CHECKER_VECTORS] = {

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 #include "common/rng.h"
+#include "proto/covariance.h"
 #include "proto/mixture_wire.h"
 
 enum { K = 20, D = 6 };

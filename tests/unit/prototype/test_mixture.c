@@ -12,6 +12,7 @@
 #include <string.h>
 #include "common/cosine.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "server/prototype/diagnostics.h"
 #include "server/prototype/mixture.h"
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "worker/estep.h"
 #include "tests/unit/kernels_each.h"
 
