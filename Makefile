@@ -154,6 +154,21 @@ $(BUILD)/sim/planted-%: $(BUILD)/obj/tests/sim/planted/%.o $(SIM_OBJECTS) $(SIM_
 	@$(CC) $(LDFLAGS) $(patsubst %,-Wl$(comma)--wrap=%,$(sort $(shell grep -o '__wrap_[a-z_]*' tests/sim/planted/$*.c | sed s/__wrap_//))) \
 	    $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
 
+# The same of stream mode, and its mistakes.
+STREAM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/sim/stream/*.c) tests/sim/events.c)
+STREAM_LIBS = $(PROTOTYPE) $(PROTO) $(COMMON)
+STREAM_SIM = $(BUILD)/sim/stream
+$(STREAM_SIM): $(STREAM_OBJECTS) $(STREAM_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
+STREAM_PLANTED = $(patsubst tests/sim/stream/planted/%.c,$(BUILD)/sim/stream-planted-%,$(wildcard tests/sim/stream/planted/*.c))
+$(BUILD)/sim/stream-planted-%: $(BUILD)/obj/tests/sim/stream/planted/%.o $(STREAM_OBJECTS) $(STREAM_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) $(patsubst %,-Wl$(comma)--wrap=%,$(sort $(shell grep -o '__wrap_[a-z_]*' tests/sim/stream/planted/$*.c | sed s/__wrap_//))) \
+	    $^ -o $@ -lhiredis -lz $(LDLIBS_PROTO)
+
 PY_TESTS = $(wildcard tests/py/test_*.py)
 E2E_TESTS = $(wildcard tests/e2e/test_*)
 PREFIX ?= /usr/local
@@ -176,10 +191,10 @@ reproduce: deps ## joint against decoupled: a grid of runs into results/, about 
 
 test: ## every test: units, finite differences, fuzzing, simulation, wire, Redis, processes end to end, sanitizers
 	deploy/install-deps --test
-	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED) $(BUILD)/bench/bench_load
+	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED) $(STREAM_SIM) $(STREAM_PLANTED) $(BUILD)/bench/bench_load
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	$(MAKE) -j$(JOBS) BUILD=build-tsan SANITIZE=thread all
-	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(SIM) tests/sim/test_planted $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
+	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run $(BUILD)/logs $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(STREAM_SIM) tests/sim/test_planted $(PY_TESTS) $(E2E_TESTS) $(ASAN_TESTS)
 
 unit: $(UNIT) $(UNIT64) ## units and finite differences only
 	BUILD=$(BUILD) tests/run $(BUILD)/logs $(UNIT) $(UNIT64)
@@ -215,13 +230,13 @@ fuzz-corpus: ## keep the smallest inputs that `make fuzz` found in tests/fuzz/co
 	tests/fuzz/guided keep build-fuzz $(FUZZ_NAMES)
 
 SEEDS ?= 1..10000
-sim: $(SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
+sim: $(SIM) $(STREAM_SIM) ## simulated clusters: SEED=N replays one with its trace, SEEDS=A..B runs many
 	$(if $(SEED),$(SIM) --seed $(SEED) --verbose,$(SIM) --seeds $(SEEDS) --jobs $(JOBS))
 
 # The units, fuzzers and a few hundred simulations again under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are failures).
-ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ) $(SIM))
+ASAN_TESTS = $(patsubst $(BUILD)/%,build-asan/%,$(UNIT) $(FUZZ) $(SIM) $(STREAM_SIM))
 .PHONY: asan-programs
-asan-programs: $(UNIT) $(FUZZ) $(SIM) $(BINS)
+asan-programs: $(UNIT) $(FUZZ) $(SIM) $(STREAM_SIM) $(BINS)
 asan: ## units, fuzzers and the simulator under ASan + UBSan
 	$(MAKE) -j$(JOBS) BUILD=build-asan SANITIZE=address,undefined asan-programs
 	BUILD=build-asan tests/run build-asan/logs $(ASAN_TESTS)
@@ -234,13 +249,14 @@ tsan: ## units and a training run under ThreadSanitizer
 # processes that are killed had executed is lost. The figure is therefore a little too low.
 COVERED_TESTS = $(addprefix tests/e2e/test_,cli.sh cli_more.sh) $(addprefix tests/py/test_,wire.py redis.py keys.py)
 .PHONY: coverage-programs
-coverage-programs: all $(UNIT) $(SIM)
+coverage-programs: all $(UNIT) $(SIM) $(STREAM_SIM)
 coverage: ## line coverage of units, 1000 simulated clusters and some tests of real processes, in build-coverage
 	deploy/install-deps --test --coverage
 	find build-coverage -name '*.gcda' -delete 2>/dev/null || true
 	$(MAKE) -j$(JOBS) BUILD=build-coverage COVERAGE=1 coverage-programs
 	BUILD=build-coverage PYTHON=$(PYTHON) tests/run build-coverage/logs $(UNIT:$(BUILD)/%=build-coverage/%) $(COVERED_TESTS)
 	build-coverage/sim/sim --seeds 1..1000 --jobs $(JOBS)
+	build-coverage/sim/stream --seeds 1..300
 	gcovr --root . --object-directory build-coverage/obj --filter '(common|proto|server|worker|cli)/' \
 	    --exclude-unreachable-branches --print-summary --txt build-coverage/coverage.txt --sort-percentage
 

@@ -19,12 +19,20 @@ static int holds(const char *directory, const char *name, char path[CHECKPOINT_P
     return file_probe(path, e);
 }
 
+/* The directory is that of a step: 0, ERR_NOT_FOUND, or why that cannot be told. */
+static int holds_step(const char *directory, struct error *e)
+{
+    char path[CHECKPOINT_PATH_MAX];
+    int rc = holds(directory, ENCODER_FILE, path, e);
+    return rc == ERR_NOT_FOUND && step_is_stream(directory) ? 0 : rc;
+}
+
 /* Follows the pointer file `latest` (at `path`) of the directory `checkpoints`. */
 static int follow_latest(const char *checkpoints, const char *path, char directory[CHECKPOINT_PATH_MAX],
                          struct error *e)
 {
     struct buf *text;
-    char name[LATEST_MAX + 1], encoder[CHECKPOINT_PATH_MAX];
+    char name[LATEST_MAX + 1];
     int rc = file_read(path, LATEST_MAX, &text, e);
     if (rc != 0)
         return rc;
@@ -37,7 +45,7 @@ static int follow_latest(const char *checkpoints, const char *path, char directo
     rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/%s", checkpoints, name);
     if (rc != 0)
         return error_set(e, rc, "path too long: %s/%s", checkpoints, name);
-    rc = holds(directory, ENCODER_FILE, encoder, e);
+    rc = holds_step(directory, e);
     return rc == ERR_NOT_FOUND ? error_set(e, rc, "%s names %s, which has no " ENCODER_FILE, path, name) : rc;
 }
 
@@ -81,7 +89,7 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
 {
     char found[CHECKPOINT_PATH_MAX];
     struct error why = {0}, unlisted = {0};
-    int rc = holds(path, ENCODER_FILE, found, &why);
+    int rc = holds_step(path, &why);
     if (rc == 0) {
         rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);
         return rc != 0 ? error_set(e, rc, "path too long: %s", path) : 0;
@@ -103,18 +111,19 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
     return 0;
 }
 
-/* What the encoder says, with the file's name before what is wrong. */
-static int read_encoder(const char *path, struct checkpoint *c, struct step_identity *identity, struct error *e)
+/* What the encoder says, or the mixture of a stream, with the file's name before what is wrong. */
+static int read_first(const char *path, struct safetensors *file, struct checkpoint *c, struct step_identity *identity,
+                      struct error *e)
 {
     struct error why = {0};
-    int rc = safetensors_read(path, &c->encoder, e);
+    int rc = safetensors_read(path, file, e);
     if (rc != 0)
         return rc;
-    rc = step_identity_read(&c->encoder, identity, &why);
+    rc = step_identity_read(file, identity, &why);
     if (rc == 0)
         rc = step_identity_placed(identity, step_of_directory(c->directory), &why);
     if (rc == 0)
-        rc = step_file_config(&c->encoder, &c->config, &why);
+        rc = step_file_config(file, &c->config, &why);
     if (rc == 0)
         rc = step_identity_home(identity, &c->config, c->directory, &why);
     c->step = identity->step;
@@ -135,20 +144,39 @@ static int read_mixture(const char *path, struct checkpoint *c, const struct ste
     return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
 }
 
-int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
+static int open_stream(struct checkpoint *out, struct error *e)
 {
     char file[CHECKPOINT_PATH_MAX];
     struct step_identity identity;
-    memset(out, 0, sizeof *out);
-    int rc = checkpoint_find(path, out->directory, e);
+    int rc = holds(out->directory, MIXTURE_FILE, file, e);
     if (rc == 0)
-        rc = holds(out->directory, ENCODER_FILE, file, e);
+        rc = read_first(file, &out->mixture, out, &identity, e);
+    out->has_mixture = rc == 0;
+    return rc;
+}
+
+static int open_run(struct checkpoint *out, struct error *e)
+{
+    char file[CHECKPOINT_PATH_MAX];
+    struct step_identity identity;
+    int rc = holds(out->directory, ENCODER_FILE, file, e);
     if (rc == 0)
-        rc = read_encoder(file, out, &identity, e);
+        rc = read_first(file, &out->encoder, out, &identity, e);
     if (rc == 0) {
         rc = holds(out->directory, MIXTURE_FILE, file, e);
         rc = rc == 0 ? read_mixture(file, out, &identity, e) : rc == ERR_NOT_FOUND ? 0 : rc;
     }
+    return rc;
+}
+
+int checkpoint_open(const char *path, struct checkpoint *out, struct error *e)
+{
+    char file[CHECKPOINT_PATH_MAX];
+    memset(out, 0, sizeof *out);
+    int rc = checkpoint_find(path, out->directory, e);
+    bool stream = rc == 0 && holds(out->directory, ENCODER_FILE, file, NULL) == ERR_NOT_FOUND;
+    if (rc == 0)
+        rc = stream ? open_stream(out, e) : open_run(out, e);
     if (rc != 0)
         checkpoint_close(out);
     return rc;

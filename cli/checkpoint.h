@@ -2,7 +2,8 @@
  * configuration parsed. Files are written by the two servers:
  *
  *   RUN/checkpoints/latest                              text: step-NNNNNN
- *   RUN/checkpoints/step-NNNNNN/encoder.safetensors     teacher.NAME, buffer.NAME, manifest, config_ini ...
+ *   RUN/checkpoints/step-NNNNNN/encoder.safetensors     teacher.NAME, buffer.NAME, manifest, config_ini ...; a stream has
+ *                                                       none, and `encoder` is empty then
  *   RUN/checkpoints/step-NNNNNN/mixture.safetensors     mean, weight, mass, usage ...; absent in joint runs */
 #ifndef DECANT_CLI_CHECKPOINT_H
 #define DECANT_CLI_CHECKPOINT_H

@@ -18,6 +18,7 @@ enum command_exit {
 
 int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
+int command_serve_mixture(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_prototypes(int argc, char **argv);
 int command_dataset(int argc, char **argv);

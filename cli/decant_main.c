@@ -33,6 +33,8 @@ static int print_version(int argc, char **argv);
 static const struct subcommand subcommands[] = {
     {"train", "train an encoder: starts the servers and workers, watches over them, evaluates", command_train, true},
     {"resume", "go on with a run from its newest checkpoint", command_resume, true},
+    {"serve-mixture", "the prototype server alone, for a training loop of your own (PyTorch, JAX ...)",
+     command_serve_mixture, true},
     {"stop", "end a run that is at work: finish the step, write a checkpoint", command_stop, false},
     {"eval", "k-NN, linear probe and prototype health of a checkpoint", command_eval, true},
     {"status", "one screen about a run, live from Redis or from its checkpoint", command_status, false},
@@ -60,7 +62,7 @@ static void write_help(FILE *f)
           "usage: decant COMMAND [OPTION]...\n\n",
           f);
     for (int i = 0; i < SUBCOMMANDS; i++)
-        fprintf(f, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(f, "  %-13s %s\n", subcommands[i].name, subcommands[i].summary);
     fputs(
         "\n`decant COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration,\n"
         "3 the run has diverged, 130 stopped by Ctrl-C or another signal.\n",

@@ -102,7 +102,7 @@ void step_check(const struct step_entry *s, struct step_check *out)
     *out = (struct step_check){0};
     if (s->has_encoder)
         check_encoder(s, &encoder, out);
-    else
+    else if (!step_is_stream(s->directory))
         problem(out, ENCODER_FILE, "is missing");
     if (s->has_mixture && open_file(s, MIXTURE_FILE, &mixture, out))
         check_file(MIXTURE_FILE, &mixture, out);

@@ -116,3 +116,17 @@ int step_file_config(const struct safetensors *encoder, struct run_config *out, 
         return error_set(e, ERR_FORMAT, "has no tensor 'config_ini'");
     return run_config_from_record(out, record->data, record->size, "config_ini", e);
 }
+
+bool step_is_stream(const char *directory)
+{
+    char path[RUN_PATH_MAX], encoder[RUN_PATH_MAX];
+    struct run_config config;
+    struct safetensors file;
+    if (path_format(path, sizeof path, "%s/" MIXTURE_FILE, directory) != 0 ||
+        path_format(encoder, sizeof encoder, "%s/" ENCODER_FILE, directory) != 0 ||
+        file_probe(encoder, NULL) != ERR_NOT_FOUND || safetensors_read(path, &file, NULL) != 0)
+        return false;
+    bool stream = step_file_config(&file, &config, NULL) == 0 && config.run.mode == MODE_STREAM;
+    safetensors_fini(&file);
+    return stream;
+}

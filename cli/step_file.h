@@ -4,6 +4,7 @@
 #ifndef DECANT_CLI_STEP_FILE_H
 #define DECANT_CLI_STEP_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/error.h"
 #include "common/safetensors.h"
@@ -31,7 +32,11 @@ int step_identity_match(const struct step_identity *encoder, const struct step_i
 int step_identity_home(const struct step_identity *encoder, const struct run_config *config, const char *directory,
                        struct error *e);
 
-/* The configuration that an encoder holds. ERR_FORMAT, ERR_CONFIG. */
+/* The directory is that of a step of a stream, which has a mixture and no encoder: by the mixture's own configuration.
+ * False for whatever cannot be read. */
+bool step_is_stream(const char *directory);
+
+/* The configuration that a file of a step holds. ERR_FORMAT, ERR_CONFIG. */
 int step_file_config(const struct safetensors *encoder, struct run_config *out, struct error *e);
 
 #endif

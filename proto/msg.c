@@ -80,6 +80,7 @@ const char *reason_name(enum reason r)
         [REASON_OVERLAP] = "overlap",
         [REASON_STOPPING] = "stopping",
         [REASON_FORBIDDEN] = "forbidden",
+        [REASON_EXPIRED] = "expired",
     };
     return (unsigned)r < REASON_END && names[r] ? names[r] : "unknown";
 }

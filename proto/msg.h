@@ -33,7 +33,8 @@ enum {
 /* Which door accepts what: P = parameter server, M = prototype (mixture) server, w = worker, s = any subscriber. */
 enum msg_type {
     MSG_HELLO = 1,     /* w->P,M  worker, config, text=host:pid                       -> WELCOME | ERROR */
-    MSG_WELCOME,       /* P,M->w  generation, step, config, text = version; P: code = 1 when it wants INIT */
+    MSG_WELCOME,       /* P,M->w  generation, step, config, text = version; P: code = 1 when it wants INIT; M in stream
+                        * mode: worker = a fresh name */
     MSG_INIT,          /* w->P    manifest (U8 JSON), params F32 (P), buffers F32 (Q) -> ACK | ERROR */
     MSG_LEASE_REQUEST, /* w->P    worker, want = slots wanted at most                 -> LEASE (maybe later) | STOP */
     MSG_LEASE,         /* P->w    step, slot, slots, scalars: timeout_ms */
@@ -54,7 +55,12 @@ enum msg_type {
     MSG_TYPE_END
 };
 
-enum ack_code { ACK_APPLIED = 0, ACK_DUPLICATE = 1, ACK_STALE = 2 /* its step is over: nothing was needed */ };
+enum ack_code {
+    ACK_APPLIED = 0,
+    ACK_DUPLICATE = 1,
+    ACK_STALE = 2,  /* its step is over: nothing was needed */
+    ACK_DURABLE = 3 /* stream mode: the sender's contributions up to seq are in a checkpoint */
+};
 enum stop_code { STOP_FINISHED = 0, STOP_DRAINED = 1 };
 
 /* Why the prototype server should go back: the pair is apart, or the version of `step` is wanted, M is one ahead of it
@@ -85,6 +91,7 @@ enum reason {
     REASON_OVERLAP,
     REASON_STOPPING,
     REASON_FORBIDDEN, /* the sender's key may not do this, or is not listed any more */
+    REASON_EXPIRED,   /* stream mode: such a client was forgotten, and what it sends may have been applied */
     REASON_END
 };
 const char *reason_name(enum reason r);     /* "wrong_door" ...; "unknown" outside the list */
@@ -109,7 +116,7 @@ struct msg {
     char run[MSG_RUN_MAX];
     uint64_t config;      /* run_config_hash of the sender */
     uint64_t generation;  /* of the server that sent it, or that the sender believes in; 0 = unknown */
-    uint64_t worker;      /* random id of the worker, 0 = not a worker */
+    uint64_t worker;      /* random id of the worker, 0 = not a worker; stream mode: name of the client */
     uint64_t step;        /* or mixture version */
     uint32_t slot, slots; /* contributions: the subtree [slot, slot+slots) */
     uint64_t seq;

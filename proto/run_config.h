@@ -14,6 +14,7 @@ struct run_config {
         char name[64], out[1024];
         int64_t seed, epochs, steps, slots, slot_size, checkpoint_every, checkpoint_keep, checkpoint_keep_every,
             log_every;
+        enum run_mode mode;
         bool accept_data;
         enum run_numerics numerics;
     } run;
@@ -53,6 +54,9 @@ struct run_config {
         double merge_distance;
         double balance, balance_clip;
     } mixture;
+    struct {
+        int64_t contributions, version_ms, rows_max, window, keep, checkpoint_ms;
+    } stream;
     struct {
         enum loss_objective objective;
         enum loss_prototypes prototypes;
@@ -109,7 +113,8 @@ extern const struct config_key run_config_keys[];
 extern const size_t run_config_key_count;
 
 /* Defaults, then the values of augment.preset, then path (when not NULL), then environ, then assignments; then
- * cross-checks (divisibility, limits). */
+ * cross-checks (divisibility, limits). A source that names a Redis switches the mirror on, unless it says
+ * redis.enabled = false. ERR_CONFIG, also for a file that is not there or cannot be read; ERR_MEMORY. */
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);
@@ -120,7 +125,8 @@ int run_config_set_redis(struct run_config *c, const char *address, const char *
  * given. Programs call it before they hand the configuration on or keep it. ERR_CONFIG when a key is then too long. */
 int run_config_resolve_paths(struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every,
- * run.accept_data, run.numerics, data.path, data.memory, augment.preset, net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
+ * run.accept_data, run.numerics, data.path, data.memory, augment.preset, stream.*, net.*, keys.*, redis.*, metrics.*,
+ * worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);
@@ -134,6 +140,8 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
                                   struct error *e);
 /* Whether the result depends on that key, so that it is hashed. */
 bool run_config_shapes_result(const char *name);
+/* ERR_CONFIG when this is no configuration to train with: run.mode = stream serves training loops that are not ours. */
+int run_config_check_trains(const struct run_config *c, struct error *e);
 /* Embeddings of a slot: both views of each image. The rows of its normalisation and of its statistics. */
 uint32_t run_config_slot_rows(const struct run_config *c);
 /* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */

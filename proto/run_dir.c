@@ -72,19 +72,26 @@ static bool find_below(const char *dir, uint64_t *step)
 
 /* ---- which files a step has ---- */
 
-static const char *const step_files[] = {ENCODER_FILE, MIXTURE_FILE};
+/* Which of them: a joint run has no prototype server, a stream no parameter server. */
+struct step_files {
+    const char *const *names;
+    size_t count;
+};
 
-/* A joint run has no prototype server. */
-static size_t step_file_count(const struct run_config *c)
+static struct step_files step_files_of(const struct run_config *c)
 {
-    return c->loss.prototypes == PROTOTYPES_JOINT ? 1 : 2;
+    static const char *const files[] = {ENCODER_FILE, MIXTURE_FILE};
+    if (c->run.mode == MODE_STREAM)
+        return (struct step_files){&files[1], 1};
+    return (struct step_files){files, c->loss.prototypes == PROTOTYPES_JOINT ? 1 : 2};
 }
 
 bool run_dir_step_complete(const struct run_config *c, uint64_t step)
 {
+    const struct step_files files = step_files_of(c);
     char path[RUN_PATH_MAX];
-    for (size_t i = 0; i < step_file_count(c); i++)
-        if (run_dir_step_path(path, c, step, step_files[i], NULL) != 0 || access(path, R_OK) != 0)
+    for (size_t i = 0; i < files.count; i++)
+        if (run_dir_step_path(path, c, step, files.names[i], NULL) != 0 || access(path, R_OK) != 0)
             return false;
     return true;
 }
@@ -103,9 +110,10 @@ bool run_dir_newest(const struct run_config *c, uint64_t *step)
 /* Present, though perhaps not to be read by us. */
 static bool step_files_exist(const struct run_config *c, uint64_t step)
 {
+    const struct step_files files = step_files_of(c);
     char path[RUN_PATH_MAX];
-    for (size_t i = 0; i < step_file_count(c); i++)
-        if (run_dir_step_path(path, c, step, step_files[i], NULL) != 0 ||
+    for (size_t i = 0; i < files.count; i++)
+        if (run_dir_step_path(path, c, step, files.names[i], NULL) != 0 ||
             (access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)))
             return false;
     return true;
@@ -213,32 +221,52 @@ static bool is_kept_for_good(const struct run_config *c, uint64_t step)
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
 }
 
+static void remove_file(const struct run_config *c, uint64_t step, const char *file)
+{
+    char path[RUN_PATH_MAX];
+    if (run_dir_step_path(path, c, step, file, NULL) == 0)
+        unlink(path);
+}
+
 /* Deletes only the files that belong there: if somebody keeps more in the directory, it stays. */
 static void remove_step(const struct run_config *c, uint64_t step)
 {
+    const struct step_files files = step_files_of(c);
     char path[RUN_PATH_MAX];
-    for (size_t i = 0; i < step_file_count(c); i++)
-        if (run_dir_step_path(path, c, step, step_files[i], NULL) == 0)
-            unlink(path);
+    for (size_t i = 0; i < files.count; i++)
+        remove_file(c, step, files.names[i]);
     if (run_dir_step_path(path, c, step, NULL, NULL) == 0)
         rmdir(path);
+}
+
+/* With what a process that was killed left half written; nobody may be writing there. */
+static void remove_old_step(const struct run_config *c, uint64_t step)
+{
+    remove_file(c, step, ENCODER_FILE ".inprogress");
+    remove_file(c, step, MIXTURE_FILE ".inprogress");
+    remove_step(c, step);
 }
 
 static int prune(const struct run_config *c, struct error *e)
 {
     char dir[RUN_PATH_MAX];
-    int64_t complete = 0;
-    if (c->run.checkpoint_keep == 0)
-        return 0;
+    int64_t complete = 0, keep = c->run.checkpoint_keep > 0 ? c->run.checkpoint_keep : INT64_MAX;
     if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
         return too_long(c, e);
     for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
-        if (complete >= c->run.checkpoint_keep && !is_kept_for_good(c, step))
-            remove_step(c, step);
+        bool whole = step_files_exist(c, step);
+        if (whole ? complete >= keep && !is_kept_for_good(c, step) : complete > 0)
+            remove_old_step(c, step);
         else
-            complete += run_dir_step_complete(c, step);
+            complete += whole;
     }
     return 0;
+}
+
+void run_dir_step_abandoned(const struct run_config *c, uint64_t step)
+{
+    if (!step_files_exist(c, step))
+        remove_step(c, step);
 }
 
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)
@@ -253,11 +281,12 @@ int run_dir_step_written(const struct run_config *c, uint64_t step, struct error
 
 static int check_step(const struct run_config *c, uint64_t step, struct error *e)
 {
+    const struct step_files files = step_files_of(c);
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < step_file_count(c); i++) {
+    for (size_t i = 0; rc == 0 && i < files.count; i++) {
         char path[RUN_PATH_MAX];
         struct safetensors file;
-        rc = run_dir_step_path(path, c, step, step_files[i], e);
+        rc = run_dir_step_path(path, c, step, files.names[i], e);
         if (rc == 0)
             rc = safetensors_read(path, &file, e);
         if (rc == 0)

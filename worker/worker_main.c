@@ -28,6 +28,7 @@ int main(int argc, char **argv)
             "Computes slots that the parameter server leases: statistics to the prototype server, gradients back.",
         .signals = "SIGTERM and SIGINT finish the slots in hand and exit; a second one does not wait.",
         .can_resume = false,
+        .trains = true,
     };
     struct error e = {0};
     int code = process_options_parse(&o, argc, argv);

@@ -14,6 +14,7 @@ int main(int argc, char **argv)
             "SIGTERM and SIGINT finish the current step, write a checkpoint and exit; a second one does not wait.",
         .can_resume = true,
         .listens = true,
+        .trains = true,
     };
     struct error e = {0};
     int code = process_options_parse(&o, argc, argv);

@@ -9,9 +9,12 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "proto/config_wire.h"
 #include "proto/covariance.h"
 #include "server/prototype/core_state.h"
 #include "server/prototype/prices.h"
+
+enum { STREAM_RATE_MS = 1000 }; /* the timer of a stream is quicker than rates should be */
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
 static const double loglik_max = 1e30;
@@ -41,6 +44,24 @@ static uint64_t version_of(const struct prototype_core *c)
     return c->mixture->view->version;
 }
 
+/* A stream has no end; run.steps only says over how many versions beta moves. */
+static double beta_of(const struct prototype_core *c, uint64_t version)
+{
+    const struct run_config *config = &c->config;
+    if (config->run.mode != MODE_STREAM)
+        return mixture_beta(config, version, c->total_steps);
+    return config->run.steps > 0 ? mixture_beta(config, version, (uint64_t)config->run.steps)
+                                 : config->mixture.beta_end;
+}
+
+static uint64_t total_steps_of(const struct prototype_core_options *o)
+{
+    const struct run_config *config = o->config;
+    if (config->run.mode == MODE_STREAM)
+        return 0;
+    return config->run.steps > 0 ? (uint64_t)config->run.steps : o->facts.total_steps;
+}
+
 static int start_mixture(struct prototype_core *c, struct mixture *resumed)
 {
     struct mixture_options options = mixture_options_of(&c->config);
@@ -50,7 +71,7 @@ static int start_mixture(struct prototype_core *c, struct mixture *resumed)
         return rc;
     if (resumed == NULL)
         mixture_start(c->mixture, (uint64_t)c->config.run.seed);
-    c->mixture->view->beta = mixture_beta(&c->config, c->mixture->view->version, c->total_steps);
+    c->mixture->view->beta = beta_of(c, version_of(c));
     c->saved_version = resumed != NULL ? version_of(c) : UINT64_MAX;
     c->checkpoint_due = false;
     return 0;
@@ -65,7 +86,7 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     c->config = *o->config;
     c->config_hash = run_config_hash(o->config);
     c->generation = o->generation;
-    c->total_steps = o->config->run.steps > 0 ? (uint64_t)o->config->run.steps : o->facts.total_steps;
+    c->total_steps = total_steps_of(o);
     c->provenance = o->facts.provenance;
     struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
     int rc = start_mixture(c, o->resumed);
@@ -74,6 +95,8 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     if (rc == 0)
         rc = mixture_view_new(c->mixture->options.K, c->mixture->options.D, c->mixture->options.covariance,
                               &c->previous);
+    if (rc == 0 && o->config->run.mode == MODE_STREAM)
+        rc = stream_new(o->config, o->facts.ledger, &c->stream);
     if (rc != 0) {
         if (o->resumed != NULL)
             c->mixture = NULL; /* stays the caller's */
@@ -91,6 +114,7 @@ void prototype_core_free(struct prototype_core **out)
     if (c == NULL)
         return;
     reduce_free(&c->reduce);
+    stream_free(&c->stream);
     mixture_free(&c->mixture);
     mixture_view_free(&c->previous);
     msg_fini(&c->snapshot);
@@ -99,16 +123,34 @@ void prototype_core_free(struct prototype_core **out)
     *out = NULL;
 }
 
+/* Without a publication: who follows the mixture gets a snapshot after the restart. What fails here is not lost, its
+ * senders keep it. */
+static void fold_rest(struct prototype_core *c)
+{
+    if (c->stream == NULL || c->stream->pending == 0)
+        return;
+    if (mixture_em_step(c->mixture, &c->stream->sum, beta_of(c, version_of(c) + 1)) == 0) {
+        stream_folded(c->stream);
+        msg_fini(&c->snapshot); /* of the version before */
+        memset(&c->snapshot, 0, sizeof c->snapshot);
+        c->has_previous = false;
+    } else {
+        log_error("event=version_failed step=%" PRIu64 " reason=memory", version_of(c));
+    }
+}
+
 void prototype_core_stop(struct prototype_core *c)
 {
     c->stopping = true;
+    fold_rest(c);
     if (version_of(c) > 0 && c->saved_version != version_of(c))
         c->checkpoint_due = true;
 }
 
 static void stop_when_drained(struct prototype_core *c, uint64_t now_ms)
 {
-    if (c->drain_until_ms != 0 && !c->stopping && (c->workers.count == 0 || now_ms >= c->drain_until_ms))
+    bool drained = c->workers.count == 0 || c->stream != NULL; /* nobody's step waits for a stream */
+    if (c->drain_until_ms != 0 && !c->stopping && (drained || now_ms >= c->drain_until_ms))
         prototype_core_stop(c);
 }
 
@@ -123,11 +165,18 @@ bool prototype_core_stopped(const struct prototype_core *c)
     return c->stopping;
 }
 
-bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot)
+static int take_snapshot(struct prototype_core *c, struct mixture **snapshot, struct ledger **ledger)
 {
-    if (!c->checkpoint_due)
+    int rc = mixture_clone(c->mixture, snapshot);
+    return rc == 0 && c->stream != NULL ? stream_snapshot(c->stream, ledger) : rc;
+}
+
+bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot, struct ledger **ledger)
+{
+    *ledger = NULL;
+    if (!c->checkpoint_due || (c->stream != NULL && !stream_may_snapshot(c->stream)))
         return false;
-    if (mixture_clone(c->mixture, snapshot) != 0) {
+    if (take_snapshot(c, snapshot, ledger) != 0) {
         mixture_free(snapshot);
         log_error("event=checkpoint_failed step=%" PRIu64 " reason=memory", version_of(c));
         return false;
@@ -160,6 +209,8 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
     reply.slots = m->slots;
     reply.seq = m->seq;
     snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
+    if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->config_hash)
+        (void)config_wire_add(&c->config, &reply); /* a courtesy */
     return outbox_to_peer(out, from, &reply);
 }
 
@@ -190,6 +241,8 @@ static int acknowledge(struct prototype_core *c, const struct peer *from, const 
 uint32_t prototype_core_active_window(const struct prototype_core *c)
 {
     uint64_t step = (uint64_t)c->config.run.slots * run_config_slot_rows(&c->config);
+    if (c->stream != NULL)
+        step = (uint64_t)stream_embeddings(c->stream) + 1;
     return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
 }
 
@@ -207,6 +260,13 @@ bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
     c->metrics_due = false;
     *out = c->metrics;
     return true;
+}
+
+/* In every line of metrics, so that one without says none. */
+static void add_rewinds(const struct prototype_core *c, struct msg *m)
+{
+    if (c->counters.rewinds > 0)
+        msg_add_scalar(m, "rewinds", (double)c->counters.rewinds);
 }
 
 /* Names are those of docs/REDIS.md. */
@@ -232,6 +292,7 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
         msg_add_scalar(&m, "splits", (double)x->splits);
     if (x->options.balance > 0)
         msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 
@@ -246,6 +307,7 @@ int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnos
     msg_add_scalar(&m, "active", d->active);
     msg_add_scalar(&m, "usage_perplexity", d->perplexity);
     msg_add_scalar(&m, "effective_rank", d->effective_rank);
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 
@@ -371,14 +433,14 @@ static bool is_checkpoint_due(const struct prototype_core *c)
     return version_of(c) == c->total_steps || (every > 0 && version_of(c) % (uint64_t)every == 0);
 }
 
-static int finish_step(struct prototype_core *c, struct stats_rows *sum, struct outbox *out)
+/* The sum becomes the next version; it stays the caller's. */
+static int finish_step(struct prototype_core *c, const struct stats_rows *sum, struct outbox *out)
 {
     keep_previous(c);
-    int rc = mixture_em_step(c->mixture, sum, mixture_beta(&c->config, version_of(c) + 1, c->total_steps));
+    int rc = mixture_em_step(c->mixture, sum, beta_of(c, version_of(c) + 1));
     c->stepped = true;
     c->checkpoint_due = c->checkpoint_due || is_checkpoint_due(c);
     c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
-    drop_rows(sum, NULL);
     if (rc == 0)
         rc = publish_version(c, out);
     if (rc == 0 && version_of(c) % (uint64_t)c->config.run.log_every == 0)
@@ -391,7 +453,7 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
                        struct error *detail)
 {
     const struct mixture_options *o = &c->mixture->options;
-    uint32_t rows_max = m->slots * prototype_core_slot_rows(c);
+    uint32_t rows_max = (c->stream ? 1 : m->slots) * prototype_core_slot_rows(c);
     struct stats_rows *s = malloc(sizeof *s);
     if (s == NULL)
         return ERR_MEMORY;
@@ -429,7 +491,175 @@ static int apply_stats(struct prototype_core *c, struct worker *worker, const st
     if (worker != NULL)
         worker->slots_done += m->slots;
     struct stats_rows *sum = reduce_take(c->reduce);
-    return sum != NULL ? finish_step(c, sum, out) : 0;
+    if (sum == NULL)
+        return 0;
+    rc = finish_step(c, sum, out);
+    drop_rows(sum, NULL);
+    return rc;
+}
+
+/* ---- a stream ---- */
+
+static struct ledger_id id_of(const struct peer *from, const struct msg *m)
+{
+    return (struct ledger_id){m->worker, from->owner};
+}
+
+/* How a client stands; NULL: nothing of it has counted. */
+static void add_standing(const struct prototype_core *c, const struct ledger_client *client, struct msg *reply)
+{
+    if (client != NULL)
+        msg_add_scalar(reply, "applied", (double)client->applied);
+    if (client != NULL && client->durable > 0)
+        msg_add_scalar(reply, "durable", (double)client->durable);
+    msg_add_scalar(reply, "credit", (double)ledger_credit(client, &c->stream->limits));
+}
+
+static int acknowledge_contribution(struct prototype_core *c, const struct ledger_client *client,
+                                    const struct peer *from, const struct msg *m, enum ack_code code,
+                                    struct outbox *out)
+{
+    int rc = acknowledge(c, from, m, code, out);
+    if (rc == 0)
+        add_standing(c, client, &out->items[out->count - 1].msg);
+    return rc;
+}
+
+/* The sender needs to know where to begin again. */
+static int refuse_contribution(struct prototype_core *c, const struct peer *from, const struct msg *m,
+                               const struct prototype_verdict *v, struct outbox *out)
+{
+    c->counters.held_back += v->why == REASON_NOT_READY;
+    int rc = prototype_core_refuse(c, from, m, v->why, v->text, out);
+    if (rc == 0 && (v->why == REASON_NOT_READY || v->why == REASON_FUTURE_STEP))
+        add_standing(c, ledger_find(c->stream->ledger, id_of(from, m)), &out->items[out->count - 1].msg);
+    return rc;
+}
+
+static int fold_pending(struct prototype_core *c, struct outbox *out)
+{
+    int rc = finish_step(c, &c->stream->sum, out);
+    stream_folded(c->stream);
+    return rc;
+}
+
+/* What is new since the newest checkpoint is to be written, now. */
+static int checkpoint_stream(struct prototype_core *c, struct outbox *out)
+{
+    int rc = c->stream->pending > 0 ? fold_pending(c, out) : 0;
+    c->checkpoint_due = c->checkpoint_due || (version_of(c) > 0 && c->saved_version != version_of(c));
+    return rc;
+}
+
+static int advance_stream(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
+{
+    struct stream *s = c->stream;
+    int rc = stream_version_due(s, now_ms) ? fold_pending(c, out) : 0;
+    bool due = stream_checkpoint_due(s, now_ms) || (c->checkpoint_due && !s->writing);
+    return rc == 0 && due ? checkpoint_stream(c, out) : rc;
+}
+
+static int apply_contribution(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
+                              struct outbox *out)
+{
+    struct stats_rows *rows = NULL;
+    enum reason why = REASON_BAD_VALUE;
+    struct error detail = {0};
+    int rc = decode_rows(c, m, &rows, &why, &detail);
+    if (rc == ERR_FORMAT)
+        return prototype_core_refuse(c, from, m, why, detail.text, out);
+    if (rc == 0) {
+        rc = stream_add(c->stream, rows, now_ms);
+        free(rows);
+    }
+    if (rc != 0)
+        return rc;
+    struct ledger_client *client = ledger_apply(c->stream->ledger, id_of(from, m), from, now_ms);
+    stream_press(c->stream, client);
+    c->slots_applied++;
+    rc = acknowledge_contribution(c, client, from, m, ACK_APPLIED, out);
+    return rc == 0 ? advance_stream(c, now_ms, out) : rc;
+}
+
+static int on_contribution(struct prototype_core *c, uint64_t now_ms, struct worker *worker, const struct peer *from,
+                           const struct msg *m, struct outbox *out)
+{
+    struct prototype_verdict v = prototype_check_contribution(c, now_ms, from, m);
+    if (v.kind == VERDICT_REFUSE)
+        return refuse_contribution(c, from, m, &v, out);
+    if (v.kind == VERDICT_DUPLICATE) {
+        struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
+        ledger_note(client, from, false, now_ms);
+        return acknowledge_contribution(c, client, from, m, ACK_DUPLICATE, out);
+    }
+    uint64_t before = c->counters.applied;
+    int rc = apply_contribution(c, now_ms, from, m, out);
+    if (worker != NULL)
+        worker->slots_done += c->counters.applied - before;
+    return rc;
+}
+
+/* A client that comes back says what it does not keep any more. */
+static void take_up_client(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m)
+{
+    uint64_t lost = ledger_pass_over(c->stream->ledger, id_of(from, m), m->seq, from, now_ms);
+    if (lost > 0)
+        log_warn("event=contributions_lost client=%016" PRIx64 " count=%" PRIu64
+                 " cause=\"they were durable, and the checkpoint that had them was not resumed from\"",
+                 m->worker, lost);
+    struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
+    if (client != NULL)
+        ledger_note(client, from, false, now_ms);
+}
+
+static int on_hello_stream(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
+                           struct outbox *out)
+{
+    struct prototype_verdict v = {.kind = VERDICT_APPLY};
+    if (m->worker != 0)
+        v = prototype_check_client(c, from, m);
+    if (v.kind == VERDICT_REFUSE)
+        return prototype_core_refuse(c, from, m, v.why, v.text, out);
+    if (m->worker != 0)
+        take_up_client(c, now_ms, from, m);
+    const struct mixture_options *o = &c->mixture->options;
+    const struct msg_scalar facts[] = {
+        {"mode", MODE_STREAM},
+        {"components", o->K},
+        {"dimensions", o->D},
+        {"covariance", o->covariance},
+        {"rows_max", prototype_core_slot_rows(c)},
+        {"beta", c->mixture->view->beta},
+        {"window", (double)c->stream->limits.window},
+        {"keep", (double)c->stream->limits.keep},
+    };
+    struct msg reply;
+    reply_init(c, &reply, MSG_WELCOME);
+    reply.worker = m->worker != 0 ? m->worker : ledger_name(c->stream->ledger, c->generation);
+    snprintf(reply.text, sizeof reply.text, DECANT_VERSION);
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
+        msg_add_scalar(&reply, facts[i].name, facts[i].value);
+    add_standing(c, m->worker != 0 ? ledger_find(c->stream->ledger, id_of(from, m)) : NULL, &reply);
+    return outbox_to_peer(out, from, &reply);
+}
+
+int prototype_core_on_written(struct prototype_core *c, struct outbox *out)
+{
+    struct ledger_client *client;
+    int rc = 0;
+    if (c->stream == NULL)
+        return 0;
+    stream_written(c->stream);
+    while (rc == 0 && (client = ledger_next_news(c->stream->ledger)) != NULL) {
+        struct msg news;
+        reply_init(c, &news, MSG_ACK);
+        news.code = ACK_DURABLE;
+        news.worker = client->id.name;
+        news.seq = client->durable;
+        add_standing(c, client, &news);
+        rc = outbox_to_peer(out, &client->peer, &news);
+    }
+    return rc;
 }
 
 /* ---- messages ---- */
@@ -509,11 +739,18 @@ static int on_mixture_get(struct prototype_core *c, const struct peer *from, con
     return outbox_to_peer(out, from, &reply);
 }
 
-static int on_ping(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
+static int on_ping(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
+                   struct outbox *out)
 {
     struct msg reply;
     reply_init(c, &reply, MSG_PONG);
     reply.seq = m->seq;
+    if (c->stream != NULL && m->worker != 0) {
+        struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
+        if (client != NULL)
+            ledger_note(client, from, m->code == 1, now_ms);
+        add_standing(c, client, &reply);
+    }
     return outbox_to_peer(out, from, &reply);
 }
 
@@ -526,11 +763,13 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
     struct worker *worker = NULL;
     if (m->worker != 0) /* one for whom there is no room is served all the same */
         (void)worker_table_note(&c->workers, m, from, now_ms, &worker);
+    if (c->stream != NULL)
+        ledger_begin(c->stream->ledger, now_ms);
     switch (m->type) {
     case MSG_HELLO:
-        return on_hello(c, from, m, out);
+        return c->stream ? on_hello_stream(c, now_ms, from, m, out) : on_hello(c, from, m, out);
     case MSG_STATS:
-        return on_stats(c, worker, from, m, out);
+        return c->stream ? on_contribution(c, now_ms, worker, from, m, out) : on_stats(c, worker, from, m, out);
     case MSG_MIXTURE_GET:
         return on_mixture_get(c, from, m, out);
     case MSG_REWIND:
@@ -540,18 +779,13 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
         if (m->code == 1 && worker != NULL) /* its goodbye */
             worker_table_forget(&c->workers, worker->handle);
         stop_when_drained(c, now_ms);
-        return on_ping(c, from, m, out);
+        return on_ping(c, now_ms, from, m, out);
     }
 }
 
 /* Rates over the time since the last look, smoothed over about five looks. */
-int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
+static void rate(struct prototype_core *c, uint64_t now_ms)
 {
-    (void)out;
-    struct worker gone;
-    while (worker_table_take_silent(&c->workers, now_ms, &gone))
-        log_info("event=silent worker=%016" PRIx64 " host=%s stats=%" PRIu64, gone.id, gone.host, gone.slots_done);
-    stop_when_drained(c, now_ms);
     if (c->timer_ms != 0 && now_ms > c->timer_ms) {
         double rate = 1000.0 * (double)(c->slots_applied - c->slots_seen) / (double)(now_ms - c->timer_ms);
         c->stats_per_s = c->rated ? 0.8 * c->stats_per_s + 0.2 * rate : rate;
@@ -559,7 +793,17 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
     }
     c->slots_seen = c->slots_applied;
     c->timer_ms = now_ms;
-    return 0;
+}
+
+int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
+{
+    struct worker gone;
+    while (worker_table_take_silent(&c->workers, now_ms, &gone))
+        log_info("event=silent worker=%016" PRIx64 " host=%s stats=%" PRIu64, gone.id, gone.host, gone.slots_done);
+    stop_when_drained(c, now_ms);
+    if (c->stream == NULL || now_ms >= c->timer_ms + STREAM_RATE_MS)
+        rate(c, now_ms);
+    return c->stream != NULL && !c->stopping ? advance_stream(c, now_ms, out) : 0;
 }
 
 /* ---- what others may see ---- */
@@ -602,6 +846,11 @@ uint64_t prototype_core_config(const struct prototype_core *c)
 double prototype_core_stats_per_s(const struct prototype_core *c)
 {
     return c->stats_per_s;
+}
+
+const struct ledger *prototype_core_ledger(const struct prototype_core *c)
+{
+    return c->stream ? c->stream->ledger : NULL;
 }
 
 uint64_t prototype_core_generation(const struct prototype_core *c)

@@ -4,6 +4,9 @@
  *   prototype_core_on_message(core, now_ms, &peer, &msg, &outbox);   // then send the outbox
  *   prototype_core_on_timer(core, now_ms, &outbox);                  // about once a second
  *
+ * In stream mode (run.mode) a contribution has no step: contributions of any client are applied as they come, and some
+ * of them make a version (stream.h, ledger.h, docs/PROTOCOL.md section 12).
+ *
  * Accepts HELLO, STATS, MIXTURE_GET, PING and REWIND; anything else is refused as wrong_door: this is the wall. A refused
  * message changes nothing but its counter. One message completes at most one step, so whoever drives the core sees
  * every version by looking at prototype_core_mixture() after each message. */
@@ -25,6 +28,7 @@ enum {
 
 struct prototype_counters {
     uint64_t applied, duplicates, stale; /* STATS by acknowledgement, messages */
+    uint64_t held_back;                  /* stream mode: contributions refused for want of credit, or of room */
     uint64_t refused[REASON_END];        /* by reason */
     uint64_t snapshots;                  /* full mixtures sent on request */
     uint64_t rewinds;                    /* times that it went back because the parameter server had */
@@ -41,7 +45,7 @@ struct prototype_core_options {
     const struct run_config *config;
     uint64_t generation;
     struct mixture *resumed;    /* taken over on success; NULL starts version 0 from the seed */
-    struct mixture_facts facts; /* of the resumed checkpoint */
+    struct mixture_facts facts; /* of the resumed checkpoint; its ledger is taken over on success */
 };
 
 struct prototype_core;
@@ -73,12 +77,15 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
  * when both are told to end at once, their statistics of it are still taken, so that both servers end at one step. */
 void prototype_core_drain(struct prototype_core *c, uint64_t now_ms);
 /* From now on statistics are refused (stopping); everything else is answered. The newest version is due for a checkpoint
- * unless it was taken for one already; version 0 follows from the seed. */
+ * unless it was taken for one already; version 0 follows from the seed. What is pending in a stream becomes a version. */
 void prototype_core_stop(struct prototype_core *c);
 bool prototype_core_stopped(const struct prototype_core *c);
-/* A snapshot that should be written: every run.checkpoint_every versions, and the last one. The caller frees it. False
- * when none is due; also, with a log line, when there is no memory for it: it stays due. */
-bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot);
+/* A snapshot that should be written: every run.checkpoint_every versions, and the last one. The caller frees it, and the
+ * ledger, which is NULL but in stream mode. False when none is due; also, with a log line, when there is no memory for
+ * it: it stays due. In stream mode one at a time is written. */
+bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot, struct ledger **ledger);
+/* Stream mode: the snapshot that was taken last is on disk. Tells every client that has something in it. */
+int prototype_core_on_written(struct prototype_core *c, struct outbox *out);
 
 const struct mixture *prototype_core_mixture(const struct prototype_core *c);
 const struct prototype_counters *prototype_core_counters(const struct prototype_core *c);
@@ -90,5 +97,6 @@ uint64_t prototype_core_config(const struct prototype_core *c); /* run_config_ha
 uint64_t prototype_core_generation(const struct prototype_core *c);
 uint32_t prototype_core_active_window(const struct prototype_core *c); /* versions */
 double prototype_core_stats_per_s(const struct prototype_core *c);
+const struct ledger *prototype_core_ledger(const struct prototype_core *c); /* NULL but in stream mode */
 
 #endif

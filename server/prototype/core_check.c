@@ -18,24 +18,31 @@ static struct prototype_verdict refuse(enum reason why, const char *text)
 
 uint32_t prototype_core_slot_rows(const struct prototype_core *c)
 {
-    return run_config_slot_rows(&c->config);
+    return c->stream ? (uint32_t)c->config.stream.rows_max : run_config_slot_rows(&c->config);
 }
 
-static bool has_door(enum msg_type type)
+/* A stream has no other server to go back with. */
+static bool has_door(const struct prototype_core *c, enum msg_type type)
 {
-    return type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING || type == MSG_REWIND;
+    if (type == MSG_REWIND)
+        return c->stream == NULL;
+    return type == MSG_HELLO || type == MSG_STATS || type == MSG_MIXTURE_GET || type == MSG_PING;
 }
 
 /* Door, run, configuration, shard, generation: who speaks, and of what. */
 struct prototype_verdict prototype_check_envelope(const struct prototype_core *c, const struct msg *m)
 {
-    if (!has_door(m->type))
-        return refuse(REASON_WRONG_DOOR, "the prototype server takes hello, stats, mixture_get, ping and rewind only");
+    if (!has_door(c, m->type))
+        return refuse(REASON_WRONG_DOOR, c->stream ? "a stream takes hello, stats, mixture_get and ping only"
+                                                   : "the prototype server takes hello, stats, mixture_get, ping and "
+                                                     "rewind only");
     bool anonymous = (m->type == MSG_HELLO || m->type == MSG_PING) && m->run[0] == '\0';
     if (!anonymous && strcmp(m->run, c->config.run.name) != 0)
         return refuse(REASON_WRONG_RUN, "this server serves another run");
     if (m->config != 0 && m->config != c->config_hash)
-        return refuse(REASON_WRONG_CONFIG, "configurations differ: start both with the same file and flags");
+        return refuse(
+            REASON_WRONG_CONFIG,
+            "configurations differ in a key that shapes the result: start every process with the same file and flags");
     if (m->shard != 0)
         return refuse(REASON_WRONG_SHARD, "there is one shard, 0");
     if (m->type != MSG_HELLO && m->generation != 0 && m->generation != c->generation)
@@ -109,4 +116,57 @@ struct prototype_verdict prototype_check_stats(const struct prototype_core *c, c
     if (held > 0)
         return refuse(REASON_OVERLAP, "some of these slots are held already: send the others alone");
     return apply();
+}
+
+/* ---- stream mode ---- */
+
+struct prototype_verdict prototype_check_client(const struct prototype_core *c, const struct peer *from,
+                                                const struct msg *m)
+{
+    switch (ledger_judge_name(c->stream->ledger, (struct ledger_id){m->worker, from->owner}, c->generation)) {
+    case LEDGER_UNKNOWN:
+        return refuse(REASON_BAD_VALUE,
+                      "no client has that name: say hello without worker, and take the one in welcome");
+    case LEDGER_EXPIRED:
+        return refuse(REASON_EXPIRED, "a client of that name was forgotten, and may have contributed this before: say "
+                                      "hello without worker for another name");
+    default:
+        return apply();
+    }
+}
+
+static struct prototype_verdict check_sequence(const struct prototype_core *c, uint64_t now_ms, const struct peer *from,
+                                               const struct msg *m)
+{
+    const struct stream *s = c->stream;
+    switch (ledger_judge(s->ledger, (struct ledger_id){m->worker, from->owner}, m->seq, &s->limits, now_ms)) {
+    case LEDGER_DUPLICATE:
+        return (struct prototype_verdict){.kind = VERDICT_DUPLICATE};
+    case LEDGER_GAP:
+        return refuse(REASON_FUTURE_STEP,
+                      "contributions of this client before it are missing: send from applied + 1 on");
+    case LEDGER_NO_CREDIT:
+        return refuse(REASON_NOT_READY, "too much of this client is not durable yet: wait until credit has grown");
+    case LEDGER_FULL:
+        return refuse(REASON_NOT_READY, "too many clients: none has left, or been silent long enough to be forgotten");
+    default:
+        return apply();
+    }
+}
+
+struct prototype_verdict prototype_check_contribution(const struct prototype_core *c, uint64_t now_ms,
+                                                      const struct peer *from, const struct msg *m)
+{
+    if (m->worker == 0 || m->seq == 0)
+        return refuse(REASON_BAD_FIELD, "a contribution to a stream needs worker, the name in welcome, and seq from 1");
+    if (m->slot > 0 || m->slots > 1)
+        return refuse(REASON_OUT_OF_RANGE, "a stream has no slots: leave slot and slots out");
+    struct prototype_verdict v = prototype_check_client(c, from, m);
+    if (v.kind == VERDICT_REFUSE && v.why != REASON_EXPIRED)
+        return v;
+    if (c->stopping)
+        return refuse(REASON_STOPPING, "the server is stopping: keep it, and send it again after its restart");
+    if (c->mixture->view->version >= UINT32_MAX - 1)
+        return refuse(REASON_OUT_OF_RANGE, "the stream has made all the versions that there are: start another run");
+    return v.kind == VERDICT_REFUSE ? v : check_sequence(c, now_ms, from, m);
 }

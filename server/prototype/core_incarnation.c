@@ -27,6 +27,7 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
         rc = prototype_core_new(&o, &p->core, e);
     if (rc != 0) {
         mixture_free(&o.resumed);
+        ledger_free(&o.facts.ledger);
         return rc;
     }
     const struct mixture_options *m = &prototype_core_mixture(p->core)->options;
@@ -98,9 +99,11 @@ static void checkpoint(void *arg)
 {
     struct prototype_incarnation *p = arg;
     struct mixture *snapshot;
-    if (prototype_core_take_checkpoint(p->core, &snapshot))
-        p->submit(p->arg, snapshot,
-                  &(struct mixture_facts){prototype_core_total_steps(p->core), *prototype_core_provenance(p->core)});
+    struct ledger *ledger;
+    if (prototype_core_take_checkpoint(p->core, &snapshot, &ledger))
+        p->submit(
+            p->arg, snapshot,
+            &(struct mixture_facts){prototype_core_total_steps(p->core), *prototype_core_provenance(p->core), ledger});
 }
 
 const struct incarnation_core prototype_incarnation_core = {

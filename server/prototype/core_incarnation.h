@@ -14,7 +14,7 @@ struct prototype_incarnation {
     /* A new mixture from the newest step at or below step_max whose files are all sound, and what it says beside;
      * ERR_NOT_FOUND when there is none. */
     int (*find)(void *arg, uint64_t step_max, struct mixture **out, struct mixture_facts *facts, struct error *e);
-    /* Takes the snapshot over, to be written. */
+    /* Takes the snapshot and the facts' ledger over, to be written. */
     void (*submit)(void *arg, struct mixture *snapshot, const struct mixture_facts *facts);
     void *arg;
 };

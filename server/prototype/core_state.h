@@ -4,6 +4,7 @@
 
 #include "common/reduce.h"
 #include "server/prototype/core.h"
+#include "server/prototype/stream.h"
 
 struct prototype_core {
     struct run_config config;
@@ -33,6 +34,7 @@ struct prototype_core {
     uint64_t timer_ms;                  /* of the last timer */
     double stats_per_s;                 /* slots per second */
     bool rated;
+    struct stream *stream; /* of run.mode = stream; else NULL */
 };
 
 enum prototype_verdict_kind { VERDICT_APPLY, VERDICT_STALE, VERDICT_DUPLICATE, VERDICT_REFUSE };
@@ -43,7 +45,7 @@ struct prototype_verdict {
     const char *text; /* of VERDICT_REFUSE: what to do about it */
 };
 
-/* Embeddings in a slot: both views of its images. */
+/* Embeddings in a slot: both views of its images. In stream mode, in a contribution at most. */
 uint32_t prototype_core_slot_rows(const struct prototype_core *c);
 
 /* Pure: they read the core and change nothing. */
@@ -52,5 +54,10 @@ struct prototype_verdict prototype_check_total_steps(const struct prototype_core
 struct prototype_verdict prototype_check_provenance(const struct msg *m);
 struct prototype_verdict prototype_check_rewind(const struct prototype_core *c, const struct msg *m);
 struct prototype_verdict prototype_check_stats(const struct prototype_core *c, const struct msg *m);
+/* In stream mode: may this client be spoken of at all; a contribution. */
+struct prototype_verdict prototype_check_client(const struct prototype_core *c, const struct peer *from,
+                                                const struct msg *m);
+struct prototype_verdict prototype_check_contribution(const struct prototype_core *c, uint64_t now_ms,
+                                                      const struct peer *from, const struct msg *m);
 
 #endif

@@ -12,6 +12,7 @@
 #include "common/vecmath.h"
 #include "common/version.h"
 #include "proto/covariance.h"
+#include "server/prototype/ledger_file.h"
 
 enum {
     METADATA = 11, /* entries beside those of the provenance */
@@ -41,8 +42,9 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
-/* Those of wide elements first, as the file wants them. */
-static size_t list_tensors(const struct mixture *m, const char *record, size_t record_size, struct tensor_view *out)
+/* Those of wide elements first, as the file wants them. ledger: its tensor, or NULL. */
+static size_t list_tensors(const struct mixture *m, const char *record, size_t record_size,
+                           const struct tensor_view *ledger, struct tensor_view *out)
 {
     uint64_t K = m->options.K, D = m->options.D;
     bool scalar = covariance_is_scalar(m->options.covariance);
@@ -54,6 +56,8 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
         out[n++] = tensor_of("s2", DTYPE_F64, 2, shared ? D : K,
                              shared ? D : covariance_square_width(m->options.covariance, D), m->s2);
     out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
+    if (ledger != NULL)
+        out[n++] = *ledger;
     if (m->options.balance > 0)
         out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
@@ -68,10 +72,10 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
 }
 
 static int write_with(const char *path, const struct mixture *m, const struct mixture_file_info *info,
-                      const char *record, size_t record_size, struct error *e)
+                      const char *record, size_t record_size, const struct tensor_view *ledger, struct error *e)
 {
     struct tensor_view tensors[TENSORS_MAX];
-    size_t count = list_tensors(m, record, record_size, tensors);
+    size_t count = list_tensors(m, record, record_size, ledger, tensors);
     struct metadata_entry meta[METADATA + PROVENANCE_ENTRIES_MAX];
     entry_set(&meta[0], "format", "%s", mixture_format);
     entry_set(&meta[1], "kind", "mixture");
@@ -93,8 +97,18 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
 {
     size_t size = 0;
+    uint64_t *rows = NULL;
+    struct tensor_view view;
+    const struct ledger *ledger = info->facts.ledger;
     char *record = run_config_record(info->config, &size);
-    int rc = record ? write_with(path, m, info, record, size, e) : error_set(e, ERR_MEMORY, "%s: out of memory", path);
+    int rc = record ? 0 : ERR_MEMORY;
+    if (rc == 0 && ledger != NULL)
+        rc = ledger_to_tensor(ledger, &rows, &view);
+    if (rc != 0)
+        error_set(e, rc, "%s: out of memory", path);
+    else
+        rc = write_with(path, m, info, record, size, ledger ? &view : NULL, e);
+    free(rows);
     free(record);
     return rc;
 }
@@ -228,6 +242,16 @@ static int check_view(const struct mixture *m, struct error *e)
     return 0;
 }
 
+/* A stream has no end, so its checkpoints do not know one. */
+static int check_step(const struct mixture_file_info *expected, uint64_t step, const struct mixture_facts *facts,
+                      struct error *e)
+{
+    bool endless = expected->config->run.mode == MODE_STREAM && step <= UINT32_MAX;
+    if (facts->total_steps <= UINT32_MAX && (step <= facts->total_steps || endless))
+        return 0;
+    return error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, facts->total_steps);
+}
+
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
                     struct mixture_facts *facts, struct error *e)
 {
@@ -247,12 +271,13 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
         rc = load_state(f, m, e);
     if (rc == 0)
         rc = check_values(m, e);
-    if (rc == 0 && (facts->total_steps > UINT32_MAX || step > facts->total_steps))
-        rc = error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, facts->total_steps);
+    if (rc == 0)
+        rc = check_step(expected, step, facts, e);
     if (rc != 0)
         return rc;
     mixture_restore(m, step);
-    return check_view(m, e);
+    rc = check_view(m, e);
+    return rc == 0 && expected->config->run.mode == MODE_STREAM ? ledger_from_file(f, &facts->ledger, e) : rc;
 }
 
 int mixture_file_read(const char *path, const struct mixture_file_info *expected, struct mixture *m,
@@ -263,6 +288,7 @@ int mixture_file_read(const char *path, const struct mixture_file_info *expected
     int rc = safetensors_read(path, &f, e);
     if (rc != 0)
         return rc;
+    facts->ledger = NULL;
     rc = load_all(&f, expected, m, facts, &why);
     safetensors_fini(&f);
     return rc != 0 ? error_set(e, rc, "%s: %s", path, why.text) : 0;

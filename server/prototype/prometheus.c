@@ -30,6 +30,19 @@ static void write_step(const struct prototype_step *s, struct exposition *x)
                       "Responsibility mass dropped by mixture.top and mixture.drop.", s->dropped);
 }
 
+static void write_stream(const struct prototype_core *core, const struct ledger *l, struct exposition *x)
+{
+    exposition_single(x, "decant_stream_clients", "gauge", "Clients of the stream that are remembered.", l->count);
+    exposition_single(x, "decant_stream_contributions_total", "counter", "Contributions applied, since the run began.",
+                      (double)l->contributions);
+    exposition_single(x, "decant_stream_contributions_lost_total", "counter",
+                      "Contributions that were durable and are not any more: their checkpoint was damaged.",
+                      (double)l->lost);
+    exposition_single(x, "decant_stream_held_back_total", "counter",
+                      "Contributions refused because too much was not durable, or there were too many clients.",
+                      (double)prototype_core_counters(core)->held_back);
+}
+
 static void write_diagnostics(const struct diagnostics *d, struct exposition *x)
 {
     static const char *const eps[DIAGNOSTICS_EPS] = {"0.025", "0.1", "0.25", "0.5"};
@@ -67,6 +80,8 @@ void prototype_metrics_write(const struct prototype_core *core, const struct dia
 {
     write_mixture(core, x);
     write_step(prototype_core_step(core), x);
+    if (prototype_core_ledger(core) != NULL)
+        write_stream(core, prototype_core_ledger(core), x);
     if (d != NULL)
         write_diagnostics(d, x);
     if (mirror != NULL)

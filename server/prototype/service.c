@@ -19,6 +19,7 @@
 
 enum {
     TIMER_MS = 1000,
+    TIMER_MIN_MS = 10,         /* of a stream: what a loop that has nothing to do should not be woken for more often */
     PUBLISH_HWM = 8,           /* mixtures are large and versioned: a slow subscriber asks for a snapshot instead */
     MESSAGE_SLACK = 1 << 20,   /* header, assignments, candidates of small runs */
     SUBSCRIPTION_BYTES = 1024, /* what a subscriber may send */
@@ -95,8 +96,10 @@ static uint64_t mixture_bytes(const void *snapshot)
 
 static void drop_mixture(void *snapshot)
 {
-    mixture_free(&((struct snapshot *)snapshot)->mixture);
-    free(snapshot);
+    struct snapshot *s = snapshot;
+    mixture_free(&s->mixture);
+    ledger_free(&s->facts.ledger);
+    free(s);
 }
 
 static const struct checkpoint_kind mixture_checkpoints = {
@@ -122,6 +125,7 @@ static void submit(void *arg, struct mixture *mixture, const struct mixture_fact
     if (snapshot == NULL) {
         incarnation_fail(&s->shell.incarnation, ERR_MEMORY, "out of memory for a checkpoint");
         mixture_free(&mixture);
+        ledger_free(&(struct ledger *){facts->ledger});
         return;
     }
     *snapshot = (struct snapshot){mixture, *facts};
@@ -131,6 +135,8 @@ static void submit(void *arg, struct mixture *mixture, const struct mixture_fact
 static void on_written(void *arg, uint64_t step, const struct error *result)
 {
     struct service *s = arg;
+    if (result->code == 0 && prototype_core_on_written(s->lives.core, &s->shell.outbox) != 0)
+        incarnation_fail(&s->shell.incarnation, ERR_MEMORY, "out of memory");
     if (!s->leaving)
         mirror_event_checkpoint(mirror_queue(s->mirror), step, result->code == 0);
 }
@@ -284,18 +290,28 @@ static int open_observers(void *arg, bool resume, struct error *e)
 /* The largest frame of a step's statistics: s1 or s2 of the dense encoding, or the embeddings of the factored one. */
 static int64_t frame_bytes_max(const struct run_config *c)
 {
-    int64_t rows = c->run.slots * run_config_slot_rows(c), K = c->mixture.components;
+    bool stream = c->run.mode == MODE_STREAM;
+    int64_t rows = stream ? c->stream.rows_max : c->run.slots * run_config_slot_rows(c), K = c->mixture.components;
     int64_t widest = K > rows ? K : rows, D = c->mixture.dimensions;
     int64_t sums = 4 * (widest > 4096 ? widest : 4096) * D;
     int64_t squares = 4 * K * (int64_t)covariance_square_width(c->mixture.covariance, (size_t)D);
     return MESSAGE_SLACK + (sums > squares ? sums : squares);
 }
 
+/* Versions of a stream are made by time, too: at most half of stream.version_ms late. */
+static uint64_t timer_ms(const struct run_config *c)
+{
+    uint64_t half = (uint64_t)c->stream.version_ms / 2;
+    if (c->run.mode != MODE_STREAM || half > TIMER_MS)
+        return TIMER_MS;
+    return half > TIMER_MIN_MS ? half : TIMER_MIN_MS;
+}
+
 static struct shell_service service_of(const struct run_config *c)
 {
     return (struct shell_service){
         .server = SERVER_PROTOTYPE,
-        .timer_ms = TIMER_MS,
+        .timer_ms = timer_ms(c),
         .request_bytes_max = frame_bytes_max(c),
         .publish_hwm = PUBLISH_HWM,
         .subscription_bytes_max = SUBSCRIPTION_BYTES,

@@ -1,5 +1,6 @@
-/* The two files of a checkpoint from foreign bytes: a damaged one is refused with a text, and what is taken is what the
- * servers may go on from. An input is a byte that names the file's kind, then the file; its checksum is put right. */
+/* The files of a checkpoint, of a run and of a stream, from foreign bytes: a damaged one is refused with a text, and what is taken is what the
+ * servers may go on from. An input is a byte that names the file's kind (0 mixture, 1 encoder, 2 mixture of a stream),
+ * then the file; its checksum is put right. */
 #include <math.h>
 #include <stdlib.h>
 #include "common/vecmath.h"
@@ -22,6 +23,14 @@ static const struct run_config *config(void)
     return &c;
 }
 
+static const struct run_config *stream_config(void)
+{
+    static struct run_config c;
+    c = *config();
+    c.run.mode = MODE_STREAM;
+    return &c;
+}
+
 static struct mixture *new_mixture(void)
 {
     struct mixture_options o = mixture_options_of(config());
@@ -30,20 +39,24 @@ static struct mixture *new_mixture(void)
     return m;
 }
 
-static void check_mixture(const char *path)
+static void check_mixture(const char *path, const struct run_config *c)
 {
     struct mixture *m = new_mixture();
-    struct mixture_file_info expected = {.config = config()};
+    struct mixture_file_info expected = {.config = c};
+    bool stream = c->run.mode == MODE_STREAM;
     struct mixture_facts facts = {0};
     struct error e = {0};
     if (mixture_file_read(path, &expected, m, &facts, &e) == 0) {
-        ASSERT(m->view->version <= facts.total_steps && facts.total_steps <= UINT32_MAX);
+        ASSERT((stream ? m->view->version <= UINT32_MAX : m->view->version <= facts.total_steps) &&
+               facts.total_steps <= UINT32_MAX);
+        ASSERT(stream == (facts.ledger != NULL) && (!stream || facts.ledger->count <= LEDGER_CLIENTS_MAX));
         ASSERT(vec_all_finite(m->view->mean, K * D) && vec_all_finite(m->view->weight, K));
         for (size_t i = 0; i < K * D; i++)
             ASSERT(m->view->variance[i] > 0 && isfinite(m->view->variance[i]));
     } else {
-        ASSERT(e.code != 0 && e.text[0] != '\0');
+        ASSERT(e.code != 0 && e.text[0] != '\0' && facts.ledger == NULL);
     }
+    ledger_free(&facts.ledger);
     mixture_free(&m);
 }
 
@@ -70,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     checksum_repair(file, size - 1);
     const char *path = scratch_file(file, size - 1);
     if (data[0] % 2 == 0)
-        check_mixture(path);
+        check_mixture(path, data[0] & 2 ? stream_config() : config());
     else
         check_encoder(path);
     free(file);
@@ -110,11 +123,26 @@ static void write_mixture(const char *path)
     mixture_free(&m);
 }
 
+static void write_stream(const char *path)
+{
+    struct mixture *m = new_mixture();
+    struct mixture_file_info info = {.config = stream_config()};
+    struct peer nobody = {0};
+    ASSERT(ledger_new(&info.facts.ledger) == 0);
+    for (uint64_t name = 1; name < 4; name++)
+        ledger_apply(info.facts.ledger, (struct ledger_id){ledger_name(info.facts.ledger, name), 0}, &nobody, 1);
+    mixture_start(m, 1);
+    ASSERT(mixture_file_write(path, m, &info, NULL) == 0);
+    ledger_free(&info.facts.ledger);
+    mixture_free(&m);
+}
+
 size_t fuzz_seed(size_t i, uint8_t *out, size_t room)
 {
-    if (i > 1)
+    void (*const writers[])(const char *) = {write_mixture, write_encoder, write_stream};
+    if (i >= sizeof writers / sizeof writers[0])
         return 0;
     out[0] = (uint8_t)i;
-    (i == 0 ? write_mixture : write_encoder)(scratch_path("seed"));
+    writers[i](scratch_path("seed"));
     return 1 + scratch_get("seed", out + 1, room - 1);
 }

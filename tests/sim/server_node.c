@@ -92,8 +92,8 @@ static int find_mixture(void *arg, uint64_t step_max, struct mixture **out, stru
     (void)e;
     *out = rc == 0 ? disk_load_mixture(&n->cluster->disk, step) : NULL;
     if (rc == 0)
-        *facts = (struct mixture_facts){n->cluster->disk.files[step][n->server].total_steps,
-                                        n->cluster->disk.files[step][n->server].provenance};
+        *facts = (struct mixture_facts){.total_steps = n->cluster->disk.files[step][n->server].total_steps,
+                                        .provenance = n->cluster->disk.files[step][n->server].provenance};
     return rc;
 }
 

@@ -152,6 +152,8 @@ static const struct {
     {"mixture.prior", "count", PRIOR_COUNT},
     {"mixture.forgetting_form", "mass", FORGETTING_MASS},
     {"mixture.forgetting_form", "convex", FORGETTING_CONVEX},
+    {"run.mode", "lockstep", MODE_LOCKSTEP},
+    {"run.mode", "stream", MODE_STREAM},
     {"run.numerics", "same", NUMERICS_SAME},
     {"run.numerics", "any", NUMERICS_ANY},
     {"loss.objective", "carp", LOSS_CARP},
@@ -256,7 +258,7 @@ static void test_errors_of_every_source_stop_the_load(void **state)
     assert_non_null(strstr(e.text, "DECANT_RUN_SLOTS"));
     assert_int_equal(run_config_load(&c, NULL, NULL, &bad_flag, 1, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "did you mean run.slots?"));
-    assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_NOT_FOUND);
+    assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_CONFIG);
 }
 
 static void test_cross_checks(void **state)
@@ -312,17 +314,35 @@ static void test_cross_checks(void **state)
     }
 }
 
+static void test_a_stream_has_no_loss_and_trains_nothing(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct error e;
+    const char *const block[] = {"run.mode=stream", "mixture.components=10"};
+    assert_int_equal(load(&c, block[1], &e), ERR_CONFIG); /* of loss.block */
+    assert_int_equal(run_config_load(&c, NULL, NULL, block, 2, &e), 0);
+    assert_int_equal(run_config_check_trains(&c, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "serve-mixture"));
+    c = loaded(NULL);
+    assert_int_equal(run_config_check_trains(&c, &e), 0);
+    const char *const window[] = {"run.mode=stream", "stream.window=4", "stream.keep=3"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, window, 3, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "stream.keep"));
+}
+
 static void test_hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
     static const char *const shaping[] = {"run.seed=2",        "run.slots=8",       "data.limit=100",
                                           "augment.flip=0.25", "head.hidden=128",   "data.background=white",
                                           "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
-                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
-    static const char *const neutral[] = {"run.name=x",           "run.out=/y",      "run.checkpoint_every=1",
-                                          "run.log_every=1",      "data.path=/z",    "worker.threads=2",
-                                          "net.lease_ms=500",     "redis.port=1",    "eval.neighbours=5",
-                                          "run.accept_data=true", "run.numerics=any"};
+                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4",
+                                          "run.mode=stream"};
+    static const char *const neutral[] = {"run.name=x",           "run.out=/y",       "run.checkpoint_every=1",
+                                          "run.log_every=1",      "data.path=/z",     "worker.threads=2",
+                                          "net.lease_ms=500",     "redis.port=1",     "eval.neighbours=5",
+                                          "run.accept_data=true", "run.numerics=any", "stream.window=4"};
     const struct run_config base = loaded(NULL);
     uint64_t hash = run_config_hash(&base);
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++) {
@@ -430,6 +450,7 @@ int main(void)
         scratch_test(test_later_sources_win),
         scratch_test(test_errors_of_every_source_stop_the_load),
         cmocka_unit_test(test_cross_checks),
+        cmocka_unit_test(test_a_stream_has_no_loss_and_trains_nothing),
         cmocka_unit_test(test_hash_follows_what_shapes_the_result),
         scratch_test(test_written_configurations_have_the_same_hash),
         scratch_test(test_paths_are_resolved_where_they_were_given),
