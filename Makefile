@@ -268,6 +268,11 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
 	$(MAKE) cost capacity recovery
 
+.PHONY: bench-mixture
+bench-mixture: $(BUILD)/bench/bench_mixture ## one EM iteration against scikit-learn, Armadillo and PyTorch, as a table and JSON
+	deploy/install-deps --bench
+	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mixture.py
+
 cost: all $(BUILD)/bench/bench_slots ## what leases, checkpoints and lock-step cost, and how two workers scale
 	BUILD=$(BUILD) $(PYTHON) tests/bench/cost.py
 

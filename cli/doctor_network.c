@@ -8,6 +8,7 @@
 #include "cli/private_redis.h"
 #include "cli/run_source.h"
 #include "common/net_address.h"
+#include "proto/covariance.h"
 #include "proto/keys.h"
 #include "proto/mixture_wire.h"
 #include "proto/probe.h"
@@ -167,10 +168,10 @@ static void check_fitness(struct doctor_report *r, struct run_source *s, const s
         doctor_advise(r, "give redis.user and a password (see docs/REDIS.md), or allow that user INFO");
         return;
     }
-    redis_judge(
-        info->str, info->len,
-        redis_bytes_needed(c->mixture.components, c->mixture.dimensions, c->mixture.covariance == COVARIANCE_SPHERICAL),
-        &j);
+    redis_judge(info->str, info->len,
+                redis_bytes_needed(c->mixture.components, c->mixture.dimensions,
+                                   covariance_width(c->mixture.covariance, (size_t)c->mixture.dimensions)),
+                &j);
     doctor_find(r, states[j.fitness], "redis", "%s, %s%s%s", s->where, j.version[0] ? j.version : "of unknown version",
                 j.text[0] ? ": " : "", j.text);
     if (j.fitness != REDIS_FIT)

@@ -24,7 +24,10 @@
 #define RUN_NUMERICS(CHOICE) CHOICE(NUMERICS_SAME, "same") CHOICE(NUMERICS_ANY, "any")
 #define WEIGHT_PRIORS(CHOICE) CHOICE(PRIOR_UNIFORM, "uniform") CHOICE(PRIOR_COUNT, "count")
 #define FORGETTING_FORMS(CHOICE) CHOICE(FORGETTING_MASS, "mass") CHOICE(FORGETTING_CONVEX, "convex")
-#define COVARIANCES(CHOICE) CHOICE(COVARIANCE_SPHERICAL, "spherical") CHOICE(COVARIANCE_DIAGONAL, "diag")
+#define COVARIANCES(CHOICE)                                                                                            \
+    CHOICE(COVARIANCE_SPHERICAL, "spherical")                                                                          \
+    CHOICE(COVARIANCE_DIAGONAL, "diag")                                                                                \
+    CHOICE(COVARIANCE_VMF, "vmf") CHOICE(COVARIANCE_FULL, "full") CHOICE(COVARIANCE_TIED, "tied")
 
 #define CHOICE_ENUMERATOR(name, word) name,
 #define CHOICE_WORD(name, word) "|" word

@@ -2,13 +2,26 @@
  * for each changed component, and name the components in `rows`. The reader checks all of a message before it changes
  * the view, so that a refused message leaves a usable version behind. */
 #include "proto/mixture_wire.h"
+#include "proto/covariance.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static size_t variance_width(const struct mixture_view *v)
 {
-    return v->covariance == COVARIANCE_SPHERICAL ? 1 : v->D;
+    return covariance_width(v->covariance, v->D);
+}
+
+/* Floats of v->variance: of all components, and shared. */
+static size_t variance_floats(const struct mixture_view *v)
+{
+    return v->K * variance_width(v) + covariance_shared_width(v->covariance, v->D);
+}
+
+/* The same as tensors are described here: 0 when they have rank 1. */
+static size_t variance_rank_width(const struct mixture_view *v)
+{
+    return covariance_is_scalar(v->covariance) ? 0 : variance_width(v);
 }
 
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out)
@@ -22,7 +35,7 @@ int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_v
     v->D = D;
     v->covariance = c;
     v->mean = calloc((size_t)K * D, sizeof *v->mean);
-    v->variance = calloc(K * variance_width(v), sizeof *v->variance);
+    v->variance = calloc(variance_floats(v), sizeof *v->variance);
     v->weight = calloc(K, sizeof *v->weight);
     v->log_const = calloc(K, sizeof *v->log_const);
     v->price = calloc(K, sizeof *v->price);
@@ -52,7 +65,7 @@ int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from)
     to->version = from->version;
     to->beta = from->beta;
     memcpy(to->mean, from->mean, (size_t)from->K * from->D * sizeof(float));
-    memcpy(to->variance, from->variance, from->K * variance_width(from) * sizeof(float));
+    memcpy(to->variance, from->variance, variance_floats(from) * sizeof(float));
     memcpy(to->weight, from->weight, from->K * sizeof(float));
     memcpy(to->log_const, from->log_const, from->K * sizeof(float));
     to->priced = from->priced;
@@ -76,6 +89,14 @@ static int add_rows(struct msg *m, const char *name, const float *x, size_t widt
     return msg_add_tensor(m, name, DTYPE_F32, width ? 2 : 1, (uint64_t[]){R, width}, data);
 }
 
+/* Spreads of the rows; a shared one, which every version changes, as a whole. */
+static int add_spread(struct msg *m, const struct mixture_view *v, const uint32_t *rows, uint32_t R)
+{
+    bool shared = covariance_shared_width(v->covariance, v->D) > 0;
+    return shared ? add_rows(m, covariance_tensor(v->covariance), v->variance, v->D, NULL, v->D)
+                  : add_rows(m, covariance_tensor(v->covariance), v->variance, variance_rank_width(v), rows, R);
+}
+
 int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t R, struct msg *m)
 {
     ASSERT(rows == NULL || v->version > 0);
@@ -87,7 +108,7 @@ int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t 
     if (rows)
         rc = msg_add_tensor(m, "rows", DTYPE_U32, 1, (uint64_t[]){R}, buf_copy(rows, R * sizeof *rows));
     rc = rc ? rc : add_rows(m, "mean", v->mean, v->D, rows, count);
-    rc = rc ? rc : add_rows(m, "variance", v->variance, v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D, rows, count);
+    rc = rc ? rc : add_spread(m, v, rows, count);
     rc = rc ? rc : add_rows(m, "weight", v->weight, 0, rows, count);
     rc = rc ? rc : add_rows(m, "log_const", v->log_const, 0, rows, count);
     if (v->priced)
@@ -157,11 +178,10 @@ static int read_rows(const struct mixture_view *v, const struct msg *m, struct u
     }
 }
 
-/* x_i >= 0, or > 0 when strict. */
-static bool all_over_zero(const float *x, size_t n, bool strict)
+static bool none_below_zero(const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (x[i] < 0 || (strict && x[i] == 0))
+        if (x[i] < 0)
             return false;
     return true;
 }
@@ -176,16 +196,24 @@ static int read_prices(const struct mixture_view *v, const struct msg *m, struct
     return told && !u->price ? ERR_FORMAT : 0;
 }
 
+static const float *spread_tensor(const struct mixture_view *v, const struct msg *m, uint32_t R, enum reason *why)
+{
+    const char *name = covariance_tensor(v->covariance);
+    bool shared = covariance_shared_width(v->covariance, v->D) > 0;
+    return shared ? float_tensor(m, name, v->D, v->D, why)
+                  : float_tensor(m, name, R, (uint32_t)variance_rank_width(v), why);
+}
+
 static int read_values(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
 {
-    uint32_t width = v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D;
     u->mean = float_tensor(m, "mean", u->R, v->D, why);
-    u->variance = u->mean ? float_tensor(m, "variance", u->R, width, why) : NULL;
+    u->variance = u->mean ? spread_tensor(v, m, u->R, why) : NULL;
     u->weight = u->variance ? float_tensor(m, "weight", u->R, 0, why) : NULL;
     u->log_const = u->weight ? float_tensor(m, "log_const", u->R, 0, why) : NULL;
     if (!u->log_const)
         return ERR_FORMAT;
-    bool valid = all_over_zero(u->variance, u->R * variance_width(v), true) && all_over_zero(u->weight, u->R, false) &&
+    uint32_t spreads = covariance_shared_width(v->covariance, v->D) > 0 ? 1 : u->R;
+    bool valid = covariance_possible(v->covariance, v->D, u->variance, spreads) && none_below_zero(u->weight, u->R) &&
                  msg_scalar(m, "beta", 0) > 0;
     return valid ? read_prices(v, m, u, why) : refuse(why, REASON_BAD_VALUE);
 }
@@ -215,7 +243,10 @@ int mixture_apply(struct mixture_view *v, const struct msg *m, enum reason *why)
     if (rc)
         return rc;
     write_rows(v->mean, u.mean, v->D, &u);
-    write_rows(v->variance, u.variance, variance_width(v), &u);
+    if (variance_width(v) > 0)
+        write_rows(v->variance, u.variance, variance_width(v), &u);
+    else
+        memcpy(v->variance, u.variance, variance_floats(v) * sizeof(float));
     write_rows(v->weight, u.weight, 1, &u);
     write_rows(v->log_const, u.log_const, 1, &u);
     write_prices(v, u.price);

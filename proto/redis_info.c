@@ -95,9 +95,9 @@ void redis_judge(const char *info, size_t size, uint64_t needed, struct redis_ju
         judge_memory(info, size, needed, out);
 }
 
-uint64_t redis_bytes_needed(uint64_t K, uint64_t D, bool spherical)
+uint64_t redis_bytes_needed(uint64_t K, uint64_t D, uint64_t variances)
 {
-    return K * (4 * (D + (spherical ? 1 : D)) + PROTOTYPE_BYTES) + OTHER_BYTES;
+    return K * (4 * (D + variances) + PROTOTYPE_BYTES) + OTHER_BYTES;
 }
 
 const char *redis_error_advice(const char *reply)

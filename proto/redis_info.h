@@ -21,8 +21,8 @@ struct redis_judgement {
 
 /* info need not end with a NUL. needed: bytes that the mirror may take, redis_bytes_needed. */
 void redis_judge(const char *info, size_t size, uint64_t needed, struct redis_judgement *out);
-/* Memory of Redis for the mirror of K prototypes of D dimensions, about. */
-uint64_t redis_bytes_needed(uint64_t K, uint64_t D, bool spherical);
+/* Memory of Redis for the mirror of K prototypes of D dimensions and so many variances each, about. */
+uint64_t redis_bytes_needed(uint64_t K, uint64_t D, uint64_t variances);
 /* What to do about an error reply ("NOAUTH Authentication required."); never NULL. */
 const char *redis_error_advice(const char *reply);
 

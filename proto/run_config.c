@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "proto/covariance.h"
 #include "proto/redis_address.h"
 
 enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
@@ -147,7 +148,8 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "number of prototypes (K)"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "numbers in an embedding and in a prototype (D)"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES),
-               "shape of the components: one variance each (spherical), or one for each dimension (diag)"),
+               "shape of the components: one variance each (spherical), one for each dimension (diag), a direction and "
+               "its concentration (vmf), a matrix each (full), one matrix for all (tied)"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1,
               "how slowly prototypes forget: what a component has is multiplied by this once for every embedding that "
               "it receives (eta); 1 forgets nothing"),
@@ -183,6 +185,9 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of a step sees the prototypes from before it; 0: those that already know its images, which "
             "costs a round trip"),
+    KEY_FLOAT("mixture.merge_distance", mixture.merge_distance, "0", 0, 2,
+              "eps: two prototypes nearer than this, in 1 - cosine, merge, and the freed one takes half of the "
+              "heaviest wide one, a pair a step at most; 0 never"),
     KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
@@ -575,6 +580,28 @@ static int check_encoder(const struct run_config *c, struct error *e)
     return 0;
 }
 
+/* Matrices are large, and one that is shared says nothing of a single component. */
+static int check_covariance(const struct run_config *c, struct error *e)
+{
+    int64_t matrices = c->mixture.components * c->mixture.dimensions * c->mixture.dimensions;
+    if (c->mixture.covariance == COVARIANCE_FULL && matrices > COVARIANCE_MATRIX_FLOATS_MAX)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.covariance = full: components x dimensions^2 = %lld, at most %d: use fewer components, "
+            "fewer dimensions, or diag",
+            (long long)matrices, COVARIANCE_MATRIX_FLOATS_MAX);
+    if (c->mixture.covariance != COVARIANCE_TIED)
+        return 0;
+    if (c->mixture.dimensions > COVARIANCE_TIED_DIMENSIONS_MAX)
+        return error_set(e, ERR_CONFIG, "mixture.covariance = tied: mixture.dimensions = %lld, at most %d",
+                         (long long)c->mixture.dimensions, COVARIANCE_TIED_DIMENSIONS_MAX);
+    if (c->mixture.forgetting_form == FORGETTING_CONVEX || c->mixture.merge_distance > 0)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.covariance = tied keeps no squares of a single component: use "
+                         "mixture.forgetting_form = mass and mixture.merge_distance = 0");
+    return 0;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -621,6 +648,8 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(
             e, ERR_CONFIG,
             "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
+    if (check_covariance(c, e) != 0)
+        return ERR_CONFIG;
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

@@ -57,6 +57,7 @@ struct run_config {
         int64_t top;
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
+        double merge_distance;
         double balance, balance_clip;
     } mixture;
     struct {

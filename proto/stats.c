@@ -10,6 +10,7 @@
 #include <string.h>
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "proto/stats_wire.h"
 
 #if defined(__clang__)
@@ -38,6 +39,7 @@ void stats_rows_fini(struct stats_rows *s)
     free(s->n);
     free(s->s1);
     free(s->s2);
+    free(s->moment);
     free(s->novel);
     free(s->novel_distance);
     free(s->assigned);
@@ -67,8 +69,9 @@ int stats_reserve_rows(struct stats_rows *s, uint32_t R)
     s->index = array(R, sizeof *s->index);
     s->n = array(R, sizeof *s->n);
     s->s1 = array(R, s->D * sizeof *s->s1);
-    s->s2 = array(R, s->D * sizeof *s->s2);
-    return complete(s, s->index && s->n && s->s1 && s->s2);
+    s->s2 = array(R, s->squares * sizeof *s->s2);
+    s->moment = s->shared > 0 ? array(s->shared, sizeof *s->moment) : NULL;
+    return complete(s, s->index && s->n && s->s1 && s->s2 && (s->moment || s->shared == 0));
 }
 
 int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A)
@@ -131,6 +134,51 @@ STATIC_KERNEL(void, sum_column,
     sum_rest(h + d, D, column, count, D - d, s1 + d, s2 + d);
 }
 
+/* s1 alone. */
+STATIC_KERNEL(void, sum_column_once,
+              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s1),
+              (h, D, column, count, s1))
+{
+    for (size_t d = 0; d < D; d++)
+        s1[d] = 0;
+    for (size_t j = 0; j < count; j++)
+        for (size_t d = 0; d < D; d++)
+            s1[d] += column[j].gamma * h[column[j].row * D + d];
+}
+
+/* s2 (D,D) = sum_j gamma_j h_j h_j^T: the lower triangle, and its mirror image, so that it is symmetric to the bit. */
+STATIC_KERNEL(void, sum_outer,
+              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s2),
+              (h, D, column, count, s2))
+{
+    memset(s2, 0, D * D * sizeof *s2);
+    for (size_t j = 0; j < count; j++) {
+        const float *x = h + column[j].row * D;
+        for (size_t a = 0; a < D; a++) {
+            float weighted = column[j].gamma * x[a];
+            for (size_t b = 0; b <= a; b++)
+                s2[a * D + b] += weighted * x[b];
+        }
+    }
+    for (size_t a = 0; a < D; a++)
+        for (size_t b = 0; b < a; b++)
+            s2[b * D + a] = s2[a * D + b];
+}
+
+/* Row R of out from its column. */
+static void sum_row(const float *h, const struct entry *column, uint32_t count, struct stats_rows *out, uint32_t R)
+{
+    size_t D = out->D;
+    float *s1 = out->s1 + R * D, *s2 = out->s2 + (size_t)R * out->squares;
+    if (out->squares == D) {
+        sum_column(h, D, column, count, s1, s2);
+        return;
+    }
+    sum_column_once(h, D, column, count, s1);
+    if (out->squares > 0)
+        sum_outer(h, D, column, count, s2);
+}
+
 /* end (K): where each component's column ends; entries (Z) ordered by component, then by embedding. Counting sort. */
 static void turn_by_component(const struct responsibilities *g, uint32_t K, uint32_t *end, struct entry *entries)
 {
@@ -173,26 +221,42 @@ static void sum_columns(const float *h, const uint32_t *end, const struct entry 
             continue; /* untouched, or touched by zeros only */
         out->index[R] = k;
         out->n[R] = n;
-        sum_column(h, out->D, entries + begin, count, out->s1 + (size_t)R * out->D, out->s2 + (size_t)R * out->D);
+        sum_row(h, entries + begin, count, out, R);
         R++;
     }
     out->R = R;
 }
 
-int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, struct stats_rows *out)
+/* The shared moment: of all embeddings as one column. entries: room for one each, when the columns are done. */
+static void sum_moment(const float *h, const struct responsibilities *g, struct entry *entries, struct stats_rows *out)
+{
+    for (uint32_t i = 0; i < g->N; i++) {
+        entries[i] = (struct entry){i, 0};
+        for (uint32_t z = g->start[i]; z < g->start[i + 1]; z++)
+            entries[i].gamma += g->gamma[z];
+    }
+    sum_outer(h, out->D, entries, g->N, out->moment);
+}
+
+int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
+                     struct stats_rows *out)
 {
     uint32_t *end = calloc(K, sizeof *end);
-    struct entry *entries = array(g->start[g->N], sizeof *entries);
+    struct entry *entries = array(g->start[g->N] > g->N ? g->start[g->N] : g->N, sizeof *entries);
     int rc = end && entries ? 0 : ERR_MEMORY;
     stats_rows_init(out);
     out->K = K;
     out->D = D;
+    out->squares = (uint32_t)covariance_square_width(c, D);
+    out->shared = (uint32_t)covariance_shared_width(c, D);
     if (rc == 0) {
         turn_by_component(g, K, end, entries);
         rc = stats_reserve_rows(out, count_columns(end, K));
     }
     if (rc == 0)
         sum_columns(h, end, entries, out);
+    if (rc == 0 && out->shared > 0)
+        sum_moment(h, g, entries, out);
     out->count = rc ? 0 : g->N;
     free(end);
     free(entries);
@@ -215,19 +279,21 @@ static uint32_t count_union(const struct stats_rows *a, const struct stats_rows 
 
 static void put_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
 {
-    size_t D = to->D;
+    size_t D = to->D, S = to->squares;
     to->index[r] = from->index[row];
     to->n[r] = from->n[row];
     memcpy(to->s1 + r * D, from->s1 + row * D, D * sizeof(float));
-    memcpy(to->s2 + r * D, from->s2 + row * D, D * sizeof(float));
+    if (S > 0)
+        memcpy(to->s2 + r * S, from->s2 + row * S, S * sizeof(float));
 }
 
 static void add_row(struct stats_rows *to, uint32_t r, const struct stats_rows *from, uint32_t row)
 {
-    size_t D = to->D;
+    size_t D = to->D, S = to->squares;
     to->n[r] += from->n[row];
     vec_add(to->s1 + r * D, from->s1 + row * D, D);
-    vec_add(to->s2 + r * D, from->s2 + row * D, D);
+    if (S > 0)
+        vec_add(to->s2 + r * S, from->s2 + row * S, S);
 }
 
 static void merge_rows(struct stats_rows *to, const struct stats_rows *a, const struct stats_rows *b)
@@ -256,12 +322,16 @@ static void concatenate(void *to, const void *a, size_t count_a, const void *b, 
 
 int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
 {
-    ASSERT(a->K == b->K && a->D == b->D);
-    struct stats_rows sum = {.K = a->K, .D = a->D};
+    ASSERT(a->K == b->K && a->D == b->D && a->squares == b->squares && a->shared == b->shared);
+    struct stats_rows sum = {.K = a->K, .D = a->D, .squares = a->squares, .shared = a->shared};
     int rc = stats_reserve_rows(&sum, count_union(a, b));
     rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A);
     if (rc == 0) {
         merge_rows(&sum, a, b);
+        if (sum.shared > 0) {
+            memcpy(sum.moment, a->moment, sum.shared * sizeof *sum.moment);
+            vec_add(sum.moment, b->moment, sum.shared);
+        }
         concatenate(sum.novel, a->novel, a->V, b->novel, b->V, a->D * sizeof(float));
         concatenate(sum.novel_distance, a->novel_distance, a->V, b->novel_distance, b->V, sizeof(float));
         concatenate(sum.assigned, a->assigned, a->A, b->assigned, b->A, sizeof *a->assigned);

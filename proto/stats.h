@@ -7,6 +7,9 @@
  *   factored  h F32 (N,D), start U32 (N+1), index U32 (Z), gamma F32 (Z):
  *             row i has components index[start[i]..start[i+1])
  *
+ * (von Mises-Fisher components have no s2, full covariances one of (K,D*D) or (R,D*D), a tied one (D,D) for
+ * all embeddings: proto/covariance.h)
+ *
  * and with each of them, when there are any,
  *
  *   novel F32 (V,D), novel_distance F32 (V): the slot's embeddings farthest from every prototype, farthest first
@@ -19,6 +22,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "proto/choices.h"
 #include "proto/msg.h"
 
 enum stats_encoding { STATS_DENSE = 1, STATS_ROWS = 2, STATS_FACTORED = 3 };
@@ -33,10 +37,14 @@ struct responsibilities {
 
 struct stats_rows {
     uint32_t K, D;
+    uint32_t squares;      /* floats of a row of s2: covariance_square_width */
     uint32_t R;            /* rows, ascending unique index */
     uint32_t *index;       /* (R) */
     float *n;              /* (R)   sum of gamma */
-    float *s1, *s2;        /* (R,D) sum of gamma h, sum of gamma h^2 */
+    float *s1;             /* (R,D) sum of gamma h */
+    float *s2;             /* (R,squares) sum of gamma h^2, or of gamma h h^T */
+    uint32_t shared;       /* covariance_shared_width */
+    float *moment;         /* (shared) sum of h h^T, each h weighing what its gammas add up to; NULL without */
     uint32_t V;            /* novelty candidates, ordered by (slot, rank in slot) after sums */
     float *novel;          /* (V,D) */
     float *novel_distance; /* (V) 1 - max_k h.c_k */
@@ -48,7 +56,8 @@ struct stats_rows {
 void stats_rows_init(struct stats_rows *s);
 void stats_rows_fini(struct stats_rows *s);
 /* n_k = sum_i gamma_ik, s1_k, s2_k from h (N,D): fills R, index, n, s1, s2. Additions run in ascending i for each k. */
-int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, struct stats_rows *out);
+int stats_accumulate(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
+                     struct stats_rows *out);
 /* a += b where b follows a in slot order: rows merged by index, candidates and assignments concatenated. Consumes b. */
 int stats_rows_add(struct stats_rows *a, struct stats_rows *b);
 
@@ -59,16 +68,16 @@ struct stats_extra { /* what goes with every encoding; arrays are copied */
     double loglik, dropped;
 };
 /* Fills m->encoding, tensors and scalars with the smallest of the three encodings. */
-int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D,
+int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
                  const struct stats_extra *extra, struct msg *m);
 /* The same with the encoding given (tests, and summed subtrees through stats_rows). */
 int stats_encode_as(enum stats_encoding encoding, const float *h, const struct responsibilities *g, uint32_t K,
-                    uint32_t D, const struct stats_extra *extra, struct msg *m);
+                    uint32_t D, enum covariance c, const struct stats_extra *extra, struct msg *m);
 /* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows
  * summing to 1 and n to count within 1e-3, n > 0, finite, embeddings and candidates of unit length within 1 %, sums that
- * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n), 1 <= N <= rows_max,
+ * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1| <= n; matrices: symmetric, s2_ij² <= s2_ii s2_jj), 1 <= N <= rows_max,
  * V <= min(N, 4096). 0, ERR_MEMORY, or ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
-int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
-                 enum reason *why, struct error *detail);
+int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
+                 struct stats_rows *out, enum reason *why, struct error *detail);
 
 #endif

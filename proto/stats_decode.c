@@ -1,5 +1,6 @@
 /* Reads EM statistics that somebody sent. Everything that the M-step relies on is proved here: shapes, indices, masses,
  * signs, magnitudes. What passes may still be a lie about the data, but it cannot break the mixture's arithmetic. */
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 #include <math.h>
@@ -10,9 +11,10 @@
 
 struct decoder {
     const struct msg *m;
+    enum covariance covariance;
     uint32_t rows_max;
     uint32_t N;             /* embeddings: the scalar `count` */
-    struct stats_rows *out; /* K and D are set */
+    struct stats_rows *out; /* K, D and squares are set */
     enum reason *why;
     struct error *detail; /* for the sender: which tensor, which row */
 };
@@ -100,17 +102,23 @@ static bool strictly_ascending(const uint32_t *index, size_t n)
 
 /* ---- dense and rows ---- */
 
-struct sums { /* of `rows` components */
-    const float *n, *s1, *s2;
+struct sums {                 /* of `rows` components */
+    const float *n, *s1, *s2; /* s2 is NULL where there are no squares of components */
+    const float *moment;      /* (D,D), or NULL */
     uint32_t rows;
 };
 
 static int read_sums(const struct decoder *d, uint32_t rows, struct sums *s)
 {
-    s->rows = rows;
-    s->n = elements(d, "n", DTYPE_F32, rows, 0);
+    *s = (struct sums){.rows = rows, .n = elements(d, "n", DTYPE_F32, rows, 0)};
     s->s1 = s->n ? elements(d, "s1", DTYPE_F32, rows, d->out->D) : NULL;
-    s->s2 = s->s1 ? elements(d, "s2", DTYPE_F32, rows, d->out->D) : NULL;
+    if (d->out->shared > 0) {
+        s->moment = s->s1 ? elements(d, "s2", DTYPE_F32, d->out->D, d->out->D) : NULL;
+        return s->moment ? 0 : ERR_FORMAT;
+    }
+    if (d->out->squares == 0)
+        return s->s1 ? 0 : ERR_FORMAT;
+    s->s2 = s->s1 ? elements(d, "s2", DTYPE_F32, rows, d->out->squares) : NULL;
     return s->s2 ? 0 : ERR_FORMAT;
 }
 
@@ -131,34 +139,99 @@ static bool row_possible(const struct sums *s, uint32_t r, size_t D)
     return fabs(length - n) <= STATS_UNIT_TOLERANCE * n;
 }
 
+/* Whether a matrix can be a sum of n outer products of unit vectors: symmetric, a diagonal that adds up to n, by Cauchy
+ * and Schwarz no element larger than that allows. */
+static bool outer_possible(const float *s2, double n, size_t D)
+{
+    double trace = 0, slack = STATS_MASS_TOLERANCE * n;
+    for (size_t i = 0; i < D; i++) {
+        double diagonal = s2[i * D + i];
+        if (!(diagonal >= 0))
+            return false;
+        trace += diagonal;
+        for (size_t j = 0; j < i; j++) {
+            double x = s2[i * D + j], limit = diagonal * s2[j * D + j] * (1 + STATS_MASS_TOLERANCE) + slack * slack;
+            if (!(x * x <= limit && fabs(x - s2[j * D + i]) <= slack))
+                return false;
+        }
+    }
+    return fabs(trace - n) <= STATS_UNIT_TOLERANCE * n;
+}
+
+/* A component's own: with s1 bounded by the diagonal too. */
+static bool matrix_possible(const struct sums *s, uint32_t r, size_t D)
+{
+    const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D * D;
+    double n = s->n[r], slack = STATS_MASS_TOLERANCE * n;
+    for (size_t i = 0; i < D; i++)
+        if (!((double)s1[i] * s1[i] <= n * s2[i * (D + 1)] * (1 + STATS_MASS_TOLERANCE) + slack * slack))
+            return false;
+    return n >= 0 && outer_possible(s2, n, D);
+}
+
+/* The shared one: what lies between the components, sum_k s1_kd^2/n_k, is no more than the whole. */
+static int check_moment(const struct decoder *d, const struct sums *s)
+{
+    size_t D = d->out->D;
+    if (!outer_possible(s->moment, d->N, D))
+        return refuse(d, REASON_BAD_VALUE, "s2 is not the sum of unit vectors' outer products");
+    for (size_t i = 0; i < D; i++) {
+        double between = 0, whole = s->moment[i * (D + 1)];
+        for (uint32_t r = 0; r < s->rows; r++)
+            if (s->n[r] > 0)
+                between += (double)s->s1[r * D + i] * s->s1[r * D + i] / s->n[r];
+        if (!(between <= whole * (1 + STATS_MASS_TOLERANCE) + STATS_MASS_TOLERANCE * d->N))
+            return refuse(d, REASON_BAD_VALUE, "s2 and s1 are not sums of the same vectors");
+    }
+    return 0;
+}
+
+/* Without squares: a sum of unit vectors is no longer than their mass. */
+static bool direction_possible(const struct sums *s, uint32_t r, size_t D)
+{
+    double n = s->n[r];
+    return n >= 0 && squares(s->s1 + r * D, D) <= n * n * (1 + STATS_UNIT_TOLERANCE);
+}
+
+static bool is_possible(const struct decoder *d, const struct sums *s, uint32_t r)
+{
+    size_t D = d->out->D;
+    if (s->s2 == NULL)
+        return direction_possible(s, r, D);
+    return d->covariance == COVARIANCE_FULL ? matrix_possible(s, r, D) : row_possible(s, r, D);
+}
+
 static int check_sums(const struct decoder *d, const struct sums *s, uint32_t *with_mass)
 {
     double mass = 0;
     *with_mass = 0;
     for (uint32_t r = 0; r < s->rows; r++) {
-        if (!row_possible(s, r, d->out->D))
+        if (!is_possible(d, s, r))
             return refuse(d, REASON_BAD_VALUE, "row %u: n, s1 and s2 are not the sums of unit vectors", r);
         mass += s->n[r];
         *with_mass += s->n[r] > 0;
     }
     if (fabs(mass - d->N) <= STATS_MASS_TOLERANCE * d->N)
-        return 0;
+        return s->moment ? check_moment(d, s) : 0;
     return refuse(d, REASON_BAD_VALUE, "n adds up to %.6g, count is %u", mass, d->N);
 }
 
 /* Rows with mass into out; index NULL: row r is component r. */
 static int take_sums(const struct decoder *d, const struct sums *s, const uint32_t *index, uint32_t R)
 {
-    size_t D = d->out->D;
+    size_t D = d->out->D, S = d->out->squares;
     int rc = stats_reserve_rows(d->out, R);
     uint32_t to = 0;
+    if (rc == 0 && s->moment)
+        memcpy(d->out->moment, s->moment, d->out->shared * sizeof *s->moment);
     for (uint32_t r = 0; rc == 0 && r < s->rows; r++) {
         if (!(s->n[r] > 0))
             continue;
         d->out->index[to] = index ? index[r] : r;
         d->out->n[to] = s->n[r];
         memcpy(d->out->s1 + to * D, s->s1 + r * D, D * sizeof(float));
-        memcpy(d->out->s2 + to * D, s->s2 + r * D, D * sizeof(float));
+        if (S > 0)
+            memcpy(d->out->s2 + to * S, s->s2 + r * S, S * sizeof(float));
         to++;
     }
     return rc;
@@ -240,7 +313,7 @@ static int decode_factored(const struct decoder *d)
         return ERR_FORMAT;
     rc = check_unit_rows(d, "h", h, d->N);
     rc = rc ? rc : check_responsibilities(d, &g, Z);
-    return rc ? rc : stats_accumulate(h, &g, d->out->K, d->out->D, d->out);
+    return rc ? rc : stats_accumulate(h, &g, d->out->K, d->out->D, d->covariance, d->out);
 }
 
 /* ---- what goes with each of them ---- */
@@ -338,13 +411,15 @@ static int decode_sums(const struct decoder *d)
     }
 }
 
-int stats_decode(const struct msg *m, uint32_t K, uint32_t D, uint32_t rows_max, struct stats_rows *out,
-                 enum reason *why, struct error *detail)
+int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
+                 struct stats_rows *out, enum reason *why, struct error *detail)
 {
-    struct decoder d = {.m = m, .rows_max = rows_max, .out = out, .why = why, .detail = detail};
+    struct decoder d = {.m = m, .covariance = c, .rows_max = rows_max, .out = out, .why = why, .detail = detail};
     stats_rows_init(out);
     out->K = K;
     out->D = D;
+    out->squares = (uint32_t)covariance_square_width(c, D);
+    out->shared = (uint32_t)covariance_shared_width(c, D);
     int rc = decode_count(&d);
     rc = rc ? rc : decode_sums(&d);
     rc = rc ? rc : decode_extra(&d);

@@ -1,5 +1,6 @@
 /* Writes EM statistics in one of three exact encodings. Which one is smallest depends on how peaked the
  * responsibilities are: at K = 65 536, D = 256 and 256 samples dense takes 134 MB and factored 0.3 MB. */
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 #include <stdlib.h>
@@ -21,12 +22,19 @@ static int encode_factored(const float *h, const struct responsibilities *g, uin
     return rc ? rc : add(m, "gamma", DTYPE_F32, Z, 0, g->gamma);
 }
 
+/* s2 where components share it. */
+static int add_moment(const struct stats_rows *s, struct msg *m)
+{
+    return s->shared > 0 ? add(m, "s2", DTYPE_F32, s->D, s->D, s->moment) : 0;
+}
+
 static int encode_rows(const struct stats_rows *s, struct msg *m)
 {
     int rc = add(m, "index", DTYPE_U32, s->R, 0, s->index);
     rc = rc ? rc : add(m, "n", DTYPE_F32, s->R, 0, s->n);
     rc = rc ? rc : add(m, "s1", DTYPE_F32, s->R, s->D, s->s1);
-    return rc ? rc : add(m, "s2", DTYPE_F32, s->R, s->D, s->s2);
+    rc = rc ? rc : add_moment(s, m);
+    return rc || s->squares == 0 ? rc : add(m, "s2", DTYPE_F32, s->R, s->squares, s->s2);
 }
 
 /* A (K,width) tensor, zero but for the rows that s has. width 0: one float a row. */
@@ -46,7 +54,8 @@ static int encode_dense(const struct stats_rows *s, struct msg *m)
 {
     int rc = add_scattered(m, "n", s, s->n, 0);
     rc = rc ? rc : add_scattered(m, "s1", s, s->s1, s->D);
-    return rc ? rc : add_scattered(m, "s2", s, s->s2, s->D);
+    rc = rc ? rc : add_moment(s, m);
+    return rc || s->squares == 0 ? rc : add_scattered(m, "s2", s, s->s2, s->squares);
 }
 
 static int encode_extra(const struct stats_extra *extra, uint32_t N, uint32_t D, struct msg *m)
@@ -64,7 +73,7 @@ static int encode_extra(const struct stats_extra *extra, uint32_t N, uint32_t D,
 }
 
 int stats_encode_as(enum stats_encoding encoding, const float *h, const struct responsibilities *g, uint32_t K,
-                    uint32_t D, const struct stats_extra *extra, struct msg *m)
+                    uint32_t D, enum covariance c, const struct stats_extra *extra, struct msg *m)
 {
     struct stats_rows s;
     int rc;
@@ -72,7 +81,7 @@ int stats_encode_as(enum stats_encoding encoding, const float *h, const struct r
     if (encoding == STATS_FACTORED) {
         rc = encode_factored(h, g, D, m);
     } else {
-        rc = stats_accumulate(h, g, K, D, &s);
+        rc = stats_accumulate(h, g, K, D, c, &s);
         if (rc == 0)
             rc = encoding == STATS_ROWS ? encode_rows(&s, m) : encode_dense(&s, m);
         stats_rows_fini(&s);
@@ -94,18 +103,19 @@ static int count_touched(const struct responsibilities *g, uint32_t K, uint64_t 
     return 0;
 }
 
-int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D,
+int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
                  const struct stats_extra *extra, struct msg *m)
 {
-    uint64_t R, N = g->N, Z = g->start[g->N];
+    uint64_t R, N = g->N, Z = g->start[g->N], sums = D + covariance_square_width(c, D);
     int rc = count_touched(g, K, &R);
     if (rc)
         return rc;
-    uint64_t dense = K * (1 + 2 * (uint64_t)D); /* in units of four bytes */
-    uint64_t rows = R * (2 + 2 * (uint64_t)D);
+    uint64_t shared = covariance_shared_width(c, D);
+    uint64_t dense = K * (1 + sums) + shared; /* in units of four bytes */
+    uint64_t rows = R * (2 + sums) + shared;
     uint64_t factored = N * D + N + 1 + 2 * Z;
     enum stats_encoding smallest = dense <= rows ? STATS_DENSE : STATS_ROWS;
     if (factored < dense && factored < rows)
         smallest = STATS_FACTORED;
-    return stats_encode_as(smallest, h, g, K, D, extra, m);
+    return stats_encode_as(smallest, h, g, K, D, c, extra, m);
 }

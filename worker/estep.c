@@ -11,6 +11,7 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
+#include "worker/whitened.h"
 
 enum {
     BLOCK_ROWS_MAX = 256,
@@ -28,16 +29,21 @@ struct kept {
 struct estep {
     struct estep_options options;
     uint32_t rows_max, K, D, block_rows;
-    bool loaded; /* a mixture is in use */
+    uint32_t
+        width; /* of the product that gives logits: 2D, [h^2 | h]; von Mises-Fisher D, h; tied D, W h; full 0, none */
+    struct whitened *whitened; /* gives logits when width is 0 */
+    float *shared_operand;     /* W^T, packed, when components share it */
+    double log_det;            /* of that W */
+    bool loaded;               /* a mixture is in use */
     uint64_t version;
     double beta;
     float *logit_operand;  /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
     float *cosine_operand; /* of each tile: prototypes^T, packed, cosine_size apart; only for the novelty search */
     size_t logit_size, cosine_size;
-    float *rows;         /* (tile,2D) one tile's [-1/2 1/v | mu/v] before it is packed */
+    float *rows;         /* (tile,width) one tile's [-1/2 1/v | mu/v] before it is packed; or mu/v alone */
     float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
-    float *squares;      /* (block,2D) [h^2 | h] */
+    float *squares;      /* (block,2D) [h^2 | h]; tied: (block,D) W h; else nothing */
     float *logits;       /* (block,K) */
     float *cosines;      /* (block,tile) */
     float *nearest;      /* (block) largest cosine so far */
@@ -81,17 +87,23 @@ static size_t tile_at(const struct estep *s, size_t k)
     return s->K - k < TILE_COMPONENTS ? s->K - k : TILE_COMPONENTS;
 }
 
+static bool is_tied(const struct estep *s)
+{
+    return s->options.covariance == COVARIANCE_TIED;
+}
+
 static bool allocate_operands(struct estep *s)
 {
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
-    s->logit_size = tile_packed_size(2 * D, tile);
+    s->logit_size = s->width > 0 ? tile_packed_size(s->width, tile) : 0;
     s->cosine_size = s->options.novel_max > 0 ? tile_packed_size(D, tile) : 0;
+    s->shared_operand = words(is_tied(s) ? tile_packed_size(D, D) : 0);
     s->logit_operand = words(tiles * s->logit_size);
     s->cosine_operand = words(tiles * s->cosine_size);
-    s->rows = words(2 * tile * D);
+    s->rows = words(s->width * tile);
     s->bias = words(tile);
     s->prototypes = words(K * D);
-    return s->logit_operand && s->cosine_operand && s->rows && s->bias && s->prototypes;
+    return s->shared_operand && s->logit_operand && s->cosine_operand && s->rows && s->bias && s->prototypes;
 }
 
 /* 0, stride, 2 stride ... */
@@ -106,7 +118,7 @@ static uint32_t *starts(size_t n, size_t stride)
 static bool allocate_block(struct estep *s)
 {
     size_t D = s->D, block = s->block_rows, tile = s->options.novel_max > 0 ? tile_at(s, 0) : 0;
-    s->squares = words(2 * block * D);
+    s->squares = words(s->width == 2 * D ? 2 * block * D : is_tied(s) ? block * D : 0);
     s->logits = words(block * s->K);
     s->cosines = words(block * tile);
     s->nearest = words(block);
@@ -133,6 +145,11 @@ static bool allocate_results(struct estep *s)
     return s->top && s->start && s->index && s->gamma && s->assigned && s->far && s->novel && s->novel_distance;
 }
 
+static uint32_t operand_width(enum covariance c, uint32_t D)
+{
+    return c == COVARIANCE_FULL ? 0 : c == COVARIANCE_VMF || c == COVARIANCE_TIED ? D : 2 * D;
+}
+
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out)
 {
     ASSERT(rows_max > 0 && K > 0 && D > 0 && o.drop >= 0 && o.drop <= 0.5f);
@@ -146,9 +163,12 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->rows_max = rows_max;
     s->K = K;
     s->D = D;
+    s->width = operand_width(o.covariance, D);
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
-    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s)) {
+    bool whitens = s->width == 0;
+    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s) ||
+        (whitens && whitened_new(s->block_rows, K, D, &s->whitened) != 0)) {
         estep_free(&s);
         return ERR_MEMORY;
     }
@@ -160,30 +180,15 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {(*s)->logit_operand,
-                           (*s)->cosine_operand,
-                           (*s)->rows,
-                           (*s)->prototypes,
-                           (*s)->squares,
-                           (*s)->logits,
-                           (*s)->cosines,
-                           (*s)->nearest,
-                           (*s)->row,
-                           (*s)->square_at,
-                           (*s)->h_at,
-                           (*s)->logit_at,
-                           (*s)->cosine_at,
-                           (*s)->top,
-                           (*s)->start,
-                           (*s)->index,
-                           (*s)->gamma,
-                           (*s)->assigned,
-                           (*s)->far,
-                           (*s)->novel,
-                           (*s)->novel_distance,
-                           (*s)->bias};
+    void *const owned[] = {
+        (*s)->logit_operand,  (*s)->cosine_operand, (*s)->rows,          (*s)->prototypes, (*s)->squares,
+        (*s)->logits,         (*s)->cosines,        (*s)->nearest,       (*s)->row,        (*s)->square_at,
+        (*s)->h_at,           (*s)->logit_at,       (*s)->cosine_at,     (*s)->top,        (*s)->start,
+        (*s)->index,          (*s)->gamma,          (*s)->assigned,      (*s)->far,        (*s)->novel,
+        (*s)->novel_distance, (*s)->bias,           (*s)->shared_operand};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
+    whitened_free(&(*s)->whitened);
     free(*s);
     *s = NULL;
 }
@@ -201,6 +206,27 @@ STATIC_KERNEL(void, operand_row,
     }
 }
 
+/* mu/v, of one v. */
+STATIC_KERNEL(void, direction_row, (const float *restrict mean, float variance, size_t D, float *restrict out),
+              (mean, variance, D, out))
+{
+    float precision = 1 / variance;
+    for (size_t d = 0; d < D; d++)
+        out[d] = mean[d] * precision;
+}
+
+/* The row of component k in the operand. */
+static void component_row(const struct mixture_view *v, size_t k, float *out)
+{
+    size_t D = v->D;
+    if (v->covariance == COVARIANCE_VMF)
+        direction_row(v->mean + k * D, v->variance[k], D, out);
+    else if (v->covariance == COVARIANCE_SPHERICAL)
+        operand_row(v->mean + k * D, v->variance + k, true, D, out);
+    else
+        operand_row(v->mean + k * D, v->variance + k * D, false, D, out);
+}
+
 /* packed = [bias; rows^T] for rows (n,width) of components. */
 static void pack_rows(const float *rows, size_t n, size_t width, const float *bias, float *packed)
 {
@@ -209,30 +235,68 @@ static void pack_rows(const float *rows, size_t n, size_t width, const float *bi
     tile_pack_bias(width, n, bias, packed);
 }
 
-/* The operands of the tile of n components from k on. */
-static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+/* c = a (rows,width) times one tile's packed operand, plus its bias row; `in` and `out` say where rows start. */
+static void tile_product(const float *a, uint32_t *in, size_t rows, size_t width, size_t components,
+                         const float *operand, float *c, uint32_t *out)
 {
-    bool spherical = v->covariance == COVARIANCE_SPHERICAL;
-    size_t D = s->D, tile = k / TILE_COMPONENTS;
+    struct gather g = {.runs = 1, .run = width, .stride = width, .columns = (uint32_t)components, .in = in, .out = out};
+    gather_product(&g, rows, a, operand, c);
+}
+
+/* The shared W, and the rows W mu of a tile of components. */
+static void pack_shared(struct estep *s, const float *whitening)
+{
+    s->log_det = 0;
+    for (size_t d = 0; d < s->D; d++)
+        s->log_det += log((double)whitening[d * (s->D + 1)]);
+    pack_rows(whitening, s->D, s->D, NULL, s->shared_operand);
+}
+
+static void whiten_means(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    for (size_t i = 0; i < n; i += s->block_rows) {
+        size_t rows = n - i < s->block_rows ? n - i : s->block_rows;
+        tile_product(v->mean + (k + i) * s->D, s->h_at, rows, s->D, s->D, s->shared_operand, s->rows + i * s->D,
+                     s->h_at);
+    }
     for (size_t i = 0; i < n; i++)
-        operand_row(v->mean + (k + i) * D, v->variance + (spherical ? k + i : (k + i) * D), spherical, D,
-                    s->rows + 2 * i * D);
+        s->bias[i] -= 0.5f * vec_dot(s->rows + i * s->D, s->rows + i * s->D, s->D);
+}
+
+/* The operand of logits of the tile of n components from k on. */
+static void pack_logits(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
     for (size_t i = 0; i < n; i++)
         s->bias[i] = v->log_const[k + i] + v->price[k + i];
-    pack_rows(s->rows, n, 2 * D, s->bias, s->logit_operand + tile * s->logit_size);
+    if (is_tied(s))
+        whiten_means(s, v, k, n);
+    for (size_t i = 0; i < n && !is_tied(s); i++)
+        component_row(v, k + i, s->rows + i * s->width);
+    pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
+}
+
+static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    if (s->width > 0)
+        pack_logits(s, v, k, n);
     if (s->options.novel_max > 0)
-        pack_rows(s->prototypes + k * D, n, D, NULL, s->cosine_operand + tile * s->cosine_size);
+        pack_rows(s->prototypes + k * s->D, n, s->D, NULL, s->cosine_operand + k / TILE_COMPONENTS * s->cosine_size);
 }
 
 void estep_use(struct estep *s, const struct mixture_view *v)
 {
-    ASSERT(v->K == s->K && v->D == s->D);
+    ASSERT(v->K == s->K && v->D == s->D && operand_width(v->covariance, v->D) == s->width &&
+           is_tied(s) == (v->covariance == COVARIANCE_TIED));
     if (s->loaded && s->version == v->version)
         return;
     memcpy(s->prototypes, v->mean, (size_t)s->K * s->D * sizeof *s->prototypes);
     vec_normalise_rows(s->prototypes, s->K, s->D, NULL);
+    if (is_tied(s))
+        pack_shared(s, v->variance);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS)
         pack_components(s, v, k, tile_at(s, k));
+    if (s->whitened)
+        whitened_use(s->whitened, v);
     s->loaded = true;
     s->version = v->version;
     s->beta = v->beta;
@@ -252,14 +316,6 @@ STATIC_KERNEL(void, square_row, (const float *restrict h, size_t D, float *restr
     }
 }
 
-/* c = a (rows,width) times one tile's packed operand, plus its bias row; `in` and `out` say where rows start. */
-static void tile_product(const float *a, uint32_t *in, size_t rows, size_t width, size_t components,
-                         const float *operand, float *c, uint32_t *out)
-{
-    struct gather g = {.runs = 1, .run = width, .stride = width, .columns = (uint32_t)components, .in = in, .out = out};
-    gather_product(&g, rows, a, operand, c);
-}
-
 static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
 {
     size_t n = tile_at(s, k), stride = tile_at(s, 0);
@@ -271,18 +327,41 @@ static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
     }
 }
 
+/* What the product that gives logits takes of the block's rows, and where they start. */
+static const float *operand_input(struct estep *s, const float *h, size_t rows, uint32_t **at)
+{
+    *at = s->width == s->D ? s->h_at : s->square_at;
+    if (is_tied(s))
+        tile_product(h, s->h_at, rows, s->D, s->D, s->shared_operand, s->squares, s->h_at);
+    for (size_t i = 0; i < rows && s->width == 2 * s->D; i++)
+        square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
+    return s->width == s->D && !is_tied(s) ? h : s->squares;
+}
+
 /* Logits of the block's rows into s->logits and, when novelty is looked for, their largest cosines into s->nearest. */
 static void block_products(struct estep *s, const float *h, size_t rows)
 {
-    for (size_t i = 0; i < rows; i++)
-        square_row(h + i * s->D, s->D, s->squares + 2 * i * s->D);
+    uint32_t *at;
+    const float *input = operand_input(s, h, rows, &at);
+    if (s->whitened)
+        whitened_logits(s->whitened, h, rows, s->logits);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
         const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-        tile_product(s->squares, s->square_at, rows, 2 * (size_t)s->D, tile_at(s, k), operand, s->logits + k,
-                     s->logit_at);
+        if (s->width > 0)
+            tile_product(input, at, rows, s->width, tile_at(s, k), operand, s->logits + k, s->logit_at);
         if (s->options.novel_max > 0)
             tile_cosines(s, h, rows, k);
     }
+}
+
+/* What the logits of the block's rows lack, the same for all components of a row, and so of the log-likelihood only:
+ * tied, log det W - 1/2 |W h|^2. */
+static double block_shift(const struct estep *s, size_t rows)
+{
+    double shift = 0;
+    for (size_t i = 0; i < rows && is_tied(s); i++)
+        shift += s->log_det - 0.5 * (double)vec_dot(s->squares + i * s->D, s->squares + i * s->D, s->D);
+    return shift;
 }
 
 STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n, float *restrict out),
@@ -419,11 +498,13 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
         block_products(s, h + (size_t)first * s->D, rows);
         for (uint32_t i = 0; i < rows; i++)
             finish_row(s, s->logits + (size_t)i * s->K, first + i, &out->extra);
+        out->extra.loglik += block_shift(s, rows);
         if (s->options.novel_max > 0)
             found = block_candidates(s, first, rows, found);
     }
     pick_candidates(s, h, found, &out->extra);
-    out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);
+    if (s->options.covariance != COVARIANCE_VMF) /* whose log_const has all of it */
+        out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);
     out->extra.assigned = s->assigned;
     out->gamma = (struct responsibilities){N, s->start, s->index, s->gamma};
 }

@@ -306,7 +306,7 @@ static int add_estep(XXH64_state_t *h, uint32_t N, uint32_t K, uint32_t D)
         vec_normalise_rows(embeddings, N, D, NULL);
         estep_use(s, v);
         estep_run(s, embeddings, N, &result);
-        rc = stats_accumulate(embeddings, &result.gamma, K, D, &rows);
+        rc = stats_accumulate(embeddings, &result.gamma, K, D, COVARIANCE_DIAGONAL, &rows);
     }
     if (rc == 0)
         hash_estep(h, &result, &rows);

@@ -293,6 +293,7 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
         .drop = (float)c->mixture.drop,
         .novel_max = novel_max(s),
         .novel_distance = (float)c->mixture.reseed_distance,
+        .covariance = c->mixture.covariance,
     };
     return estep_new(run_config_slot_rows(c), s->K, s->D, o, out);
 }
@@ -418,7 +419,7 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
         vec_normalise_rows(w->h, rows, s->D, NULL);
         estep_use(w->estep, mixture);
         estep_run(w->estep, w->h, (uint32_t)rows, &result);
-        rc = stats_encode(w->h, &result.gamma, s->K, s->D, &result.extra, stats);
+        rc = stats_encode(w->h, &result.gamma, s->K, s->D, s->config->mixture.covariance, &result.extra, stats);
     }
     st->estep_s = seconds_since(&mark);
     return rc;

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "proto/config_wire.h"
+#include "proto/covariance.h"
 #include "server/prototype/core_state.h"
 #include "server/prototype/prices.h"
 
@@ -287,6 +288,8 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
+    if (x->options.merge_distance > 0)
+        msg_add_scalar(&m, "splits", (double)x->splits);
     if (x->options.balance > 0)
         msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
     add_rewinds(c, &m);
@@ -344,7 +347,7 @@ static int full_message(struct prototype_core *c, bool newest, struct msg *m)
 static bool delta_is_smaller(const struct mixture *x)
 {
     uint64_t D = x->options.D;
-    uint64_t row = 4 * (D + (x->options.covariance == COVARIANCE_SPHERICAL ? 1 : D) + 2);
+    uint64_t row = 4 * (D + covariance_width(x->options.covariance, D) + 2);
     return x->changed_count * (row + 4) < x->options.K * row;
 }
 
@@ -360,7 +363,7 @@ static int publish_version(struct prototype_core *c, struct outbox *out)
 /* Rows of `from` copied into `to`, so that the older view catches up without copying the mixture. */
 static void copy_rows(struct mixture_view *to, const struct mixture_view *from, const uint32_t *rows, uint32_t R)
 {
-    size_t D = from->D, V = from->covariance == COVARIANCE_SPHERICAL ? 1 : D;
+    size_t D = from->D, V = covariance_width(from->covariance, D);
     for (uint32_t i = 0; i < R; i++) {
         size_t k = rows[i];
         memcpy(to->mean + k * D, from->mean + k * D, D * sizeof(float));
@@ -368,6 +371,8 @@ static void copy_rows(struct mixture_view *to, const struct mixture_view *from, 
         to->weight[k] = from->weight[k];
         to->log_const[k] = from->log_const[k];
     }
+    memcpy(to->variance + from->K * V, from->variance + from->K * V,
+           covariance_shared_width(from->covariance, D) * sizeof(float));
     to->priced = from->priced;
     memcpy(to->price, from->price, from->K * sizeof *to->price);
     to->version = from->version;
@@ -453,7 +458,7 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
     if (s == NULL)
         return ERR_MEMORY;
     stats_rows_init(s);
-    int rc = stats_decode(m, o->K, o->D, rows_max, s, why, detail);
+    int rc = stats_decode(m, o->K, o->D, o->covariance, rows_max, s, why, detail);
     if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
         *why = REASON_BAD_VALUE;
         rc = error_set(detail, ERR_FORMAT, "loglik = %.6g", s->loglik);

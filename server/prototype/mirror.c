@@ -6,6 +6,7 @@
 #include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "proto/covariance.h"
 #include "server/prototype/mirror_batch.h"
 #include "server/prototype/mirror_greeting.h"
 #include "server/prototype/mirror_policy.h"
@@ -126,7 +127,8 @@ static void on_up(void *arg)
     struct mirror *m = arg;
     const struct mirror_state *s = &m->state;
     redis_link_limit(m->link, GREETING_REPLY_MAX);
-    mirror_greeting_begin(&m->greeting, &m->o.address, redis_bytes_needed(s->K, s->D, s->spherical));
+    mirror_greeting_begin(&m->greeting, &m->o.address,
+                          redis_bytes_needed(s->K, s->D, covariance_width(s->covariance, s->D)));
     greet(m);
 }
 
@@ -336,7 +338,7 @@ int mirror_new(uv_loop_t *loop, const struct mirror_options *o, struct mirror **
     redis_command_init(&m->batch);
     mirror_policy_init(&m->policy, o->interval_s, uv_hrtime());
     m->known = calloc(x->K, sizeof *m->known);
-    int rc = m->known ? mirror_state_init(&m->state, x->K, x->D, x->covariance == COVARIANCE_SPHERICAL) : ERR_MEMORY;
+    int rc = m->known ? mirror_state_init(&m->state, x->K, x->D, x->covariance) : ERR_MEMORY;
     if (rc != 0) {
         mirror_free(&m);
         return error_set(e, rc, "Redis mirror: out of memory");

@@ -67,6 +67,13 @@ void mirror_event_reseed(struct mirror_queue *q, uint64_t step, uint32_t count, 
     push_event(q, "reseed", step, json_pack("{s:I, s:I}", "count", (json_int_t)count, "first", (json_int_t)first));
 }
 
+void mirror_event_split(struct mirror_queue *q, uint64_t step, uint32_t kept, uint32_t freed, uint32_t halved)
+{
+    push_event(q, "split", step,
+               json_pack("{s:I, s:I, s:I}", "kept", (json_int_t)kept, "freed", (json_int_t)freed, "halved",
+                         (json_int_t)halved));
+}
+
 void mirror_event_checkpoint(struct mirror_queue *q, uint64_t step, bool ok)
 {
     push_event(q, "checkpoint", step, json_pack("{s:b}", "ok", ok));

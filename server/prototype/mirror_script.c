@@ -1,5 +1,6 @@
 /* One function per phase; each builds the phase's next command, or returns false when the phase is over. */
 #include "server/prototype/mirror_script.h"
+#include "proto/covariance.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -73,13 +74,15 @@ static bool clear(struct mirror_script *s, struct redis_command *c)
 
 static void vectors(const struct mirror_state *state, const struct mirror_row *row, struct redis_command *c)
 {
-    size_t D = state->D, V = state->spherical ? 1 : D;
+    size_t D = state->D, V = covariance_width(state->covariance, D);
     redis_command_text(c, "mean");
     redis_command_bytes(c, state->mean + row->at * D, D * sizeof(float));
-    redis_command_text(c, "variance");
-    redis_command_bytes(c, state->variance + row->at * V, V * sizeof(float));
     field_text(c, "dtype", "float32");
     field_count(c, "shape", D);
+    if (V == 0)
+        return;
+    redis_command_text(c, covariance_tensor(state->covariance));
+    redis_command_bytes(c, state->variance + row->at * V, V * sizeof(float));
     field_count(c, "variance_shape", V);
 }
 
@@ -249,6 +252,18 @@ static bool live(struct mirror_script *s, struct redis_command *c)
     return true;
 }
 
+/* The matrix that all prototypes share, (D,D). */
+static bool whitening(struct mirror_script *s, struct redis_command *c)
+{
+    const struct mirror_state *state = s->o.state;
+    size_t floats = covariance_shared_width(state->covariance, state->D);
+    if (floats == 0 || s->cursor++ > 0)
+        return false;
+    begin(s, c, "SET", ":whitening");
+    redis_command_bytes(c, state->variance, floats * sizeof(float));
+    return true;
+}
+
 static void measured_fields(const struct mirror_state *state, struct redis_command *c)
 {
     for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
@@ -269,13 +284,15 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
     field_count(c, "total_steps", state->total_steps);
     field_count(c, "K", state->K);
     field_count(c, "D", state->D);
-    field_text(c, "covariance", state->spherical ? "spherical" : "diag");
+    field_text(c, "covariance", word_of_covariance(state->covariance));
     field_number(c, "beta", state->beta);
     field_number(c, "loglik", state->step.loglik);
     field_number(c, "dropped", state->step.dropped);
     field_number(c, "active", state->active);
     field_number(c, "perplexity", state->perplexity);
     field_count(c, "reseeded", state->reseeded);
+    if (state->merges)
+        field_count(c, "splits", state->splits);
     if (state->priced)
         field_number(c, "price_spread", state->price_spread);
     if (state->measured)
@@ -292,7 +309,7 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
 }
 
 static bool (*const phases[])(struct mirror_script *s, struct redis_command *c) = {
-    announce, clear, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, live, figures};
+    announce, clear, whitening, prototypes, by_weight, by_nearest, worker_list, workers, records, runs, live, figures};
 
 enum { PHASES = sizeof phases / sizeof phases[0] };
 

@@ -5,18 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "proto/covariance.h"
 #include "server/prototype/prices.h"
 
-int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spherical)
+int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, enum covariance covariance)
 {
     memset(s, 0, sizeof *s);
     s->K = K;
     s->D = D;
-    s->spherical = spherical;
+    s->covariance = covariance;
     s->refresh_max = MIRROR_REFRESH_MAX;
     s->rows = malloc(K * sizeof *s->rows);
     s->mean = malloc((size_t)K * D * sizeof *s->mean);
-    s->variance = malloc((size_t)K * (spherical ? 1 : D) * sizeof *s->variance);
+    s->variance =
+        malloc((K * covariance_width(covariance, D) + covariance_shared_width(covariance, D)) * sizeof *s->variance);
     if (s->rows && s->mean && s->variance)
         return 0;
     mirror_state_fini(s);
@@ -47,8 +49,11 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
     s->beta = m->view->beta;
     s->step = *prototype_core_step(core);
     s->reseeded = m->reseeded;
+    s->merges = m->options.merge_distance > 0;
+    s->splits = m->splits;
     s->priced = m->view->priced;
     s->price_spread = prices_spread(m->price, s->K);
+    memcpy(s->variance, m->view->variance, covariance_shared_width(s->covariance, s->D) * sizeof *s->variance);
     s->perplexity = mixture_usage_perplexity(m->usage, s->K);
     s->active = mixture_active_percent(m, prototype_core_active_window(core));
     s->stats_per_s = prototype_core_stats_per_s(core);
@@ -63,7 +68,7 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
 
 static void copy_vectors(struct mirror_state *s, const struct mixture *m, struct mirror_row *row)
 {
-    size_t D = s->D, V = s->spherical ? 1 : D;
+    size_t D = s->D, V = covariance_width(s->covariance, D);
     row->at = s->moved++;
     memcpy(s->mean + row->at * D, m->view->mean + row->k * D, D * sizeof(float));
     memcpy(s->variance + row->at * V, m->view->variance + row->k * V, V * sizeof(float));

@@ -37,14 +37,15 @@ struct mirror_known {
 
 struct mirror_state {
     uint32_t K, D;
-    bool spherical;
+    enum covariance covariance;
     bool priced;   /* prototypes have prices */
+    bool merges;   /* there can be splits */
     bool full;     /* nothing in Redis is to be relied upon */
     bool measured; /* figures holds a diagnostics pass */
     uint64_t version, total_steps, config, generation;
     double beta, updated_s; /* updated_s: Unix time of the copy */
     struct prototype_step step;
-    uint64_t reseeded;
+    uint64_t reseeded, splits;
     double perplexity, active, stats_per_s, price_spread;
     double unique[DIAGNOSTICS_EPS], effective_rank;
     uint64_t diagnostics_version;
@@ -52,14 +53,14 @@ struct mirror_state {
     uint64_t now_ms;         /* loop time of the copy, to tell workers' silence */
     struct mirror_row *rows; /* (count) */
     uint32_t count;
-    float *mean, *variance; /* (moved,D), (moved,D or 1) */
+    float *mean, *variance; /* (moved,D), (moved,covariance_width) or (covariance_shared_width) */
     uint32_t moved;
     uint32_t refresh_max;  /* MIRROR_REFRESH_MAX, but for a caller that wants all of them */
     uint32_t refresh_from; /* the row at which the next copy begins, so that every row gets its turn */
 };
 
 /* Room for K prototypes of D dimensions. */
-int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spherical);
+int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, enum covariance covariance);
 void mirror_state_fini(struct mirror_state *s);
 
 /* Copies the core and the newest diagnostics (may be NULL). Only prototypes that differ from `known` (K) are taken:

@@ -8,7 +8,15 @@
 #include "common/rng.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
+#include "server/prototype/full.h"
 #include "server/prototype/prices.h"
+#include "server/prototype/split.h"
+#include "server/prototype/tied.h"
+#include "server/prototype/vmf.h"
+
+/* Of von Mises-Fisher components: below them a direction is noise, and 1/kappa would be beyond all use. */
+static const double RESULTANT_MIN = 1e-12, KAPPA_MIN = 1e-3;
 
 struct mixture_options mixture_options_of(const struct run_config *c)
 {
@@ -25,6 +33,7 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .reseed_usage = c->mixture.reseed_usage,
         .reseed_distance = c->mixture.reseed_distance,
         .reseed_max = run_config_reseed_max(c),
+        .merge_distance = c->mixture.merge_distance,
         .balance = c->mixture.balance,
         .balance_clip = c->mixture.balance_clip,
     };
@@ -41,17 +50,34 @@ double mixture_beta(const struct run_config *c, uint64_t version, uint64_t total
 
 /* ---- memory ---- */
 
+static size_t square_width(const struct mixture *m)
+{
+    return covariance_square_width(m->options.covariance, m->options.D);
+}
+
+/* Of all components. */
+static size_t square_count(const struct mixture *m)
+{
+    return m->options.K * square_width(m) + covariance_shared_width(m->options.covariance, m->options.D);
+}
+
+static bool is_tied(const struct mixture *m)
+{
+    return m->options.covariance == COVARIANCE_TIED;
+}
+
 static int allocate_state(struct mixture *m)
 {
-    size_t K = m->options.K, rows = K * m->options.D;
+    size_t K = m->options.K, rows = K * m->options.D, squares = square_count(m);
     m->mass = calloc(K, sizeof *m->mass);
     m->s1 = calloc(rows, sizeof *m->s1);
-    m->s2 = calloc(rows, sizeof *m->s2);
+    m->s2 = squares > 0 ? calloc(squares, sizeof *m->s2) : NULL;
     m->usage = calloc(K, sizeof *m->usage);
     m->price = calloc(K, sizeof *m->price);
     m->last_assigned = calloc(K, sizeof *m->last_assigned);
     m->updated_step = calloc(K, sizeof *m->updated_step);
-    bool ok = m->mass && m->s1 && m->s2 && m->usage && m->price && m->last_assigned && m->updated_step;
+    bool ok =
+        m->mass && m->s1 && (m->s2 || squares == 0) && m->usage && m->price && m->last_assigned && m->updated_step;
     return ok ? mixture_view_new(m->options.K, m->options.D, m->options.covariance, &m->view) : ERR_MEMORY;
 }
 
@@ -62,7 +88,12 @@ static int allocate_scratch(struct mixture *m)
     m->changed = calloc(K, sizeof *m->changed);
     m->reseeds = calloc(R, sizeof *m->reseeds);
     m->candidates = calloc(R, sizeof *m->candidates);
-    m->scratch = calloc(m->options.D, sizeof *m->scratch);
+    size_t matrix = m->options.covariance == COVARIANCE_FULL || is_tied(m) ? m->options.D : 1;
+    m->scratch = calloc(matrix * m->options.D, sizeof *m->scratch);
+    bool merges = m->options.merge_distance > 0;
+    m->looked = merges ? calloc((SPLIT_LOOKED + 1) * (size_t)m->options.D, sizeof *m->looked) : NULL;
+    if (merges && m->looked == NULL)
+        return ERR_MEMORY;
     return m->quadratic && m->changed && m->reseeds && m->candidates && m->scratch ? 0 : ERR_MEMORY;
 }
 
@@ -74,6 +105,7 @@ int mixture_new(const struct mixture_options *o, struct mixture **out)
     if (m == NULL)
         return ERR_MEMORY;
     m->options = *o;
+    m->fresh_length = o->covariance == COVARIANCE_VMF ? vmf_resultant(o->D, o->D) : 1;
     int rc = allocate_state(m);
     if (rc == 0)
         rc = allocate_scratch(m);
@@ -100,6 +132,7 @@ void mixture_free(struct mixture **out)
     free(m->reseeds);
     free(m->candidates);
     free(m->scratch);
+    free(m->looked);
     mixture_view_free(&m->view);
     free(m);
     *out = NULL;
@@ -114,7 +147,8 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     size_t K = m->options.K, rows = K * m->options.D;
     memcpy(c->mass, m->mass, K * sizeof *c->mass);
     memcpy(c->s1, m->s1, rows * sizeof *c->s1);
-    memcpy(c->s2, m->s2, rows * sizeof *c->s2);
+    if (m->s2)
+        memcpy(c->s2, m->s2, square_count(m) * sizeof *c->s2);
     memcpy(c->usage, m->usage, K * sizeof *c->usage);
     memcpy(c->price, m->price, K * sizeof *c->price);
     memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
@@ -125,10 +159,13 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     c->changed_count = m->changed_count;
     c->reseed_count = m->reseed_count;
     c->reseeded = m->reseeded;
+    c->split = m->split;
+    c->splits = m->splits;
     return mixture_view_copy(c->view, m->view);
 }
 
-/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor ---- */
+/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor. von Mises-Fisher:
+ * mu = S1/|S1|, 1/kappa of R = |S1|/N, no smaller than the floor ---- */
 
 /* mean, variance (D) from s1, s2 (D) of mass n. */
 STATIC_KERNEL(void, diagonal_row,
@@ -183,10 +220,62 @@ static double spherical_quadratic(const float *mean, float variance, size_t D)
     return 0.5 * ((double)D * log((double)variance) + vec_sum_squares(mean, D) / (double)variance);
 }
 
+/* mean (D) and 1/kappa of s1 (D) and mass n. A sum that vanishes has no direction: its component is one of the whole
+ * sphere, at 0. */
+static float vmf_row(const double *s1, double n, double floor_, float *mean, size_t D)
+{
+    double squares = 0;
+    for (size_t d = 0; d < D; d++)
+        squares += s1[d] * s1[d];
+    double length = sqrt(squares), R = length / n, kappa = vmf_concentration((uint32_t)D, R);
+    double scale = R > RESULTANT_MIN ? 1 / length : 0;
+    for (size_t d = 0; d < D; d++)
+        mean[d] = (float)(s1[d] * scale);
+    double v = kappa > KAPPA_MIN ? 1 / kappa : 1 / KAPPA_MIN;
+    return (float)(v > floor_ ? v : floor_);
+}
+
+/* The mean alone: the spread is shared. */
+static void tied_row(const double *s1, double n, float *mean, size_t D)
+{
+    for (size_t d = 0; d < D; d++)
+        mean[d] = (float)(s1[d] / n);
+}
+
+static double total_mass(const struct mixture *m)
+{
+    double total = 0;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        total += m->mass[k];
+    return total;
+}
+
+/* What all components share, when there is such a thing. */
+static void maximise_shared(struct mixture *m)
+{
+    if (is_tied(m))
+        shared_whitening(m->s2, total_mass(m), m->options.variance_floor, m->options.D, m->scratch, m->view->variance);
+}
+
 static void maximise_row(struct mixture *m, uint32_t k)
 {
     size_t D = m->options.D, at = k * D;
     float *mean = m->view->mean + at;
+    if (m->options.covariance == COVARIANCE_VMF) {
+        m->view->variance[k] = vmf_row(m->s1 + at, m->mass[k], m->options.variance_floor, mean, D);
+        m->quadratic[k] = -vmf_log_normaliser((uint32_t)D, 1 / (double)m->view->variance[k]);
+        return;
+    }
+    if (is_tied(m)) {
+        tied_row(m->s1 + at, m->mass[k], mean, D);
+        m->quadratic[k] = 0;
+        return;
+    }
+    if (m->options.covariance == COVARIANCE_FULL) {
+        m->quadratic[k] = -full_row(m->s1 + at, m->s2 + at * D, m->mass[k], m->options.variance_floor, D, m->scratch,
+                                    mean, m->view->variance + at * D);
+        return;
+    }
     if (m->options.covariance == COVARIANCE_SPHERICAL) {
         m->view->variance[k] = spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
         m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
@@ -201,9 +290,7 @@ static void maximise_row(struct mixture *m, uint32_t k)
 static void refresh_weights(struct mixture *m)
 {
     uint32_t K = m->options.K;
-    double total = 0;
-    for (uint32_t k = 0; k < K; k++)
-        total += m->mass[k];
+    double total = total_mass(m);
     for (uint32_t k = 0; k < K; k++) {
         double pi = m->options.prior == PRIOR_COUNT ? m->mass[k] / total : 1.0 / K;
         m->view->weight[k] = (float)pi;
@@ -220,6 +307,7 @@ static void refresh_log_const(struct mixture *m, uint32_t k)
 static void maximise_updated(struct mixture *m, uint32_t version)
 {
     bool uniform = m->options.prior == PRIOR_UNIFORM;
+    maximise_shared(m);
     for (uint32_t k = 0; k < m->options.K; k++) {
         if (m->updated_step[k] != version)
             continue;
@@ -250,7 +338,9 @@ void mixture_restore(struct mixture *m, uint64_t version)
     m->view->version = version;
     m->view->beta = 1;
     m->reseed_count = 0;
+    m->split.made = false;
     change_all(m);
+    maximise_shared(m);
     for (uint32_t k = 0; k < m->options.K; k++)
         maximise_row(m, k);
     refresh_weights(m);
@@ -259,18 +349,42 @@ void mixture_restore(struct mixture *m, uint64_t version)
 
 /* ---- start (1) ---- */
 
-/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. */
+/* S2 = n0 (mu^2 + s0), or n0 (mu mu^T + s0 I). */
+static void place_squares(struct mixture *m, uint32_t k, const double *mu)
+{
+    size_t D = m->options.D;
+    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D, *s2 = m->s2 + k * square_width(m);
+    if (m->options.covariance != COVARIANCE_FULL) {
+        for (size_t d = 0; d < D; d++)
+            s2[d] = n0 * (mu[d] * mu[d] + s0);
+        return;
+    }
+    for (size_t i = 0; i < D; i++)
+        for (size_t j = 0; j < D; j++)
+            s2[i * D + j] = n0 * (mu[i] * mu[j] + (i == j ? s0 : 0));
+}
+
+/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. von Mises-Fisher: S1 is
+ * shorter, so that 1/kappa = 1/D. */
 static void place_component(struct mixture *m, uint32_t k, const double *mu)
 {
     size_t D = m->options.D;
-    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D;
+    double n0 = m->options.initial_mass;
     m->mass[k] = n0;
     m->usage[k] = 1.0 / m->options.K;
     m->price[k] = 0; /* neither wanted nor unwanted */
-    for (size_t d = 0; d < D; d++) {
-        m->s1[k * D + d] = n0 * mu[d];
-        m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
-    }
+    for (size_t d = 0; d < D; d++)
+        m->s1[k * D + d] = n0 * mu[d] * m->fresh_length;
+    if (square_width(m) > 0)
+        place_squares(m, k, mu);
+}
+
+/* All components are fresh ones: their scatter, where it is shared. */
+static void place_shared(struct mixture *m)
+{
+    size_t D = m->options.D, S = covariance_shared_width(m->options.covariance, D);
+    for (size_t i = 0; i < S; i++)
+        m->s2[i] = i % (D + 1) == 0 ? m->options.K * m->options.initial_mass / (double)D : 0;
 }
 
 static void reset_history(struct mixture *m)
@@ -278,6 +392,7 @@ static void reset_history(struct mixture *m)
     memset(m->last_assigned, 0, m->options.K * sizeof *m->last_assigned);
     memset(m->updated_step, 0, m->options.K * sizeof *m->updated_step);
     m->reseeded = 0;
+    m->splits = 0;
 }
 
 /* A uniformly random direction, the stream's name being the component. */
@@ -301,6 +416,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
         random_unit(seed, k, m->scratch, m->options.D);
         place_component(m, k, m->scratch);
     }
+    place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -309,6 +425,7 @@ void mixture_start_from(struct mixture *m, const double *means)
 {
     for (uint32_t k = 0; k < m->options.K; k++)
         place_component(m, k, means + (size_t)k * m->options.D);
+    place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -333,15 +450,18 @@ STATIC_KERNEL(void, blend, (double *restrict S, double lambda, const float *rest
 /* (5) Touched components only. */
 static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t version)
 {
-    size_t D = m->options.D;
+    size_t D = m->options.D, S = square_width(m);
     bool convex = m->options.form == FORGETTING_CONVEX;
+    if (is_tied(m))
+        tied_fold(m->s2, m->mass, m->s1, m->options.forgetting, s, m->scratch);
     void (*const fold)(double *restrict, double, const float *restrict, size_t) = convex ? blend : forget_and_add;
     for (uint32_t r = 0; r < s->R; r++) {
         uint32_t k = s->index[r];
         double n = (double)s->n[r], lambda = pow(m->options.forgetting, convex ? n / s->count : n);
         m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
         fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
-        fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
+        if (S > 0)
+            fold(m->s2 + k * S, lambda, s->s2 + r * S, S);
         m->updated_step[k] = version;
     }
 }
@@ -445,7 +565,10 @@ static void cover_candidate(const struct stats_rows *s, uint32_t j, float *dista
 
 static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint32_t version)
 {
-    for (size_t d = 0; d < m->options.D; d++)
+    size_t D = m->options.D;
+    if (is_tied(m))
+        tied_replace(m->s2, D, m->mass[k], total_mass(m), m->options.initial_mass, 1.0 / (double)D);
+    for (size_t d = 0; d < D; d++)
         m->scratch[d] = (double)h[d];
     place_component(m, k, m->scratch);
     m->updated_step[k] = version;
@@ -494,6 +617,8 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     for (uint32_t i = 0; i < s->A; i++)
         m->last_assigned[s->assigned[i]] = version;
     reseed(m, s, distance, version);
+    if (m->options.merge_distance > 0)
+        split_nearest(m, version);
     if (m->options.balance > 0)
         prices_move(m->price, m->usage, m->options.K, m->options.balance, m->options.balance_clip);
     list_changed(m, version);

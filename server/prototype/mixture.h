@@ -23,12 +23,13 @@ struct mixture_options {
     enum weight_prior prior;
     double forgetting; /* eta: how much of S_k is left says forgetting_form, see mixture_em_step */
     enum forgetting_form form;
-    double variance_floor;  /* smallest variance */
+    double variance_floor;  /* smallest variance, or 1/kappa */
     double initial_mass;    /* n0 of a fresh component */
     double usage_momentum;  /* r of the usage average */
     double reseed_usage;    /* re-seed components used less than this / K; 0 never */
     double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
     uint32_t reseed_max;    /* re-seeds in a step at most */
+    double merge_distance;  /* eps of split.h; 0 never */
     double balance;         /* a of the prices (prices.h); 0: none */
     double balance_clip;    /* c */
 };
@@ -41,23 +42,34 @@ struct mixture_reseed {
     uint32_t candidate; /* index into the step's novelty candidates */
 };
 
+/* A merge and the split that follows it. */
+struct mixture_split {
+    bool made;
+    uint32_t kept, freed, halved; /* freed joined kept, and has half of halved now */
+};
+
 struct mixture {
     struct mixture_options options;
-    double *mass;              /* (K)   N_k */
-    double *s1, *s2;           /* (K,D) */
-    double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
-    double *price;             /* (K)   b_k of the balanced E-step, nats; zeros without */
+    double *mass;  /* (K)   N_k */
+    double *s1;    /* (K,D) */
+    double *s2;    /* (K,covariance_square_width), or (covariance_shared_width): tied.h; NULL without either */
+    double *usage; /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    double *price; /* (K)   b_k of the balanced E-step, nats; zeros without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */
-    double *quadratic;         /* (K)   1/2 sum_d (log v + mu^2/v), the part of log_const without the prior */
-    uint32_t *changed;         /* (K)   rows that differ from version - 1, ascending */
+    double *quadratic;   /* (K)   log pi - log_const: 1/2 sum_d (log v + mu^2/v), -log C_D(kappa), or -log det W */
+    double fresh_length; /* |S1|/N of a fresh component: 1, or what 1/kappa = 1/D has */
+    uint32_t *changed;   /* (K)   rows that differ from version - 1, ascending */
     uint32_t changed_count;
     struct mixture_reseed *reseeds; /* (reseed_max) of the newest fold, in the order they were made */
     uint32_t reseed_count;
-    uint64_t reseeded;    /* re-seeds since the start */
-    double *scratch;      /* (D)   centre of a component being placed */
-    uint32_t *candidates; /* (reseed_max) heap of the least used components */
+    uint64_t reseeded;          /* re-seeds since the start */
+    struct mixture_split split; /* of the newest fold */
+    uint64_t splits;            /* since the start */
+    float *looked;              /* (SPLIT_LOOKED+1,D) scratch of split.c; NULL when merge_distance is 0 */
+    double *scratch;            /* (D)   centre of a component being placed; full: (D,D), a covariance */
+    uint32_t *candidates;       /* (reseed_max) heap of the least used components */
 };
 
 int mixture_new(const struct mixture_options *o,

@@ -11,10 +11,11 @@
 #include "common/safetensors.h"
 #include "common/vecmath.h"
 #include "common/version.h"
+#include "proto/covariance.h"
 #include "server/prototype/ledger_file.h"
 
 enum {
-    METADATA = 10, /* entries beside those of the provenance */
+    METADATA = 11, /* entries beside those of the provenance */
     TENSORS_MAX = 16,
 };
 
@@ -46,11 +47,14 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
                            const struct tensor_view *ledger, struct tensor_view *out)
 {
     uint64_t K = m->options.K, D = m->options.D;
-    bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;
+    bool scalar = covariance_is_scalar(m->options.covariance);
     size_t n = 0;
     out[n++] = tensor_of("mass", DTYPE_F64, 1, K, D, m->mass);
     out[n++] = tensor_of("s1", DTYPE_F64, 2, K, D, m->s1);
-    out[n++] = tensor_of("s2", DTYPE_F64, 2, K, D, m->s2);
+    bool shared = covariance_shared_width(m->options.covariance, D) > 0;
+    if (m->s2)
+        out[n++] = tensor_of("s2", DTYPE_F64, 2, shared ? D : K,
+                             shared ? D : covariance_square_width(m->options.covariance, D), m->s2);
     out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
     if (ledger != NULL)
         out[n++] = *ledger;
@@ -59,7 +63,8 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
     out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
     out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
-    out[n++] = tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance);
+    out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, shared ? D : K,
+                         shared ? D : covariance_width(m->options.covariance, D), m->view->variance);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
     out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
     ASSERT(n <= TENSORS_MAX);
@@ -82,7 +87,10 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
     entry_set(&meta[7], "beta", "%.17g", m->view->beta);
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     entry_set(&meta[9], "version", DECANT_VERSION);
-    size_t entries = METADATA + provenance_to_metadata(&info->facts.provenance, meta + METADATA);
+    size_t entries = METADATA - 1;
+    if (m->options.merge_distance > 0)
+        entry_set(&meta[entries++], "splits", "%" PRIu64, m->splits);
+    entries += provenance_to_metadata(&info->facts.provenance, meta + entries);
     return safetensors_write(path, tensors, count, meta, entries, e);
 }
 
@@ -139,50 +147,83 @@ static int check_identity(const struct safetensors *f, const struct mixture_file
                                          "it", e);
 }
 
-/* Copies a tensor of the given type and shape into `to`. */
-static int load(const struct safetensors *f, const char *name, enum dtype dtype, uint32_t rank, const struct mixture *m,
-                void *to, struct error *e)
+/* Copies a tensor of `rows` rows of that width, 0 for rank 1, into `to`. */
+static int load_rows(const struct safetensors *f, const char *name, enum dtype dtype, size_t rows, size_t width,
+                     void *to, struct error *e)
 {
-    uint64_t shape[2] = {m->options.K, m->options.D};
-    const struct tensor_view *t = safetensors_find(f, name, dtype, rank, shape, e);
+    uint64_t shape[2] = {rows, width};
+    const struct tensor_view *t = safetensors_find(f, name, dtype, width > 0 ? 2 : 1, shape, e);
     if (t == NULL)
         return ERR_FORMAT;
     memcpy(to, t->data, t->size);
     return 0;
 }
 
+/* The same of every component. */
+static int load(const struct safetensors *f, const char *name, enum dtype dtype, size_t width, const struct mixture *m,
+                void *to, struct error *e)
+{
+    return load_rows(f, name, dtype, m->options.K, width, to, e);
+}
+
+static int load_squares(const struct safetensors *f, const struct mixture *m, struct error *e)
+{
+    size_t D = m->options.D;
+    if (covariance_shared_width(m->options.covariance, D) > 0)
+        return load_rows(f, "s2", DTYPE_F64, D, D, m->s2, e);
+    return load(f, "s2", DTYPE_F64, covariance_square_width(m->options.covariance, D), m, m->s2, e);
+}
+
 static int load_state(const struct safetensors *f, struct mixture *m, struct error *e)
 {
-    int rc = load(f, "mass", DTYPE_F64, 1, m, m->mass, e);
+    int rc = load(f, "mass", DTYPE_F64, 0, m, m->mass, e);
     if (rc == 0)
-        rc = load(f, "s1", DTYPE_F64, 2, m, m->s1, e);
+        rc = load(f, "s1", DTYPE_F64, m->options.D, m, m->s1, e);
+    if (rc == 0 && m->s2)
+        rc = load_squares(f, m, e);
     if (rc == 0)
-        rc = load(f, "s2", DTYPE_F64, 2, m, m->s2, e);
+        rc = load(f, "usage", DTYPE_F64, 0, m, m->usage, e);
     if (rc == 0)
-        rc = load(f, "usage", DTYPE_F64, 1, m, m->usage, e);
+        rc = load(f, "last_assigned", DTYPE_U32, 0, m, m->last_assigned, e);
     if (rc == 0)
-        rc = load(f, "last_assigned", DTYPE_U32, 1, m, m->last_assigned, e);
-    if (rc == 0)
-        rc = load(f, "updated_step", DTYPE_U32, 1, m, m->updated_step, e);
+        rc = load(f, "updated_step", DTYPE_U32, 0, m, m->updated_step, e);
     if (rc == 0 && m->options.balance > 0)
-        rc = load(f, "price", DTYPE_F64, 1, m, m->price, e);
+        rc = load(f, "price", DTYPE_F64, 0, m, m->price, e);
+    return rc;
+}
+
+/* x (K,width) */
+static int check_finite(const double *x, size_t K, size_t width, struct error *e)
+{
+    for (size_t i = 0; i < K * width; i++)
+        if (!isfinite(x[i]))
+            return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / width);
+    return 0;
+}
+
+static int check_sums(const struct mixture *m, struct error *e)
+{
+    size_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
+    int rc = check_finite(m->s1, K, D, e);
+    if (rc == 0 && S > 0)
+        rc = check_finite(m->s2, K, S, e);
+    size_t shared = covariance_shared_width(m->options.covariance, D);
+    for (size_t i = 0; rc == 0 && i < shared; i++)
+        if (!isfinite(m->s2[i]))
+            rc = error_set(e, ERR_FORMAT, "s2 is not finite");
     return rc;
 }
 
 /* The values that the update divides by and takes logarithms of. */
 static int check_values(const struct mixture *m, struct error *e)
 {
-    size_t rows = (size_t)m->options.K * m->options.D;
     for (uint32_t k = 0; k < m->options.K; k++)
         if (!(m->mass[k] > 0) || !isfinite(m->mass[k]) || !(m->usage[k] >= 0) || !isfinite(m->usage[k]))
             return error_set(e, ERR_FORMAT, "component %u has mass %g and usage %g", k, m->mass[k], m->usage[k]);
     for (uint32_t k = 0; k < m->options.K; k++)
         if (!(fabs(m->price[k]) < price_max))
             return error_set(e, ERR_FORMAT, "component %u has price %g", k, m->price[k]);
-    for (size_t i = 0; i < rows; i++)
-        if (!isfinite(m->s1[i]) || !isfinite(m->s2[i]))
-            return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / m->options.D);
-    return 0;
+    return check_sums(m, e);
 }
 
 /* What follows from finite statistics can still be beyond a float, and workers refuse such a mixture. */
@@ -190,10 +231,11 @@ static int check_view(const struct mixture *m, struct error *e)
 {
     const struct mixture_view *v = m->view;
     size_t K = v->K, D = v->D;
+    if (!vec_all_finite(v->variance, covariance_shared_width(v->covariance, D)))
+        return error_set(e, ERR_FORMAT, "the shared covariance is out of range");
     for (size_t k = 0; k < K; k++) {
-        bool spherical = v->covariance == COVARIANCE_SPHERICAL;
-        const float *variance = v->variance + (spherical ? k : k * D);
-        if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(variance, spherical ? 1 : D) ||
+        size_t width = covariance_width(v->covariance, D);
+        if (!vec_all_finite(v->mean + k * D, D) || !vec_all_finite(v->variance + k * width, width) ||
             !isfinite(v->weight[k]) || !isfinite(v->log_const[k]))
             return error_set(e, ERR_FORMAT, "component %zu has statistics whose mean or variance is out of range", k);
     }
@@ -223,6 +265,8 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
         rc = provenance_from_metadata(f, &facts->provenance, e);
     if (rc == 0)
         rc = meta_u64(f, "reseeded", 10, &m->reseeded, e);
+    if (rc == 0 && m->options.merge_distance > 0)
+        rc = meta_u64(f, "splits", 10, &m->splits, e);
     if (rc == 0)
         rc = load_state(f, m, e);
     if (rc == 0)

@@ -12,6 +12,8 @@ static void write_mixture(const struct prototype_core *core, struct exposition *
                       mixture_active_percent(m, prototype_core_active_window(core)) / 100);
     exposition_single(x, "decant_usage_perplexity", "gauge", "Components that are used evenly: exp of usage's entropy.",
                       mixture_usage_perplexity(m->usage, m->options.K));
+    exposition_single(x, "decant_splits_total", "counter", "Components that merged, the freed one splitting another.",
+                      (double)m->splits);
     exposition_single(x, "decant_reseeds_total", "counter", "Components moved to novel embeddings.",
                       (double)m->reseeded);
     exposition_single(x, "decant_snapshots_total", "counter", "Full mixtures sent on request.",

@@ -21,7 +21,7 @@ static const struct mixture_options options = {.K = K,
                                                .reseed_max = 2};
 
 /* Every embedding belongs to two neighbouring components; the last few are nobody's first. */
-static int slot_statistics(uint64_t step, uint64_t slot, struct stats_rows *out)
+static int slot_statistics(enum covariance c, uint64_t step, uint64_t slot, struct stats_rows *out)
 {
     float h[ROWS * D], gamma[2 * ROWS];
     uint32_t start[ROWS + 1], index[2 * ROWS];
@@ -44,9 +44,9 @@ static int slot_statistics(uint64_t step, uint64_t slot, struct stats_rows *out)
     enum reason why = 0;
     struct msg m;
     msg_init(&m, MSG_STATS, "");
-    int rc = stats_encode_as(STATS_FACTORED, h, &g, K, D, &extra, &m);
+    int rc = stats_encode_as(STATS_FACTORED, h, &g, K, D, c, &extra, &m);
     if (rc == 0)
-        rc = stats_decode(&m, K, D, ROWS, out, &why, NULL);
+        rc = stats_decode(&m, K, D, c, ROWS, out, &why, NULL);
     msg_fini(&m);
     return rc;
 }
@@ -56,9 +56,9 @@ static int fold(struct mixture *m, uint64_t step)
     struct stats_rows sum, next;
     stats_rows_init(&sum);
     stats_rows_init(&next);
-    int rc = slot_statistics(step, 0, &sum);
+    int rc = slot_statistics(m->options.covariance, step, 0, &sum);
     if (rc == 0)
-        rc = slot_statistics(step, 1, &next);
+        rc = slot_statistics(m->options.covariance, step, 1, &next);
     if (rc == 0)
         rc = stats_rows_add(&sum, &next);
     if (rc == 0)
@@ -96,7 +96,7 @@ static int run(enum covariance covariance, enum weight_prior prior, XXH64_state_
     return rc;
 }
 
-int prototype_numerics(uint64_t *out)
+int prototype_numerics(enum covariance c, uint64_t *out)
 {
     XXH64_state_t *state = XXH64_createState();
     if (state == NULL)
@@ -105,6 +105,8 @@ int prototype_numerics(uint64_t *out)
     int rc = run(COVARIANCE_DIAGONAL, PRIOR_UNIFORM, state);
     if (rc == 0)
         rc = run(COVARIANCE_SPHERICAL, PRIOR_COUNT, state);
+    if (rc == 0 && (c == COVARIANCE_FULL || c == COVARIANCE_TIED))
+        rc = run(c, PRIOR_UNIFORM, state);
     if (rc == 0)
         *out = fingerprint_of(XXH64_digest(state));
     XXH64_freeState(state);

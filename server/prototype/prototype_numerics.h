@@ -4,8 +4,10 @@
 #define DECANT_SERVER_PROTOTYPE_PROTOTYPE_NUMERICS_H
 
 #include <stdint.h>
+#include "proto/choices.h"
 
-/* 1 to FINGERPRINT_MASK (proto/provenance.h). Takes less than a millisecond. 0 or ERR_MEMORY. */
-int prototype_numerics(uint64_t *out);
+/* 1 to FINGERPRINT_MASK (proto/provenance.h), for a mixture of that form: LAPACK counts where it is used, with full
+ * or tied covariances. Takes less than a millisecond. 0 or ERR_MEMORY. */
+int prototype_numerics(enum covariance c, uint64_t *out);
 
 #endif

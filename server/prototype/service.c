@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "proto/covariance.h"
 #include "server/prototype/core_incarnation.h"
 #include "server/prototype/diagnostics_runner.h"
 #include "server/prototype/metrics_line.h"
@@ -88,8 +89,9 @@ static int write_mixture(const struct run_config *c, const void *snapshot, struc
 static uint64_t mixture_bytes(const void *snapshot)
 {
     const struct mixture *m = ((const struct snapshot *)snapshot)->mixture;
-    uint64_t K = m->options.K, D = m->options.D;
-    return K * (2 * D * sizeof *m->s1 + 2 * D * sizeof *m->view->mean + 4 * sizeof *m->mass);
+    uint64_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
+    uint64_t V = covariance_width(m->options.covariance, D);
+    return K * ((D + S) * sizeof *m->s1 + (D + V) * sizeof *m->view->mean + 5 * sizeof *m->mass);
 }
 
 static void drop_mixture(void *snapshot)
@@ -160,6 +162,8 @@ static void on_version(struct service *s)
     uint64_t version = version_of(s), total = prototype_core_total_steps(s->lives.core);
     if (m->reseed_count > 0)
         mirror_event_reseed(mirror_queue(s->mirror), version, m->reseed_count, m->reseeds[0].component);
+    if (m->split.made)
+        mirror_event_split(mirror_queue(s->mirror), version, m->split.kept, m->split.freed, m->split.halved);
     if (is_due(version, s->shell.config->run.log_every, total))
         s->runner.wanted = true;
     if (version == total)
@@ -283,13 +287,15 @@ static int open_observers(void *arg, bool resume, struct error *e)
     return rc == 0 ? open_mirror(s, e) : rc;
 }
 
-/* The largest frame of a step's statistics: s1 of the dense encoding, or the embeddings of the factored one. */
+/* The largest frame of a step's statistics: s1 or s2 of the dense encoding, or the embeddings of the factored one. */
 static int64_t frame_bytes_max(const struct run_config *c)
 {
     bool stream = c->run.mode == MODE_STREAM;
     int64_t rows = stream ? c->stream.rows_max : c->run.slots * run_config_slot_rows(c), K = c->mixture.components;
-    int64_t widest = K > rows ? K : rows;
-    return MESSAGE_SLACK + 4 * (widest > 4096 ? widest : 4096) * c->mixture.dimensions;
+    int64_t widest = K > rows ? K : rows, D = c->mixture.dimensions;
+    int64_t sums = 4 * (widest > 4096 ? widest : 4096) * D;
+    int64_t squares = 4 * K * (int64_t)covariance_square_width(c->mixture.covariance, (size_t)D);
+    return MESSAGE_SLACK + (sums > squares ? sums : squares);
 }
 
 /* Versions of a stream are made by time, too: at most half of stream.version_ms late. */
@@ -338,7 +344,7 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct prototype_incarnation){
         .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
-    if (prototype_numerics(&s.lives.numerics) != 0)
+    if (prototype_numerics(config->mixture.covariance, &s.lives.numerics) != 0)
         return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);
     if (rc != 0)

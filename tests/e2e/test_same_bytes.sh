@@ -26,9 +26,10 @@ check "three workers, a private Redis, other checkpoints" train three --set run.
 check "neither changes anything: same bytes" same one three 000060 "${both[@]}"
 check "checkpoints in between exist" test -s "$work/three/checkpoints/step-000040/mixture.safetensors"
 
-check "prototype_lag = 0, one worker" train lag-one --no-redis --set run.steps=30 --workers 1 --set mixture.prototype_lag=0
-check "prototype_lag = 0, two workers" train lag-two --no-redis --set run.steps=30 --workers 2 --set mixture.prototype_lag=0
-check "prototype_lag = 0: same bytes" same lag-one lag-two 000030 "${both[@]}"
+vmf=(--no-redis --set run.steps=30 --set mixture.prototype_lag=0 --set mixture.covariance=vmf)
+check "prototype_lag = 0, von Mises-Fisher components, one worker" train lag-one "${vmf[@]}" --workers 1
+check "prototype_lag = 0, von Mises-Fisher components, two workers" train lag-two "${vmf[@]}" --workers 2
+check "prototype_lag = 0, von Mises-Fisher components: same bytes" same lag-one lag-two 000030 "${both[@]}"
 
 joint=(--no-redis --set run.steps=30 --set loss.prototypes=joint)
 check "joint, one worker" train joint-one "${joint[@]}" --workers 1

@@ -12,7 +12,7 @@ static void check_stats(const struct msg *m)
 {
     struct stats_rows s;
     enum reason why = (enum reason)0;
-    if (stats_decode(m, K, D, SLOT_ROWS, &s, &why, NULL)) {
+    if (stats_decode(m, K, D, COVARIANCE_DIAGONAL, SLOT_ROWS, &s, &why, NULL)) {
         ASSERT(why > 0 && why < REASON_END && s.index == NULL);
         return;
     }
@@ -24,6 +24,49 @@ static void check_stats(const struct msg *m)
         ASSERT(s.s2[i] >= 0);
     for (uint32_t i = 0; i < s.A; i++)
         ASSERT(s.assigned[i] < K);
+    stats_rows_fini(&s);
+}
+
+/* The same bytes to a server of von Mises-Fisher components. */
+static void check_directions(const struct msg *m)
+{
+    struct stats_rows s;
+    enum reason why = (enum reason)0;
+    if (stats_decode(m, K, D, COVARIANCE_VMF, SLOT_ROWS, &s, &why, NULL)) {
+        ASSERT(why > 0 && why < REASON_END && s.index == NULL);
+        return;
+    }
+    for (uint32_t r = 0; r < s.R; r++)
+        ASSERT(s.n[r] > 0 && vec_sum_squares(s.s1 + r * D, D) <= 1.02 * (double)s.n[r] * (double)s.n[r]);
+    stats_rows_fini(&s);
+}
+
+/* ... and of full covariances. */
+static void check_matrices(const struct msg *m)
+{
+    struct stats_rows s;
+    enum reason why = (enum reason)0;
+    if (stats_decode(m, K, D, COVARIANCE_FULL, SLOT_ROWS, &s, &why, NULL)) {
+        ASSERT(why > 0 && why < REASON_END && s.index == NULL);
+        return;
+    }
+    ASSERT(vec_all_finite(s.s2, (size_t)s.R * D * D));
+    for (uint32_t r = 0; r < s.R; r++)
+        for (size_t d = 0; d < D; d++)
+            ASSERT(s.s2[r * D * D + d * (D + 1)] >= 0);
+    stats_rows_fini(&s);
+}
+
+/* ... and of a tied one. */
+static void check_shared(const struct msg *m)
+{
+    struct stats_rows s;
+    enum reason why = (enum reason)0;
+    if (stats_decode(m, K, D, COVARIANCE_TIED, SLOT_ROWS, &s, &why, NULL)) {
+        ASSERT(why > 0 && why < REASON_END && s.index == NULL && s.moment == NULL);
+        return;
+    }
+    ASSERT(vec_all_finite(s.moment, (size_t)D * D));
     stats_rows_fini(&s);
 }
 
@@ -65,6 +108,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum reason why;
     if (msg_decode(frames, n, &m, &why, NULL) == 0) {
         check_stats(&m);
+        check_directions(&m);
+        check_matrices(&m);
+        check_shared(&m);
         check_mixture(&m);
     }
     msg_fini(&m);
@@ -81,7 +127,7 @@ static void seed_stats(enum stats_encoding encoding, struct msg *m)
     const struct responsibilities g = {N, start, index, gamma};
     const struct stats_extra extra = {2, h, distance, assigned, -10, 0.01};
     msg_init(m, MSG_STATS, "run");
-    ASSERT(stats_encode_as(encoding, h, &g, K, D, &extra, m) == 0);
+    ASSERT(stats_encode_as(encoding, h, &g, K, D, COVARIANCE_DIAGONAL, &extra, m) == 0);
 }
 
 static void seed_mixture(bool delta, struct msg *m)

@@ -4,6 +4,7 @@
 Every returned mixture is compared with the reference, deltas with snapshots, and everything that docs/PROTOCOL.md says is refused is
 sent: the reason must be the documented one and the mixture must not change by a byte. Ends with "N passed, M failed"."""
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -88,7 +89,15 @@ def send_step(client, rng, mixture, encoding, top=None):
     for slot in range(SLOTS):
         h = unit_rows(rng, SLOT_SIZE, client.centres)
         gamma, loglik = mixture.responsibilities(h, top)
-        answer = client.request(STATS, step=mixture.version, slot=slot, slots=1, **ENCODINGS[encoding](h, gamma, loglik))
+        message = ENCODINGS[encoding](h, gamma, loglik)
+        if mixture.covariance == wire.VMF:
+            message["tensors"].pop("s2", None)
+        if mixture.covariance == wire.TIED and encoding != wire.FACTORED:
+            message["tensors"]["s2"] = (h.T @ h).astype(np.float32)
+        if mixture.covariance == wire.FULL_COVARIANCE and encoding != wire.FACTORED:
+            matrices = np.einsum("nk,ni,nj->kij", gamma, h, h).reshape(K, D * D).astype(np.float32)
+            message["tensors"]["s2"] = matrices[message["tensors"].get("index", np.arange(K))]
+        answer = client.request(STATS, step=mixture.version, slot=slot, slots=1, **message)
         expect_ack(answer)
         assert (answer.step, answer.slot, answer.slots) == (mixture.version, slot, 1)
         sent.append((h, gamma))
@@ -97,6 +106,18 @@ def send_step(client, rng, mixture, encoding, top=None):
 
 # ---- the reference: online EM in float64, shared formulas section 2 ----
 
+def concentration(R):
+    return R * (D - R ** 2) / (1 - R ** 2)
+
+
+def log_normaliser(kappa):
+    """log C_D(kappa), the Bessel function by Poisson's integral, for which equal steps converge exponentially."""
+    nu, t = D / 2 - 1, np.arange(0.5, 2000) * np.pi / 2000
+    integral = (np.exp(kappa * (np.cos(t) - 1)) * np.sin(t) ** (2 * nu)).sum() * np.pi / 2000
+    bessel = nu * np.log(kappa / 2) - 0.5 * np.log(np.pi) - math.lgamma(nu + 0.5) + kappa + np.log(integral)
+    return nu * np.log(kappa) - D / 2 * np.log(2 * np.pi) - bessel
+
+
 class Reference:
     eta, floor, n0, usage_momentum, reseed_usage, reseed_distance = 0.99, 1e-3, 1.0, 0.97, 0.2, 0.1
 
@@ -104,7 +125,13 @@ class Reference:
         mu = start.mean.astype(np.float64)
         self.N = np.full(K, self.n0)
         self.S1 = self.n0 * mu
+        if covariance == wire.VMF:  # as wide as a fresh Gaussian: 1/kappa = 1/D
+            candidates = np.linspace(0, 1, 1000001)[:-1]
+            self.S1 *= candidates[np.argmin(abs(concentration(candidates) - D))]
         self.S2 = self.n0 * (mu ** 2 + 1.0 / D)
+        self.scatter = K * self.n0 * np.eye(D) / D
+        if covariance == wire.FULL_COVARIANCE:
+            self.S2 = self.n0 * (mu[:, :, None] * mu[:, None, :] + np.eye(D) / D)
         self.usage = np.full(K, 1.0 / K)
         self.covariance, self.steps, self.reseed_max, self.version = covariance, steps, reseed_max, 0
         self.usage_momentum = usage_momentum
@@ -116,15 +143,29 @@ class Reference:
         n = gamma.sum(axis=0)
         decay = self.eta ** (n / len(h) if self.convex else n)
         take = 1 - decay if self.convex else np.ones(K)
+        if self.covariance == wire.TIED:
+            self.fold_scatter(h, gamma, n, decay)
         self.N = decay * self.N + take * n
         self.S1 = decay[:, None] * self.S1 + take[:, None] * (gamma.T @ h)
-        self.S2 = decay[:, None] * self.S2 + take[:, None] * (gamma.T @ h ** 2)
+        if self.covariance == wire.FULL_COVARIANCE:
+            self.S2 = decay[:, None, None] * self.S2 + take[:, None, None] * np.einsum("nk,ni,nj->kij", gamma, h, h)
+        else:
+            self.S2 = decay[:, None] * self.S2 + take[:, None] * (gamma.T @ h ** 2)
         self.usage = self.usage_momentum * self.usage + (1 - self.usage_momentum) * n / n.sum()
         if novel is not None:
             self.reseed(novel, distance.copy())
         self.price += self.balance * np.clip(-np.log(K * self.usage), -self.clip, self.clip)
         self.price -= np.log(np.exp(self.price).mean())
         self.version += 1
+
+    def fold_scatter(self, h, gamma, n, decay):
+        """What lies within the step's components, and between each as it was and as it is in the step."""
+        used = n > 0
+        s1 = (gamma.T @ h)[used]
+        between = self.S1[used] / self.N[used][:, None] - s1 / n[used][:, None]
+        kept = decay[used] * self.N[used]
+        self.scatter = (decay @ self.N) / self.N.sum() * self.scatter + h.T @ h - (s1 / n[used][:, None]).T @ s1
+        self.scatter += (between * (kept * n[used] / (kept + n[used]))[:, None]).T @ between
 
     def reseed(self, novel, distance):
         order = sorted(range(K), key=lambda k: (self.usage[k], k))
@@ -138,9 +179,11 @@ class Reference:
             self.reseeded += 1
 
     def mean(self):
-        return self.S1 / self.N[:, None]
+        return self.S1 / (np.linalg.norm(self.S1, axis=1) if self.covariance == wire.VMF else self.N)[:, None]
 
     def variance(self):
+        if self.covariance == wire.VMF:
+            return np.maximum(1 / concentration(np.linalg.norm(self.S1, axis=1) / self.N), self.floor)
         v = self.S2 / self.N[:, None] - self.mean() ** 2
         return np.maximum(v.mean(axis=1) if self.covariance == wire.SPHERICAL else v, self.floor)
 
@@ -150,13 +193,32 @@ class Reference:
     def check(self, mixture):
         assert mixture.version == self.version
         np.testing.assert_allclose(mixture.mean, self.mean(), rtol=1e-5, atol=2e-6)
-        np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
         np.testing.assert_allclose(mixture.weight, 1.0 / K, rtol=1e-6)
         np.testing.assert_allclose(mixture.price, self.price, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mixture.beta, self.beta(), rtol=1e-12)
+        if self.covariance in (wire.FULL_COVARIANCE, wire.TIED):
+            self.check_whitening(mixture)
+            return
+        np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
         variance = mixture.variance.astype(np.float64).reshape(K, -1) * np.ones(D)
+        if self.covariance == wire.VMF:
+            np.testing.assert_allclose(mixture.log_const, [log_normaliser(1 / v[0]) - np.log(K) for v in variance], rtol=1e-6)
+            return
         log_const = -np.log(K) - 0.5 * (np.log(variance) + mixture.mean.astype(np.float64) ** 2 / variance).sum(axis=1)
         np.testing.assert_allclose(mixture.log_const, log_const, rtol=1e-6, atol=1e-5)
+
+
+    def check_whitening(self, mixture):
+        mean, whitening = self.mean(), mixture.whitening.astype(np.float64).reshape(-1, D, D)
+        if self.covariance == wire.TIED:
+            V = (self.scatter / self.N.sum() + self.floor * np.eye(D))[None]
+            np.testing.assert_allclose(whitening @ V @ whitening.transpose(0, 2, 1), np.eye(D)[None], atol=2e-3)
+            np.testing.assert_allclose(mixture.log_const, -np.log(K), rtol=1e-6)
+            return
+        V = self.S2 / self.N[:, None, None] - mean[:, :, None] * mean[:, None, :] + self.floor * np.eye(D)
+        np.testing.assert_allclose(whitening @ V @ whitening.transpose(0, 2, 1), np.broadcast_to(np.eye(D), V.shape), atol=2e-3)
+        log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+        np.testing.assert_allclose(mixture.log_const, log_det - np.log(K), rtol=1e-6, atol=1e-5)
 
 
 def newest(client):
@@ -190,6 +252,18 @@ def test_spherical_mixture_is_the_reference():
 
 def test_diagonal_mixture_is_the_reference():
     check_mixtures("diag", wire.DIAGONAL)
+
+
+def test_von_mises_fisher_mixture_is_the_reference():
+    check_mixtures("vmf", wire.VMF)
+
+
+def test_full_covariances_are_those_of_the_reference():
+    check_mixtures("full", wire.FULL_COVARIANCE)
+
+
+def test_a_tied_covariance_is_that_of_the_reference():
+    check_mixtures("tied", wire.TIED)
 
 
 def test_prices_are_those_of_the_reference():

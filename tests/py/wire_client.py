@@ -18,7 +18,7 @@ WEIGHTS_GET, WEIGHTS, MIXTURE_GET, MIXTURE, PING, PONG, METRICS, STOP = range(10
 APPLIED, DUPLICATE, STALE = range(3)
 DENSE, ROWS, FACTORED = 1, 2, 3
 FULL, DELTA = 1, 2
-SPHERICAL, DIAGONAL = 0, 1
+SPHERICAL, DIAGONAL, VMF, FULL_COVARIANCE, TIED = range(5)
 DTYPES = {"F32": "<f4", "F64": "<f8", "U32": "<u4", "U64": "<u8", "U8": "|u1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
@@ -127,11 +127,12 @@ class Subscriber:
 class Mixture:
     """A mixture as this client knows it, kept up to date by full and delta messages."""
 
-    PARTS = ("mean", "variance", "weight", "log_const")
 
     def __init__(self, welcome):
         self.K, self.D = int(welcome.scalars["components"]), int(welcome.scalars["dimensions"])
         self.covariance = int(welcome.scalars["covariance"])
+        self.spread = "whitening" if self.covariance in (FULL_COVARIANCE, TIED) else "variance"
+        self.PARTS = ("mean", self.spread, "weight", "log_const")
         self.version = None
 
     def apply(self, message):
@@ -143,7 +144,10 @@ class Mixture:
                 return False
             rows = message.tensors["rows"]
             for part in self.PARTS:
-                getattr(self, part)[rows] = message.tensors[part]
+                if self.covariance == TIED and part == "whitening":
+                    self.whitening = message.tensors[part].copy()
+                else:
+                    getattr(self, part)[rows] = message.tensors[part]
         else:
             for part in self.PARTS:
                 setattr(self, part, message.tensors[part].copy())
@@ -156,6 +160,13 @@ class Mixture:
 
     def log_likelihoods(self, h):
         """l_ik, (N,K) in float64, without the 2 pi constant."""
+        if self.covariance == VMF:
+            return self.log_const + self.price + h @ (self.mean / self.variance[:, None]).astype(np.float64).T
+        if self.covariance in (FULL_COVARIANCE, TIED):
+            whitening = self.whitening.astype(np.float64).reshape(-1, self.D, self.D) * np.ones((self.K, 1, 1))
+            y = np.einsum("kij,nkj->nki", whitening, h[:, None, :] - self.mean.astype(np.float64))
+            log_det = np.log(np.diag(self.whitening)).sum() if self.covariance == TIED else 0.0
+            return self.log_const + self.price + log_det - 0.5 * (y ** 2).sum(axis=2)
         variance = self.variance.astype(np.float64).reshape(self.K, -1) * np.ones(self.D)
         mean = self.mean.astype(np.float64)
         return self.log_const + self.price - 0.5 * (h ** 2) @ (1 / variance).T + h @ (mean / variance).T
@@ -169,7 +180,8 @@ class Mixture:
             gamma[gamma < np.sort(gamma, axis=1)[:, -top][:, None]] = 0
         gamma /= gamma.sum(axis=1, keepdims=True)
         peak = l.max(axis=1)
-        loglik = peak + np.log(np.exp(l - peak[:, None]).sum(axis=1)) - 0.5 * self.D * np.log(2 * np.pi)
+        constant = 0.0 if self.covariance == VMF else 0.5 * self.D * np.log(2 * np.pi)
+        loglik = peak + np.log(np.exp(l - peak[:, None]).sum(axis=1)) - constant
         return gamma, loglik.sum()
 
 

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "proto/stats.h"
 
 enum { ROWS_MAX = 8, D_MAX = 8, NOVEL = 2, METRICS = 8 };
@@ -43,10 +44,10 @@ static uint64_t mix_view(uint64_t h, const struct mixture_view *v)
 {
     if (v == NULL)
         return mix(h, 0);
-    size_t K = v->K, D = v->D, V = v->covariance == COVARIANCE_SPHERICAL ? 1 : D;
+    size_t K = v->K, D = v->D, V = covariance_width(v->covariance, D);
     h = XXH3_64bits_withSeed(&v->beta, sizeof v->beta, mix(h, v->version));
     h = XXH3_64bits_withSeed(v->mean, K * D * sizeof(float), h);
-    h = XXH3_64bits_withSeed(v->variance, K * V * sizeof(float), h);
+    h = XXH3_64bits_withSeed(v->variance, (K * V + covariance_shared_width(v->covariance, D)) * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->weight, K * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->price, K * sizeof(float), h);
     return XXH3_64bits_withSeed(v->log_const, K * sizeof(float), h);
@@ -88,7 +89,7 @@ static int statistics(const struct scenario *s, uint64_t state, struct msg *out)
     struct responsibilities g = {.N = N, .start = start, .index = index, .gamma = gamma};
     struct stats_extra extra = {
         .V = NOVEL, .novel = h, .novel_distance = distance, .assigned = assigned, .loglik = next_float(&state)};
-    return stats_encode(h, &g, K, D, &extra, out);
+    return stats_encode(h, &g, K, D, s->config.mixture.covariance, &extra, out);
 }
 
 int arithmetic_part_a(const struct scenario *s, struct slot_job *job, uint64_t *carry)

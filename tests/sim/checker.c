@@ -2,12 +2,13 @@
 
 #include <inttypes.h>
 #include <xxhash.h>
+#include "proto/covariance.h"
 #include "tests/sim/sim.h"
 
 static const char *const vector_names[SERVERS][CHECKER_VECTORS] = {
     {"student", "teacher", "buffers", "moments 0", "moments 1"},
     {"mass", "s1", "s2", "usage", "last_assigned", "updated_step", "reseeded", "mean", "variance", "weight",
-     "log_const", "beta", "price"}};
+     "log_const", "beta", "price", "splits"}};
 
 /* ---- states ---- */
 
@@ -48,17 +49,19 @@ void checker_encoder(struct cluster *c, const struct encoder_state *s)
 void checker_mixture(struct cluster *c, const struct mixture *m)
 {
     const struct mixture_view *v = m->view;
-    size_t K = m->options.K, D = m->options.D, V = m->options.covariance == COVARIANCE_SPHERICAL ? 1 : D;
+    size_t K = m->options.K, D = m->options.D, V = covariance_width(m->options.covariance, D),
+           S = covariance_square_width(m->options.covariance, D),
+           shared = covariance_shared_width(m->options.covariance, D);
     struct state_hash h = {
         .known = true,
         .vectors = {XXH3_64bits(m->mass, K * sizeof *m->mass), XXH3_64bits(m->s1, K * D * sizeof *m->s1),
-                    XXH3_64bits(m->s2, K * D * sizeof *m->s2), XXH3_64bits(m->usage, K * sizeof *m->usage),
+                    XXH3_64bits(m->s2, (K * S + shared) * sizeof *m->s2), XXH3_64bits(m->usage, K * sizeof *m->usage),
                     XXH3_64bits(m->last_assigned, K * sizeof *m->last_assigned),
                     XXH3_64bits(m->updated_step, K * sizeof *m->updated_step), m->reseeded,
                     XXH3_64bits(v->mean, K * D * sizeof *v->mean),
-                    XXH3_64bits(v->variance, K * V * sizeof *v->variance),
+                    XXH3_64bits(v->variance, (K * V + shared) * sizeof *v->variance),
                     XXH3_64bits(v->weight, K * sizeof *v->weight), XXH3_64bits(v->log_const, K * sizeof *v->log_const),
-                    XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price)}};
+                    XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price), m->splits}};
     c->checker.reseeded = m->reseeded;
     compare(c, SERVER_PROTOTYPE, v->version, &h);
 }

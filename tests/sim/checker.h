@@ -13,7 +13,7 @@
 struct cluster;
 struct event;
 
-enum { CHECKER_VECTORS = 13 };
+enum { CHECKER_VECTORS = 14 };
 
 /* Hashes of the vectors of a state. */
 struct state_hash {

@@ -115,7 +115,7 @@ static int draw_stats(const struct run_config *c, uint32_t which, struct msg *ou
                                     .novel_distance = distance,
                                     .assigned = d.assigned,
                                     .loglik = 100.0 * N};
-        rc = stats_encode(d.h, &g, K, D, &extra, out);
+        rc = stats_encode(d.h, &g, K, D, COVARIANCE_DIAGONAL, &extra, out);
     }
     free(d.h);
     free(d.gamma);

@@ -24,7 +24,7 @@ void contribution(const struct run_config *c, uint64_t uid, uint64_t seq, struct
     struct responsibilities g = {.N = ROWS, .start = start, .index = index, .gamma = gamma};
     struct stats_extra extra = {.V = 1, .novel = h, .novel_distance = distance, .assigned = index, .loglik = -1};
     msg_init(out, MSG_STATS, c->run.name);
-    int rc = stats_encode(h, &g, K, D, &extra, out);
+    int rc = stats_encode(h, &g, K, D, COVARIANCE_DIAGONAL, &extra, out);
     ASSERT(rc == 0);
 }
 
@@ -93,7 +93,7 @@ static void replay_version(struct world *w, struct mixture *m, uint32_t first, u
         struct error e = {0};
         contribution(&w->config, w->accepted.log[i].client, w->accepted.log[i].seq, &message);
         stats_rows_init(&rows);
-        int rc = stats_decode(&message, o->K, o->D, ROWS, i == first ? &sum : &rows, &why, &e);
+        int rc = stats_decode(&message, o->K, o->D, o->covariance, ROWS, i == first ? &sum : &rows, &why, &e);
         if (rc == 0 && i > first)
             rc = stats_rows_add(&sum, &rows);
         ASSERT(rc == 0);

@@ -6,13 +6,14 @@
 #include <math.h>
 #include <string.h>
 #include "common/rng.h"
+#include "proto/covariance.h"
 #include "proto/mixture_wire.h"
 
 enum { K = 20, D = 6 };
 
 static size_t variances(const struct mixture_view *v)
 {
-    return v->covariance == COVARIANCE_SPHERICAL ? 1 : v->D;
+    return covariance_width(v->covariance, v->D);
 }
 
 static void randomise_row(struct mixture_view *v, struct rng *r, uint32_t k)
@@ -20,7 +21,10 @@ static void randomise_row(struct mixture_view *v, struct rng *r, uint32_t k)
     for (uint32_t d = 0; d < v->D; d++)
         v->mean[k * v->D + d] = (float)rng_normal(r);
     for (size_t d = 0; d < variances(v); d++)
-        v->variance[k * variances(v) + d] = 0.001f + rng_uniform(r);
+        v->variance[k * variances(v) + d] =
+            v->covariance == COVARIANCE_FULL && d % D > d / D ? 0 : 0.001f + rng_uniform(r); /* a triangle */
+    for (size_t d = 0; d < D * D && v->covariance == COVARIANCE_TIED; d++)
+        v->variance[d] = d % D > d / D ? 0 : 0.001f + rng_uniform(r);
     v->weight[k] = rng_uniform(r);
     v->log_const[k] = (float)rng_normal(r);
 }
@@ -42,7 +46,8 @@ static void assert_same(const struct mixture_view *a, const struct mixture_view 
 {
     assert_true(a->version == b->version && a->beta == b->beta);
     assert_memory_equal(a->mean, b->mean, K * D * sizeof(float));
-    assert_memory_equal(a->variance, b->variance, K * variances(a) * sizeof(float));
+    assert_memory_equal(a->variance, b->variance,
+                        (K * variances(a) + covariance_shared_width(a->covariance, D)) * sizeof(float));
     assert_memory_equal(a->weight, b->weight, K * sizeof(float));
     assert_memory_equal(a->log_const, b->log_const, K * sizeof(float));
     assert_int_equal(a->priced, b->priced);
@@ -65,7 +70,7 @@ static void check_full(enum covariance c)
     assert_int_equal(mixture_encode(v, NULL, 0, &m), 0);
     assert_int_equal(m.encoding, MIXTURE_FULL);
     assert_int_equal(m.step, 7);
-    assert_int_equal(m.tensors[1].rank, c == COVARIANCE_SPHERICAL ? 1 : 2);
+    assert_int_equal(m.tensors[1].rank, covariance_is_scalar(c) ? 1 : 2);
     apply(empty, &m);
     assert_same(empty, v);
     msg_fini(&m);
@@ -79,6 +84,9 @@ static void test_full_reads_back(void **state)
     (void)state;
     check_full(COVARIANCE_SPHERICAL);
     check_full(COVARIANCE_DIAGONAL);
+    check_full(COVARIANCE_VMF);
+    check_full(COVARIANCE_FULL);
+    check_full(COVARIANCE_TIED);
 }
 
 static void check_delta(enum covariance c, const uint32_t *rows, uint32_t R)
@@ -108,7 +116,7 @@ static void test_delta_leads_to_the_same_bytes_as_full(void **state)
     uint32_t all[K];
     for (uint32_t k = 0; k < K; k++)
         all[k] = k;
-    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_DIAGONAL; c++) {
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_TIED; c++) {
         check_delta(c, all, 0);
         check_delta(c, (uint32_t[]){K - 1}, 1);
         check_delta(c, (uint32_t[]){0, 3, 4, 11}, 4);
@@ -174,10 +182,10 @@ static void set_row(struct msg *m, size_t at, uint32_t value)
     memcpy(m->tensors[0].data->data + at * sizeof value, &value, sizeof value);
 }
 
-static void expect_refused(damage *change, int rc, enum reason reason)
+static void expect_refused_of(enum covariance c, damage *change, int rc, enum reason reason)
 {
-    struct mixture_view *before = random_view(COVARIANCE_DIAGONAL, 7), *after = random_view(COVARIANCE_DIAGONAL, 7);
-    struct mixture_view *next = random_view(COVARIANCE_DIAGONAL, 8);
+    struct mixture_view *before = random_view(c, 7), *after = random_view(c, 7);
+    struct mixture_view *next = random_view(c, 8);
     struct msg m;
     enum reason why = 0;
     set_prices(next, 1);
@@ -191,6 +199,11 @@ static void expect_refused(damage *change, int rc, enum reason reason)
     mixture_view_free(&before);
     mixture_view_free(&after);
     mixture_view_free(&next);
+}
+
+static void expect_refused(damage *change, int rc, enum reason reason)
+{
+    expect_refused_of(COVARIANCE_DIAGONAL, change, rc, reason);
 }
 
 #define DAMAGE(name, statement)                                                                                        \
@@ -213,6 +226,12 @@ DAMAGE(log_const_nan, set_float(m, 4, 0, NAN))
 DAMAGE(log_const_absent, m->tensors[4].name[0] = 'x')
 DAMAGE(price_nan, set_float(m, 5, K - 1, NAN))
 DAMAGE(prices_of_the_rows_only, m->tensors[5].shape[0] = 2)
+/* Of the second row's matrix: an element of the diagonal, one above it. */
+DAMAGE(diagonal_zero, set_float(m, 2, D *D + D + 1, 0))
+DAMAGE(not_a_triangle, set_float(m, 2, D *D + 1, 1))
+DAMAGE(shared_diagonal_zero, set_float(m, 2, D + 1, 0))
+DAMAGE(whitening_of_rows, m->tensors[2].shape[0] = 2)
+DAMAGE(whitening_absent, strcpy(m->tensors[2].name, "variance"))
 DAMAGE(beta_absent, m->scalar_count = 0)
 
 static void test_refused_messages_change_nothing(void **state)
@@ -233,6 +252,13 @@ static void test_refused_messages_change_nothing(void **state)
     expect_refused(log_const_absent, ERR_FORMAT, REASON_BAD_FIELD);
     expect_refused(price_nan, ERR_FORMAT, REASON_NON_FINITE);
     expect_refused(prices_of_the_rows_only, ERR_FORMAT, REASON_BAD_SHAPE);
+    expect_refused_of(COVARIANCE_FULL, diagonal_zero, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_FULL, not_a_triangle, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_FULL, whitening_absent, ERR_FORMAT, REASON_BAD_FIELD);
+    expect_refused_of(COVARIANCE_FULL, mean_nan, ERR_FORMAT, REASON_NON_FINITE);
+    expect_refused_of(COVARIANCE_TIED, shared_diagonal_zero, ERR_FORMAT, REASON_BAD_VALUE);
+    expect_refused_of(COVARIANCE_TIED, whitening_absent, ERR_FORMAT, REASON_BAD_FIELD);
+    expect_refused_of(COVARIANCE_TIED, whitening_of_rows, ERR_FORMAT, REASON_BAD_SHAPE);
     expect_refused(beta_absent, ERR_FORMAT, REASON_BAD_VALUE);
 }
 

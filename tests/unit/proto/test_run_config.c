@@ -155,6 +155,9 @@ static const struct {
     {"encoder.pool", "mean", VIT_POOL_MEAN},
     {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
+    {"mixture.covariance", "vmf", COVARIANCE_VMF},
+    {"mixture.covariance", "full", COVARIANCE_FULL},
+    {"mixture.covariance", "tied", COVARIANCE_TIED},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
     {"mixture.forgetting_form", "mass", FORGETTING_MASS},
@@ -308,6 +311,18 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "learns nothing"));
     assert_int_equal(run_config_load(&c, NULL, NULL, still + 1, 1, &e), 0);
+    const char *const matrices[] = {"mixture.covariance=full", "mixture.dimensions=129"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, matrices, 1, &e), 0);
+    assert_int_equal(run_config_load(&c, NULL, NULL, matrices, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "17040384, at most 16777216"));
+    const char *const tied[][3] = {{"mixture.covariance=tied", "mixture.dimensions=1025", "loss.block=2"},
+                                   {"mixture.covariance=tied", "mixture.forgetting_form=convex", "loss.block=2"},
+                                   {"mixture.covariance=tied", "mixture.merge_distance=0.1", "loss.block=2"}};
+    for (size_t i = 0; i < sizeof tied / sizeof tied[0]; i++) {
+        assert_int_equal(run_config_load(&c, NULL, NULL, tied[i], 3, &e), ERR_CONFIG);
+        assert_non_null(strstr(e.text, "tied"));
+    }
+    assert_int_equal(run_config_load(&c, NULL, NULL, tied[0], 1, &e), 0);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
     static const char *const parameters[] = {"loss.koleo=0.1", "loss.prototype_loss=own"};

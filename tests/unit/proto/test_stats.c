@@ -15,6 +15,7 @@
 
 struct batch {
     uint32_t N, K, D;
+    enum covariance covariance;
     float *h;
     uint32_t *start, *index, *assigned;
     float *gamma, *novel, *distance;
@@ -45,7 +46,7 @@ static void batch_init(struct batch *b, uint64_t seed, uint32_t N, uint32_t K, u
 {
     struct rng r;
     rng_open(&r, seed, RNG_MIXTURE, N, K, D);
-    *b = (struct batch){.N = N, .K = K, .D = D};
+    *b = (struct batch){.N = N, .K = K, .D = D, .covariance = COVARIANCE_DIAGONAL};
     b->h = calloc((size_t)N * D, sizeof(float));
     b->start = calloc(N + 1, sizeof(uint32_t));
     b->index = calloc((size_t)N * per_row, sizeof(uint32_t));
@@ -84,7 +85,11 @@ static void assert_same(const struct stats_rows *a, const struct stats_rows *b)
     assert_memory_equal(a->index, b->index, a->R * sizeof(uint32_t));
     assert_memory_equal(a->n, b->n, a->R * sizeof(float));
     assert_memory_equal(a->s1, b->s1, a->R * D * sizeof(float));
-    assert_memory_equal(a->s2, b->s2, a->R * D * sizeof(float));
+    assert_int_equal(a->squares, b->squares);
+    assert_memory_equal(a->s2, b->s2, a->R * a->squares * sizeof(float));
+    assert_int_equal(a->shared, b->shared);
+    if (a->shared)
+        assert_memory_equal(a->moment, b->moment, a->shared * sizeof(float));
     if (a->V) {
         assert_memory_equal(a->novel, b->novel, a->V * D * sizeof(float));
         assert_memory_equal(a->novel_distance, b->novel_distance, a->V * sizeof(float));
@@ -110,6 +115,21 @@ static void reference(const struct batch *b, float *n, float *s1, float *s2)
         }
 }
 
+/* An element below the diagonal, of the last row, as the definition says. */
+static void check_matrix(const struct batch *b, const struct stats_rows *s)
+{
+    uint32_t D = b->D, r = s->R - 1, k = s->index[r];
+    float sum = 0;
+    for (uint32_t i = 0; i < b->N; i++)
+        for (uint32_t z = b->start[i]; z < b->start[i + 1]; z++)
+            if (b->index[z] == k) {
+                volatile float weighted = b->gamma[z] * b->h[i * D + D - 1];
+                volatile float product = weighted * b->h[i * D];
+                sum += product;
+            }
+    assert_true(s->s2[((size_t)r * D + D - 1) * D] == sum);
+}
+
 static void check_against_reference(uint32_t N, uint32_t K, uint32_t D, uint32_t per_row)
 {
     struct batch b;
@@ -117,7 +137,7 @@ static void check_against_reference(uint32_t N, uint32_t K, uint32_t D, uint32_t
     batch_init(&b, 1, N, K, D, per_row);
     float *n = calloc(K, sizeof *n), *s1 = calloc((size_t)K * D, sizeof *s1), *s2 = calloc((size_t)K * D, sizeof *s2);
     reference(&b, n, s1, s2);
-    assert_int_equal(stats_accumulate(b.h, &b.g, K, D, &s), 0);
+    assert_int_equal(stats_accumulate(b.h, &b.g, K, D, COVARIANCE_DIAGONAL, &s), 0);
     uint32_t r = 0;
     for (uint32_t k = 0; k < K; k++) {
         if (n[k] == 0)
@@ -129,6 +149,22 @@ static void check_against_reference(uint32_t N, uint32_t K, uint32_t D, uint32_t
     }
     assert_int_equal(r, s.R);
     assert_true(s.count == N);
+    struct stats_rows once; /* without squares the rest is the same */
+    assert_int_equal(stats_accumulate(b.h, &b.g, K, D, COVARIANCE_VMF, &once), 0);
+    assert_true(once.R == s.R && once.squares == 0);
+    assert_memory_equal(once.n, s.n, s.R * sizeof(float));
+    assert_memory_equal(once.s1, s.s1, (size_t)s.R * D * sizeof(float));
+    stats_rows_fini(&once);
+    struct stats_rows full; /* its matrices are symmetric, and their diagonals the squares by dimension */
+    assert_int_equal(stats_accumulate(b.h, &b.g, K, D, COVARIANCE_FULL, &full), 0);
+    assert_true(full.R == s.R && full.squares == D * D);
+    assert_memory_equal(full.s1, s.s1, (size_t)s.R * D * sizeof(float));
+    for (size_t i = 0; i < (size_t)s.R * D * D; i++) {
+        size_t row = i / (D * D), a = i / D % D, c = i % D;
+        assert_true(full.s2[i] == full.s2[(row * D + c) * D + a] && (a != c || full.s2[i] == s.s2[row * D + a]));
+    }
+    check_matrix(&b, &full);
+    stats_rows_fini(&full);
     free(n);
     free(s1);
     free(s2);
@@ -154,7 +190,7 @@ static void test_components_touched_by_zeros_have_no_row(void **state)
     const uint32_t start[2] = {0, 2}, index[2] = {3, 4};
     const struct responsibilities g = {1, start, index, gamma};
     struct stats_rows s;
-    assert_int_equal(stats_accumulate(h, &g, 8, 2, &s), 0);
+    assert_int_equal(stats_accumulate(h, &g, 8, 2, COVARIANCE_DIAGONAL, &s), 0);
     assert_int_equal(s.R, 1);
     assert_int_equal(s.index[0], 4);
     stats_rows_fini(&s);
@@ -165,23 +201,24 @@ static void test_components_touched_by_zeros_have_no_row(void **state)
 static void encode(const struct batch *b, enum stats_encoding encoding, struct msg *m)
 {
     msg_init(m, MSG_STATS, "r");
-    assert_int_equal(stats_encode_as(encoding, b->h, &b->g, b->K, b->D, &b->extra, m), 0);
+    assert_int_equal(stats_encode_as(encoding, b->h, &b->g, b->K, b->D, b->covariance, &b->extra, m), 0);
     assert_int_equal(m->encoding, encoding);
 }
 
 static void decode(const struct batch *b, const struct msg *m, struct stats_rows *s)
 {
     enum reason why = 0;
-    if (stats_decode(m, b->K, b->D, b->N, s, &why, NULL))
+    if (stats_decode(m, b->K, b->D, b->covariance, b->N, s, &why, NULL))
         fail_msg("refused: %s", reason_name(why));
 }
 
-static void check_encodings(uint64_t seed, uint32_t N, uint32_t K, uint32_t D, uint32_t per_row)
+static void check_encodings(enum covariance c, uint64_t seed, uint32_t N, uint32_t K, uint32_t D, uint32_t per_row)
 {
     struct batch b;
     struct msg m;
     struct stats_rows s[STATS_FACTORED + 1];
     batch_init(&b, seed, N, K, D, per_row);
+    b.covariance = c;
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
         encode(&b, e, &m);
         decode(&b, &m, &s[e]);
@@ -199,10 +236,13 @@ static void check_encodings(uint64_t seed, uint32_t N, uint32_t K, uint32_t D, u
 static void test_every_encoding_decodes_to_the_same_floats(void **state)
 {
     (void)state;
-    check_encodings(1, 1, 1, 1, 1);
-    check_encodings(2, 64, 32, 8, 32);
-    for (uint64_t seed = 3; seed < 20; seed++)
-        check_encodings(seed, 1 + (uint32_t)seed * 5, 200, 48, 1 + (uint32_t)seed % 9);
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_TIED; c++) {
+        check_encodings(c, 1, 1, 1, 1, 1);
+        check_encodings(c, 2, 64, 32, 8, 32);
+        for (uint64_t seed = 3; seed < 20; seed++)
+            check_encodings(c, seed, 1 + (uint32_t)seed * 5, 200, c >= COVARIANCE_FULL ? 9 : 48,
+                            1 + (uint32_t)seed % 9);
+    }
 }
 
 static size_t message_bytes(const struct msg *m)
@@ -213,13 +253,15 @@ static size_t message_bytes(const struct msg *m)
     return bytes;
 }
 
-static void check_smallest(uint32_t N, uint32_t K, uint32_t D, uint32_t per_row, enum stats_encoding expected)
+static void check_smallest(enum covariance c, uint32_t N, uint32_t K, uint32_t D, uint32_t per_row,
+                           enum stats_encoding expected)
 {
     struct batch b;
     struct msg m, other;
     batch_init(&b, 7, N, K, D, per_row);
+    b.covariance = c;
     msg_init(&m, MSG_STATS, "r");
-    assert_int_equal(stats_encode(b.h, &b.g, K, D, &b.extra, &m), 0);
+    assert_int_equal(stats_encode(b.h, &b.g, K, D, c, &b.extra, &m), 0);
     assert_int_equal(m.encoding, expected);
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
         encode(&b, e, &other);
@@ -233,16 +275,19 @@ static void check_smallest(uint32_t N, uint32_t K, uint32_t D, uint32_t per_row,
 static void test_the_smallest_encoding_is_chosen(void **state)
 {
     (void)state;
-    check_smallest(200, 8, 16, 8, STATS_DENSE);
-    check_smallest(200, 2000, 16, 1, STATS_FACTORED);
-    check_smallest(2000, 4000, 4, 2, STATS_FACTORED);
-    check_smallest(5, 4000, 4, 4, STATS_FACTORED);
+    check_smallest(COVARIANCE_DIAGONAL, 200, 8, 16, 8, STATS_DENSE);
+    check_smallest(COVARIANCE_DIAGONAL, 200, 2000, 16, 1, STATS_FACTORED);
+    check_smallest(COVARIANCE_DIAGONAL, 2000, 4000, 4, 2, STATS_FACTORED);
+    check_smallest(COVARIANCE_DIAGONAL, 5, 4000, 4, 4, STATS_FACTORED);
+    check_smallest(COVARIANCE_VMF, 200, 8, 16, 8, STATS_DENSE);
+    check_smallest(COVARIANCE_DIAGONAL, 60, 61, 16, 1, STATS_FACTORED);
+    check_smallest(COVARIANCE_VMF, 60, 61, 16, 1, STATS_ROWS); /* half of what the sums were */
     /* many embeddings on few of many components */
     struct batch b;
     struct msg m;
     batch_init(&b, 7, 300, 8, 4, 2);
     msg_init(&m, MSG_STATS, "r");
-    assert_int_equal(stats_encode(b.h, &b.g, 1000, b.D, &b.extra, &m), 0);
+    assert_int_equal(stats_encode(b.h, &b.g, 1000, b.D, COVARIANCE_DIAGONAL, &b.extra, &m), 0);
     assert_int_equal(m.encoding, STATS_ROWS);
     msg_fini(&m);
     batch_fini(&b);
@@ -316,9 +361,11 @@ static void test_sum_with_nothing_and_of_disjoint_rows(void **state)
     (void)state;
     const float h[2] = {0.6f, 0.8f}, gamma[1] = {1};
     const uint32_t start[2] = {0, 1}, low[1] = {0}, high[1] = {7};
-    struct stats_rows a, b, nothing = {.K = 8, .D = 2};
-    assert_int_equal(stats_accumulate(h, &(struct responsibilities){1, start, high, gamma}, 8, 2, &a), 0);
-    assert_int_equal(stats_accumulate(h, &(struct responsibilities){1, start, low, gamma}, 8, 2, &b), 0);
+    struct stats_rows a, b, nothing = {.K = 8, .D = 2, .squares = 2};
+    assert_int_equal(
+        stats_accumulate(h, &(struct responsibilities){1, start, high, gamma}, 8, 2, COVARIANCE_DIAGONAL, &a), 0);
+    assert_int_equal(
+        stats_accumulate(h, &(struct responsibilities){1, start, low, gamma}, 8, 2, COVARIANCE_DIAGONAL, &b), 0);
     assert_int_equal(stats_rows_add(&a, &b), 0);
     assert_null(b.index);
     assert_int_equal(a.R, 2);
@@ -360,21 +407,27 @@ static void set_scalar(struct msg *m, const char *name, double value)
 
 typedef void damage(struct msg *m);
 
-static void expect_refused(enum stats_encoding encoding, damage *change, enum reason reason)
+static void expect_refused_of(enum covariance c, enum stats_encoding encoding, damage *change, enum reason reason)
 {
     struct batch b;
     struct msg m;
     struct stats_rows s;
     enum reason why = 0;
     batch_init(&b, 5, 6, 10, 4, 2);
+    b.covariance = c;
     encode(&b, encoding, &m);
     change(&m);
-    assert_int_equal(stats_decode(&m, b.K, b.D, b.N, &s, &why, NULL), ERR_FORMAT);
+    assert_int_equal(stats_decode(&m, b.K, b.D, c, b.N, &s, &why, NULL), ERR_FORMAT);
     assert_string_equal(reason_name(why), reason_name(reason));
     assert_null(s.index);
     assert_int_equal(s.R, 0);
     msg_fini(&m);
     batch_fini(&b);
+}
+
+static void expect_refused(enum stats_encoding encoding, damage *change, enum reason reason)
+{
+    expect_refused_of(COVARIANCE_DIAGONAL, encoding, change, reason);
 }
 
 #define DAMAGE(name, statement)                                                                                        \
@@ -403,6 +456,7 @@ DAMAGE(embedding_nan, set_float(m, "h", 3, NAN))
 DAMAGE(embedding_long, set_float(m, "h", 3, 1.5f))
 DAMAGE(novel_zero, for (size_t i = 0; i < 4; i++) set_float(m, "novel", i, 0))
 DAMAGE(square_too_small, set_float(m, "s2", 0, 0); set_float(m, "s1", 0, 0.5f))
+DAMAGE(directions_absent, tensor(m, "s1")->name[0] = 'x')
 DAMAGE(sum_too_large, set_float(m, "s1", 0, 4))
 DAMAGE(start_late, set_u32(m, "start", 0, 1))
 DAMAGE(start_short, set_u32(m, "start", 6, 11))
@@ -480,7 +534,7 @@ static void test_no_more_candidates_than_embeddings(void **state)
     batch_init(&b, 5, 1, 10, 4, 2);
     b.extra.V = 2;
     encode(&b, STATS_FACTORED, &m);
-    assert_int_equal(stats_decode(&m, b.K, b.D, 64, &s, &why, &detail), ERR_FORMAT);
+    assert_int_equal(stats_decode(&m, b.K, b.D, COVARIANCE_DIAGONAL, 64, &s, &why, &detail), ERR_FORMAT);
     assert_int_equal(why, REASON_TOO_LARGE);
     assert_string_equal(detail.text, "novel has 2 rows, at most 1 are possible");
     msg_fini(&m);
@@ -498,15 +552,103 @@ static void test_shapes_of_another_mixture(void **state)
     batch_init(&b, 5, 6, 10, 4, 2);
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
         encode(&b, e, &m);
-        assert_int_equal(stats_decode(&m, b.K, b.D + 1, b.N, &s, &why, NULL), ERR_FORMAT);
+        assert_int_equal(stats_decode(&m, b.K, b.D + 1, COVARIANCE_DIAGONAL, b.N, &s, &why, NULL), ERR_FORMAT);
         assert_int_equal(why, REASON_BAD_SHAPE);
         msg_fini(&m);
     }
     encode(&b, STATS_DENSE, &m);
-    assert_int_equal(stats_decode(&m, b.K + 1, b.D, b.N, &s, &why, NULL), ERR_FORMAT);
+    assert_int_equal(stats_decode(&m, b.K + 1, b.D, COVARIANCE_DIAGONAL, b.N, &s, &why, NULL), ERR_FORMAT);
     assert_int_equal(why, REASON_BAD_SHAPE);
     msg_fini(&m);
     batch_fini(&b);
+}
+
+/* Element (1, 0) of the first matrix, and then its mirror image. */
+DAMAGE(matrix_askew, set_float(m, "s2", 4, 0.9f))
+DAMAGE(matrix_too_large, set_float(m, "s2", 4, 1.5f); set_float(m, "s2", 1, 1.5f))
+DAMAGE(matrix_trace, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, 0.9f))
+DAMAGE(shared_askew, set_float(m, "s2", 4, 5))
+DAMAGE(shared_trace, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, 3))
+DAMAGE(moment_absent, tensor(m, "s2")->name[0] = 'x')
+DAMAGE(matrix_infinite, set_float(m, "s2", 6, INFINITY))
+
+/* Sums of neighbours add it up; it is what all embeddings are, however their gammas fall. */
+static void test_the_shared_moment_is_of_all_embeddings(void **state)
+{
+    (void)state;
+    struct batch b;
+    struct stats_rows whole, first, second;
+    batch_init(&b, 3, 10, 20, 4, 2);
+    struct responsibilities head = b.g, tail = b.g;
+    uint32_t start[6];
+    head.N = tail.N = 5;
+    for (uint32_t i = 0; i <= 5; i++)
+        start[i] = b.start[5 + i] - b.start[5];
+    tail = (struct responsibilities){5, start, b.index + b.start[5], b.gamma + b.start[5]};
+    assert_int_equal(stats_accumulate(b.h, &b.g, 20, 4, COVARIANCE_TIED, &whole), 0);
+    assert_int_equal(stats_accumulate(b.h, &head, 20, 4, COVARIANCE_TIED, &first), 0);
+    assert_int_equal(stats_accumulate(b.h + 5 * 4, &tail, 20, 4, COVARIANCE_TIED, &second), 0);
+    assert_int_equal(stats_rows_add(&first, &second), 0);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++) {
+            double want = 0;
+            for (size_t n = 0; n < 10; n++)
+                want += (double)b.h[n * 4 + i] * (double)b.h[n * 4 + j];
+            assert_true(fabs((double)whole.moment[i * 4 + j] - want) < 1e-5);
+            assert_true(fabs((double)first.moment[i * 4 + j] - want) < 1e-5);
+            assert_true(whole.moment[i * 4 + j] == whole.moment[j * 4 + i]);
+        }
+    stats_rows_fini(&whole);
+    stats_rows_fini(&first);
+    batch_fini(&b);
+}
+
+/* s1 of a row more than the moment has room for, though no more than its mass. */
+DAMAGE(moment_and_sums_differ, for (size_t i = 0; i < 4; i++) set_float(m, "s2", 5 * i, i == 3 ? 6 : 0);
+       for (size_t i = 0; i < 16; i++) if (i % 5 > 0) set_float(m, "s2", i, 0))
+
+static void test_a_shared_moment_proves_itself(void **state)
+{
+    (void)state;
+    for (int e = STATS_DENSE; e <= STATS_ROWS; e++) {
+        expect_refused_of(COVARIANCE_TIED, e, mass_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, square_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, shared_askew, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, shared_trace, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, moment_and_sums_differ, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_TIED, e, matrix_infinite, REASON_NON_FINITE);
+        expect_refused_of(COVARIANCE_TIED, e, moment_absent, REASON_BAD_FIELD);
+    }
+}
+
+static void test_matrices_prove_themselves(void **state)
+{
+    (void)state;
+    for (int e = STATS_DENSE; e <= STATS_ROWS; e++) {
+        expect_refused_of(COVARIANCE_FULL, e, mass_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, square_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_askew, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_trace, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_FULL, e, matrix_infinite, REASON_NON_FINITE);
+    }
+}
+
+/* Without squares nothing bounds an element but the length of the whole. */
+static void test_directions_prove_themselves(void **state)
+{
+    (void)state;
+    for (int e = STATS_DENSE; e <= STATS_ROWS; e++) {
+        expect_refused_of(COVARIANCE_VMF, e, mass_negative, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_VMF, e, mass_too_much, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_VMF, e, sum_infinite, REASON_NON_FINITE);
+        expect_refused_of(COVARIANCE_VMF, e, sum_huge, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_VMF, e, sum_too_large, REASON_BAD_VALUE);
+        expect_refused_of(COVARIANCE_VMF, e, directions_absent, REASON_BAD_FIELD);
+    }
+    expect_refused_of(COVARIANCE_VMF, STATS_FACTORED, embedding_long, REASON_BAD_VALUE);
 }
 
 int main(void)
@@ -524,6 +666,10 @@ int main(void)
         cmocka_unit_test(test_refusals_of_factors),
         cmocka_unit_test(test_no_more_candidates_than_embeddings),
         cmocka_unit_test(test_shapes_of_another_mixture),
+        cmocka_unit_test(test_directions_prove_themselves),
+        cmocka_unit_test(test_matrices_prove_themselves),
+        cmocka_unit_test(test_the_shared_moment_is_of_all_embeddings),
+        cmocka_unit_test(test_a_shared_moment_proves_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

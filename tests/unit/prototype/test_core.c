@@ -81,7 +81,7 @@ static void stats_message(uint64_t step, uint32_t slot, enum stats_encoding enco
     m->step = step;
     m->slot = slot;
     m->slots = 1;
-    assert_int_equal(stats_encode_as(encoding, h, &g, K, D, &x, m), 0);
+    assert_int_equal(stats_encode_as(encoding, h, &g, K, D, COVARIANCE_DIAGONAL, &x, m), 0);
 }
 
 /* Sends m (and drops it); returns the type of the reply and, through code, its code. */

@@ -27,6 +27,7 @@ static void test_without_a_mirror_nothing_happens(void **state)
     mirror_queue_metrics(NULL, &m);
     mirror_event_start(NULL, 1, 1);
     mirror_event_reseed(NULL, 1, 1, 1);
+    mirror_event_split(NULL, 1, 1, 2, 3);
     mirror_event_checkpoint(NULL, 1, true);
     mirror_event_rewind(NULL, 1, 1);
     mirror_event_stop(NULL, 1, "complete");
@@ -60,12 +61,14 @@ static void test_events_are_json_in_order(void **state)
     struct mirror_queue *q = *state;
     mirror_event_start(q, 0, 1);
     mirror_event_reseed(q, 7, 3, 1048575);
+    mirror_event_split(q, 7, 5, 9, 0);
     mirror_event_checkpoint(q, 8, true);
     mirror_event_checkpoint(q, 9, false);
     mirror_event_rewind(q, 4, 2);
     mirror_event_stop(q, 10, "say \"why\"");
     takes(q, "{\"event\":\"start\",\"step\":0,\"generation\":1}");
     takes(q, "{\"event\":\"reseed\",\"step\":7,\"count\":3,\"first\":1048575}");
+    takes(q, "{\"event\":\"split\",\"step\":7,\"kept\":5,\"freed\":9,\"halved\":0}");
     takes(q, "{\"event\":\"checkpoint\",\"step\":8,\"ok\":true}");
     takes(q, "{\"event\":\"checkpoint\",\"step\":9,\"ok\":false}");
     takes(q, "{\"event\":\"rewind\",\"step\":4,\"generation\":2}");

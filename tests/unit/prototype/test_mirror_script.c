@@ -45,7 +45,7 @@ static int open_fixture(void **state)
     assert_int_equal(run_config_load(&f->config, NULL, NULL, set, 5, &e), 0);
     struct prototype_core_options o = {.config = &f->config, .generation = 1};
     assert_int_equal(prototype_core_new(&o, &f->core, &e), 0);
-    assert_int_equal(mirror_state_init(&f->state, 8, 4, false), 0);
+    assert_int_equal(mirror_state_init(&f->state, 8, 4, COVARIANCE_DIAGONAL), 0);
     redis_command_init(&f->command);
     *state = f;
     return 0;
@@ -144,19 +144,41 @@ static void test_usage_alone_takes_turns(void **state)
     assert_int_equal(f->state.count, 8);
 }
 
-static void test_prices_are_shown_where_there_are_any(void **state)
+static void test_prices_and_splits_are_shown_where_there_are_any(void **state)
 {
     struct fixture *f = *state;
     bool last;
     mirror_state_take(&f->state, f->core, NULL, f->known, true);
     assert_int_equal(count_commands(f, "price", &last), 0);
+    assert_int_equal(count_commands(f, "splits", &last), 0);
     prototype_core_free(&f->core);
     f->config.mixture.balance = 0.1;
+    f->config.mixture.merge_distance = 0.1;
     struct prototype_core_options o = {.config = &f->config, .generation = 1};
     assert_int_equal(prototype_core_new(&o, &f->core, NULL), 0);
     mirror_state_take(&f->state, f->core, NULL, f->known, true);
     assert_int_equal(count_commands(f, "$5\r\nprice\r\n", &last), 8);
     assert_int_equal(count_commands(f, "$12\r\nprice_spread\r\n", &last), 1);
+    assert_int_equal(count_commands(f, "$6\r\nsplits\r\n", &last), 1);
+}
+
+/* A tied covariance is one key, and no field of a prototype. */
+static void test_a_shared_matrix_is_written_once(void **state)
+{
+    struct fixture *f = *state;
+    bool last;
+    prototype_core_free(&f->core);
+    mirror_state_fini(&f->state);
+    f->config.mixture.covariance = COVARIANCE_TIED;
+    struct prototype_core_options o = {.config = &f->config, .generation = 1};
+    assert_int_equal(prototype_core_new(&o, &f->core, NULL), 0);
+    assert_int_equal(mirror_state_init(&f->state, 8, 4, COVARIANCE_TIED), 0);
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    assert_memory_equal(f->state.variance, prototype_core_mixture(f->core)->view->variance, 16 * sizeof(float));
+    assert_int_equal(count_commands(f, "decant:m:whitening\r\n$64\r\n", &last), 1);
+    assert_int_equal(count_commands(f, "$4\r\nmean", &last), 8);
+    assert_int_equal(count_commands(f, "variance_shape", &last), 0);
+    assert_int_equal(count_commands(f, "$4\r\ntied", &last), 1);
 }
 
 static bool holds(const struct redis_command *c, const char *text)
@@ -213,7 +235,8 @@ int main(void)
         CASE(test_usage_alone_takes_turns),
         CASE(test_full_sync_writes_all_then_nothing_is_left),
         CASE(test_new_neighbours_are_written_without_vectors),
-        CASE(test_prices_are_shown_where_there_are_any),
+        CASE(test_prices_and_splits_are_shown_where_there_are_any),
+        CASE(test_a_shared_matrix_is_written_once),
         CASE(test_records_are_sent_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include "common/cosine.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "server/prototype/diagnostics.h"
 #include "server/prototype/mixture.h"
 
@@ -41,7 +42,10 @@ static struct mixture_options options_of(const json_t *f)
     return (struct mixture_options){
         .K = (uint32_t)number(f, "K", 0),
         .D = (uint32_t)number(f, "D", 0),
-        .covariance = strcmp(cov, "sph") == 0 ? COVARIANCE_SPHERICAL : COVARIANCE_DIAGONAL,
+        .covariance = strcmp(cov, "sph") == 0    ? COVARIANCE_SPHERICAL
+                      : strcmp(cov, "vmf") == 0  ? COVARIANCE_VMF
+                      : strcmp(cov, "full") == 0 ? COVARIANCE_FULL
+                                                 : COVARIANCE_DIAGONAL,
         .prior = strcmp(prior, "count") == 0 ? PRIOR_COUNT : PRIOR_UNIFORM,
         .forgetting = number(f, "eta", 0),
         .variance_floor = number(f, "floor", 0),
@@ -97,7 +101,7 @@ static struct stats_rows *slot_stats(const struct mixture *m, const json_t *step
     struct stats_rows *s = malloc(sizeof *s);
     stats_rows_init(s);
     struct responsibilities g = {.N = N, .start = start_, .index = index, .gamma = gamma};
-    assert_int_equal(stats_accumulate(h, &g, K, D, s), 0);
+    assert_int_equal(stats_accumulate(h, &g, K, D, m->options.covariance, s), 0);
     s->V = N; /* every embedding is a candidate, so that indices are those of the fixture */
     s->novel = h;
     s->novel_distance = distance;
@@ -120,6 +124,40 @@ static struct stats_rows *step_stats(const struct mixture *m, const json_t *step
     return sum;
 }
 
+static void compare_spread(const struct mixture *m, const json_t *x, uint32_t k)
+{
+    uint32_t D = m->options.D;
+    for (uint32_t d = 0; d < D; d++) {
+        size_t i = (size_t)k * D + d;
+        float v = m->view->variance[covariance_is_scalar(m->options.covariance) ? k : i];
+        if (m->s2)
+            close_to(m->s2[i], at2(json_object_get(x, "S2"), k, d), "S2");
+        close_to((double)v, at2(json_object_get(x, "var"), k, d), "var");
+    }
+}
+
+/* W V W^T = I of the fixture's V, and log det W. Elements of V carry the errors of close_to, W up to 1/sqrt(floor). */
+static void compare_matrix(const struct mixture *m, const json_t *x, uint32_t k)
+{
+    uint32_t D = m->options.D;
+    const json_t *V = json_array_get(json_object_get(x, "var"), k);
+    const float *W = m->view->variance + (size_t)k * D * D;
+    double log_det = 0;
+    for (uint32_t i = 0; i < D; i++) {
+        log_det += log((double)W[i * D + i]);
+        for (uint32_t j = 0; j < D; j++) {
+            double product = 0;
+            close_to(m->s2[(k * D + i) * D + j], at2(json_array_get(json_object_get(x, "S2"), k), i, j), "S2");
+            for (uint32_t a = 0; a < D; a++)
+                for (uint32_t b = 0; b < D; b++)
+                    product += (double)W[i * D + a] * at2(V, a, b) * (double)W[j * D + b];
+            assert_true(fabs(product - (i == j)) < 1e-3);
+        }
+    }
+    if (m->options.prior == PRIOR_UNIFORM)
+        close_to((double)m->view->log_const[k], log_det - log(m->options.K), "log_const");
+}
+
 static void compare_row(const struct mixture *m, const json_t *x, uint32_t k)
 {
     uint32_t D = m->options.D;
@@ -130,13 +168,14 @@ static void compare_row(const struct mixture *m, const json_t *x, uint32_t k)
     close_to(m->usage[k], json_number_value(json_array_get(json_object_get(x, "use"), k)), "use");
     for (uint32_t d = 0; d < D; d++) {
         size_t i = (size_t)k * D + d;
-        float v = m->view->variance[m->options.covariance == COVARIANCE_SPHERICAL ? k : i];
         close_to(m->s1[i], at2(json_object_get(x, "S1"), k, d), "S1");
-        close_to(m->s2[i], at2(json_object_get(x, "S2"), k, d), "S2");
         close_to((double)m->view->mean[i], at2(json_object_get(x, "mu"), k, d), "mu");
-        close_to((double)v, at2(json_object_get(x, "var"), k, d), "var");
         close_to((double)m->view->mean[i] / sqrt(norm), at2(json_object_get(x, "proto"), k, d), "proto");
     }
+    if (m->options.covariance == COVARIANCE_FULL)
+        compare_matrix(m, x, k);
+    else
+        compare_spread(m, x, k);
 }
 
 static void compare_reseeds(const struct mixture *m, const json_t *expected)
@@ -160,6 +199,14 @@ static void compare_unique(const struct mixture *m, const json_t *expected)
     diagnostics_input_fini(&in);
 }
 
+/* What the E-step multiplies with, where the fixture has it. */
+static void compare_constant(const struct mixture *m, const json_t *log_norm, uint32_t k)
+{
+    if (log_norm)
+        close_to((double)m->view->log_const[k], json_number_value(json_array_get(log_norm, k)) - log(m->options.K),
+                 "log_const");
+}
+
 static void replay(const char *name, size_t slots)
 {
     char path[128];
@@ -172,8 +219,10 @@ static void replay(const char *name, size_t slots)
         const json_t *step = json_array_get(steps, t), *x = json_object_get(step, "expect");
         struct stats_rows *s = step_stats(m, step, slots);
         assert_int_equal(mixture_em_step(m, s, 1), 0);
-        for (uint32_t k = 0; k < m->options.K; k++)
+        for (uint32_t k = 0; k < m->options.K; k++) {
             compare_row(m, x, k);
+            compare_constant(m, json_object_get(x, "log_norm"), k);
+        }
         compare_reseeds(m, json_object_get(x, "reseeded"));
         stats_rows_fini(s);
         free(s);
@@ -188,7 +237,10 @@ static const char *const fixtures[] = {"diag_K5_D3_N16",         "diag_K5_D3_N16
                                        "diag_K5_D3_N16_reseed",  "diag_K5_D3_N16_top4",
                                        "diag_K32_D8_N64",        "diag_K32_D8_N64_prior-count",
                                        "diag_K32_D8_N64_reseed", "diag_K32_D8_N64_top4",
-                                       "sph_K5_D3_N16",          "sph_K32_D8_N64"};
+                                       "sph_K5_D3_N16",          "sph_K32_D8_N64",
+                                       "vmf_K5_D3_N16",          "vmf_K32_D8_N64_reseed",
+                                       "full_K5_D3_N16",         "full_K5_D3_N16_reseed",
+                                       "full_K32_D8_N64",        "full_K32_D8_N64_reseed"};
 
 static void test_fixtures_whole(void **state)
 {
@@ -338,6 +390,37 @@ static void test_convex_masses_are_weights(void **state)
     mixture_free(&m);
 }
 
+/* A component that sees one direction only is as narrow as the floor allows; one whose embeddings cancel has the whole
+ * sphere; a fresh one is as wide as a fresh Gaussian. */
+static void test_vmf_bounds(void **state)
+{
+    (void)state;
+    struct mixture_options o = small;
+    o.covariance = COVARIANCE_VMF;
+    o.forgetting = 0.01;
+    struct mixture *m, *copy;
+    uint32_t index[2] = {0, 1};
+    float n[2] = {16, 16}, s1[6] = {0, 16, 0, 0, 0, 0};
+    struct stats_rows s = {.K = 4, .D = 3, .R = 2, .index = index, .n = n, .s1 = s1, .count = 32};
+    assert_int_equal(mixture_new(&o, &m), 0);
+    mixture_start(m, 3);
+    assert_null(m->s2);
+    assert_true(fabs((double)m->view->variance[2] - 1.0 / 3) < 1e-6);
+    assert_int_equal(mixture_em_step(m, &s, 1), 0);
+    for (int d = 0; d < 3; d++) {
+        m->s1[d] = 0; /* what is left of the start */
+        m->s1[3 + d] = 0;
+    }
+    m->s1[1] = m->mass[0];
+    assert_int_equal(mixture_clone(m, &copy), 0);
+    mixture_restore(copy, 1);
+    assert_true(copy->view->variance[0] == 1e-3f && copy->view->mean[1] == 1);
+    assert_true(copy->view->variance[1] == 1e3f && copy->view->mean[3] == 0);
+    assert_true(fabs((double)copy->view->log_const[1] + log(4 * M_PI) + log(4)) < 1e-5); /* the sphere's area, 1/K */
+    mixture_free(&copy);
+    mixture_free(&m);
+}
+
 static void test_perplexity_counts_even_use(void **state)
 {
     (void)state;
@@ -393,15 +476,11 @@ static void test_reseed_takes_least_used_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_start_is_unit_and_seeded),
-        cmocka_unit_test(test_empty_step_forgets_nothing),
-        cmocka_unit_test(test_only_touched_rows_change),
-        cmocka_unit_test(test_forms_of_forgetting),
-        cmocka_unit_test(test_convex_masses_are_weights),
-        cmocka_unit_test(test_perplexity_counts_even_use),
-        cmocka_unit_test(test_beta_schedule),
-        cmocka_unit_test(test_reseed_takes_least_used_first),
-        cmocka_unit_test(test_fixtures_whole),
+        cmocka_unit_test(test_start_is_unit_and_seeded),      cmocka_unit_test(test_empty_step_forgets_nothing),
+        cmocka_unit_test(test_only_touched_rows_change),      cmocka_unit_test(test_forms_of_forgetting),
+        cmocka_unit_test(test_convex_masses_are_weights),     cmocka_unit_test(test_vmf_bounds),
+        cmocka_unit_test(test_perplexity_counts_even_use),    cmocka_unit_test(test_beta_schedule),
+        cmocka_unit_test(test_reseed_takes_least_used_first), cmocka_unit_test(test_fixtures_whole),
         cmocka_unit_test(test_fixtures_over_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,6 +180,87 @@ static void test_prices_are_kept(void **state)
     options.balance = 0;
 }
 
+/* von Mises-Fisher components have no s2, in memory or in the file. */
+static void test_directions_are_kept(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    struct safetensors f;
+    options.covariance = COVARIANCE_VMF;
+    struct mixture *m = blank(), *whole = after(7);
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_null(m->s2);
+    assert_memory_equal(m->s1, whole->s1, 30 * sizeof(double));
+    assert_memory_equal(m->view->mean, whole->view->mean, 30 * sizeof(float));
+    assert_memory_equal(m->view->variance, whole->view->variance, 6 * sizeof(float));
+    assert_memory_equal(m->view->log_const, whole->view->log_const, 6 * sizeof(float));
+    assert_int_equal(safetensors_read(below("m.safetensors"), &f, &e), 0);
+    assert_null(safetensors_find(&f, "s2", DTYPE_F64, 2, (uint64_t[]){6, 5}, NULL));
+    assert_non_null(safetensors_find(&f, "variance", DTYPE_F32, 1, (uint64_t[]){6}, &e));
+    safetensors_fini(&f);
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.covariance = COVARIANCE_DIAGONAL;
+}
+
+/* Full and tied covariances: matrices in the file, looked at before they are believed. */
+static void check_matrices_are_kept(enum covariance form, size_t floats)
+{
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    options.covariance = form;
+    struct mixture *m = blank(), *whole = blank();
+    float n = 1, s1[5] = {0, 0.6f, 0, 0.8f, 0}, s2[25] = {0};
+    uint32_t k = 2;
+    s2[6] = 0.36f;
+    s2[8] = s2[16] = 0.48f;
+    s2[18] = 0.64f;
+    struct stats_rows s = {
+        .K = 6, .D = 5, .squares = 25, .R = 1, .index = &k, .n = &n, .s1 = s1, .s2 = s2, .moment = s2, .count = 1};
+    mixture_start(whole, 11);
+    assert_int_equal(mixture_em_step(whole, &s, 0.7), 0);
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_memory_equal(m->s2, whole->s2, floats * sizeof(double));
+    assert_memory_equal(m->view->variance, whole->view->variance, floats * sizeof(float));
+    assert_memory_equal(m->view->log_const, whole->view->log_const, 6 * sizeof(float));
+    whole->s2[floats - 18] = NAN;
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "finite"));
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.covariance = COVARIANCE_DIAGONAL;
+}
+
+static void test_matrices_are_kept(void **state)
+{
+    (void)state;
+    check_matrices_are_kept(COVARIANCE_FULL, 150);
+    check_matrices_are_kept(COVARIANCE_TIED, 25);
+}
+
+static void test_splits_are_counted_on(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    options.merge_distance = 0.1;
+    struct mixture *m = blank(), *whole = after(7);
+    whole->splits = 3;
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_int_equal(m->splits, 3);
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.merge_distance = 0;
+}
+
 static uint64_t resumed_step(void)
 {
     struct error e = {0};
@@ -263,6 +344,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_nothing_to_resume),
         CASE(test_round_trip_is_exact),
+        CASE(test_directions_are_kept),
+        CASE(test_matrices_are_kept),
+        CASE(test_splits_are_counted_on),
         CASE(test_prices_are_kept),
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),

@@ -10,10 +10,13 @@
 static void test_it_is_a_pure_function(void **state)
 {
     (void)state;
-    uint64_t first = 0, second = 0;
-    assert_int_equal(prototype_numerics(&first), 0);
-    assert_int_equal(prototype_numerics(&second), 0);
+    uint64_t first = 0, second = 0, full = 0;
+    assert_int_equal(prototype_numerics(COVARIANCE_DIAGONAL, &first), 0);
+    assert_int_equal(prototype_numerics(COVARIANCE_VMF, &second), 0);
     assert_true(first == second && first > 0 && first <= FINGERPRINT_MASK);
+    assert_int_equal(prototype_numerics(COVARIANCE_FULL, &full), 0); /* LAPACK is in it */
+    assert_int_equal(prototype_numerics(COVARIANCE_FULL, &second), 0);
+    assert_true(full == second && full != first && full > 0 && full <= FINGERPRINT_MASK);
 }
 
 int main(void)

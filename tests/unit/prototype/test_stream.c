@@ -67,7 +67,7 @@ static struct msg contribute(struct prototype_core *core, const struct peer *fro
     msg_init(&m, MSG_STATS, "unit");
     m.worker = name;
     m.seq = seq;
-    assert_int_equal(stats_encode(h, &g, K, D, &extra, &m), 0);
+    assert_int_equal(stats_encode(h, &g, K, D, COVARIANCE_DIAGONAL, &extra, &m), 0);
     return ask(core, from, &m, now);
 }
 

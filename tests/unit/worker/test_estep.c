@@ -11,21 +11,74 @@
 #include <cmocka.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "proto/covariance.h"
 #include "worker/estep.h"
 #include "tests/unit/kernels_each.h"
 
 #define assert_near(a, b, tolerance) assert_true(fabs((double)(a) - (double)(b)) <= (tolerance))
 
-static const struct estep_options dense = {0, 0, 0, 0};
+static const struct estep_options dense = {.top = 0};
 
 /* ---- fixtures ---- */
+
+/* Of component k, or of the one that all share. */
+static const float *whitening_of(const struct mixture_view *v, size_t k)
+{
+    return v->variance + k * covariance_width(v->covariance, v->D);
+}
+
+static bool is_matrix(const struct mixture_view *v)
+{
+    return v->covariance == COVARIANCE_FULL || v->covariance == COVARIANCE_TIED;
+}
+
+static double log_det(const struct mixture_view *v, size_t k)
+{
+    double sum = 0;
+    for (size_t d = 0; d < v->D; d++)
+        sum += log(whitening_of(v, k)[d * v->D + d]);
+    return sum;
+}
+
+/* Of von Mises-Fisher components: any number will do here, the server's tests hold the right one. */
+static double normaliser(const struct mixture_view *v, size_t k)
+{
+    return v->covariance == COVARIANCE_VMF    ? -1 / (double)v->variance[k] - (double)(k % 3)
+           : v->covariance == COVARIANCE_FULL ? log_det(v, k)
+                                              : 0;
+}
+
+/* W (D,D) of V (D,D): the inverse of its Cholesky factor, by the textbook. Returns log det W. */
+static double whiten(const double *V, size_t D, float *W)
+{
+    double L[16 * 16] = {0}, log_det = 0;
+    assert_true(D <= 16);
+    for (size_t i = 0; i < D; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double x = V[i * D + j];
+            for (size_t k = 0; k < j; k++)
+                x -= L[i * D + k] * L[j * D + k];
+            L[i * D + j] = i == j ? sqrt(x) : x / L[j * D + j];
+        }
+    for (size_t j = 0; j < D; j++)
+        for (size_t i = 0; i < D; i++) {
+            double x = i == j;
+            for (size_t k = j; k < i; k++)
+                x -= L[i * D + k] * W[k * D + j];
+            W[i * D + j] = i < j ? 0 : (float)(x / L[i * D + i]);
+        }
+    for (size_t i = 0; i < D; i++)
+        log_det += log(W[i * D + i]);
+    return log_det;
+}
 
 static void set_constants(struct mixture_view *v)
 {
     bool spherical = v->covariance == COVARIANCE_SPHERICAL;
+    bool by_dimension = spherical || v->covariance == COVARIANCE_DIAGONAL;
     for (size_t k = 0; k < v->K; k++) {
-        double c = log(v->weight[k]);
-        for (size_t d = 0; d < v->D; d++) {
+        double c = log(v->weight[k]) + normaliser(v, k);
+        for (size_t d = 0; d < v->D && by_dimension; d++) {
             double mean = v->mean[k * v->D + d], variance = v->variance[spherical ? k : k * v->D + d];
             c -= 0.5 * (log(variance) + mean * mean / variance);
         }
@@ -41,10 +94,16 @@ static struct mixture_view *random_mixture(uint32_t K, uint32_t D, enum covarian
     rng_open(&r, 11, RNG_MIXTURE, K, D, c);
     for (size_t i = 0; i < (size_t)K * D; i++)
         v->mean[i] = (float)(rng_normal(&r) / sqrt(D));
-    for (size_t i = 0; i < (c == COVARIANCE_SPHERICAL ? K : (size_t)K * D); i++)
+    for (size_t i = 0; i < K * covariance_width(c, D) + covariance_shared_width(c, D); i++)
         v->variance[i] = (0.5f + rng_uniform(&r)) / (float)D;
     for (size_t k = 0; k < K; k++)
         v->weight[k] = 1 / (float)K;
+    size_t matrices = c == COVARIANCE_FULL ? K : c == COVARIANCE_TIED ? 1 : 0;
+    for (size_t k = 0; k < matrices; k++)
+        for (size_t i = 0; i < (size_t)D * D; i++) { /* a lower triangle, about as wide */
+            float x = v->variance[k * D * D + i] * (float)D * sqrtf((float)D);
+            v->variance[k * D * D + i] = i % D > i / D ? 0 : i % D == i / D ? x : x - sqrtf((float)D);
+        }
     v->version = 1;
     v->beta = beta;
     set_constants(v);
@@ -67,6 +126,19 @@ static float *random_rows(uint32_t N, uint32_t D, uint64_t seed)
 static double log_density(const struct mixture_view *v, const float *h, size_t k)
 {
     double l = log(v->weight[k]) + v->price[k];
+    if (v->covariance == COVARIANCE_VMF) {
+        for (size_t d = 0; d < v->D; d++)
+            l += (double)h[d] * v->mean[k * v->D + d] / v->variance[k];
+        return l + normaliser(v, k);
+    }
+    for (size_t i = 0; i < v->D && is_matrix(v); i++) {
+        double y = 0;
+        for (size_t d = 0; d <= i; d++)
+            y += (double)whitening_of(v, k)[i * v->D + d] * ((double)h[d] - v->mean[k * v->D + d]);
+        l -= 0.5 * (y * y + log(2 * M_PI));
+    }
+    if (is_matrix(v))
+        return l + log_det(v, k);
     for (size_t d = 0; d < v->D; d++) {
         double variance = v->variance[v->covariance == COVARIANCE_SPHERICAL ? k : k * v->D + d];
         double distance = h[d] - v->mean[k * v->D + d];
@@ -158,7 +230,7 @@ static void against_reference(uint32_t N, uint32_t K, uint32_t D, enum covarianc
 {
     struct mixture_view *v = random_mixture(K, D, c, beta);
     float *h = random_rows(N, D, 5);
-    compare(v, h, N, (struct estep_options){top, 0, 0, 0}, 2e-5);
+    compare(v, h, N, (struct estep_options){.top = top, .covariance = c}, 2e-5);
     free(h);
     mixture_view_free(&v);
 }
@@ -169,6 +241,12 @@ static void test_reference(void **state)
     against_reference(1, 1, 1, COVARIANCE_DIAGONAL, 1, 0);
     against_reference(33, 50, 7, COVARIANCE_DIAGONAL, 1, 0);
     against_reference(33, 50, 7, COVARIANCE_SPHERICAL, 0.5, 0);
+    against_reference(33, 50, 7, COVARIANCE_VMF, 0.5, 0);
+    against_reference(300, 1100, 24, COVARIANCE_VMF, 0.8, 5);
+    against_reference(33, 50, 7, COVARIANCE_FULL, 0.5, 0);
+    against_reference(300, 250, 12, COVARIANCE_FULL, 0.8, 5); /* three tiles */
+    against_reference(33, 50, 7, COVARIANCE_TIED, 0.5, 0);
+    against_reference(300, 1100, 12, COVARIANCE_TIED, 0.8, 5);
     against_reference(16, 50, 7, COVARIANCE_DIAGONAL, 0.7, 3);
     against_reference(16, 5, 7, COVARIANCE_DIAGONAL, 0.7, 5);
     against_reference(300, 1100, 24, COVARIANCE_DIAGONAL, 0.8, 0); /* two blocks of rows, two tiles of components */
@@ -195,22 +273,39 @@ static void read_rows(const json_t *rows, uint32_t R, uint32_t D, float *out)
             out[i * D + d] = (float)json_number_value(json_array_get(json_array_get(rows, i), d));
 }
 
+/* Of a matrix, or of a multiple of the unit matrix where there is none. */
+static void golden_whitening(const json_t *matrix, double otherwise, size_t D, float *W)
+{
+    double V[16 * 16];
+    for (size_t i = 0; i < D * D; i++)
+        V[i] = matrix ? json_number_value(json_array_get(json_array_get(matrix, i / D), i % D))
+                      : (i / D == i % D) * otherwise;
+    whiten(V, D, W);
+}
+
 /* The mixture as it stands before a step: of the previous step's expectation, or of the start. */
 static void golden_mixture(const json_t *root, const json_t *before, struct mixture_view *v)
 {
     double mass = 0, s0 = json_number_value(json_object_get(root, "sigma0sq"));
     bool count = strcmp(json_string_value(json_object_get(root, "prior")), "count") == 0;
+    const json_t *var = before ? json_object_get(before, "var") : NULL;
+    size_t width = covariance_width(v->covariance, v->D); /* the fixtures have D in every form */
     read_rows(json_object_get(before ? before : root, before ? "mu" : "mu0"), v->K, v->D, v->mean);
-    if (before)
-        read_rows(json_object_get(before, "var"), v->K, v->D, v->variance);
-    for (size_t i = 0; before == NULL && i < (size_t)v->K * v->D; i++)
-        v->variance[i] = (float)s0;
+    for (size_t k = 0; k < v->K && v->covariance == COVARIANCE_FULL; k++)
+        golden_whitening(json_array_get(var, k), s0 + json_number_value(json_object_get(root, "floor")), v->D,
+                         v->variance + k * width);
+    for (size_t i = 0; i < v->K * width && v->covariance != COVARIANCE_FULL; i++)
+        v->variance[i] =
+            before ? (float)json_number_value(json_array_get(json_array_get(var, i / width), i % width)) : (float)s0;
     for (size_t k = 0; k < v->K; k++)
         mass += v->weight[k] =
             before && count ? (float)json_number_value(json_array_get(json_object_get(before, "N"), k)) : 1;
     for (size_t k = 0; k < v->K; k++)
         v->weight[k] /= (float)mass;
     set_constants(v);
+    const json_t *log_norm = json_object_get(before ? before : root, before ? "log_norm" : "log_norm0");
+    for (size_t k = 0; log_norm && k < v->K; k++)
+        v->log_const[k] = (float)(log(v->weight[k]) + json_number_value(json_array_get(log_norm, k)));
 }
 
 static void golden_step(const struct mixture_view *v, const json_t *step, uint32_t N, uint32_t top)
@@ -221,7 +316,7 @@ static void golden_step(const struct mixture_view *v, const json_t *step, uint32
     float *h = malloc((size_t)N * v->D * sizeof *h);
     double *row = calloc(v->K, sizeof *row);
     read_rows(json_object_get(step, "H"), N, v->D, h);
-    assert_int_equal(estep_new(N, v->K, v->D, (struct estep_options){.top = top}, &s), 0);
+    assert_int_equal(estep_new(N, v->K, v->D, (struct estep_options){.top = top, .covariance = v->covariance}, &s), 0);
     estep_use(s, v);
     estep_run(s, h, N, &got);
     for (uint32_t i = 0; i < N; i++) {
@@ -229,7 +324,7 @@ static void golden_step(const struct mixture_view *v, const json_t *step, uint32
         for (uint32_t k = 0; k < v->K; k++)
             assert_near(row[k], json_number_value(json_array_get(json_array_get(resp, i), k)), 2e-5);
     }
-    double loglik = got.extra.loglik / N + v->D / 2.0 * log(2 * M_PI);
+    double loglik = got.extra.loglik / N + (v->covariance == COVARIANCE_VMF ? 0 : v->D / 2.0 * log(2 * M_PI));
     assert_near(loglik, json_number_value(json_object_get(expect, "mean_loglik")), 2e-5);
     estep_free(&s);
     free(h);
@@ -248,7 +343,11 @@ static void golden(const char *name)
     uint32_t top = (uint32_t)json_integer_value(json_object_get(root, "topm"));
     const json_t *steps = json_object_get(root, "steps"), *before = NULL;
     struct mixture_view *v;
-    assert_int_equal(mixture_view_new(K, D, COVARIANCE_DIAGONAL, &v), 0);
+    const char *cov = json_string_value(json_object_get(root, "cov"));
+    enum covariance c = strcmp(cov, "vmf") == 0    ? COVARIANCE_VMF
+                        : strcmp(cov, "full") == 0 ? COVARIANCE_FULL
+                                                   : COVARIANCE_DIAGONAL;
+    assert_int_equal(mixture_view_new(K, D, c, &v), 0);
     assert_true(json_array_size(steps) > 1);
     for (size_t t = 0; t < json_array_size(steps); t++) {
         const json_t *step = json_array_get(steps, t);
@@ -266,11 +365,69 @@ static void test_golden(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "em_diag_K5_D3_N16",        "em_diag_K5_D3_N16_top4",  "em_diag_K5_D3_N16_prior-count",  "em_sph_K5_D3_N16",
-        "em_diag_K32_D8_N64",       "em_diag_K32_D8_N64_top4", "em_diag_K32_D8_N64_prior-count", "em_sph_K32_D8_N64",
-        "em_diag_K32_D8_N64_reseed"};
+        "em_diag_K5_D3_N16",         "em_diag_K5_D3_N16_top4",   "em_diag_K5_D3_N16_prior-count",  "em_sph_K5_D3_N16",
+        "em_diag_K32_D8_N64",        "em_diag_K32_D8_N64_top4",  "em_diag_K32_D8_N64_prior-count", "em_sph_K32_D8_N64",
+        "em_diag_K32_D8_N64_reseed", "em_vmf_K5_D3_N16",         "em_vmf_K32_D8_N64_reseed",       "em_full_K5_D3_N16",
+        "em_full_K32_D8_N64",        "em_full_K32_D8_N64_reseed"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         golden(names[i]);
+}
+
+/* scikit-learn's mixtures of the same parameters: responsibilities, and the log-likelihood of each row. */
+static void check_sklearn(const json_t *root, const char *form, enum covariance c)
+{
+    const json_t *f = json_object_get(json_object_get(root, "forms"), form), *resp = json_object_get(f, "resp");
+    uint32_t K = (uint32_t)json_integer_value(json_object_get(root, "K"));
+    uint32_t D = (uint32_t)json_integer_value(json_object_get(root, "D"));
+    uint32_t N = (uint32_t)json_integer_value(json_object_get(root, "N"));
+    const json_t *V = json_object_get(f, "covariances");
+    float *h = malloc((size_t)N * D * sizeof *h);
+    double *row = calloc(K, sizeof *row);
+    struct mixture_view *v;
+    struct estep *s;
+    struct estep_result got;
+    assert_int_equal(mixture_view_new(K, D, c, &v), 0);
+    read_rows(json_object_get(root, "H"), N, D, h);
+    read_rows(json_object_get(root, "means"), K, D, v->mean);
+    for (size_t k = 0; k < K; k++) {
+        const json_t *of_k = json_array_get(V, k);
+        v->weight[k] = (float)json_number_value(json_array_get(json_object_get(root, "weights"), k));
+        if (c == COVARIANCE_FULL)
+            golden_whitening(of_k, 0, D, v->variance + k * D * D);
+        if (c == COVARIANCE_TIED)
+            golden_whitening(V, 0, D, v->variance);
+        for (size_t d = 0; d < covariance_width(c, D) && c != COVARIANCE_FULL; d++)
+            v->variance[k * covariance_width(c, D) + d] =
+                (float)json_number_value(c == COVARIANCE_SPHERICAL ? of_k : json_array_get(of_k, d));
+    }
+    v->beta = 1;
+    set_constants(v);
+    assert_int_equal(estep_new(1, K, D, (struct estep_options){.covariance = c}, &s), 0);
+    estep_use(s, v);
+    for (uint32_t i = 0; i < N; i++) {
+        estep_run(s, h + (size_t)i * D, 1, &got);
+        dense_row(&got.gamma, 0, K, row);
+        for (uint32_t k = 0; k < K; k++)
+            assert_near(row[k], json_number_value(json_array_get(json_array_get(resp, i), k)), 1e-5);
+        double want = json_number_value(json_array_get(json_object_get(f, "loglik"), i));
+        assert_near(got.extra.loglik, want, 1e-5 * fmax(1, fabs(want)));
+    }
+    estep_free(&s);
+    mixture_view_free(&v);
+    free(h);
+    free(row);
+}
+
+static void test_sklearn(void **state)
+{
+    (void)state;
+    json_t *root = json_load_file("tests/golden/em_sklearn.json", 0, NULL);
+    assert_non_null(root);
+    check_sklearn(root, "spherical", COVARIANCE_SPHERICAL);
+    check_sklearn(root, "diag", COVARIANCE_DIAGONAL);
+    check_sklearn(root, "full", COVARIANCE_FULL);
+    check_sklearn(root, "tied", COVARIANCE_TIED);
+    json_decref(root);
 }
 
 static void test_drop_renormalises_and_reports(void **state)
@@ -413,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_prices),
         cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_sklearn),
         cmocka_unit_test(test_drop_renormalises_and_reports),
         cmocka_unit_test(test_ties_go_to_the_lower_index),
         cmocka_unit_test(test_extreme_logits),

@@ -253,7 +253,7 @@ static void test_statistics(void **state)
     struct slot_workspace *w = new_worker(&t);
     compute(&t, w, 0, 0, &o);
     stats_rows_init(&rows);
-    assert_int_equal(stats_decode(&o.stats, K, D, 2 * B, &rows, &why, NULL), 0);
+    assert_int_equal(stats_decode(&o.stats, K, D, COVARIANCE_DIAGONAL, 2 * B, &rows, &why, NULL), 0);
     double mass = 0;
     for (uint32_t i = 0; i < rows.R; i++)
         mass += rows.n[i];

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""One EM iteration of a diagonal mixture, E and M, float32, one core: ours against scikit-learn, Armadillo's gmm_diag and PyTorch in blocks of
+rows with denormals flushed, alternately in one sitting. Every round starts from the same parameters, and what comes out (means,
+variances, log-likelihood) is compared before a time counts. Prints a table, writes JSON.
+
+Usage: bench_mixture.py [--rounds 3] [--out build/bench/mixture.json] [NxDxK ...]"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before numpy is loaded
+    os.environ[name] = "1"
+import numpy as np
+
+BUILD = pathlib.Path(os.environ.get("BUILD", "build"))
+HERE = pathlib.Path(__file__).resolve().parent
+SIZES = ["60000x64x256", "60000x64x1024", "20000x128x4096"]
+PEERS = ("ours", "torch", "armadillo", "sklearn")
+FLOOR = 1e-3
+
+
+# ---- the peers, each in a process of its own ----
+
+def by_sklearn(h, means):
+    from sklearn.mixture import GaussianMixture
+    K, D = means.shape
+
+    def start():
+        g = GaussianMixture(K, covariance_type="diag", reg_covar=0)
+        g.weights_ = np.full(K, 1 / K, np.float32)
+        g.means_, g.covariances_ = means.copy(), np.full((K, D), 1 / D, np.float32)
+        g.precisions_cholesky_ = 1 / np.sqrt(g.covariances_)
+        return g
+
+    start()._e_step(h[:512])
+    g = start()
+    began = time.perf_counter()
+    loglik, log_resp = g._e_step(h)
+    g._m_step(h, log_resp)
+    return time.perf_counter() - began, loglik, g.means_, g.covariances_
+
+
+def by_torch(h, means):
+    import torch
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    x, mu = torch.from_numpy(h), torch.from_numpy(means)
+    K, D = means.shape
+
+    def iteration(x):
+        v = torch.full((K, D), 1 / D)
+        operand = torch.cat([-0.5 / v, mu / v], 1).T.contiguous()
+        constant = -np.log(K) - 0.5 * (torch.log(v) + mu * mu / v).sum(1) - 0.5 * D * np.log(2 * np.pi)
+        n, sums, loglik = torch.zeros(K), torch.zeros(K, 2 * D), 0.0
+        for block in x.split(1024):
+            both = torch.cat([block * block, block], 1)
+            logits = torch.addmm(constant, both, operand)
+            norm = torch.logsumexp(logits, 1, keepdim=True)
+            gamma = (logits - norm).exp_()
+            loglik += float(norm.sum())
+            n += gamma.sum(0)
+            sums += gamma.T @ both
+        mean = sums[:, D:] / n[:, None]
+        return loglik / len(x), mean, torch.clamp(sums[:, :D] / n[:, None] - mean * mean, min=FLOOR)
+
+    iteration(x[:2048])
+    began = time.perf_counter()
+    loglik, mean, variance = iteration(x)
+    return time.perf_counter() - began, loglik, mean.numpy(), variance.numpy()
+
+
+def run_here(peer, rows, means, N, K, D, out):
+    """In a process of its own: the same answer as the two programs give."""
+    h, mu = np.fromfile(rows, "<f4").reshape(N, D), np.fromfile(means, "<f4").reshape(K, D)
+    seconds, loglik, mean, variance = {"sklearn": by_sklearn, "torch": by_torch}[peer](h, mu)
+    np.concatenate([mean.ravel(), variance.ravel()]).astype("<f4").tofile(out)
+    print(json.dumps({"seconds": seconds, "loglik": float(loglik)}))
+
+
+# ---- the comparison ----
+
+def make_data(directory, N, K, D):
+    """Rows of unit length around K / 2 centres, and K of them as means."""
+    rng = np.random.default_rng(1)
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    centres = unit(rng.normal(size=(K // 2, D)))
+    h = unit(centres[rng.integers(0, len(centres), N)] + 0.8 / np.sqrt(D) * rng.normal(size=(N, D))).astype("<f4")
+    means = h[rng.choice(N, K, replace=False)]
+    h.tofile(directory / "rows")
+    means.tofile(directory / "means")
+
+
+def command_of(peer, directory):
+    if peer == "ours":
+        return [str(BUILD / "bench" / "bench_mixture")]
+    if peer == "armadillo":
+        return [str(directory / "armadillo")]
+    return [sys.executable, str(HERE / "bench_mixture.py"), "--peer", peer]
+
+
+def run_peer(peer, directory, N, K, D):
+    arguments = [str(directory / "rows"), str(directory / "means"), str(N), str(K), str(D), str(directory / f"{peer}.out")]
+    answer = json.loads(subprocess.run(command_of(peer, directory) + arguments, check=True, stdout=subprocess.PIPE).stdout)
+    answer["mean"], answer["variance"] = np.fromfile(directory / f"{peer}.out", "<f4").reshape(2, K, D)
+    return answer
+
+
+def check_same(name, ours, peer):
+    """Means within 1e-4, variances within 1e-4 (they are differences of near-equal sums), the log-likelihood within 1e-5."""
+    np.testing.assert_allclose(peer["loglik"], ours["loglik"], rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(peer["mean"], ours["mean"], atol=1e-4, rtol=0, err_msg=name)
+    np.testing.assert_allclose(np.maximum(peer["variance"], FLOOR), ours["variance"], atol=1e-4, rtol=0, err_msg=name)
+
+
+def measure(size, rounds, directory):
+    N, D, K = (int(x) for x in size.split("x"))
+    make_data(directory, N, K, D)
+    best, first = {}, {}
+    for _ in range(rounds):
+        for peer in PEERS:
+            answer = run_peer(peer, directory, N, K, D)
+            first.setdefault(peer, answer)
+            check_same(f"{peer}, {size}", first["ours"], answer)
+            best[peer] = min(best.get(peer, 1e9), answer["seconds"])
+            if peer == "ours":
+                best["sgemm"] = max(best.get("sgemm", 0), answer["sgemm_gflops"])
+    fastest = min((p for p in PEERS if p != "ours"), key=best.get)
+    return {"rows": N, "dimensions": D, "components": K, "seconds": {p: best[p] for p in PEERS}, "fastest_peer": fastest,
+            "times_fastest": best[fastest] / best["ours"], "times_sklearn": best["sklearn"] / best["ours"],
+            "gflops": 8e-9 * N * K * D / best["ours"], "sgemm_gflops": best["sgemm"],
+            "kernels": first["ours"]["kernels"], "blas": first["ours"]["blas"]}
+
+
+def print_table(results):
+    print(f"one core, seconds an iteration; kernels {results[0]['kernels']}, OpenBLAS {results[0]['blas']}")
+    print("| rows x D, K | ours | " + " | ".join(PEERS[1:]) + " | fastest peer / ours | scikit-learn / ours | 8NKD GFLOP/s | sgemm GFLOP/s |")
+    print("|---|" + "---|" * 8)
+    for r in results:
+        seconds = " | ".join(f"{r['seconds'][p]:.3f}" for p in PEERS)
+        print(f"| {r['rows']} x {r['dimensions']}, {r['components']} | {seconds} | {r['times_fastest']:.2f} | "
+              f"{r['times_sklearn']:.1f} | {r['gflops']:.0f} | {r['sgemm_gflops']:.0f} |")
+
+
+def main():
+    if sys.argv[1:2] == ["--peer"]:
+        peer, rows, means, N, K, D, out = sys.argv[2:]
+        run_here(peer, rows, means, int(N), int(K), int(D), out)
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default=str(BUILD / "bench" / "mixture.json"))
+    parser.add_argument("sizes", nargs="*", default=SIZES)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="decant-mixture-") as name:
+        directory = pathlib.Path(name)
+        subprocess.run(["g++", "-std=c++17", "-O3", "-march=native", str(HERE / "bench_mixture_armadillo.cpp"), "-o",
+                        str(directory / "armadillo"), "-larmadillo"], check=True)
+        results = [measure(size, options.rounds, directory) for size in options.sizes]
+    print_table(results)
+    with open(options.out, "w") as f:
+        json.dump(results, f, indent=1)
+        f.write("\n")
+
+
+if __name__ == "__main__":
+    main()
