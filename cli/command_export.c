@@ -3,10 +3,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/command.h"
 #include "cli/export_set.h"
 #include "cli/npz_write.h"
+#include "cli/output_file.h"
 #include "cli/tensorboard_write.h"
 
 static const char help[] =
@@ -106,13 +106,7 @@ static int check_line(struct export_line *line)
         return command_usage("export", "--out %s ends neither in .safetensors nor in .npz: give --format", line->out);
     if (line->format == FORMAT_TENSORBOARD)
         return -1; /* a directory, in which only our own file is replaced */
-    struct stat st;
-    bool exists = lstat(line->out, &st) == 0;
-    if (exists && !S_ISREG(st.st_mode))
-        return command_usage("export", "%s is not a regular file and is not replaced; choose another name", line->out);
-    if (exists && !line->force)
-        return command_usage("export", "%s exists; choose another name, or add --force", line->out);
-    return -1;
+    return output_file_check("export", line->out, line->force);
 }
 
 static int write_safetensors(const struct checkpoint *c, const struct export_line *line, const struct export_set *set,
@@ -135,7 +129,7 @@ static int export(const struct export_line *line, struct error *e)
         return rc;
     rc = export_set_make(&c, line->what, &set, e);
     if (rc == 0) {
-        rc = line->format == FORMAT_NPZ ? npz_write(line->out, set.tensors, set.count, e)
+        rc = line->format == FORMAT_NPZ ? npz_write(line->out, set.tensors, set.count, 0, e)
                                         : write_safetensors(&c, line, &set, e);
         if (rc == 0)
             printf("%s: %zu array%s of step %" PRIu64 "\n", line->out, set.count, set.count == 1 ? "" : "s", c.step);

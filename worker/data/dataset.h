@@ -24,6 +24,7 @@ struct dataset_options {
     uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
     uint64_t memory_bytes;           /* that the images may take; 0: no limit */
     enum data_background background; /* what transparency is composited on */
+    bool names;                      /* keep the images' names: only who shows them pays for the memory */
     /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
@@ -40,6 +41,8 @@ struct dataset {
     uint8_t *images;  /* (N,H,W,C) */
     uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
 
+    char **names; /* (N) file of each image, below the path that was loaded; NULL unless asked for, and where images
+                   * are no files */
     struct dataset_sizes sizes;
     const char *format; /* name of the reader, static */
     uint32_t holdout;   /* every so many-th of the training files' images is a test image; 0: none is */

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# What is taken out of a run: embeddings as files, nearest images, pictures of prototypes; each checked by NumPy.
+source "$(dirname "$0")/lib.sh"
+json() { "$PYTHON" -c "import json, sys; o = json.load(open(sys.argv[1])); assert $1, o" "$work/out"; }
+says() { grep -qF -- "$1" "$work/err"; }
+prints() { grep -qF -- "$1" "$work/out"; }
+numpy() { (cd "$work" && "$PYTHON" -c "import numpy as np; $1"); }
+
+"$PYTHON" - "$work" <<'PYTHON_END' || exit 1
+import os, sys
+import numpy as np
+from PIL import Image
+work = sys.argv[1]
+rng = np.random.default_rng(1)
+for kind, name in enumerate(("columns", "rows, \"all\"")):
+    os.makedirs(f"{work}/photos/{name}")
+    for i in range(60):
+        axis = np.arange(32)[:, None] if kind else np.arange(32)[None, :]
+        wave = 0.5 + 0.4 * np.sin(axis * rng.uniform(0.4, 1.2) + rng.uniform(0, 6))
+        image = np.broadcast_to(wave, (32, 32))[:, :, None] * rng.uniform(120, 255, 3) + rng.normal(0, 10, (32, 32, 3))
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(f"{work}/photos/{name}/{i:02}.png")
+os.rename(f"{work}/photos/columns/00.png", os.fsencode(f"{work}/photos/columns/") + b"\xff\xc3\xa4.png")
+open(f"{work}/photos/columns/bad.png", "wb").write(b"\x89PNG\r\n\x1a\n damaged")
+np.savez(f"{work}/set.npz", images=rng.integers(0, 255, (30, 20, 20), dtype=np.uint8))
+PYTHON_END
+own=(--set "data.path=$work/photos" --set data.side=32 --set data.channels=3 --set data.limit=0 --set run.slot_size=8 --workers 1
+    --no-redis --set mixture.components=32 --set loss.block=32)
+check "a run" train a "${own[@]}" --set run.steps=6
+
+for command in embed neighbours; do
+    check "$command --help" exits 0 "$decant" $command --help
+    check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
+    check "$command without anything" exits 2 "$decant" $command
+done
+check "embed: a folder" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npz"
+check "the damaged file is named" says "bad.png"
+check "what there is" prints "120 images by step 6: 64 features, 32 projections"
+check "the same for csv" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.csv"
+check "and npy" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy"
+check "it does not overwrite" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy"
+check "unless told to" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy" --force
+check "no format" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all"
+check "nothing is left over" bash -c "! ls '$work' | grep -q inprogress"
+check "its prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
+check "the arrays agree with each other" numpy '
+import os
+a, p = np.load("all.npz"), np.load("prototypes.npz")["prototypes"]
+names = [os.fsencode(n) for n in a["names"].tolist()]
+assert len(names) == 120 and all(os.path.isfile(n) for n in names), names[:3]
+assert b"\xff\xc3\xa4.png" in [os.path.basename(n) for n in names]
+assert [b"rows" in n for n in names] == (a["labels"] == 1).tolist()
+z, cosines = a["projections"], a["projections"] @ p.T
+assert abs(np.linalg.norm(z, axis=1) - 1).max() < 1e-5 and a["features"].std(0).max() > 0
+chosen = cosines[np.arange(120), a["prototypes"]]
+assert abs(chosen - a["cosines"]).max() < 1e-5 and (cosines.max(1) - chosen).max() < 1e-5'
+check "npy has the same" numpy '
+a, b = np.load("all.npz"), np.load("all.npy")
+for record, array in (("name", "names"), ("label", "labels"), ("prototype", "prototypes"), ("cosine", "cosines"), ("features", "features"), ("projection", "projections")):
+    assert (b[record] == a[array]).all(), record'
+check "csv too, to the bit" numpy '
+import csv, os
+a = np.load("all.npz")
+rows = list(csv.reader(open("all.csv", errors="surrogateescape", newline="")))
+assert rows[0][:5] == ["name", "label", "prototype", "cosine", "f0"] and rows[0][-1] == "z31" and len(rows) == 121
+assert [r[0] for r in rows[1:]] == a["names"].tolist() and [int(r[2]) for r in rows[1:]] == a["prototypes"].tolist()
+numbers = np.array([r[3:] for r in rows[1:]], dtype=np.float32)
+assert (numbers == np.concatenate([a["cosines"][:, None], a["features"], a["projections"]], 1)).all()'
+check "embed: files and sets together" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos/columns/07.png" "$work/set.npz" --out "$work/two.npz"
+check "their names, and the same features" numpy '
+a, two = np.load("all.npz"), np.load("two.npz")
+assert two["names"][0].endswith("photos/columns/07.png") and two["names"][1].endswith("set.npz#0") and len(two["names"]) == 31 and "labels" not in two
+assert abs(two["features"][0] - a["features"][a["names"].tolist().index(two["names"][0])]).max() < 1e-4'
+check "embed: test images" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --split test --out "$work/test.npz"
+check "those held out, but the damaged one" prints "11 images"
+check "embed: nothing there" exits 1 "$decant" embed --checkpoint "$work/a" "$work/absent" --out "$work/x.npz"
+check "embed: a file of something else" exits 1 "$decant" embed --checkpoint "$work/a" "$work/all.csv" --out "$work/x.npz"
+check "embed: a damaged file" exits 1 "$decant" embed --checkpoint "$work/a" "$work/photos/columns/bad.png" --out "$work/x.npz"
+check "it is named" says "bad.png: PNG"
+check "none of these wrote anything" test ! -e "$work/x.npz"
+
+check "neighbours" exits 0 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" "$work/photos/columns/09.png" --count 5 --json --sheet "$work/near.png"
+check "as NumPy finds them" numpy '
+import json
+o, a = json.load(open("out")), np.load("all.npz")
+unit = a["features"] / np.linalg.norm(a["features"], axis=1, keepdims=True)
+names = a["names"].tolist()
+assert o["by"] == "features" and len(o["queries"]) == 2
+for q in o["queries"]:
+    cosines = unit @ unit[names.index(q["name"])]
+    assert q["neighbours"][0]["name"] == q["name"] and abs(q["neighbours"][0]["cosine"] - 1) < 1e-5
+    best = np.sort(cosines)[::-1][:5]
+    assert [abs(n["cosine"] - c) < 1e-4 and abs(cosines[names.index(n["name"])] - c) < 1e-4 for n, c in zip(q["neighbours"], best)] == [True] * 5'
+check "and a picture" "$PYTHON" -c "from PIL import Image; i = Image.open('$work/near.png'); assert i.size[0] == 24 + 6 * 70 - 6 and i.size[1] == 24 + 2 * 100, i.size"
+check "as a table, by projections" exits 0 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --by projections --count 1
+check "itself first" grep -qE '^   1   [01]\.[0-9]{6}  columns .*columns/07.png$' "$work/out"
+check "elsewhere" exits 0 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --in "$work/set.npz" --count 31
+check "all that there is" bash -c "[ \"\$(grep -c 'set.npz#' '$work/out')\" -eq 30 ]"
+check "neighbours does not overwrite" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --sheet "$work/near.png"
+check "too many" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --count 32
+
+check "a sheet of prototypes" exits 0 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png" --limit 4 --images 100
+check "its size" "$PYTHON" -c "from PIL import Image; i = Image.open('$work/prototypes.png'); assert i.size == (24 + 9 * 70 - 6, 24 + 4 * 100), i.size"
+check "it does not overwrite" exits 2 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png"
+check "a sheet from Redis" exits 2 "$decant" prototypes --redis localhost:1 --sheet "$work/x.png"
+check "images without a sheet" exits 2 "$decant" prototypes --out "$work/a" --images 5
+check "from images that are not there" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png" --data "$work/absent"
+finish
