@@ -112,6 +112,14 @@ const struct config_key run_config_keys[] = {
     KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
     KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
     KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS), "vit: what becomes the feature"),
+    KEY_PATH("encoder.init", encoder.init, "",
+             "weights to begin with: a run's directory, a checkpoint's, or a safetensors file; read by the parameter "
+             "server before step 0 only; empty: random ones"),
+    KEY_PATH("encoder.init_map", encoder.init_map, "",
+             "what tensors are called in that file: lines OURS = THEIRS, - takes none; empty: as here"),
+    KEY_INT("encoder.freeze", encoder.freeze, "0", -1, 64,
+            "first stages (conv) or blocks (vit, with the embedding) that training leaves as they are; -1: the whole "
+            "encoder but the head"),
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
@@ -137,6 +145,9 @@ const struct config_key run_config_keys[] = {
             "re-seeds in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
             "1: the loss of step t uses mixture t; 0: mixture t+1"),
+    KEY_PATH("mixture.init", mixture.init, "",
+             "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
+             "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
     KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES), "the objective"),
     KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
                "constants from the prototype server, or parameters"),
@@ -474,6 +485,12 @@ int run_config_check(const struct run_config *c, struct error *e)
             e, ERR_CONFIG,
             "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv, or 0",
             (long long)c->augment.local_crops);
+    if (c->encoder.init_map[0] != '\0' && c->encoder.init[0] == '\0')
+        return error_set(e, ERR_CONFIG, "encoder.init_map is for the names of encoder.init, which is empty");
+    if (c->mixture.init[0] != '\0' && c->loss.prototypes == PROTOTYPES_JOINT)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
+                         "encoder.init takes");
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

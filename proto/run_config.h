@@ -35,6 +35,8 @@ struct run_config {
         char widths[128];
         int64_t groups, patch, dim, depth, heads, mlp;
         enum vit_pool pool;
+        char init[1024], init_map[1024];
+        int64_t freeze;
     } encoder;
     struct {
         int64_t hidden;
@@ -48,6 +50,7 @@ struct run_config {
         int64_t top;
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
+        char init[1024];
     } mixture;
     struct {
         enum loss_objective objective;

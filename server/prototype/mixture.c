@@ -245,7 +245,7 @@ void mixture_restore(struct mixture *m, uint64_t version)
 /* ---- start (1) ---- */
 
 /* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. */
-static void place_component(struct mixture *m, uint32_t k, const double *mu)
+void mixture_place(struct mixture *m, uint32_t k, const double *mu)
 {
     size_t D = m->options.D;
     double n0 = m->options.initial_mass, s0 = 1.0 / (double)D;
@@ -283,7 +283,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
 {
     for (uint32_t k = 0; k < m->options.K; k++) {
         random_unit(seed, k, m->scratch, m->options.D);
-        place_component(m, k, m->scratch);
+        mixture_place(m, k, m->scratch);
     }
     reset_history(m);
     mixture_restore(m, 0);
@@ -292,7 +292,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
 void mixture_start_from(struct mixture *m, const double *means)
 {
     for (uint32_t k = 0; k < m->options.K; k++)
-        place_component(m, k, means + (size_t)k * m->options.D);
+        mixture_place(m, k, means + (size_t)k * m->options.D);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -422,7 +422,7 @@ static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint
 {
     for (size_t d = 0; d < m->options.D; d++)
         m->scratch[d] = (double)h[d];
-    place_component(m, k, m->scratch);
+    mixture_place(m, k, m->scratch);
     m->updated_step[k] = version;
 }
 

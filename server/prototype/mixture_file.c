@@ -167,6 +167,12 @@ static int check_view(const struct mixture *m, struct error *e)
     return 0;
 }
 
+int mixture_file_check(const struct mixture *m, struct error *e)
+{
+    int rc = check_values(m, e);
+    return rc == 0 ? check_view(m, e) : rc;
+}
+
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
                     struct mixture_facts *facts, struct error *e)
 {

@@ -104,4 +104,42 @@ check "it does not overwrite" exits 2 "$decant" prototypes --out "$work/a" --she
 check "a sheet from Redis" exits 2 "$decant" prototypes --redis localhost:1 --sheet "$work/x.png"
 check "images without a sheet" exits 2 "$decant" prototypes --out "$work/a" --images 5
 check "from images that are not there" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png" --data "$work/absent"
+
+# Beginning with the encoder and the mixture of that run: another number of prototypes, two stages frozen.
+given=("${own[@]}" --set run.steps=4 --set run.checkpoint_every=2 --set mixture.components=64 --set "encoder.init=$work/a"
+    --set "mixture.init=$work/a/checkpoints" --set encoder.freeze=2)
+check "a run that begins with it" train b "${given[@]}"
+taken() { grep -qE "event=init .*taken=$1" "$work/$2/logs/parameter.log"; }
+check "every tensor but none of the optimiser's" taken '[0-9]+ absent=0 other_shape=0 skipped=0 unused=0' b
+check "its components, in a larger mixture" grep -q 'event=init .*components=32 of=64' "$work/b/logs/prototype.log"
+tensors() { "$PYTHON" - "$work" "$1" <<'END'
+import json, sys
+def read(path):
+    raw = open(path, "rb").read()
+    n = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:8 + n])
+    return header.pop("__metadata__"), {k: raw[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]] for k, v in header.items()}
+work, check = sys.argv[1:]
+_, a = read(f"{work}/a/checkpoints/step-000006/encoder.safetensors")
+meta, b = read(f"{work}/b/checkpoints/step-000004/encoder.safetensors")
+mixture, _ = read(f"{work}/b/checkpoints/step-000004/mixture.safetensors")
+assert eval(check), sorted(k for k in b if k.startswith("teacher") and b[k] == a.get(k))
+END
+}
+check "frozen: student and teacher are that teacher" tensors 'all(b[f"{who}.{n}"] == a[f"teacher.{n}"] for who in ("student", "teacher") for n in ("conv1.weight", "norm1.bias", "conv2.weight"))'
+check "the rest has moved" tensors 'b["teacher.conv3.weight"] != a["teacher.conv3.weight"] and b["teacher.head.linear1.weight"] != a["teacher.head.linear1.weight"]'
+check "the files say where they began" tensors 'len(meta["init"]) == 14 and len(mixture["init"]) == 14 and meta["init"] != mixture["init"]'
+cp -r "$work/b" "$work/whole"
+rm -r "$work/b/checkpoints/step-000004"
+echo step-000002 >"$work/b/checkpoints/latest"
+mv "$work/a" "$work/gone"
+check "resumed, it needs that run no more" exits 0 timeout 120 "$decant" resume "$work/b" --no-redis --no-eval --workers 1
+check "the same bytes" exits 0 "$decant" verify "$work/b" "$work/whole" --step 4
+check "a run that begins needs it" exits 1 timeout 120 "${train_command[@]}" --out "$work/c" "${given[@]}" --set mixture.init=
+check "the key and the path are named" grep -q "encoder.init = $work/a: $work/a: no encoder.safetensors there" "$work/err" "$work/c/logs/parameter.log"
+mv "$work/gone" "$work/a"
+check "another architecture" exits 1 timeout 120 "${train_command[@]}" --out "$work/d" "${given[@]}" --set encoder.widths=16,32 --set head.hidden=96 --set mixture.dimensions=16 --set mixture.init= --set encoder.freeze=0
+check "nothing fits, and it says so" grep -q "no tensor of $work/a/.* fits this encoder" "$work/d/logs/parameter.log"
+check "more stages than there are" exits 1 timeout 120 "${train_command[@]}" --out "$work/e" "${given[@]}" --set encoder.freeze=5
+check "how many there are" grep -q "encoder.freeze = 5: this encoder has 4 stages" "$work/err" "$work/e/logs/worker-1.log"
 finish

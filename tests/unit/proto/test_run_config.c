@@ -266,6 +266,10 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "augment.local_crops"));
     assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
+    assert_int_equal(load(&c, "encoder.init_map=/a", &e), ERR_CONFIG);
+    const char *const joint[] = {"loss.prototypes=joint", "mixture.init=/a"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, joint, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "encoder.init"));
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
 }
@@ -276,7 +280,8 @@ static void test_hash_follows_what_shapes_the_result(void **state)
     static const char *const shaping[] = {"run.seed=2",        "run.slots=8",       "data.limit=100",
                                           "augment.flip=0.25", "head.hidden=128",   "data.background=white",
                                           "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
-                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4"};
+                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4",
+                                          "encoder.init=/a",   "encoder.freeze=1",  "mixture.init=/a"};
     static const char *const neutral[] = {"run.name=x",           "run.out=/y",      "run.checkpoint_every=1",
                                           "run.log_every=1",      "data.path=/z",    "worker.threads=2",
                                           "net.lease_ms=500",     "redis.port=1",    "eval.neighbours=5",
