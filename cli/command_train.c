@@ -1,5 +1,6 @@
 /* decant train: options, the run, and what is said before and after it. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/detach.h"
 #include "cli/evaluation.h"
+#include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
 #include "cli/launch_plan.h"
 #include "cli/launcher.h"
@@ -218,6 +220,22 @@ static void print_stopped(const struct launch_plan *p, const struct launch_resul
         fprintf(stderr, "stopped; go on with: decant resume %s\n", out);
 }
 
+/* The last step takes part in the choice of the best, too. */
+static void note_last(const struct launch_plan *p)
+{
+    struct evaluation_note n;
+    struct error e = {0};
+    if (p->config.eval.every == 0)
+        return;
+    if (evaluation_note(p->config.run.out, p->config.eval.images, &n, &e) != 0)
+        fprintf(stderr, "the last step is not noted: %s\n", e.text);
+    else
+        fprintf(stderr,
+                "k-NN of %u images: %.2f %% at step %" PRIu64 ", best %.2f %% at step %" PRIu64
+                ", kept as %s/checkpoints/best\n",
+                n.bank, n.knn, n.step, n.best, n.best_step, p->config.run.out);
+}
+
 static int evaluate(const struct launch_plan *p)
 {
     struct evaluation_options o = {.references = true, .progress = stderr};
@@ -264,6 +282,7 @@ static int run(struct launch_plan *p, bool wants_evaluation, struct detach *d)
     case OUTCOME_ORDERLY:
         break;
     }
+    note_last(p);
     int code = wants_evaluation ? evaluate(p) : COMMAND_DONE;
     print_end(p, result.seconds);
     return code;

@@ -1,12 +1,11 @@
 /* Tries the directories in the order of their depth. */
 #include "proto/checkpoint_path.h"
 
+#include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "common/buf.h"
 #include "common/files.h"
-
-enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
 
 static bool is_file(const char *path)
 {
@@ -14,28 +13,38 @@ static bool is_file(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* DIRECTORY/STEP/FILE, STEP being what DIRECTORY/latest says. */
-static int follow_latest(const char *directory, const char *file, char out[RUN_PATH_MAX], struct error *e)
+/* DIRECTORY/STEP/FILE, STEP being what the pointer DIRECTORY/POINTER says. */
+static int follow(const char *directory, const char *pointer, const char *file, char out[RUN_PATH_MAX], struct error *e)
 {
-    char path[RUN_PATH_MAX], name[LATEST_MAX + 1];
-    struct buf *text;
+    char path[RUN_PATH_MAX];
     uint64_t step;
-    int rc = path_format(path, sizeof path, "%s/latest", directory);
+    int rc = path_format(path, sizeof path, "%s/%s", directory, pointer);
     if (rc != 0)
         return error_set(e, rc, "path too long: %.200s", directory);
-    rc = file_read(path, LATEST_MAX, &text, e);
+    rc = run_dir_read_pointer(path, &step, e);
     if (rc != 0)
         return rc;
-    memcpy(name, text->data, text->size);
-    name[text->size] = '\0';
-    buf_unref(&text);
-    name[strcspn(name, " \r\n")] = '\0';
-    if (!run_dir_parse_step(name, &step))
-        return error_set(e, ERR_FORMAT, "%s: expected step-NNNNNN", path);
-    rc = path_format(out, RUN_PATH_MAX, "%s/%s/%s", directory, name, file);
+    rc = path_format(out, RUN_PATH_MAX, "%s/step-%06" PRIu64 "/%s", directory, step, file);
     if (rc != 0)
         return error_set(e, rc, "path too long: %.200s", directory);
-    return is_file(out) ? 0 : error_set(e, ERR_NOT_FOUND, "%s names %s, which has no %s", path, name, file);
+    return is_file(out) ? 0
+                        : error_set(e, ERR_NOT_FOUND, "%s names step %" PRIu64 ", which has no %s", path, step, file);
+}
+
+/* "runs/a/checkpoints/best": cut in two at the last slash. */
+static int follow_named(char *path, const char *file, char out[RUN_PATH_MAX], struct error *e)
+{
+    char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return follow(".", path, file, out, e);
+    *slash = '\0';
+    return follow(path, slash + 1, file, out, e);
+}
+
+static bool is_pointer(const char *path)
+{
+    uint64_t step;
+    return run_dir_read_pointer(path, &step, NULL) == 0;
 }
 
 int checkpoint_path_find(const char *path, const char *file, char out[RUN_PATH_MAX], struct error *e)
@@ -44,15 +53,19 @@ int checkpoint_path_find(const char *path, const char *file, char out[RUN_PATH_M
     if (path_format(out, RUN_PATH_MAX, "%s", path) != 0 ||
         path_format(below, sizeof below, "%s/checkpoints/latest", path) != 0)
         return error_set(e, ERR_RANGE, "path too long: %.200s", path);
+    if (is_file(path) && is_pointer(path)) {
+        path_format(below, sizeof below, "%s", path);
+        return follow_named(below, file, out, e);
+    }
     if (is_file(path))
         return 0;
     if (path_format(out, RUN_PATH_MAX, "%s/%s", path, file) == 0 && is_file(out))
         return 0;
     if (is_file(below)) {
         below[strlen(below) - strlen("/latest")] = '\0';
-        return follow_latest(below, file, out, e);
+        return follow(below, "latest", file, out, e);
     }
-    int rc = follow_latest(path, file, out, e);
+    int rc = follow(path, "latest", file, out, e);
     return rc != ERR_NOT_FOUND || is_file(out)
                ? rc
                : error_set(e, rc,

@@ -217,6 +217,11 @@ const struct config_key run_config_keys[] = {
     KEY_INT("eval.queries", eval.queries, "10000", 1, 4e9, "test images"),
     KEY_INT("eval.neighbours", eval.neighbours, "20", 1, 1000, "k of k-NN"),
     KEY_FLOAT("eval.temperature", eval.temperature, "0.07", 1e-3, 10, "k-NN votes weigh exp(cos / this)"),
+    KEY_INT(
+        "eval.every", eval.every, "0", 0, 1e9,
+        "steps between evaluations while training: k-NN of the next checkpoint by a process in the background, which "
+        "keeps the best; 0: none"),
+    KEY_INT("eval.images", eval.images, "5000", 1, 4e9, "images in its bank, and queries, at most"),
 };
 const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_keys[0];
 
@@ -293,6 +298,7 @@ static void drop_circumstances(struct run_config *c)
     c->keys = defaults.keys;
     c->redis = defaults.redis;
     c->metrics = defaults.metrics;
+    c->eval.every = defaults.eval.every;
 }
 
 char *run_config_record(const struct run_config *c, size_t *size)

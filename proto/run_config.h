@@ -96,6 +96,7 @@ struct run_config {
     struct {
         int64_t bank, queries, neighbours;
         double temperature;
+        int64_t every, images;
     } eval;
 };
 

@@ -24,7 +24,8 @@ open(f"{work}/photos/columns/bad.png", "wb").write(b"\x89PNG\r\n\x1a\n damaged")
 np.savez(f"{work}/set.npz", images=rng.integers(0, 255, (30, 20, 20), dtype=np.uint8))
 PYTHON_END
 own=(--set "data.path=$work/photos" --set data.side=32 --set data.channels=3 --set data.limit=0 --set run.slot_size=8 --workers 1
-    --no-redis --set mixture.components=32 --set loss.block=32)
+    --no-redis --set mixture.components=32 --set loss.block=32
+    --set eval.images=50)
 check "a run" train a "${own[@]}" --set run.steps=6
 
 for command in embed neighbours; do
@@ -135,11 +136,37 @@ echo step-000002 >"$work/b/checkpoints/latest"
 mv "$work/a" "$work/gone"
 check "resumed, it needs that run no more" exits 0 timeout 120 "$decant" resume "$work/b" --no-redis --no-eval --workers 1
 check "the same bytes" exits 0 "$decant" verify "$work/b" "$work/whole" --step 4
-check "a run that begins needs it" exits 1 timeout 120 "${train_command[@]}" --out "$work/c" "${given[@]}" --set mixture.init=
-check "the key and the path are named" grep -q "encoder.init = $work/a: $work/a: no encoder.safetensors there" "$work/err" "$work/c/logs/parameter.log"
 mv "$work/gone" "$work/a"
 check "another architecture" exits 1 timeout 120 "${train_command[@]}" --out "$work/d" "${given[@]}" --set encoder.widths=16,32 --set head.hidden=96 --set mixture.dimensions=16 --set mixture.init= --set encoder.freeze=0
 check "nothing fits, and it says so" grep -q "no tensor of $work/a/.* fits this encoder" "$work/d/logs/parameter.log"
-check "more stages than there are" exits 1 timeout 120 "${train_command[@]}" --out "$work/e" "${given[@]}" --set encoder.freeze=5
-check "how many there are" grep -q "encoder.freeze = 5: this encoder has 4 stages" "$work/err" "$work/e/logs/worker-1.log"
+
+# Evaluation while training: a process of its own, which changes nothing.
+check "a run that is evaluated" train f "${own[@]}" --set run.steps=6 --set eval.every=2 --set run.checkpoint_every=2
+check "the same bytes as without" same a f 000006 encoder.safetensors mixture.safetensors
+check "its end is noted" says "k-NN of 50 images:"
+check "a line in its metrics" "$PYTHON" -c "import json; lines = [json.loads(l) for l in open('$work/f/metrics-eval.jsonl')]; assert lines[-1]['step'] == 6 and lines[-1]['bank'] == 50 and lines[-1]['queries'] == 11 and lines[-1]['best'] >= lines[-1]['knn'] >= 0, lines"
+check "nothing is pinned any more" test ! -e "$work/f/checkpoints/candidate"
+evaluated() {
+    "${train_command[@]}" --out "$work/g" "${own[@]}" --set run.steps=1000000 --set run.checkpoint_every=20 --set run.checkpoint_keep=1 \
+        --set eval.every=20 >"$work/out" 2>"$work/err" &
+    local pid=$!
+    for _ in $(seq 600); do
+        [ "$(wc -l <"$work/g/metrics-eval.jsonl" 2>/dev/null || echo 0)" -ge 1 ] && break || sleep 0.1
+    done
+    "$decant" stop "$work/g"
+    wait $pid
+    [ -s "$work/g/metrics-eval.jsonl" ]
+}
+check "a look at a run that goes on" evaluated
+check "the best step is kept, although it is not among the newest" bash -c "test -s '$work/g/checkpoints/'\"\$(cut -d ' ' -f 1 '$work/g/checkpoints/best')\"/encoder.safetensors"
+check "and can be named" exits 0 "$decant" embed --checkpoint "$work/g/checkpoints/best" "$work/photos/columns/07.png" --out "$work/best.csv"
+check "top shows it" exits 0 "$decant" top --out "$work/g" --once
+check "with the best" grep -qE 'k-NN % .* best [0-9.]+ at step [0-9]+' "$work/out"
+check "plot draws it" exits 0 "$decant" plot --checkpoint "$work/g" --out "$work/pictures"
+check "as a file" test -s "$work/pictures/knn.svg"
+check "a look by hand" exits 0 "$decant" eval --checkpoint "$work/f" --note --bank 40
+check "of as many images" prints "(40 images, 11 queries); best: step 6"
+check "of a single step elsewhere" bash -c "cp -r '$work/f/checkpoints/step-000006' '$work/alone' && ! '$decant' eval --checkpoint '$work/alone' --note 2>'$work/err'"
+check "there is nowhere to note it" says "is not a step in a run's directory"
+check "--note alone" exits 2 "$decant" eval --checkpoint "$work/f" --note --json
 finish

@@ -140,7 +140,8 @@ static void test_checkpoint(void **state)
         view("buffer.head.mean", 1, 2, 0, numbers + 6),     view("adam_m.conv1.weight", 2, 3, 2, numbers),
     };
     static const char *const names[] = {"run", "run/checkpoints", "run/checkpoints/step-000002",
-                                        "run/checkpoints/step-000002/encoder.safetensors"};
+                                        "run/checkpoints/step-000002/encoder.safetensors", "run/checkpoints/best"};
+    static const char best[] = "step-000002 knn=81\n";
     float params[12], buffers[2];
     struct initial_counts counts;
     (void)state;
@@ -148,8 +149,9 @@ static void test_checkpoint(void **state)
     write_file(names[3], tensors, 6, "encoder");
     assert_int_equal(
         file_write_atomic(below("run/checkpoints/latest"), &(struct file_part){"step-000002\n", 12}, 1, NULL), 0);
-    for (size_t i = 0; i < 4; i++) {
-        apply(below(names[i]), "", params, buffers, &counts);
+    assert_int_equal(file_write_atomic(below(names[4]), &(struct file_part){best, sizeof best - 1}, 1, NULL), 0);
+    for (size_t i = 0; i < 5; i++) {
+        apply(below(names[i]), "", params, buffers, &counts); /* best: a pointer with more behind the step */
         assert_memory_equal(params, numbers, 6 * sizeof(float));
         assert_true(params[6] == -1 && params[11] == -1 && buffers[0] == 7 && buffers[1] == 8);
         assert_true(counts.taken == 2 && counts.absent == 1 && counts.other_shape == 1 && counts.unused == 1);
