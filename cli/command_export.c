@@ -5,6 +5,7 @@
 #include <string.h>
 #include "cli/command.h"
 #include "cli/export_set.h"
+#include "cli/huggingface.h"
 #include "cli/npz_write.h"
 #include "cli/onnx_export.h"
 #include "cli/onnx_graph.h"
@@ -14,13 +15,15 @@
 
 static const char help[] =
     "example: decant export --checkpoint runs/fashion-mnist --out teacher.npz\n\n"
-    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz|onnx|tensorboard]\n"
+    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz|onnx|huggingface|tensorboard]\n"
     "                     [--what teacher|student|encoder|prototypes|mixture] [--side N] [--force]\n\n"
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --out FILE         where to; an existing file is not overwritten\n"
     "  --format FORMAT    safetensors, or npz for numpy.load; without it what FILE ends in\n"
     "                     onnx: the teacher as a graph (opset 13): images (N,C,H,W), 0..1, to features and\n"
     "                     projections; --what is not used\n"
+    "                     huggingface: the teacher as a directory for transformers' ViTModel, FILE being its name;\n"
+    "                     of a transformer with encoder.pool = cls\n"
     "                     tensorboard: every number of metrics-*.jsonl instead, FILE being a directory for\n"
     "                     tensorboard --logdir; --checkpoint is then the run's directory, and --what is not used\n"
     "  --what WHAT        teacher: the weights to use, under the network's names, with running statistics (default)\n"
@@ -42,10 +45,11 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ, FORMAT_ONNX, FORMAT_TENSORBOARD };
+enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ, FORMAT_ONNX, FORMAT_HUGGINGFACE, FORMAT_TENSORBOARD };
 static const char *const format_names[] = {[FORMAT_SAFETENSORS] = "safetensors",
                                            [FORMAT_NPZ] = "npz",
                                            [FORMAT_ONNX] = "onnx",
+                                           [FORMAT_HUGGINGFACE] = "huggingface",
                                            [FORMAT_TENSORBOARD] = "tensorboard"};
 
 struct export_line {
@@ -68,7 +72,8 @@ static int take_format(struct export_line *line)
 {
     line->format = format_named(optarg);
     if (line->format == FORMAT_UNKNOWN)
-        return command_usage("export", "--format %s: expected safetensors, npz, onnx or tensorboard", optarg);
+        return command_usage("export", "--format %s: expected safetensors, npz, onnx, huggingface or tensorboard",
+                             optarg);
     return -1;
 }
 
@@ -121,8 +126,8 @@ static int check_line(struct export_line *line)
                              line->out);
     if (line->side > 0 && line->format != FORMAT_ONNX)
         return command_usage("export", "--side is for --format onnx");
-    if (line->format == FORMAT_TENSORBOARD)
-        return -1; /* a directory, in which only our own file is replaced */
+    if (line->format == FORMAT_TENSORBOARD || line->format == FORMAT_HUGGINGFACE)
+        return -1; /* a directory, in which only files of our own names are replaced */
     return output_file_check("export", line->out, line->force);
 }
 
@@ -171,6 +176,21 @@ static int export_graph(const struct export_line *line, struct error *e)
     return rc;
 }
 
+static int export_directory(const struct export_line *line, struct error *e)
+{
+    struct checkpoint c;
+    struct huggingface_shape s;
+    int rc = checkpoint_open(line->checkpoint, &c, e);
+    if (rc != 0)
+        return rc;
+    rc = huggingface_export(&c, line->out, &s, e);
+    if (rc == 0)
+        printf("%s: step %" PRIu64 ", ViTModel of %u blocks, %u dimensions, %u tokens\n", line->out, c.step, s.depth,
+               s.dim, s.tokens);
+    checkpoint_close(&c);
+    return rc;
+}
+
 static int export_metrics(const struct export_line *line, struct error *e)
 {
     size_t scalars;
@@ -191,8 +211,11 @@ int command_export(int argc, char **argv)
         code = check_line(&line);
     if (code >= 0)
         return code;
-    int rc = line.format == FORMAT_TENSORBOARD ? export_metrics(&line, &e)
-             : line.format == FORMAT_ONNX      ? export_graph(&line, &e)
-                                               : export(&line, &e);
+    static int (*const exports[])(const struct export_line *line, struct error *e) = {
+        [FORMAT_SAFETENSORS] = export,         [FORMAT_NPZ] = export,
+        [FORMAT_ONNX] = export_graph,          [FORMAT_HUGGINGFACE] = export_directory,
+        [FORMAT_TENSORBOARD] = export_metrics,
+    };
+    int rc = exports[line.format](&line, &e);
     return rc == 0 ? COMMAND_DONE : command_failed("export", &e);
 }

@@ -28,7 +28,7 @@ own=(--set "data.path=$work/photos" --set data.side=32 --set data.channels=3 --s
     --set eval.images=50)
 check "a run" train a "${own[@]}" --set run.steps=6
 
-for command in embed neighbours; do
+for command in embed neighbours import; do
     check "$command --help" exits 0 "$decant" $command --help
     check "$command --help opens with an example" bash -c "head -n 1 '$work/out' | grep -q '^example: decant $command'"
     check "$command without anything" exits 2 "$decant" $command
@@ -187,4 +187,26 @@ check "for larger images" exits 0 "$decant" export --checkpoint "$work/a" --side
 check "it says so" prints "images (N,3,48,48) to 64 features and 32 projections, opset 13"
 check "which a transformer does not take" exits 1 "$decant" export --checkpoint "$work/cls" --side 48 --out "$work/x.onnx"
 check "--side is for ONNX" exits 2 "$decant" export --checkpoint "$work/a" --side 48 --out "$work/x.npz"
+
+# Hugging Face's ViTModel, there and back.
+check "as a ViTModel" exits 0 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit"
+check "computed by its description" "$PYTHON" tests/e2e/vit_check.py "$work/vit" "$work/cls.npz"
+check "not of the mean of tokens" exits 2 "$decant" export --checkpoint "$work/mean" --format huggingface --out "$work/vit"
+check "it says what is" says "--format onnx"
+check "back" exits 0 "$decant" import "$work/vit" --out "$work/back.safetensors"
+check "with the configuration" bash -c "grep -qx 'heads = 4' '$work/out' && grep -qx 'patch = 8' '$work/out' && grep -qx 'depth = 2' '$work/out'"
+check "the same tensors" exits 0 "$decant" export --checkpoint "$work/cls" --out "$work/cls.safetensors"
+check "to the bit" numpy '
+import json
+def read(path):
+    raw = open(path, "rb").read()
+    n = int.from_bytes(raw[:8], "little")
+    return {k: (v["shape"], raw[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]]) for k, v in json.loads(raw[8:8 + n]).items() if k != "__metadata__"}
+ours, back = read("cls.safetensors"), read("back.safetensors")
+assert len(back) == 30 and all(ours[k] == back[k] for k in back) and all(k.startswith("head.") for k in set(ours) - set(back)), set(ours) - set(back)'
+check "a run begins with them" train tuned "${vit[@]}" --set encoder.pool=cls --set "encoder.init=$work/back.safetensors" --set encoder.freeze=1 --set run.steps=1
+check "all but the head" taken 30 tuned
+check "import of something else" exits 1 "$decant" import "$work/cls.safetensors" --out "$work/x.safetensors"
+check "import says what is missing" says "no ViTModel: embeddings.patch_embeddings"
+check "import does not overwrite" exits 2 "$decant" import "$work/vit" --out "$work/back.safetensors"
 finish
