@@ -22,8 +22,8 @@ enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished
 static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--accept-data] [--set section.key=value]... [--redis ADDRESS | --no-redis] [--no-eval]\n"
-    "                    [--detach]\n\n"
+    "                    [--accept-data] [--set section.key=value]... [--redis ADDRESS | --no-redis]\n"
+    "                    [--no-eval | --no-references] [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
     "the\n"
@@ -41,6 +41,8 @@ static const char summary[] =
     "                    unix://PATH or a socket's path\n"
     "  --no-redis        no mirror\n"
     "  --no-eval         no evaluation at the end\n"
+    "  --no-references   an evaluation of the encoder only, without raw pixels and a random encoder beside it: less\n"
+    "                    than half of the time\n"
     "  --detach          in the background: messages go to DIR/logs/launcher.log, `decant stop` ends it\n\n"
     "Exit status: 0 trained to the end, 1 failed, 2 wrong usage or configuration, 3 the run has diverged (the same "
     "would\n"
@@ -48,19 +50,27 @@ static const char summary[] =
     "keys:\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'}, {"run", required_argument, NULL, 'n'},
-    {"out", required_argument, NULL, 'o'},    {"workers", required_argument, NULL, 'w'},
-    {"resume", no_argument, NULL, 'r'},       {"accept-data", no_argument, NULL, 'A'},
-    {"set", required_argument, NULL, 's'},    {"redis", required_argument, NULL, 'R'},
-    {"no-redis", no_argument, NULL, 'N'},     {"no-eval", no_argument, NULL, 'E'},
-    {"detach", no_argument, NULL, 'D'},       {"from-start", no_argument, NULL, 'S'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},
+    {"run", required_argument, NULL, 'n'},
+    {"out", required_argument, NULL, 'o'},
+    {"workers", required_argument, NULL, 'w'},
+    {"resume", no_argument, NULL, 'r'},
+    {"accept-data", no_argument, NULL, 'A'},
+    {"set", required_argument, NULL, 's'},
+    {"redis", required_argument, NULL, 'R'},
+    {"no-redis", no_argument, NULL, 'N'},
+    {"no-eval", no_argument, NULL, 'E'},
+    {"no-references", no_argument, NULL, 'P'},
+    {"detach", no_argument, NULL, 'D'},
+    {"from-start", no_argument, NULL, 'S'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 struct train_line {
     char **argv; /* a password in it is blotted out once the plan has it */
     struct launch_options launch;
-    bool evaluate, detach;
+    bool evaluate, references, detach;
 };
 
 /* The keys that --set takes belong to the help. NULL when there is no memory for it; to be freed. */
@@ -134,6 +144,9 @@ static int take_option(int option, void *arg)
         return take_redis(o, REDIS_OFF);
     case 'E':
         line->evaluate = false;
+        return -1;
+    case 'P':
+        line->references = false;
         return -1;
     case 'D':
         line->detach = true;
@@ -236,9 +249,9 @@ static void note_last(const struct launch_plan *p)
                 n.bank, n.knn, n.step, n.best, n.best_step, p->config.run.out);
 }
 
-static int evaluate(const struct launch_plan *p)
+static int evaluate(const struct launch_plan *p, bool references)
 {
-    struct evaluation_options o = {.references = true, .progress = stderr};
+    struct evaluation_options o = {.references = references, .progress = stderr};
     struct evaluation result;
     struct error e = {0};
     if (evaluate_checkpoint(p->config.run.out, &o, &result, &e) != 0) {
@@ -258,7 +271,7 @@ static int let_go(const struct launch_plan *p, struct detach *d, struct error *e
     return detach_ready(d, log, e);
 }
 
-static int run(struct launch_plan *p, bool wants_evaluation, struct detach *d)
+static int run(struct launch_plan *p, const struct train_line *line, struct detach *d)
 {
     struct launch_result result;
     struct error e = {0};
@@ -283,7 +296,7 @@ static int run(struct launch_plan *p, bool wants_evaluation, struct detach *d)
         break;
     }
     note_last(p);
-    int code = wants_evaluation ? evaluate(p) : COMMAND_DONE;
+    int code = line->evaluate ? evaluate(p, line->references) : COMMAND_DONE;
     print_end(p, result.seconds);
     return code;
 }
@@ -298,7 +311,7 @@ static int start(const struct train_line *line, struct detach *d)
     int rc = launch_plan_make(&line->launch, environ, plan, &e);
     for (char **a = line->argv; *a; a++)
         redis_address_hide(*a);
-    int code = rc == 0 ? run(plan, line->evaluate, d) : command_failed("train", &e);
+    int code = rc == 0 ? run(plan, line, d) : command_failed("train", &e);
     launch_plan_fini(plan);
     free(plan);
     return code;
@@ -315,7 +328,7 @@ static int start_detached(const struct train_line *line)
 
 int command_train(int argc, char **argv)
 {
-    struct train_line line = {.argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true};
+    struct train_line line = {.argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true, .references = true};
     char *help = help_text();
     const struct command_options command = {
         .name = "train", .help = help ? help : summary, .options = options, .take = take_option};

@@ -68,6 +68,8 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
     image_set_fit(s->config, path, &o);
     o.path = path;
     o.limit = 0;
+    o.progress = image_set_progress;
+    o.progress_context = s->meter;
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
         return rc;
