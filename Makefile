@@ -167,6 +167,13 @@ run: deps ## the main job: build, train on Fashion-MNIST with two workers, evalu
 	$(MAKE) -j$(JOBS) all
 	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --resume
 
+PRESET ?= default
+.PHONY: reproduce
+reproduce: deps ## joint against decoupled: a grid of runs into results/, about 45 minutes; PRESET=quick about 8, PRESET=full a night
+	deploy/install-deps --data
+	$(MAKE) -j$(JOBS) all
+	$(PYTHON) examples/reproduce/reproduce --preset $(PRESET) --programs $(BUILD)/bin
+
 test: ## every test: units, finite differences, fuzzing, simulation, wire, Redis, processes end to end, sanitizers
 	deploy/install-deps --test
 	$(MAKE) -j$(JOBS) all $(UNIT) $(UNIT64) $(FUZZ) $(SIM) $(SIM_PLANTED) $(BUILD)/bench/bench_load

@@ -30,7 +30,7 @@ static const char help[] =
     "                     student: the same of the student\n"
     "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
     "                     prototypes: one array (K, D), rows of unit length\n"
-    "                     mixture: mean, variance, weight, mass and usage of the components\n"
+    "                     mixture: mean, variance, weight, mass, usage and price (if there are any) of the components\n"
     "  --side N           onnx: side of the images that it is for (that of the run's own); conv takes any\n"
     "  --force            overwrite FILE if it is a regular file\n";
 

@@ -30,6 +30,7 @@ struct stage {
     const struct run_config *config;
     struct dataset train, test;
     uint32_t *bank, *queries; /* image numbers */
+    uint8_t *third;           /* (classes): of the training images, accuracy_thirds; only with queries */
     uint32_t bank_rows, query_rows;
     unsigned threads;
     struct evaluation_meter *meter;
@@ -85,6 +86,20 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
     return 0;
 }
 
+/* By all training images, whatever the bank has of them. */
+static int find_thirds(struct stage *s, struct evaluation *out)
+{
+    uint32_t C = s->train.classes;
+    s->third = calloc(C, sizeof *s->third);
+    if (s->third == NULL || accuracy_thirds(s->train.labels, s->train.count, C, s->third) != 0)
+        return ERR_MEMORY;
+    for (uint32_t c = 0; c < C; c++)
+        out->third_classes[s->third[c]]++;
+    for (uint32_t i = 0; i < s->train.count; i++)
+        out->third_images[s->third[s->train.labels[i]]]++;
+    return 0;
+}
+
 static int load_images(struct stage *s, struct evaluation *out, struct error *e)
 {
     const char *path = s->options->data ? s->options->data : s->config->data.path;
@@ -105,7 +120,10 @@ static int load_images(struct stage *s, struct evaluation *out, struct error *e)
     s->query_rows = probes ? rows_of(s->options->queries, s->config->eval.queries, &s->test) : 0;
     s->bank = feature_set_pick(s->train.count, s->bank_rows);
     s->queries = probes ? feature_set_pick(s->test.count, s->query_rows) : NULL;
-    return s->bank && (s->queries || !probes) ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
+    rc = s->bank && (s->queries || !probes) ? 0 : ERR_MEMORY;
+    if (rc == 0 && probes)
+        rc = find_thirds(s, out);
+    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the choice of images");
 }
 
 /* Whether these are the images that the run was trained on, which data.limit may have cut. */
@@ -137,6 +155,7 @@ static void stage_fini(struct stage *s)
     dataset_fini(&s->test);
     free(s->bank);
     free(s->queries);
+    free(s->third);
 }
 
 static bool wants_linear(const struct stage *s, const struct feature_set *bank)
@@ -158,7 +177,10 @@ static int probe(const struct stage *s, const char *who, const struct feature_se
     const struct ridge_options r = {.few = few != NULL, .threads = s->threads, .meter = s->meter};
     const struct linear_probe_options l = {
         .decay = probe_decay, .iterations = PROBE_ITERATIONS, .threads = s->threads, .meter = s->meter};
-    struct ridge_scores ridge = {.all = {NAN, NAN}};
+    struct ridge_scores ridge = {.all = accuracy_none()};
+    struct feature_set thirds = *queries;
+    thirds.third = s->third;
+    queries = &thirds;
     evaluation_meter_stage(s->meter, who, "k-NN");
     int rc = knn_accuracy(bank, queries, k, &out->knn);
     evaluation_meter_stage(s->meter, who, few ? "ridge regression and few-shot" : "ridge regression");
@@ -167,7 +189,7 @@ static int probe(const struct stage *s, const char *who, const struct feature_se
     out->ridge = ridge.all;
     for (int i = 0; few && i < FEW_SHOTS; i++)
         few[i] = ridge.few[i];
-    out->linear = (struct accuracy){NAN, NAN};
+    out->linear = accuracy_none();
     if ((rc != 0 && rc != ERR_RANGE) || !wants_linear(s, bank))
         return rc == ERR_RANGE ? 0 : rc;
     evaluation_meter_stage(s->meter, who, "logistic regression");
@@ -208,6 +230,7 @@ static int probe_projections(const struct stage *s, const struct extract *x, str
     struct feature_set bank = x->bank, queries = x->queries;
     bank.x = x->bank_z;
     queries.x = x->query_z;
+    queries.third = s->third;
     bank.width = queries.width = x->D;
     evaluation_meter_stage(s->meter, trained, "k-NN on projections");
     return knn_accuracy(&bank, &queries, k, out);
@@ -241,7 +264,8 @@ static int score_labels(const struct stage *s, const struct prototype_set *p, co
         if (s->query_rows > 0)
             rc = prototype_labels_classify(&labels, p->unit, p->D, x->query_z, s->query_rows, s->threads, predicted);
         if (rc == 0 && s->query_rows > 0)
-            out->prototype_classifier = accuracy_of(x->queries.labels, predicted, s->query_rows, x->queries.classes);
+            out->prototype_classifier =
+                accuracy_of(x->queries.labels, predicted, s->query_rows, x->queries.classes, s->third);
         prototype_labels_fini(&labels);
     }
     free(predicted);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include "cli/accuracy.h"
 #include "cli/prototype_scores.h"
 #include "cli/ridge_probe.h"
 #include "common/error.h"
@@ -46,10 +47,11 @@ struct evaluation {
     char run[64], directory[1280];
     uint64_t step;
     bool joint;
-    uint32_t K, D, classes, bank, queries; /* as used: at most what the data set has */
-    char probes_missing[256];              /* why there are none; empty when there are */
-    bool held_out;                         /* the queries are a share of the training files (data.holdout) */
-    bool labelled;                         /* the bank has labels */
+    uint32_t K, D, classes, bank, queries;                /* as used: at most what the data set has */
+    char probes_missing[256];                             /* why there are none; empty when there are */
+    uint32_t third_classes[THIRDS], third_images[THIRDS]; /* of the training images: accuracy_thirds */
+    bool held_out; /* the queries are a share of the training files (data.holdout) */
+    bool labelled; /* the bank has labels */
     struct encoder_scores encoder;
     struct probe_scores pixels, random; /* only with references */
     bool references;

@@ -8,6 +8,8 @@
 
 /* ---- for people ---- */
 
+static const char *const third_names[THIRDS] = {"head", "medium", "tail"};
+
 static void print_percent(FILE *f, double percent)
 {
     if (isnan(percent))
@@ -34,12 +36,35 @@ static void print_macro(FILE *f, const struct probe_scores *s)
     fputc('\n', f);
 }
 
+/* Classes of about equal size have no tail to speak of. */
+static bool has_tail(const struct evaluation *v)
+{
+    const uint32_t *images = v->third_images, *classes = v->third_classes;
+    return classes[THIRD_TAIL] > 0 &&
+           (double)images[THIRD_HEAD] / classes[THIRD_HEAD] > 2.0 * images[THIRD_TAIL] / classes[THIRD_TAIL];
+}
+
+static void print_thirds(FILE *f, const struct evaluation *v)
+{
+    const struct probe_scores *s = &v->encoder.features;
+    for (int i = 0; has_tail(v) && i < THIRDS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "    %s, %" PRIu32, third_names[i], v->third_classes[i]);
+        fprintf(f, "  %-22s", name);
+        print_percent(f, s->knn.third[i]);
+        print_percent(f, s->linear.third[i]);
+        print_percent(f, s->ridge.third[i]);
+        fputc('\n', f);
+    }
+}
+
 static void print_probes(const struct evaluation *v, FILE *f)
 {
     const struct encoder_scores *s = &v->encoder;
     fprintf(f, "  %-22s %8s %8s %8s\n", "features", "k-NN %", "linear %", "ridge %");
     print_probe(f, "trained encoder", &s->features);
     print_macro(f, &s->features);
+    print_thirds(f, v);
     if (v->references) {
         print_probe(f, "raw pixels", &v->pixels);
         print_probe(f, "random encoder", &v->random);
@@ -172,6 +197,27 @@ static json_t *few_json(const struct few_shot few[FEW_SHOTS])
     return object;
 }
 
+static json_t *third_json(const struct accuracy *a)
+{
+    return json_pack("[o, o, o]", number_json(a->third[THIRD_HEAD]), number_json(a->third[THIRD_MEDIUM]),
+                     number_json(a->third[THIRD_TAIL]));
+}
+
+/* Head, medium and tail of every accuracy, and how many classes and training images each third has. */
+static json_t *thirds_json(const struct evaluation *v)
+{
+    const struct encoder_scores *s = &v->encoder;
+    json_t *classes = json_array(), *images = json_array();
+    for (int i = 0; i < THIRDS; i++) {
+        json_array_append_new(classes, json_integer(v->third_classes[i]));
+        json_array_append_new(images, json_integer(v->third_images[i]));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "classes", classes, "images", images, "knn",
+                     third_json(&s->features.knn), "linear", third_json(&s->features.linear), "ridge",
+                     third_json(&s->features.ridge), "knn_projections", third_json(&s->knn_projections),
+                     "prototype_classifier", third_json(&s->prototype_classifier));
+}
+
 /* What the queries say; every key is there, null without queries. */
 static void add_probes(json_t *o, const struct evaluation *v)
 {
@@ -182,8 +228,9 @@ static void add_probes(json_t *o, const struct evaluation *v)
     json_object_set_new(o, "knn_projections", number_json(projections));
     json_object_set_new(o, "prototype_classifier", number_json(classifier));
     json_object_set_new(o, "few_shot", probes ? few_json(s->few) : json_null());
+    json_object_set_new(o, "thirds", probes ? thirds_json(v) : json_null());
     if (!probes) {
-        const struct accuracy none = {NAN, NAN};
+        const struct accuracy none = accuracy_none();
         json_t *nothing = probe_json(&(struct probe_scores){none, none, none});
         json_object_update(o, nothing);
         json_decref(nothing);

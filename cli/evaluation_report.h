@@ -7,7 +7,8 @@
 
 void evaluation_print(const struct evaluation *v, FILE *f);
 /* One object, then a newline: {"run", "step", "checkpoint", "mode", "components", "classes", "bank", "queries", "held_out",
- * "knn", "linear", "ridge", "knn_projections", "prototype_classifier", "macro": {the same}, "few_shot": {"0.01": {"mean",
+ * "knn", "linear", "ridge", "knn_projections", "prototype_classifier", "macro": {the same}, "thirds": {"classes", "images" and each accuracy: [head, medium, tail]},
+ * "few_shot": {"0.01": {"mean",
  * "deviation", "draws", "images"}, "0.1"}, "purity", "nmi", "effective_rank": {"features", "projections"}, "unique":
  * {"0.025": percent, ...}, "active", "active_unique", "perplexity", "usage_perplexity", "feature_cover", "references":
  * {"pixels": {"knn", "linear", "ridge", "macro"}, "random"}}. What is not known is null. */

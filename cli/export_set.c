@@ -68,7 +68,7 @@ static int add_prototypes(const struct checkpoint *c, struct export_set *out, st
 
 static int add_mixture(const struct checkpoint *c, struct export_set *out, struct error *e)
 {
-    static const char *const names[] = {"mean", "variance", "weight", "mass", "usage"};
+    static const char *const names[] = {"mean", "variance", "weight", "mass", "usage", "price"};
     int rc = c->has_mixture
                  ? 0
                  : error_set(e, ERR_NOT_FOUND, "%s has no mixture; a joint run has --what prototypes", c->directory);

@@ -7,8 +7,9 @@
 
 struct feature_set {
     uint32_t rows, width, classes;
-    float *x;         /* (rows, width) */
-    uint16_t *labels; /* (rows), each < classes; NULL for unlabelled images, which no probe takes */
+    float *x;             /* (rows, width) */
+    uint16_t *labels;     /* (rows), each < classes; NULL for unlabelled images, which no probe takes */
+    const uint8_t *third; /* (classes), not owned: as accuracy_thirds; NULL where nobody asked for thirds */
 };
 
 /* Room for features of the images picked[0..rows), with their labels copied; x is not initialised. 0 or ERR_MEMORY. */

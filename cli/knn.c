@@ -52,7 +52,7 @@ int knn_accuracy(const struct feature_set *bank, const struct feature_set *queri
         predicted[i] =
             (uint16_t)vote(hits + (size_t)i * search.k, search.k, bank->labels, bank->classes, o.temperature);
     if (rc == 0)
-        *out = accuracy_of(queries->labels, predicted, queries->rows, bank->classes);
+        *out = accuracy_of(queries->labels, predicted, queries->rows, bank->classes, queries->third);
     free(hits);
     free(predicted);
     free(b);

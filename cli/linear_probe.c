@@ -173,7 +173,7 @@ static int score(const struct feature_set *queries, const double *x, const doubl
             predicted[from + i] = (uint16_t)argmax(logits + (size_t)i * C, C);
     }
     if (rc == 0)
-        *out = accuracy_of(queries->labels, predicted, n, C);
+        *out = accuracy_of(queries->labels, predicted, n, C, queries->third);
     free(logits);
     free(predicted);
     return rc;

@@ -173,7 +173,7 @@ static int one_draw(struct ridge *r, struct probe_data *d, double share, uint32_
     ridge_fit(r, (struct sample){d->few_x, d->few_labels, n}, (struct gram_progress){NULL, 0});
     int rc = ridge_predict(r, d->q, d->queries->rows, d->predicted);
     if (rc == 0)
-        *percent = accuracy_of(d->queries->labels, d->predicted, d->queries->rows, r->C).percent;
+        *percent = accuracy_of(d->queries->labels, d->predicted, d->queries->rows, r->C, NULL).percent;
     out->rows = n;
     return rc;
 }
@@ -237,7 +237,7 @@ int ridge_probe(const struct feature_set *bank, const struct feature_set *querie
         rc = ridge_predict(&r, d.q, queries->rows, d.predicted);
     }
     if (rc == 0)
-        out->all = accuracy_of(queries->labels, d.predicted, queries->rows, bank->classes);
+        out->all = accuracy_of(queries->labels, d.predicted, queries->rows, bank->classes, queries->third);
     for (int i = 0; rc == 0 && o.few && i < FEW_SHOTS; i++) {
         evaluation_meter_at(o.meter, (i + 1.0) / (FEW_SHOTS + 1));
         rc = few_shot(&r, &d, few_shot_share[i], &out->few[i]);

@@ -25,7 +25,8 @@ int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_v
     v->variance = calloc(K * variance_width(v), sizeof *v->variance);
     v->weight = calloc(K, sizeof *v->weight);
     v->log_const = calloc(K, sizeof *v->log_const);
-    if (v->mean && v->variance && v->weight && v->log_const)
+    v->price = calloc(K, sizeof *v->price);
+    if (v->mean && v->variance && v->weight && v->log_const && v->price)
         return 0;
     mixture_view_free(out);
     return ERR_MEMORY;
@@ -39,6 +40,7 @@ void mixture_view_free(struct mixture_view **v)
     free((*v)->variance);
     free((*v)->weight);
     free((*v)->log_const);
+    free((*v)->price);
     free(*v);
     *v = NULL;
 }
@@ -53,6 +55,8 @@ int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from)
     memcpy(to->variance, from->variance, from->K * variance_width(from) * sizeof(float));
     memcpy(to->weight, from->weight, from->K * sizeof(float));
     memcpy(to->log_const, from->log_const, from->K * sizeof(float));
+    to->priced = from->priced;
+    memcpy(to->price, from->price, from->K * sizeof(float));
     return 0;
 }
 
@@ -86,6 +90,8 @@ int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t 
     rc = rc ? rc : add_rows(m, "variance", v->variance, v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D, rows, count);
     rc = rc ? rc : add_rows(m, "weight", v->weight, 0, rows, count);
     rc = rc ? rc : add_rows(m, "log_const", v->log_const, 0, rows, count);
+    if (v->priced)
+        rc = rc ? rc : add_rows(m, "price", v->price, 0, NULL, v->K);
     return rc ? rc : msg_add_scalar(m, "beta", v->beta);
 }
 
@@ -95,6 +101,7 @@ struct update {
     const uint32_t *rows; /* (R), NULL when full */
     uint32_t R;
     const float *mean, *variance, *weight, *log_const;
+    const float *price; /* (K), NULL when there are none */
 };
 
 static int refuse(enum reason *why, enum reason reason)
@@ -159,6 +166,16 @@ static bool all_over_zero(const float *x, size_t n, bool strict)
     return true;
 }
 
+/* Prices are optional, and always all there. */
+static int read_prices(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
+{
+    bool told = false;
+    for (uint32_t i = 0; i < m->tensor_count; i++)
+        told = told || strcmp(m->tensors[i].name, "price") == 0;
+    u->price = told ? float_tensor(m, "price", v->K, 0, why) : NULL;
+    return told && !u->price ? ERR_FORMAT : 0;
+}
+
 static int read_values(const struct mixture_view *v, const struct msg *m, struct update *u, enum reason *why)
 {
     uint32_t width = v->covariance == COVARIANCE_SPHERICAL ? 0 : v->D;
@@ -170,7 +187,16 @@ static int read_values(const struct mixture_view *v, const struct msg *m, struct
         return ERR_FORMAT;
     bool valid = all_over_zero(u->variance, u->R * variance_width(v), true) && all_over_zero(u->weight, u->R, false) &&
                  msg_scalar(m, "beta", 0) > 0;
-    return valid ? 0 : refuse(why, REASON_BAD_VALUE);
+    return valid ? read_prices(v, m, u, why) : refuse(why, REASON_BAD_VALUE);
+}
+
+static void write_prices(struct mixture_view *v, const float *price)
+{
+    v->priced = price != NULL;
+    if (price)
+        memcpy(v->price, price, v->K * sizeof *price);
+    else
+        memset(v->price, 0, v->K * sizeof *v->price);
 }
 
 static void write_rows(float *to, const float *from, size_t width, const struct update *u)
@@ -192,6 +218,7 @@ int mixture_apply(struct mixture_view *v, const struct msg *m, enum reason *why)
     write_rows(v->variance, u.variance, variance_width(v), &u);
     write_rows(v->weight, u.weight, 1, &u);
     write_rows(v->log_const, u.log_const, 1, &u);
+    write_prices(v, u.price);
     v->version = m->step;
     v->beta = msg_scalar(m, "beta", 0);
     return 0;

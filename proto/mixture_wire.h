@@ -1,11 +1,13 @@
 /* A published mixture version, as everyone but its owner sees it, and its wire form.
  *   full   mean F32 (K,D), variance F32 (K,D) or (K) when spherical, weight F32 (K), log_const F32 (K)
  *   delta  rows U32 (R) ascending, and the same tensors with R rows; applies to version `seq` only (seq = step - 1)
+ * and with both, when components have prices, price F32 (K): of all components, since every version moves them all.
  * scalars: beta (annealing exponent of this version), loglik. MIXTURE.step is the version: it holds all statistics of
  * steps < version.
  *
  * log_const_k = log pi_k - 1/2 sum_d (log v_kd + mu_kd^2 / v_kd), without the 2 pi constant, so that
- * log pi_k N(h|mu_k,v_k) + D/2 log 2pi = log_const_k - 1/2 sum_d h_d^2/v_kd + sum_d h_d mu_kd/v_kd. */
+ * log pi_k N(h|mu_k,v_k) + D/2 log 2pi = log_const_k - 1/2 sum_d h_d^2/v_kd + sum_d h_d mu_kd/v_kd.
+ * The E-step adds price_k to that: exp(price_k) is a factor on pi_k, and the mean of exp(price) is 1. */
 #ifndef DECANT_PROTO_MIXTURE_WIRE_H
 #define DECANT_PROTO_MIXTURE_WIRE_H
 
@@ -25,6 +27,8 @@ struct mixture_view {
     float *variance;  /* (K,D), or (K) when spherical */
     float *weight;    /* (K) pi_k as the E-step uses it */
     float *log_const; /* (K) */
+    bool priced;      /* whether there are prices */
+    float *price;     /* (K) b_k, nats; zeros when not priced */
 };
 
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out);

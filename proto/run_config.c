@@ -125,6 +125,9 @@ const struct config_key run_config_keys[] = {
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
     KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
     KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
+    KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
+               "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
+               "l = eta^(n_k/N), N / -log eta of its own at N a step"),
     KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
     KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
     KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
@@ -148,6 +151,10 @@ const struct config_key run_config_keys[] = {
     KEY_PATH("mixture.init", mixture.init, "",
              "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
              "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
+    KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
+              "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
+    KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
+              "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
     KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES), "the objective"),
     KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
                "constants from the prototype server, or parameters"),
@@ -168,6 +175,14 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
               "counts little"),
+    KEY_CHOICE("loss.prototype_loss", loss.prototype_loss, "shared", CHOICE_WORDS(PROTOTYPE_LOSSES),
+               "joint: prototypes follow the encoder's loss, or one of their own on the teacher's embeddings "
+               "(half-decoupled, as in CAPI; its targets are loss.sinkhorn_*)"),
+    KEY_FLOAT("loss.koleo", loss.koleo, "0", 0, 1000,
+              "joint: w of KoLeo, which pushes each prototype from its nearest; 0: no such term"),
+    KEY_FLOAT("loss.balance", loss.balance, "0", 0, 1000,
+              "w: w x price is added to the teacher's logits over tau_t, as a prior of its targets; 0: none. Needs "
+              "mixture.balance; not swav, whose targets are even by themselves"),
     KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
@@ -477,6 +492,11 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
         return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
                          (long long)c->loss.block, (long long)c->mixture.components);
+    if (c->loss.prototypes != PROTOTYPES_JOINT &&
+        (c->loss.prototype_loss != PROTOTYPE_LOSS_SHARED || c->loss.koleo != 0))
+        return error_set(e, ERR_CONFIG,
+                         "loss.%s is of prototypes that are parameters: use it with loss.prototypes = joint",
+                         c->loss.koleo != 0 ? "koleo" : "prototype_loss = own");
     if (c->encoder.model == ENCODER_VIT && c->encoder.dim % c->encoder.heads != 0)
         return error_set(e, ERR_CONFIG, "encoder.heads = %lld does not divide encoder.dim = %lld",
                          (long long)c->encoder.heads, (long long)c->encoder.dim);
@@ -497,6 +517,20 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
                          "encoder.init takes");
+    if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
+        return error_set(e, ERR_CONFIG,
+                         "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
+                         c->loss.balance);
+    if (c->loss.balance > 0 && c->loss.objective == LOSS_SWAV)
+        return error_set(
+            e, ERR_CONFIG,
+            "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
+            "set it to 0",
+            c->loss.balance);
+    if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
+        return error_set(
+            e, ERR_CONFIG,
+            "mixture.forgetting = 1 learns nothing with mixture.forgetting_form = convex: use less than 1");
     if (c->mixture.top > c->mixture.components)
         return error_set(e, ERR_CONFIG, "mixture.top = %lld is larger than mixture.components = %lld",
                          (long long)c->mixture.top, (long long)c->mixture.components);

@@ -44,13 +44,16 @@ struct run_config {
     struct {
         int64_t components, dimensions;
         enum covariance covariance;
-        double forgetting, beta_start, beta_end, beta_fraction;
+        double forgetting;
+        enum forgetting_form forgetting_form;
+        double beta_start, beta_end, beta_fraction;
         enum weight_prior prior;
         double variance_floor, initial_mass;
         int64_t top;
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
         char init[1024];
+        double balance, balance_clip;
     } mixture;
     struct {
         enum loss_objective objective;
@@ -59,7 +62,8 @@ struct run_config {
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
-        double mean_entropy, coding_rate, coding_rate_epsilon;
+        double mean_entropy, coding_rate, coding_rate_epsilon, balance, koleo;
+        enum prototype_loss prototype_loss;
     } loss;
     struct {
         enum optimiser_name name;

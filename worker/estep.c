@@ -31,10 +31,11 @@ struct estep {
     bool loaded; /* a mixture is in use */
     uint64_t version;
     double beta;
-    float *logit_operand;  /* of each tile: [log_const; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
+    float *logit_operand;  /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
     float *cosine_operand; /* of each tile: prototypes^T, packed, cosine_size apart; only for the novelty search */
     size_t logit_size, cosine_size;
     float *rows;         /* (tile,2D) one tile's [-1/2 1/v | mu/v] before it is packed */
+    float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
     float *squares;      /* (block,2D) [h^2 | h] */
     float *logits;       /* (block,K) */
@@ -88,8 +89,9 @@ static bool allocate_operands(struct estep *s)
     s->logit_operand = words(tiles * s->logit_size);
     s->cosine_operand = words(tiles * s->cosine_size);
     s->rows = words(2 * tile * D);
+    s->bias = words(tile);
     s->prototypes = words(K * D);
-    return s->logit_operand && s->cosine_operand && s->rows && s->prototypes;
+    return s->logit_operand && s->cosine_operand && s->rows && s->bias && s->prototypes;
 }
 
 /* 0, stride, 2 stride ... */
@@ -158,12 +160,28 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {
-        (*s)->logit_operand, (*s)->cosine_operand, (*s)->rows,      (*s)->prototypes, (*s)->squares,
-        (*s)->logits,        (*s)->cosines,        (*s)->nearest,   (*s)->row,        (*s)->square_at,
-        (*s)->h_at,          (*s)->logit_at,       (*s)->cosine_at, (*s)->top,        (*s)->start,
-        (*s)->index,         (*s)->gamma,          (*s)->assigned,  (*s)->far,        (*s)->novel,
-        (*s)->novel_distance};
+    void *const owned[] = {(*s)->logit_operand,
+                           (*s)->cosine_operand,
+                           (*s)->rows,
+                           (*s)->prototypes,
+                           (*s)->squares,
+                           (*s)->logits,
+                           (*s)->cosines,
+                           (*s)->nearest,
+                           (*s)->row,
+                           (*s)->square_at,
+                           (*s)->h_at,
+                           (*s)->logit_at,
+                           (*s)->cosine_at,
+                           (*s)->top,
+                           (*s)->start,
+                           (*s)->index,
+                           (*s)->gamma,
+                           (*s)->assigned,
+                           (*s)->far,
+                           (*s)->novel,
+                           (*s)->novel_distance,
+                           (*s)->bias};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(*s);
@@ -199,7 +217,9 @@ static void pack_components(struct estep *s, const struct mixture_view *v, size_
     for (size_t i = 0; i < n; i++)
         operand_row(v->mean + (k + i) * D, v->variance + (spherical ? k + i : (k + i) * D), spherical, D,
                     s->rows + 2 * i * D);
-    pack_rows(s->rows, n, 2 * D, v->log_const + k, s->logit_operand + tile * s->logit_size);
+    for (size_t i = 0; i < n; i++)
+        s->bias[i] = v->log_const[k + i] + v->price[k + i];
+    pack_rows(s->rows, n, 2 * D, s->bias, s->logit_operand + tile * s->logit_size);
     if (s->options.novel_max > 0)
         pack_rows(s->prototypes + k * D, n, D, NULL, s->cosine_operand + tile * s->cosine_size);
 }

@@ -1,5 +1,6 @@
 /* The E-step: responsibilities of N embeddings under a published mixture, as blocked products in the log domain with
- * the softmax fused on the resident block. With l_ik = log_const_k - 1/2 sum_d h_id^2/v_kd + sum_d h_id mu_kd/v_kd:
+ * the softmax fused on the resident block. With l_ik = log_const_k + price_k - 1/2 sum_d h_id^2/v_kd
+ * + sum_d h_id mu_kd/v_kd (the price is 0 in a mixture without prices):
  *
  *   gamma_ik = softmax_k(beta l_ik), those under `drop` removed, of the rest the `top` largest, renormalised
  *   loglik   = sum_i log sum_k exp(l_ik) - D/2 log 2 pi

@@ -109,6 +109,7 @@ static struct loss_options loss_options_of(const struct run_config *c, uint64_t 
         .coding_rate = (float)c->loss.coding_rate,
         .coding_rate_epsilon = (float)c->loss.coding_rate_epsilon,
         .local = (uint32_t)c->augment.local_crops,
+        .balance = (float)c->loss.balance,
     };
 }
 
@@ -464,10 +465,16 @@ static struct loss_result objective(struct slot_workspace *w, const struct slot_
     o.tau_t = teacher_temperature(s->config, st->step, s->total_steps);
     if (!s->joint) {
         estep_use(w->estep, mixture);
+        o.price = mixture->price;
         loss_decoupled(&o, w->z, st->z_teacher, estep_prototypes(w->estep), order, center, w->loss, &result, w->dz);
         return result;
     }
-    struct loss_joint joint = {.prototypes_teacher = w->prototypes[1], .d_prototypes = grad + s->prototypes_at};
+    struct loss_joint joint = {.prototypes_teacher = w->prototypes[1],
+                               .d_prototypes = grad + s->prototypes_at,
+                               .own = s->config->loss.prototype_loss == PROTOTYPE_LOSS_OWN,
+                               .koleo = (float)s->config->loss.koleo,
+                               .koleo_first = st->slot,
+                               .koleo_every = (uint32_t)s->config->run.slots};
     unit_copy(s, weights->student, w->prototypes[0]);
     unit_copy(s, weights->teacher, w->prototypes[1]);
     loss_joint(&o, w->z, st->z_teacher, w->prototypes[0], order, center, &joint, w->loss, &result, w->dz);

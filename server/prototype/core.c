@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "server/prototype/core_state.h"
+#include "server/prototype/prices.h"
 
 /* Sums of slots stay finite, and so can be published, whatever was sent. */
 static const double loglik_max = 1e30;
@@ -229,6 +230,8 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
     reply_init(c, &m, MSG_METRICS);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
+    if (x->options.balance > 0)
+        msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
     return publish_metrics(c, &m, out);
 }
 
@@ -306,6 +309,8 @@ static void copy_rows(struct mixture_view *to, const struct mixture_view *from, 
         to->weight[k] = from->weight[k];
         to->log_const[k] = from->log_const[k];
     }
+    to->priced = from->priced;
+    memcpy(to->price, from->price, from->K * sizeof *to->price);
     to->version = from->version;
     to->beta = from->beta;
 }

@@ -94,6 +94,8 @@ static bool prototypes(struct mirror_script *s, struct redis_command *c)
     field_number(c, "weight", (double)row->weight_share);
     field_number(c, "mass", row->mass);
     field_number(c, "usage", row->usage);
+    if (state->priced)
+        field_number(c, "price", row->price);
     field_count(c, "updated_step", row->updated_step);
     if (state->measured) {
         field_count(c, "nearest", row->nearest);
@@ -274,6 +276,8 @@ static bool figures(struct mirror_script *s, struct redis_command *c)
     field_number(c, "active", state->active);
     field_number(c, "perplexity", state->perplexity);
     field_count(c, "reseeded", state->reseeded);
+    if (state->priced)
+        field_number(c, "price_spread", state->price_spread);
     if (state->measured)
         measured_fields(state, c);
     field_count(c, "workers", state->workers.count);

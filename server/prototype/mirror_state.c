@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
+#include "server/prototype/prices.h"
 
 int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, bool spherical)
 {
@@ -46,6 +47,8 @@ static void take_figures(struct mirror_state *s, const struct prototype_core *co
     s->beta = m->view->beta;
     s->step = *prototype_core_step(core);
     s->reseeded = m->reseeded;
+    s->priced = m->view->priced;
+    s->price_spread = prices_spread(m->price, s->K);
     s->perplexity = mixture_usage_perplexity(m->usage, s->K);
     s->active = mixture_active_percent(m, prototype_core_active_window(core));
     s->stats_per_s = prototype_core_stats_per_s(core);
@@ -88,6 +91,7 @@ static void take_row(struct mirror_state *s, const struct mixture *m, const stru
                                .updated_step = m->updated_step[k],
                                .mass = m->mass[k],
                                .usage = m->usage[k],
+                               .price = m->price[k],
                                .weight_share = (float)(m->mass[k] / total_mass),
                                .nearest = d != NULL ? d->nearest[k] : 0,
                                .cosine = d != NULL ? d->cosine[k] : 0};

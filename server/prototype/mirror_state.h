@@ -20,7 +20,7 @@ struct mirror_row {
     bool moved;  /* mean and variance differ from what Redis has */
     uint32_t at; /* if moved: its row in mean and variance */
     uint32_t updated_step;
-    double mass, usage;
+    double mass, usage, price;
     float weight_share; /* mass / sum of masses */
     uint32_t nearest;   /* valid when the state has diagnostics */
     float cosine;
@@ -38,13 +38,14 @@ struct mirror_known {
 struct mirror_state {
     uint32_t K, D;
     bool spherical;
+    bool priced;   /* prototypes have prices */
     bool full;     /* nothing in Redis is to be relied upon */
     bool measured; /* figures holds a diagnostics pass */
     uint64_t version, total_steps, config, generation;
     double beta, updated_s; /* updated_s: Unix time of the copy */
     struct prototype_step step;
     uint64_t reseeded;
-    double perplexity, active, stats_per_s;
+    double perplexity, active, stats_per_s, price_spread;
     double unique[DIAGNOSTICS_EPS], effective_rank;
     uint64_t diagnostics_version;
     struct worker_table workers;

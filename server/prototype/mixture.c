@@ -8,6 +8,7 @@
 #include "common/rng.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "server/prototype/prices.h"
 
 struct mixture_options mixture_options_of(const struct run_config *c)
 {
@@ -17,12 +18,15 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .covariance = c->mixture.covariance,
         .prior = c->mixture.prior,
         .forgetting = c->mixture.forgetting,
+        .form = c->mixture.forgetting_form,
         .variance_floor = c->mixture.variance_floor,
         .initial_mass = c->mixture.initial_mass,
         .usage_momentum = c->mixture.usage_momentum,
         .reseed_usage = c->mixture.reseed_usage,
         .reseed_distance = c->mixture.reseed_distance,
         .reseed_max = run_config_reseed_max(c),
+        .balance = c->mixture.balance,
+        .balance_clip = c->mixture.balance_clip,
     };
 }
 
@@ -44,9 +48,10 @@ static int allocate_state(struct mixture *m)
     m->s1 = calloc(rows, sizeof *m->s1);
     m->s2 = calloc(rows, sizeof *m->s2);
     m->usage = calloc(K, sizeof *m->usage);
+    m->price = calloc(K, sizeof *m->price);
     m->last_assigned = calloc(K, sizeof *m->last_assigned);
     m->updated_step = calloc(K, sizeof *m->updated_step);
-    bool ok = m->mass && m->s1 && m->s2 && m->usage && m->last_assigned && m->updated_step;
+    bool ok = m->mass && m->s1 && m->s2 && m->usage && m->price && m->last_assigned && m->updated_step;
     return ok ? mixture_view_new(m->options.K, m->options.D, m->options.covariance, &m->view) : ERR_MEMORY;
 }
 
@@ -87,6 +92,7 @@ void mixture_free(struct mixture **out)
     free(m->s1);
     free(m->s2);
     free(m->usage);
+    free(m->price);
     free(m->last_assigned);
     free(m->updated_step);
     free(m->quadratic);
@@ -110,6 +116,7 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     memcpy(c->s1, m->s1, rows * sizeof *c->s1);
     memcpy(c->s2, m->s2, rows * sizeof *c->s2);
     memcpy(c->usage, m->usage, K * sizeof *c->usage);
+    memcpy(c->price, m->price, K * sizeof *c->price);
     memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
     memcpy(c->updated_step, m->updated_step, K * sizeof *c->updated_step);
     memcpy(c->quadratic, m->quadratic, K * sizeof *c->quadratic);
@@ -224,6 +231,13 @@ static void maximise_updated(struct mixture *m, uint32_t version)
         refresh_weights(m);
 }
 
+static void publish_prices(struct mixture *m)
+{
+    m->view->priced = m->options.balance > 0;
+    for (uint32_t k = 0; k < m->options.K; k++)
+        m->view->price[k] = (float)m->price[k];
+}
+
 static void change_all(struct mixture *m)
 {
     m->changed_count = m->options.K;
@@ -240,6 +254,7 @@ void mixture_restore(struct mixture *m, uint64_t version)
     for (uint32_t k = 0; k < m->options.K; k++)
         maximise_row(m, k);
     refresh_weights(m);
+    publish_prices(m);
 }
 
 /* ---- start (1) ---- */
@@ -251,6 +266,7 @@ void mixture_place(struct mixture *m, uint32_t k, const double *mu)
     double n0 = m->options.initial_mass, s0 = 1.0 / (double)D;
     m->mass[k] = n0;
     m->usage[k] = 1.0 / m->options.K;
+    m->price[k] = 0; /* neither wanted nor unwanted */
     for (size_t d = 0; d < D; d++) {
         m->s1[k * D + d] = n0 * mu[d];
         m->s2[k * D + d] = n0 * (mu[d] * mu[d] + s0);
@@ -307,16 +323,25 @@ STATIC_KERNEL(void, forget_and_add, (double *restrict S, double lambda, const fl
         S[d] = lambda * S[d] + (double)s[d];
 }
 
-/* (5) Touched components only: lambda = eta^n; one that receives nothing forgets nothing. */
+/* S = lambda S + (1 - lambda) s. A kernel of its own: with a factor of 1 the one above could round otherwise. */
+STATIC_KERNEL(void, blend, (double *restrict S, double lambda, const float *restrict s, size_t D), (S, lambda, s, D))
+{
+    for (size_t d = 0; d < D; d++)
+        S[d] = lambda * S[d] + (1 - lambda) * (double)s[d];
+}
+
+/* (5) Touched components only. */
 static void fold_rows(struct mixture *m, const struct stats_rows *s, uint32_t version)
 {
     size_t D = m->options.D;
+    bool convex = m->options.form == FORGETTING_CONVEX;
+    void (*const fold)(double *restrict, double, const float *restrict, size_t) = convex ? blend : forget_and_add;
     for (uint32_t r = 0; r < s->R; r++) {
         uint32_t k = s->index[r];
-        double n = (double)s->n[r], lambda = pow(m->options.forgetting, n);
-        m->mass[k] = lambda * m->mass[k] + n;
-        forget_and_add(m->s1 + k * D, lambda, s->s1 + r * D, D);
-        forget_and_add(m->s2 + k * D, lambda, s->s2 + r * D, D);
+        double n = (double)s->n[r], lambda = pow(m->options.forgetting, convex ? n / s->count : n);
+        m->mass[k] = lambda * m->mass[k] + (convex ? 1 - lambda : 1) * n;
+        fold(m->s1 + k * D, lambda, s->s1 + r * D, D);
+        fold(m->s2 + k * D, lambda, s->s2 + r * D, D);
         m->updated_step[k] = version;
     }
 }
@@ -469,8 +494,11 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     for (uint32_t i = 0; i < s->A; i++)
         m->last_assigned[s->assigned[i]] = version;
     reseed(m, s, distance, version);
+    if (m->options.balance > 0)
+        prices_move(m->price, m->usage, m->options.K, m->options.balance, m->options.balance_clip);
     list_changed(m, version);
     maximise_updated(m, version);
+    publish_prices(m);
     m->view->version = version;
     m->view->beta = beta;
     free(distance);

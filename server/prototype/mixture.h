@@ -21,13 +21,16 @@ struct mixture_options {
     uint32_t K, D;
     enum covariance covariance;
     enum weight_prior prior;
-    double forgetting;      /* eta: S_k decays by eta^n_k */
+    double forgetting; /* eta: how much of S_k is left says forgetting_form, see mixture_em_step */
+    enum forgetting_form form;
     double variance_floor;  /* smallest variance */
     double initial_mass;    /* n0 of a fresh component */
     double usage_momentum;  /* r of the usage average */
     double reseed_usage;    /* re-seed components used less than this / K; 0 never */
     double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
     uint32_t reseed_max;    /* re-seeds in a step at most */
+    double balance;         /* a of the prices (prices.h); 0: none */
+    double balance_clip;    /* c */
 };
 
 /* The mixture's part of a run's configuration; see run_config_reseed_max. */
@@ -43,6 +46,7 @@ struct mixture {
     double *mass;              /* (K)   N_k */
     double *s1, *s2;           /* (K,D) */
     double *usage;             /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    double *price;             /* (K)   b_k of the balanced E-step, nats; zeros without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */
@@ -72,7 +76,14 @@ void mixture_place(struct mixture *m, uint32_t k, const double *mu);
 /* After the state has been read back from a file: recomputes every row of the view and names its version. */
 void mixture_restore(struct mixture *m, uint64_t version);
 
-/* Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
+/* What is left of a component's statistics S_k when n_k of the step's N embeddings arrive, as s_k, is lambda S_k, and
+ *
+ *   mass    S_k <- lambda S_k + s_k,               lambda = eta^n_k
+ *   convex  S_k <- lambda S_k + (1 - lambda) s_k,  lambda = eta^(n_k/N)
+ *
+ * with S_k in turn N_k, S1_k and S2_k; one that receives nothing forgets nothing.
+ *
+ * Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
  * is beta. s->K and s->D equal the mixture's; every index is below K. 0, or ERR_MEMORY with the mixture unchanged. */
 int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta);
 

@@ -12,9 +12,13 @@
 #include "common/vecmath.h"
 #include "common/version.h"
 
-enum { METADATA = 10 }; /* entries beside those of the provenance */
+enum {
+    METADATA = 10, /* entries beside those of the provenance */
+    TENSORS_MAX = 16,
+};
 
 static const char mixture_format[] = "decant-mixture-1";
+static const double price_max = 1e12; /* far beyond what a run can reach, and finite as a float */
 
 static struct tensor_view tensor_of(const char *name, enum dtype dtype, uint32_t rank, uint64_t K, uint64_t D,
                                     const void *data)
@@ -36,23 +40,33 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
-static int write_with(const char *path, const struct mixture *m, const struct mixture_file_info *info,
-                      const char *record, size_t record_size, struct error *e)
+/* Those of wide elements first, as the file wants them. */
+static size_t list_tensors(const struct mixture *m, const char *record, size_t record_size, struct tensor_view *out)
 {
     uint64_t K = m->options.K, D = m->options.D;
     bool spherical = m->options.covariance == COVARIANCE_SPHERICAL;
-    struct tensor_view tensors[] = {
-        tensor_of("mass", DTYPE_F64, 1, K, D, m->mass),
-        tensor_of("s1", DTYPE_F64, 2, K, D, m->s1),
-        tensor_of("s2", DTYPE_F64, 2, K, D, m->s2),
-        tensor_of("usage", DTYPE_F64, 1, K, D, m->usage),
-        tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned),
-        tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step),
-        tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean),
-        tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance),
-        tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight),
-        tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record),
-    };
+    size_t n = 0;
+    out[n++] = tensor_of("mass", DTYPE_F64, 1, K, D, m->mass);
+    out[n++] = tensor_of("s1", DTYPE_F64, 2, K, D, m->s1);
+    out[n++] = tensor_of("s2", DTYPE_F64, 2, K, D, m->s2);
+    out[n++] = tensor_of("usage", DTYPE_F64, 1, K, D, m->usage);
+    if (m->options.balance > 0)
+        out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
+    out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
+    out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
+    out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
+    out[n++] = tensor_of("variance", DTYPE_F32, spherical ? 1 : 2, K, D, m->view->variance);
+    out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
+    out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
+    ASSERT(n <= TENSORS_MAX);
+    return n;
+}
+
+static int write_with(const char *path, const struct mixture *m, const struct mixture_file_info *info,
+                      const char *record, size_t record_size, struct error *e)
+{
+    struct tensor_view tensors[TENSORS_MAX];
+    size_t count = list_tensors(m, record, record_size, tensors);
     struct metadata_entry meta[METADATA + PROVENANCE_ENTRIES_MAX];
     entry_set(&meta[0], "format", "%s", mixture_format);
     entry_set(&meta[1], "kind", "mixture");
@@ -65,7 +79,7 @@ static int write_with(const char *path, const struct mixture *m, const struct mi
     entry_set(&meta[8], "reseeded", "%" PRIu64, m->reseeded);
     entry_set(&meta[9], "version", DECANT_VERSION);
     size_t entries = METADATA + provenance_to_metadata(&info->facts.provenance, meta + METADATA);
-    return safetensors_write(path, tensors, sizeof tensors / sizeof tensors[0], meta, entries, e);
+    return safetensors_write(path, tensors, count, meta, entries, e);
 }
 
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info, struct error *e)
@@ -136,6 +150,8 @@ static int load_state(const struct safetensors *f, struct mixture *m, struct err
         rc = load(f, "last_assigned", DTYPE_U32, 1, m, m->last_assigned, e);
     if (rc == 0)
         rc = load(f, "updated_step", DTYPE_U32, 1, m, m->updated_step, e);
+    if (rc == 0 && m->options.balance > 0)
+        rc = load(f, "price", DTYPE_F64, 1, m, m->price, e);
     return rc;
 }
 
@@ -146,6 +162,9 @@ static int check_values(const struct mixture *m, struct error *e)
     for (uint32_t k = 0; k < m->options.K; k++)
         if (!(m->mass[k] > 0) || !isfinite(m->mass[k]) || !(m->usage[k] >= 0) || !isfinite(m->usage[k]))
             return error_set(e, ERR_FORMAT, "component %u has mass %g and usage %g", k, m->mass[k], m->usage[k]);
+    for (uint32_t k = 0; k < m->options.K; k++)
+        if (!(fabs(m->price[k]) < price_max))
+            return error_set(e, ERR_FORMAT, "component %u has price %g", k, m->price[k]);
     for (size_t i = 0; i < rows; i++)
         if (!isfinite(m->s1[i]) || !isfinite(m->s2[i]))
             return error_set(e, ERR_FORMAT, "component %zu has statistics that are not finite", i / m->options.D);

@@ -3,6 +3,7 @@
  *
  *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D)  usage F64 (K)  last_assigned U32 (K)  updated_step U32 (K)
  *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical  weight F32 (K)       what was published, for readers
+ *   price F64 (K)                                     when mixture.balance > 0
  *   config_ini U8 (n)                                 the configuration (run_config_record), to say what differs
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
  *   known yet), covariance, beta, reseeded, and what proto/provenance.h lists

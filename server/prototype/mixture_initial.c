@@ -17,6 +17,7 @@ struct offer {
     uint64_t K;
     const float *mean;                    /* (K,D), rows of any length but 0 */
     const double *mass, *s1, *s2, *usage; /* all or none */
+    const double *price;                  /* (K) of the balanced E-step */
     const float *weight;                  /* (K) */
 };
 
@@ -55,6 +56,7 @@ static int read_offer(const struct safetensors *f, uint64_t D, struct offer *out
     out->s1 = offered(f, "s1", DTYPE_F64, 2, K, D);
     out->s2 = offered(f, "s2", DTYPE_F64, 2, K, D);
     out->usage = offered(f, "usage", DTYPE_F64, 1, K, D);
+    out->price = offered(f, "price", DTYPE_F64, 1, K, D);
     if (out->s1 == NULL || out->s2 == NULL || out->usage == NULL)
         out->mass = NULL;
     return vec_all_finite(out->mean, K * D) ? 0
@@ -116,6 +118,7 @@ static void take_row(const struct offer *o, uint64_t from, struct mixture *m, ui
     }
     m->mass[k] = o->mass[from];
     m->usage[k] = o->usage[from];
+    m->price[k] = o->price && m->options.balance > 0 ? o->price[from] : 0;
     memcpy(m->s1 + k * D, o->s1 + from * D, D * sizeof *m->s1);
     memcpy(m->s2 + k * D, o->s2 + from * D, D * sizeof *m->s2);
 }

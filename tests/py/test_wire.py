@@ -100,7 +100,7 @@ def send_step(client, rng, mixture, encoding, top=None):
 class Reference:
     eta, floor, n0, usage_momentum, reseed_usage, reseed_distance = 0.99, 1e-3, 1.0, 0.97, 0.2, 0.1
 
-    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97):
+    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97, balance=0.0, clip=1.0, convex=False):
         mu = start.mean.astype(np.float64)
         self.N = np.full(K, self.n0)
         self.S1 = self.n0 * mu
@@ -109,16 +109,21 @@ class Reference:
         self.covariance, self.steps, self.reseed_max, self.version = covariance, steps, reseed_max, 0
         self.usage_momentum = usage_momentum
         self.reseeded = 0
+        self.convex = convex
+        self.balance, self.clip, self.price = balance, clip, np.zeros(K)
 
     def fold(self, h, gamma, novel=None, distance=None):
         n = gamma.sum(axis=0)
-        decay = self.eta ** n
-        self.N = decay * self.N + n
-        self.S1 = decay[:, None] * self.S1 + gamma.T @ h
-        self.S2 = decay[:, None] * self.S2 + gamma.T @ h ** 2
+        decay = self.eta ** (n / len(h) if self.convex else n)
+        take = 1 - decay if self.convex else np.ones(K)
+        self.N = decay * self.N + take * n
+        self.S1 = decay[:, None] * self.S1 + take[:, None] * (gamma.T @ h)
+        self.S2 = decay[:, None] * self.S2 + take[:, None] * (gamma.T @ h ** 2)
         self.usage = self.usage_momentum * self.usage + (1 - self.usage_momentum) * n / n.sum()
         if novel is not None:
             self.reseed(novel, distance.copy())
+        self.price += self.balance * np.clip(-np.log(K * self.usage), -self.clip, self.clip)
+        self.price -= np.log(np.exp(self.price).mean())
         self.version += 1
 
     def reseed(self, novel, distance):
@@ -127,7 +132,7 @@ class Reference:
             j = int(np.argmax(distance))
             if distance[j] < self.reseed_distance:
                 return
-            self.N[k], self.usage[k] = self.n0, 1.0 / K
+            self.N[k], self.usage[k], self.price[k] = self.n0, 1.0 / K, 0.0
             self.S1[k], self.S2[k] = self.n0 * novel[j], self.n0 * (novel[j] ** 2 + 1.0 / D)
             distance = np.minimum(distance, 1 - novel @ novel[j])
             self.reseeded += 1
@@ -147,6 +152,7 @@ class Reference:
         np.testing.assert_allclose(mixture.mean, self.mean(), rtol=1e-5, atol=2e-6)
         np.testing.assert_allclose(mixture.variance, self.variance(), rtol=1e-4, atol=5e-6)
         np.testing.assert_allclose(mixture.weight, 1.0 / K, rtol=1e-6)
+        np.testing.assert_allclose(mixture.price, self.price, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(mixture.beta, self.beta(), rtol=1e-12)
         variance = mixture.variance.astype(np.float64).reshape(K, -1) * np.ones(D)
         log_const = -np.log(K) - 0.5 * (np.log(variance) + mixture.mean.astype(np.float64) ** 2 / variance).sum(axis=1)
@@ -161,15 +167,16 @@ def newest(client):
 
 # ---- statistics in, mixtures out ----
 
-def check_mixtures(name, covariance):
+def check_mixtures(name, covariance, balance=0.0, convex=False):
     """Three encodings in turn, several steps: each returned mixture is the reference's."""
     rng = np.random.default_rng(1)
-    with session(mixture__covariance=name, run__steps=20) as client:
+    with session(mixture__covariance=name, run__steps=20, mixture__balance=balance,
+                 mixture__forgetting_form="convex" if convex else "mass") as client:
         assert client.welcome.scalars["covariance"] == covariance
         client.centres = unit_rows(rng, 5, rng.normal(size=(5, D)))
         mixture = newest(client)
         np.testing.assert_allclose(np.linalg.norm(mixture.mean, axis=1), 1, rtol=1e-6)
-        reference = Reference(mixture, covariance, steps=20)
+        reference = Reference(mixture, covariance, steps=20, balance=balance, convex=convex)
         reference.check(mixture)
         for step in range(12):
             reference.fold(*send_step(client, rng, mixture, list(ENCODINGS)[step % 3], top=None if step % 2 else 4))
@@ -178,11 +185,15 @@ def check_mixtures(name, covariance):
 
 
 def test_spherical_mixture_is_the_reference():
-    check_mixtures("spherical", wire.SPHERICAL)
+    check_mixtures("spherical", wire.SPHERICAL, convex=True)
 
 
 def test_diagonal_mixture_is_the_reference():
     check_mixtures("diag", wire.DIAGONAL)
+
+
+def test_prices_are_those_of_the_reference():
+    check_mixtures("diag", wire.DIAGONAL, balance=0.5)
 
 
 def test_unused_components_are_reseeded_like_the_reference():
@@ -249,7 +260,7 @@ def test_order_of_slots_does_not_matter():
 
 def test_deltas_reproduce_the_snapshot():
     rng = np.random.default_rng(5)
-    with session() as client, contextlib.closing(wire.Subscriber(client.publish_endpoint, "mixture")) as subscriber:
+    with session(mixture__balance=0.1) as client, contextlib.closing(wire.Subscriber(client.publish_endpoint, "mixture")) as subscriber:
         client.centres = unit_rows(rng, 3, rng.normal(size=(3, D)))
         follower = newest(client)
         deltas = 0

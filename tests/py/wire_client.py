@@ -147,17 +147,18 @@ class Mixture:
         else:
             for part in self.PARTS:
                 setattr(self, part, message.tensors[part].copy())
+        self.price = message.tensors.get("price", np.zeros(self.K, np.float32))
         self.version, self.beta = message.step, message.scalars["beta"]
         return True
 
     def bytes(self):
-        return b"".join(getattr(self, part).tobytes() for part in self.PARTS)
+        return b"".join(getattr(self, part).tobytes() for part in (*self.PARTS, "price"))
 
     def log_likelihoods(self, h):
         """l_ik, (N,K) in float64, without the 2 pi constant."""
         variance = self.variance.astype(np.float64).reshape(self.K, -1) * np.ones(self.D)
         mean = self.mean.astype(np.float64)
-        return self.log_const - 0.5 * (h ** 2) @ (1 / variance).T + h @ (mean / variance).T
+        return self.log_const + self.price - 0.5 * (h ** 2) @ (1 / variance).T + h @ (mean / variance).T
 
     def responsibilities(self, h, top=None):
         """gamma (N,K) in float64, and the sum over h of log p(h) at beta = 1. top: keep so many, renormalise."""

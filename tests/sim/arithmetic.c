@@ -48,6 +48,7 @@ static uint64_t mix_view(uint64_t h, const struct mixture_view *v)
     h = XXH3_64bits_withSeed(v->mean, K * D * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->variance, K * V * sizeof(float), h);
     h = XXH3_64bits_withSeed(v->weight, K * sizeof(float), h);
+    h = XXH3_64bits_withSeed(v->price, K * sizeof(float), h);
     return XXH3_64bits_withSeed(v->log_const, K * sizeof(float), h);
 }
 

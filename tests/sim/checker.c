@@ -7,7 +7,7 @@
 static const char *const vector_names[SERVERS][CHECKER_VECTORS] = {
     {"student", "teacher", "buffers", "moments 0", "moments 1"},
     {"mass", "s1", "s2", "usage", "last_assigned", "updated_step", "reseeded", "mean", "variance", "weight",
-     "log_const", "beta"}};
+     "log_const", "beta", "price"}};
 
 /* ---- states ---- */
 
@@ -58,7 +58,7 @@ void checker_mixture(struct cluster *c, const struct mixture *m)
                     XXH3_64bits(v->mean, K * D * sizeof *v->mean),
                     XXH3_64bits(v->variance, K * V * sizeof *v->variance),
                     XXH3_64bits(v->weight, K * sizeof *v->weight), XXH3_64bits(v->log_const, K * sizeof *v->log_const),
-                    XXH3_64bits(&v->beta, sizeof v->beta)}};
+                    XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price)}};
     c->checker.reseeded = m->reseeded;
     compare(c, SERVER_PROTOTYPE, v->version, &h);
 }

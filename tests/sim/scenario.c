@@ -6,7 +6,7 @@
 #include "server/shell/pairing.h"
 #include "common/rng.h"
 
-enum { ASSIGNMENTS = 24, ASSIGNMENT_BYTES = 64 };
+enum { ASSIGNMENTS = 32, ASSIGNMENT_BYTES = 64 };
 
 /* Purposes of the streams, in place of one of enum rng_purpose's fields: only RNG_JITTER is used. */
 enum { STREAM_CONFIG = 1, STREAM_SCENARIO = 2 };
@@ -54,6 +54,8 @@ static void draw_result(struct rng *r, struct scenario *s, struct assignments *a
     assign(a, "mixture.prototype_lag", chance(r, 50));
     assign(a, "mixture.reseed_max", between(r, 1, 3));
     assign_text(a, "mixture.covariance", chance(r, 50) ? "diag" : "spherical");
+    assign_text(a, "mixture.balance", s->number % 3 == 1 ? "0.1" : "0"); /* no draw: seeds keep the rest */
+    assign_text(a, "mixture.forgetting_form", s->number % 5 == 2 ? "convex" : "mass");
     assign_text(a, "mixture.prior", chance(r, 50) ? "count" : "uniform");
     assign_text(a, "mixture.usage_momentum", chance(r, 50) ? "0.5" : "0.9");
     assign_text(a, "mixture.reseed_usage", "0.5");

@@ -119,6 +119,7 @@ void objective_carp(const struct loss_call *call, struct loss_result *result)
         objective_logits(call, block * P);
         for (size_t i = 0; i < w->rows; i++)
             row_softmax(w->p + i * P, 1 / call->o->tau_s, P, NULL);
+        objective_balance_teacher(call, block * P);
         for (size_t i = 0; i < (size_t)2 * w->b; i++)
             row_softmax(w->q + i * P, 1 / call->o->tau_t, P, NULL);
         block_entropy(call, blocks, result);

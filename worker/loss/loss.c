@@ -24,6 +24,7 @@ static void carve(struct loss_workspace *w, bool coding_rate)
     w->partial = arena_reals(&w->arena, partial);
     w->column = arena_reals(&w->arena, w->width);
     w->target = arena_reals(&w->arena, w->width);
+    w->best = arena_reals(&w->arena, rows);
     w->log_mean = arena_reals(&w->arena, w->width);
     w->factor = coding_rate ? arena_reals(&w->arena, (size_t)w->D * w->D) : NULL;
     w->center = arena_reals(&w->arena, w->K);
@@ -45,7 +46,8 @@ int loss_workspace_new(const struct loss_options *o, struct loss_workspace **out
     w->rows = (2 + o->local) * o->b;
     w->pairs = (2 + 2 * o->local) * o->b;
     w->width = o->objective == LOSS_CARP ? o->block : o->K;
-    if (logits_init(&w->logits, w->D, w->width) != 0)
+    w->nearest = calloc(w->rows, sizeof *w->nearest);
+    if (w->nearest == NULL || logits_init(&w->logits, w->D, w->width) != 0)
         goto fail;
     carve(w, o->coding_rate != 0);
     if (arena_allocate(&w->arena) != 0)
@@ -64,6 +66,7 @@ void loss_workspace_free(struct loss_workspace **w)
         return;
     logits_fini(&(*w)->logits);
     arena_free(&(*w)->arena);
+    free((*w)->nearest);
     free(*w);
     *w = NULL;
 }
@@ -144,10 +147,17 @@ void loss_joint(const struct loss_options *o, const real *z_student, const real 
                              .prototypes_teacher = joint->prototypes_teacher,
                              .order = o->objective == LOSS_CARP ? order : NULL,
                              .center = center,
-                             .d_prototypes = joint->d_prototypes,
+                             .d_prototypes = joint->own ? NULL : joint->d_prototypes,
                              .w = w,
                              .dz = dz};
     run(&call, z_student, z_teacher, result);
+    call.d_prototypes = joint->d_prototypes;
+    if (joint->own)
+        result->prototypes = prototype_loss(&call);
+    if (joint->koleo != 0) {
+        result->koleo = koleo_add(&call, joint);
+        result->loss += (double)joint->koleo * result->koleo;
+    }
 }
 
 void loss_center_contribution(const struct loss_workspace *w, real *out)

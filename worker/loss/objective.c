@@ -14,6 +14,18 @@ void objective_logits(const struct loss_call *call, size_t first)
     logits_forward(&w->logits, (size_t)2 * w->b, w->teacher, w->q);
 }
 
+void objective_balance_teacher(const struct loss_call *call, size_t first)
+{
+    struct loss_workspace *w = call->w;
+    real scale = call->o->balance * call->o->tau_t;
+    if (scale == 0)
+        return;
+    for (size_t k = 0; k < w->width; k++)
+        w->column[k] = scale * call->o->price[call->order ? call->order[first + k] : first + k];
+    for (size_t i = 0; i < (size_t)2 * w->b; i++)
+        row_add(w->q + i * w->width, w->column, w->width);
+}
+
 void objective_backward(const struct loss_call *call, size_t first, const real *d)
 {
     struct loss_workspace *w = call->w;

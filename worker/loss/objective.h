@@ -18,6 +18,8 @@ struct loss_workspace {
     real *p, *q;             /* (rows,width) and (2b,width): logits, then probabilities */
     real *partial;           /* (rows,D): one block's share of dz */
     real *target;            /* (width): what a local row is compared with */
+    real *best;              /* (rows): cosine of a prototype to its nearest */
+    uint32_t *nearest;       /* (rows): which one that is */
     real *column;            /* (width) */
     real *log_mean;          /* (width): of the student's probabilities */
     real *factor;            /* (D,D): coding rate's, when it is in use */
@@ -48,6 +50,10 @@ void objective_logits(const struct loss_call *call, size_t first);
  * prototypes. */
 void objective_backward(const struct loss_call *call, size_t first, const real *d);
 
+/* To be called before the teacher's softmax with tau_t: the prices of prototypes first..first+width of the order join
+ * the logits in w->q. Nothing without prices. */
+void objective_balance_teacher(const struct loss_call *call, size_t first);
+
 /* ---- the objectives ---- */
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);
@@ -56,6 +62,14 @@ double mean_entropy_of(const real *sum, size_t rows, size_t n, real *log_mean);
 /* The coding rate of w->student; its gradient, times -coding_rate, is added to dz. Uses w->partial. */
 double coding_rate_add(const struct loss_call *call);
 
+/* KoLeo's value over the call's share of prototypes; its gradient, times joint->koleo, is added to d_prototypes. Uses
+ * w->p and w->partial. */
+double koleo_add(const struct loss_call *call, const struct loss_joint *joint);
+/* Half-decoupled: the prototypes' own loss on w->teacher; d_prototypes is overwritten with its gradient. Uses w->p, w->q. */
+double prototype_loss(const struct loss_call *call);
+
+/* q (rows,K): logits become Sinkhorn's assignment, rows sum to 1. column (K) is scratch. */
+void sinkhorn(const struct loss_options *o, size_t rows, size_t K, real *column, real *q);
 /* Targets q (2b,K) from the teacher's logits in w->q, in place. */
 void target_dino(const struct loss_call *call);
 void target_swav(const struct loss_call *call);

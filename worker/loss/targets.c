@@ -6,13 +6,14 @@
 #include "worker/nn/rows.h"
 #include "worker/nn/scalar.h"
 
-/* q = softmax((logits - centre) / tau_t); the mean of the raw logits is the slot's contribution to the centre. */
+/* q = softmax((logits - centre) / tau_t + balance price); the mean of the raw logits is the slot's contribution to the centre. */
 void target_dino(const struct loss_call *call)
 {
     struct loss_workspace *w = call->w;
     size_t K = w->K, rows = (size_t)2 * w->b;
     columns_sum(w->q, rows, K, w->center);
     row_scale(w->center, 1 / (real)rows, K);
+    objective_balance_teacher(call, 0);
     for (size_t i = 0; i < rows; i++) {
         real *q = w->q + i * K;
         for (size_t k = 0; k < K; k++)
@@ -41,26 +42,25 @@ static real inverse_share(real x, size_t n)
     return x > 0 ? 1 / (x * (real)n) : 0;
 }
 
-/* One view: q = exp((logits - max) / epsilon), then alternately every prototype receives 1/K of the mass and every row
- * gives 1/b of it; at the end rows are scaled to sum to 1. */
-static void sinkhorn(const struct loss_call *call, real *q)
+/* q = exp((logits - max) / epsilon), then alternately every prototype receives 1/K of the mass and every row gives
+ * 1/rows of it; at the end rows are scaled to sum to 1. */
+void sinkhorn(const struct loss_options *o, size_t rows, size_t K, real *column, real *q)
 {
-    struct loss_workspace *w = call->w;
-    size_t K = w->K, b = w->b;
-    exponentials(q, b * K, row_max(q, b * K), 1 / call->o->sinkhorn_epsilon);
-    for (uint32_t iteration = 0; iteration < call->o->sinkhorn_iterations; iteration++) {
-        columns_sum(q, b, K, w->column);
+    exponentials(q, rows * K, row_max(q, rows * K), 1 / o->sinkhorn_epsilon);
+    for (uint32_t iteration = 0; iteration < o->sinkhorn_iterations; iteration++) {
+        columns_sum(q, rows, K, column);
         for (size_t k = 0; k < K; k++)
-            w->column[k] = inverse_share(w->column[k], K);
-        scale_columns(b, K, w->column, q);
-        for (size_t i = 0; i < b; i++)
-            row_scale(q + i * K, inverse_share(row_sum(q + i * K, K), b), K);
+            column[k] = inverse_share(column[k], K);
+        scale_columns(rows, K, column, q);
+        for (size_t i = 0; i < rows; i++)
+            row_scale(q + i * K, inverse_share(row_sum(q + i * K, K), rows), K);
     }
-    row_scale(q, (real)b, b * K);
+    row_scale(q, (real)rows, rows * K);
 }
 
 void target_swav(const struct loss_call *call)
 {
-    sinkhorn(call, call->w->q);
-    sinkhorn(call, call->w->q + (size_t)call->w->b * call->w->K);
+    struct loss_workspace *w = call->w;
+    sinkhorn(call->o, w->b, w->K, w->column, w->q);
+    sinkhorn(call->o, w->b, w->K, w->column, w->q + (size_t)w->b * w->K);
 }

@@ -87,7 +87,7 @@ static void test_one_row(void **state)
     (void)state;
     float x[2] = {3, 4}, near[2] = {6, 8.1F};
     uint16_t label = 2;
-    struct feature_set bank = {1, 2, 3, x, &label}, query = {1, 2, 3, near, &label};
+    struct feature_set bank = {1, 2, 3, x, &label, NULL}, query = {1, 2, 3, near, &label, NULL};
     struct knn_options o = {.neighbours = 20, .temperature = 0.07, .threads = 1};
     struct accuracy got;
     assert_int_equal(knn_accuracy(&bank, &query, o, &got), 0);
@@ -100,7 +100,7 @@ static void test_nearest_votes_weigh_more(void **state)
     /* one neighbour of class 1 at the query itself outweighs two of class 0 that are far */
     float x[6] = {1, 0, 0.6F, 0.8F, 0.6F, -0.8F}, q[2] = {2, 0};
     uint16_t labels[3] = {1, 0, 0}, label = 1;
-    struct feature_set bank = {3, 2, 2, x, labels}, query = {1, 2, 2, q, &label};
+    struct feature_set bank = {3, 2, 2, x, labels, NULL}, query = {1, 2, 2, q, &label, NULL};
     struct accuracy got;
     struct knn_options o = {.neighbours = 3, .temperature = 0.07, .threads = 1};
     assert_int_equal(knn_accuracy(&bank, &query, o, &got), 0);

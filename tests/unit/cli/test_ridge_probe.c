@@ -37,7 +37,7 @@ static void test_one_dimension_by_hand(void **state)
     (void)state;
     float x[4] = {-1, -1, -1, 3}, q[4] = {-2, 1.06F, 1.065F, 9};
     uint16_t labels[4] = {0, 0, 0, 1}, answers[4] = {0, 0, 1, 1};
-    struct feature_set bank = {4, 1, 2, x, labels}, queries = {4, 1, 2, q, answers};
+    struct feature_set bank = {4, 1, 2, x, labels, NULL}, queries = {4, 1, 2, q, answers, NULL};
     struct ridge_scores s;
     assert_int_equal(ridge_probe(&bank, &queries, alone, &s), 0);
     assert_true(s.all.percent == 100);

@@ -45,6 +45,8 @@ static void assert_same(const struct mixture_view *a, const struct mixture_view 
     assert_memory_equal(a->variance, b->variance, K * variances(a) * sizeof(float));
     assert_memory_equal(a->weight, b->weight, K * sizeof(float));
     assert_memory_equal(a->log_const, b->log_const, K * sizeof(float));
+    assert_int_equal(a->priced, b->priced);
+    assert_memory_equal(a->price, b->price, K * sizeof(float));
 }
 
 static void apply(struct mixture_view *v, const struct msg *m)
@@ -128,6 +130,36 @@ static void test_copy_needs_the_same_form(void **state)
     mixture_view_free(&other);
 }
 
+static void set_prices(struct mixture_view *v, float first)
+{
+    v->priced = true;
+    for (uint32_t k = 0; k < K; k++)
+        v->price[k] = first + (float)k;
+}
+
+/* All prices come with a delta of two rows as well, and go when a version has none. */
+static void test_prices_are_always_all_there(void **state)
+{
+    (void)state;
+    struct mixture_view *follower = random_view(COVARIANCE_DIAGONAL, 7), *owner = random_view(COVARIANCE_DIAGONAL, 7);
+    struct msg m;
+    for (uint64_t version = 8; version < 11; version++) {
+        owner->version = version;
+        owner->priced = false;
+        memset(owner->price, 0, K * sizeof *owner->price);
+        if (version < 10)
+            set_prices(owner, (float)version);
+        msg_init(&m, MSG_MIXTURE, "r");
+        assert_int_equal(mixture_encode(owner, version == 9 ? NULL : (uint32_t[]){2, 5}, 2, &m), 0);
+        apply(follower, &m);
+        assert_same(follower, owner);
+        assert_true(version == 10 || follower->price[K - 1] == (float)version + K - 1);
+        msg_fini(&m);
+    }
+    mixture_view_free(&follower);
+    mixture_view_free(&owner);
+}
+
 /* ---- refusals: a valid delta 7 -> 8 with one thing changed, to a view of version 7 ---- */
 
 typedef void damage(struct msg *m);
@@ -148,6 +180,7 @@ static void expect_refused(damage *change, int rc, enum reason reason)
     struct mixture_view *next = random_view(COVARIANCE_DIAGONAL, 8);
     struct msg m;
     enum reason why = 0;
+    set_prices(next, 1);
     msg_init(&m, MSG_MIXTURE, "r");
     assert_int_equal(mixture_encode(next, (uint32_t[]){2, 5}, 2, &m), 0);
     change(&m);
@@ -178,6 +211,8 @@ DAMAGE(variance_infinite, set_float(m, 2, 0, INFINITY))
 DAMAGE(weight_negative, set_float(m, 3, 1, -0.5f))
 DAMAGE(log_const_nan, set_float(m, 4, 0, NAN))
 DAMAGE(log_const_absent, m->tensors[4].name[0] = 'x')
+DAMAGE(price_nan, set_float(m, 5, K - 1, NAN))
+DAMAGE(prices_of_the_rows_only, m->tensors[5].shape[0] = 2)
 DAMAGE(beta_absent, m->scalar_count = 0)
 
 static void test_refused_messages_change_nothing(void **state)
@@ -196,6 +231,8 @@ static void test_refused_messages_change_nothing(void **state)
     expect_refused(weight_negative, ERR_FORMAT, REASON_BAD_VALUE);
     expect_refused(log_const_nan, ERR_FORMAT, REASON_NON_FINITE);
     expect_refused(log_const_absent, ERR_FORMAT, REASON_BAD_FIELD);
+    expect_refused(price_nan, ERR_FORMAT, REASON_NON_FINITE);
+    expect_refused(prices_of_the_rows_only, ERR_FORMAT, REASON_BAD_SHAPE);
     expect_refused(beta_absent, ERR_FORMAT, REASON_BAD_VALUE);
 }
 
@@ -205,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_full_reads_back),
         cmocka_unit_test(test_delta_leads_to_the_same_bytes_as_full),
         cmocka_unit_test(test_copy_needs_the_same_form),
+        cmocka_unit_test(test_prices_are_always_all_there),
         cmocka_unit_test(test_refused_messages_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

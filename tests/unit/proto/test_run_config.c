@@ -147,6 +147,8 @@ static const struct {
     {"mixture.covariance", "diag", COVARIANCE_DIAGONAL},
     {"mixture.prior", "uniform", PRIOR_UNIFORM},
     {"mixture.prior", "count", PRIOR_COUNT},
+    {"mixture.forgetting_form", "mass", FORGETTING_MASS},
+    {"mixture.forgetting_form", "convex", FORGETTING_CONVEX},
     {"run.numerics", "same", NUMERICS_SAME},
     {"run.numerics", "any", NUMERICS_ANY},
     {"loss.objective", "carp", LOSS_CARP},
@@ -154,6 +156,8 @@ static const struct {
     {"loss.objective", "swav", LOSS_SWAV},
     {"loss.prototypes", "decoupled", PROTOTYPES_DECOUPLED},
     {"loss.prototypes", "joint", PROTOTYPES_JOINT},
+    {"loss.prototype_loss", "shared", PROTOTYPE_LOSS_SHARED},
+    {"loss.prototype_loss", "own", PROTOTYPE_LOSS_OWN},
     {"optimiser.name", "adamw", OPTIMISER_ADAMW},
     {"optimiser.name", "sgd", OPTIMISER_SGD},
 };
@@ -176,7 +180,11 @@ static void test_choices_are_the_enums(void **state)
         char assignment[64], back[64];
         const struct config_key *key = key_named(choice_table[i].key);
         snprintf(assignment, sizeof assignment, "%s=%s", choice_table[i].key, choice_table[i].word);
-        struct run_config c = loaded(assignment);
+        struct run_config c;
+        struct error e;
+        /* Some words are for joint runs only. */
+        const char *const assignments[] = {"loss.prototypes=joint", assignment};
+        assert_int_equal(run_config_load(&c, NULL, NULL, assignments, 2, &e), 0);
         assert_int_equal(*(const int *)(const void *)((const char *)&c + key->offset), choice_table[i].value);
         config_value(key, &c, back, sizeof back);
         assert_string_equal(back, choice_table[i].word);
@@ -267,11 +275,30 @@ static void test_cross_checks(void **state)
     assert_non_null(strstr(e.text, "augment.local_crops"));
     assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
     assert_int_equal(load(&c, "encoder.init_map=/a", &e), ERR_CONFIG);
-    const char *const joint[] = {"loss.prototypes=joint", "mixture.init=/a"};
-    assert_int_equal(run_config_load(&c, NULL, NULL, joint, 2, &e), ERR_CONFIG);
+    const char *const mixture_of_joint[] = {"loss.prototypes=joint", "mixture.init=/a"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, mixture_of_joint, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "encoder.init"));
+    static const char *const prices[][3] = {{"loss.balance=1", "mixture.balance=0", ""},
+                                            {"loss.balance=1", "mixture.balance=0.1", "loss.prototypes=joint"},
+                                            {"loss.balance=1", "mixture.balance=0.1", "loss.objective=swav"}};
+    for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
+        assert_int_equal(run_config_load(&c, NULL, NULL, prices[i], i > 0 ? 3 : 2, &e), ERR_CONFIG);
+        assert_non_null(strstr(e.text, "loss.balance"));
+    }
+    assert_int_equal(run_config_load(&c, NULL, NULL, prices[1], 2, &e), 0);
+    const char *const still[] = {"mixture.forgetting_form=convex", "mixture.forgetting=1"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "learns nothing"));
+    assert_int_equal(run_config_load(&c, NULL, NULL, still + 1, 1, &e), 0);
     const char *const dino[] = {"loss.objective=dino", "loss.block=300"};
     assert_int_equal(run_config_load(&c, NULL, NULL, dino, 2, &e), 0);
+    static const char *const parameters[] = {"loss.koleo=0.1", "loss.prototype_loss=own"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *const joint[] = {parameters[i], "loss.prototypes=joint"};
+        assert_int_equal(load(&c, parameters[i], &e), ERR_CONFIG);
+        assert_non_null(strstr(e.text, "loss.prototypes = joint"));
+        assert_int_equal(run_config_load(&c, NULL, NULL, joint, 2, &e), 0);
+    }
 }
 
 static void test_hash_follows_what_shapes_the_result(void **state)

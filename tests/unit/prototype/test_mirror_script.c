@@ -144,6 +144,21 @@ static void test_usage_alone_takes_turns(void **state)
     assert_int_equal(f->state.count, 8);
 }
 
+static void test_prices_are_shown_where_there_are_any(void **state)
+{
+    struct fixture *f = *state;
+    bool last;
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    assert_int_equal(count_commands(f, "price", &last), 0);
+    prototype_core_free(&f->core);
+    f->config.mixture.balance = 0.1;
+    struct prototype_core_options o = {.config = &f->config, .generation = 1};
+    assert_int_equal(prototype_core_new(&o, &f->core, NULL), 0);
+    mirror_state_take(&f->state, f->core, NULL, f->known, true);
+    assert_int_equal(count_commands(f, "$5\r\nprice\r\n", &last), 8);
+    assert_int_equal(count_commands(f, "$12\r\nprice_spread\r\n", &last), 1);
+}
+
 static bool holds(const struct redis_command *c, const char *text)
 {
     return memmem(c->wire, c->wire_size, text, strlen(text)) != NULL;
@@ -198,6 +213,7 @@ int main(void)
         CASE(test_usage_alone_takes_turns),
         CASE(test_full_sync_writes_all_then_nothing_is_left),
         CASE(test_new_neighbours_are_written_without_vectors),
+        CASE(test_prices_are_shown_where_there_are_any),
         CASE(test_records_are_sent_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

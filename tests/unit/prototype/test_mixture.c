@@ -287,6 +287,57 @@ static void test_only_touched_rows_change(void **state)
     mixture_free(&m);
 }
 
+/* Both forms, of a component that receives a quarter of the step's embeddings. */
+static void test_forms_of_forgetting(void **state)
+{
+    (void)state;
+    uint32_t index = 2;
+    float n = 1, s1[3] = {0, 0.6f, 0.8f}, s2[3] = {0, 0.36f, 0.64f};
+    struct stats_rows s = {.K = 4, .D = 3, .R = 1, .index = &index, .n = &n, .s1 = s1, .s2 = s2, .count = 4};
+    for (int form = FORGETTING_MASS; form <= FORGETTING_CONVEX; form++) {
+        struct mixture_options o = small;
+        struct mixture *m;
+        o.form = form;
+        o.initial_mass = 8;
+        assert_int_equal(mixture_new(&o, &m), 0);
+        mixture_start(m, 1);
+        double lambda = form == FORGETTING_MASS ? 0.9 : pow(0.9, 0.25), take = form == FORGETTING_MASS ? 1 : 1 - lambda;
+        double S1 = m->s1[2 * 3 + 1], S2 = m->s2[2 * 3 + 1], other = m->s1[0];
+        assert_int_equal(mixture_em_step(m, &s, 1), 0);
+        assert_true(fabs(m->mass[2] - (lambda * 8 + take)) < 1e-12);
+        assert_true(fabs(m->s1[2 * 3 + 1] - (lambda * S1 + take * (double)0.6f)) < 1e-12);
+        assert_true(fabs(m->s2[2 * 3 + 1] - (lambda * S2 + take * (double)0.36f)) < 1e-12);
+        assert_true(m->mass[0] == 8 && m->s1[0] == other);
+        mixture_free(&m);
+    }
+}
+
+/* Convex: with the same shares at every step N_k tends to them, where mass tends to 1/(1 - eta^n), however large n is. */
+static void test_convex_masses_are_weights(void **state)
+{
+    (void)state;
+    struct mixture_options o = small;
+    o.form = FORGETTING_CONVEX;
+    o.prior = PRIOR_COUNT;
+    o.forgetting = 0.01;
+    o.reseed_usage = 0;
+    uint32_t index[4] = {0, 1, 2, 3};
+    float n[4] = {1, 2, 4, 9}, s1[12] = {0}, s2[12];
+    struct mixture *m;
+    for (int i = 0; i < 12; i++)
+        s2[i] = n[i / 3] / 3;
+    struct stats_rows s = {.K = 4, .D = 3, .R = 4, .index = index, .n = n, .s1 = s1, .s2 = s2, .count = 16};
+    assert_int_equal(mixture_new(&o, &m), 0);
+    mixture_start(m, 1);
+    for (int t = 0; t < 100; t++)
+        assert_int_equal(mixture_em_step(m, &s, 1), 0);
+    for (int k = 0; k < 4; k++) {
+        assert_true(fabs((double)m->view->weight[k] - (double)n[k] / 16) < 1e-6);
+        assert_true(fabs((double)m->view->variance[3 * k] - 1.0 / 3) < 1e-6);
+    }
+    mixture_free(&m);
+}
+
 static void test_perplexity_counts_even_use(void **state)
 {
     (void)state;
@@ -345,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_start_is_unit_and_seeded),
         cmocka_unit_test(test_empty_step_forgets_nothing),
         cmocka_unit_test(test_only_touched_rows_change),
+        cmocka_unit_test(test_forms_of_forgetting),
+        cmocka_unit_test(test_convex_masses_are_weights),
         cmocka_unit_test(test_perplexity_counts_even_use),
         cmocka_unit_test(test_beta_schedule),
         cmocka_unit_test(test_reseed_takes_least_used_first),

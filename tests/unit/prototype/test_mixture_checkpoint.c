@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +16,14 @@
 #include "server/prototype/mixture_checkpoint.h"
 #include "server/prototype/mixture_file.h"
 
-static const struct mixture_options options = {.K = 6,
-                                               .D = 5,
-                                               .covariance = COVARIANCE_DIAGONAL,
-                                               .forgetting = 0.9,
-                                               .variance_floor = 1e-3,
-                                               .initial_mass = 1,
-                                               .usage_momentum = 0.5,
-                                               .reseed_max = 1};
+static struct mixture_options options = {.K = 6,
+                                         .D = 5,
+                                         .covariance = COVARIANCE_DIAGONAL,
+                                         .forgetting = 0.9,
+                                         .variance_floor = 1e-3,
+                                         .initial_mass = 1,
+                                         .usage_momentum = 0.5,
+                                         .reseed_max = 1};
 static struct run_config config;
 
 static char directory[64];
@@ -147,6 +148,38 @@ static void test_round_trip_is_exact(void **state)
     mixture_free(&whole);
 }
 
+/* Prices are state too: read back to the bit, and looked at before they are believed. */
+static void test_prices_are_kept(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct mixture_facts facts = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    options.balance = 0.1;
+    options.balance_clip = 1;
+    struct mixture *m = blank(), *whole = after(7);
+    assert_true(whole->price[0] != whole->price[5] && whole->view->priced);
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), 0);
+    assert_memory_equal(m->price, whole->price, 6 * sizeof(double));
+    assert_memory_equal(m->view->price, whole->view->price, 6 * sizeof(float));
+    whole->price[2] = INFINITY;
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "component 2 has price"));
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.balance = 0;
+    whole = after(7); /* a file without prices is none of a run that has them */
+    assert_int_equal(mixture_file_write(below("m.safetensors"), whole, &info, &e), 0);
+    options.balance = 0.1;
+    m = blank();
+    assert_int_equal(mixture_file_read(below("m.safetensors"), &info, m, &facts, &e), ERR_FORMAT);
+    mixture_free(&m);
+    mixture_free(&whole);
+    options.balance = 0;
+}
+
 static uint64_t resumed_step(void)
 {
     struct error e = {0};
@@ -230,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_nothing_to_resume),
         CASE(test_round_trip_is_exact),
+        CASE(test_prices_are_kept),
         CASE(test_damage_falls_back_to_the_step_before),
         CASE(test_latest_names_the_newest_pair),
         CASE(test_other_run_and_configuration_are_named),

@@ -44,6 +44,8 @@ static struct mixture *blank(uint32_t K, uint32_t dimensions)
                                       .variance_floor = 1e-3,
                                       .initial_mass = 1,
                                       .usage_momentum = 0.5,
+                                      .balance = 0.1,
+                                      .balance_clip = 1,
                                       .reseed_max = 1};
     struct mixture *m;
     assert_int_equal(mixture_new(&o, &m), 0);
@@ -66,6 +68,7 @@ static struct mixture *written(void)
         m->mass[k] = masses[k];
         m->usage[k] = usage[k];
         m->last_assigned[k] = 8;
+        m->price[k] = 0.5 * k;
     }
     mixture_restore(m, 9);
     const struct mixture_file_info info = {.config = &c, .facts.total_steps = 100};
@@ -94,7 +97,7 @@ static struct mixture *began(uint32_t K, uint32_t expected)
 
 static void assert_row(const struct mixture *m, uint32_t k, const struct mixture *from, uint32_t row)
 {
-    assert_true(m->mass[k] == from->mass[row]);
+    assert_true(m->mass[k] == from->mass[row] && m->price[k] == from->price[row]);
     assert_memory_equal(m->s2 + k * D, from->s2 + row * D, D * sizeof *m->s2);
     assert_memory_equal(m->view->mean + k * D, from->view->mean + row * D, D * sizeof(float));
     assert_memory_equal(m->view->variance + k * D, from->view->variance + row * D, D * sizeof(float));

@@ -66,7 +66,7 @@ static float *random_rows(uint32_t N, uint32_t D, uint64_t seed)
 
 static double log_density(const struct mixture_view *v, const float *h, size_t k)
 {
-    double l = log(v->weight[k]);
+    double l = log(v->weight[k]) + v->price[k];
     for (size_t d = 0; d < v->D; d++) {
         double variance = v->variance[v->covariance == COVARIANCE_SPHERICAL ? k : k * v->D + d];
         double distance = h[d] - v->mean[k * v->D + d];
@@ -172,6 +172,20 @@ static void test_reference(void **state)
     against_reference(16, 50, 7, COVARIANCE_DIAGONAL, 0.7, 3);
     against_reference(16, 5, 7, COVARIANCE_DIAGONAL, 0.7, 5);
     against_reference(300, 1100, 24, COVARIANCE_DIAGONAL, 0.8, 0); /* two blocks of rows, two tiles of components */
+}
+
+/* A price counts like the logarithm of a weight, and only in the mixture that has it. */
+static void test_prices(void **state)
+{
+    (void)state;
+    struct mixture_view *v = random_mixture(1030, 5, COVARIANCE_DIAGONAL, 0.8);
+    float *h = random_rows(20, 5, 5);
+    v->priced = true;
+    for (uint32_t k = 0; k < v->K; k++)
+        v->price[k] = (float)(k % 7) - 3;
+    compare(v, h, 20, dense, 2e-5);
+    free(h);
+    mixture_view_free(&v);
 }
 
 static void read_rows(const json_t *rows, uint32_t R, uint32_t D, float *out)
@@ -397,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_prices),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_drop_renormalises_and_reports),
         cmocka_unit_test(test_ties_go_to_the_lower_index),

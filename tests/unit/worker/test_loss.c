@@ -212,7 +212,8 @@ static void test_inputs_matter(void **state)
     assert_int_equal(loss_workspace_new(&o, &w), 0);
     for (size_t i = 0; i < all; i++)
         other[i] = f.C[all - 1 - i];
-    struct loss_joint same = {f.C, dC}, different = {other, dC};
+    struct loss_joint same = {.prototypes_teacher = f.C, .d_prototypes = dC},
+                      different = {.prototypes_teacher = other, .d_prototypes = dC};
     loss_joint(&o, f.zs, f.zt, f.C, f.order, NULL, &same, w, &result, dz);
     loss_joint(&o, f.zs, f.zt, f.C, f.order, NULL, &different, w, &moved, dz);
     assert_true(fabs(moved.loss - result.loss) > 1e-3);
@@ -303,7 +304,8 @@ static void check_terms(const json_t *json)
     o.coding_rate_epsilon = (real)number(json, "epsilon", 0);
     size_t rows = (size_t)2 * o.b * o.D, all = (size_t)o.K * o.D;
     real *dz = calloc(2 * rows, sizeof *dz), *dC = calloc(2 * all, sizeof *dC);
-    struct loss_joint joint = {f.C, dC}, joint_plain = {f.C, dC + all};
+    struct loss_joint joint = {.prototypes_teacher = f.C, .d_prototypes = dC},
+                      joint_plain = {.prototypes_teacher = f.C, .d_prototypes = dC + all};
     struct loss_workspace *w;
     struct loss_result with, without;
     assert_int_equal(loss_workspace_new(&o, &w), 0);
@@ -344,6 +346,63 @@ static void test_terms(void **state)
 
 /* Bounds: embeddings that are all one give the smallest rate, as orthogonal ones the largest; a student that uses one
  * prototype only has no mean entropy, one that cannot tell them apart has ln K. */
+/* A price is one more dimension, in which prototypes have their price, the teacher's rows balance tau_t, and the student's
+ * nothing: raw embeddings give the same loss either way. */
+static void check_prices(enum loss_objective objective)
+{
+    enum { B = 3, DIM = 4, COUNT = 8 };
+    real zs[2 * B * DIM], zt[2 * B * DIM], C[COUNT * DIM], price[COUNT], center[COUNT], dz[2 * B * DIM];
+    real wide_zs[2 * B * (DIM + 1)], wide_zt[2 * B * (DIM + 1)], wide_C[COUNT * (DIM + 1)], wide_dz[2 * B * (DIM + 1)];
+    static const uint32_t order[COUNT] = {3, 0, 7, 5, 1, 2, 6, 4};
+    struct loss_result plain, got, want;
+    struct loss_workspace *w;
+    struct loss_options o = {.objective = objective,
+                             .b = B,
+                             .K = COUNT,
+                             .D = DIM,
+                             .block = 4,
+                             .tau_s = (real)0.2,
+                             .tau_t = (real)0.25,
+                             .entropy_weight = 2,
+                             .price = price};
+    for (size_t i = 0; i < COUNT; i++) {
+        price[i] = (real)(i % 3) - 1;
+        center[i] = (real)(i % 2) / 8;
+        for (size_t d = 0; d < DIM; d++)
+            wide_C[i * (DIM + 1) + d] = C[i * DIM + d] = (real)sin(1 + (double)(i * DIM + d));
+        wide_C[i * (DIM + 1) + DIM] = price[i];
+    }
+    for (size_t i = 0; i < (size_t)2 * B; i++) {
+        for (size_t d = 0; d < DIM; d++) {
+            wide_zs[i * (DIM + 1) + d] = zs[i * DIM + d] = (real)cos(2 + (double)(i * DIM + d)) / 2;
+            wide_zt[i * (DIM + 1) + d] = zt[i * DIM + d] = (real)sin(7 + (double)(3 * i * DIM + d)) / 2;
+        }
+        wide_zs[i * (DIM + 1) + DIM] = 0;
+        wide_zt[i * (DIM + 1) + DIM] = (real)0.5 * o.tau_t;
+    }
+    assert_int_equal(loss_workspace_new(&o, &w), 0);
+    loss_decoupled(&o, zs, zt, C, order, center, w, &plain, dz);
+    o.balance = (real)0.5;
+    loss_decoupled(&o, zs, zt, C, order, center, w, &got, dz);
+    loss_workspace_free(&w);
+    assert_true(fabs(got.loss - plain.loss) > 1e-3);
+    o.balance = 0;
+    o.D = DIM + 1;
+    assert_int_equal(loss_workspace_new(&o, &w), 0);
+    loss_decoupled(&o, wide_zs, wide_zt, wide_C, order, center, w, &want, wide_dz);
+    loss_workspace_free(&w);
+    assert_true(fabs(got.loss - want.loss) <= TOLERANCE * fabs(want.loss));
+    for (size_t i = 0; i < (size_t)2 * B; i++)
+        assert_close("dz", dz + i * DIM, wide_dz + i * (DIM + 1), DIM);
+}
+
+static void test_prices(void **state)
+{
+    (void)state;
+    check_prices(LOSS_CARP);
+    check_prices(LOSS_DINO);
+}
+
 static void test_terms_at_their_bounds(void **state)
 {
     (void)state;
@@ -411,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_dino),
         cmocka_unit_test(test_swav),
         cmocka_unit_test(test_inputs_matter),
+        cmocka_unit_test(test_prices),
         cmocka_unit_test(test_terms_at_their_bounds),
         cmocka_unit_test(test_rate_of_what_is_not_finite),
         cmocka_unit_test(test_terms),

@@ -60,6 +60,8 @@ static void test_purity_joint(void **state)
 {
     (void)state;
     check_purity("loss.objective=dino", "loss.prototypes=joint");
+    check_purity("loss.koleo=0.5", "loss.prototypes=joint");
+    check_purity("loss.prototype_loss=own", "loss.prototypes=joint");
 }
 
 /* With both terms, and their parts in the metrics; without, the parts are 0. */

@@ -1,0 +1,87 @@
+"""What is run: data sets, objectives, regimes, and the presets that choose among them.
+
+A cell is one training run with its evaluation. Everything that tells two cells of a data set apart stands here, as settings on top of
+the data set's configuration: both sides of a comparison get the same encoder, views, steps, learning rate and terms.
+"""
+
+import collections
+import hashlib
+
+# Every objective with the values that it was tuned to, the same for joint and decoupled prototypes.
+OBJECTIVES = {
+    "carp": ["loss.objective=carp", "loss.temperature_teacher=0.1", "loss.entropy_weight=3"],
+    "dino": ["loss.objective=dino", "loss.temperature_teacher_start=0.04", "loss.temperature_teacher=0.07"],
+    "swav": ["loss.objective=swav"],
+}
+# Terms that keep the student's embeddings spread (docs/design/0006-loss-terms.md). CARP has a mean entropy of its own.
+TERMS = {
+    "carp": ["loss.coding_rate=1"],
+    "dino": ["loss.mean_entropy=2", "loss.coding_rate=1"],
+    "swav": ["loss.mean_entropy=1", "loss.coding_rate=1"],
+}
+
+JOINT = ["loss.prototypes=joint"]
+RESEED = ["mixture.reseed_max=12", "mixture.reseed_distance=0.09"]
+REGIMES = {
+    "frozen": ("prototypes stay the random ones of the start: what prototypes bring at all", JOINT + ["optimiser.prototype_lr=0"], False),
+    "joint": ("prototypes are parameters under the encoder's loss", JOINT, False),
+    "koleo": ("joint, and KoLeo pushes each prototype from its nearest", JOINT + ["loss.koleo=0.1"], False),
+    "half": ("prototypes are parameters with a loss of their own, as in CAPI", JOINT + ["loss.prototype_loss=own"], False),
+    "plain": ("decoupled: means of a mixture, online EM alone", ["mixture.reseed_usage=0"], False),
+    "decoupled": ("decoupled, unused components are re-seeded with novel embeddings", RESEED, False),
+    "joint + terms": ("joint, with the terms of the loss", JOINT, True),
+    "decoupled + terms": ("decoupled with re-seeding, with the same terms", RESEED, True),
+}
+# What is compared, seed by seed: the strongest of each side.
+PAIR = ("decoupled + terms", "joint + terms")
+
+DATA = {"emoji": "deploy/datasets/emoji", "fashion": None, "glyphs": "deploy/datasets/glyphs"}
+
+Cell = collections.namedtuple("Cell", "data objective regime components seed settings")
+
+
+def cell(data, objective, regime, components, seed, more):
+    _, settings, terms = REGIMES[regime]
+    settings = OBJECTIVES[objective] + settings + (TERMS[objective] if terms else [])
+    return Cell(data, objective, regime, components, seed,
+                settings + [f"mixture.components={components}", f"run.seed={seed}"] + more)
+
+
+def directory(c):
+    """A name that changes with the settings, so that a run of another grid is never taken for this one's."""
+    regime = c.regime.replace(" + ", "-")
+    digest = hashlib.sha256("\n".join(c.settings).encode()).hexdigest()[:8]
+    return f"{c.data}-{c.objective}-{regime}-K{c.components}-s{c.seed}-{digest}"
+
+
+def preset_mini():
+    """For the test: seconds."""
+    more = ["run.steps=6", "data.limit=600", "encoder.widths=8,8", "head.hidden=16", "mixture.dimensions=16", "run.slots=2",
+            "run.slot_size=32", "loss.block=16", "run.checkpoint_every=3", "eval.bank=600", "eval.queries=200"]
+    return [cell("fashion", "dino", regime, 32, seed, more) for regime in PAIR for seed in (1, 2)]
+
+
+def preset_quick():
+    more = ["run.epochs=5", "run.checkpoint_every=50"]
+    return [cell("emoji", objective, regime, 1024, 1, more) for objective in ("dino", "swav", "carp") for regime in PAIR]
+
+
+def preset_default():
+    more = ["run.checkpoint_every=100"]
+    cells = [cell("emoji", objective, regime, 1024, seed, more)
+             for seed in (1, 2, 3) for objective in ("dino", "swav", "carp") for regime in PAIR]
+    cells += [cell("emoji", objective, regime, 1024, 1, more) for objective in ("dino", "swav", "carp") for regime in ("joint", "decoupled")]
+    return cells + [cell("emoji", "dino", regime, 1024, 1, more) for regime in ("frozen", "koleo", "half", "plain")]
+
+
+def preset_full():
+    cells = []
+    for data in DATA:
+        more = ["run.checkpoint_every=200", "run.epochs=12" if data == "fashion" else "run.epochs=40"]
+        cells += [cell(data, objective, regime, 1024, seed, more)
+                  for seed in (1, 2, 3) for objective in OBJECTIVES for regime in REGIMES]
+        cells += [cell(data, "dino", regime, components, 1, more) for components in (256, 4096, 16384) for regime in PAIR]
+    return cells
+
+
+PRESETS = {"mini": preset_mini, "quick": preset_quick, "default": preset_default, "full": preset_full}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The grid of joint against decoupled runs, in miniature: it goes on after a Ctrl-C, skips what is done, gives the same tables
+# again, and its page needs nothing else.
+cd "$(dirname "$0")/../.." || exit 1
+source tests/e2e/lib.sh
+reproduce=(env -u PRESET "$PYTHON" examples/reproduce/reproduce --preset mini --programs "$BUILD/bin")
+made=$work/results/mini
+
+setsid "${reproduce[@]}" --out "$work/results" >"$work/first" 2>&1 &
+first=$!
+for _ in $(seq 600); do
+    [ "$(find "$made/runs" -name outcome.json 2>/dev/null | wc -l)" -ge 1 ] && break
+    sleep 0.1
+done
+kill -INT -- "-$first" # the whole group, as a terminal does
+wait "$first"
+check "a Ctrl-C ends it with 130" test $? -eq 130
+check "... and says how to go on" grep -q 'the same command goes on' "$work/first"
+kept=$(find "$made/runs" -name outcome.json | head -n 1)
+before=$(stat -c %Y.%i "$kept")
+check "the same command goes on to its end" exits 0 "${reproduce[@]}" --out "$work/results"
+check "... and leaves alone what was done" test "$(stat -c %Y.%i "$kept")" = "$before"
+check "every run has its evaluation" test "$(find "$made/runs" -name outcome.json | wc -l)" -eq 4
+cp "$made/tables.md" "$work/tables"
+check "a call with all done says the same" exits 0 "${reproduce[@]}" --out "$work/results"
+check "... in the same table" cmp "$made/tables.md" "$work/tables"
+
+# The figures of the table are those of the evaluations, by another way: jq-less, with Python's own reader.
+check "the table has the mean of both seeds" "$PYTHON" - "$made" <<'PY'
+import json, pathlib, re, statistics, sys
+made = pathlib.Path(sys.argv[1])
+knn = [json.loads(p.read_text())["eval"]["knn"] for p in made.glob("runs/*-decoupled-terms-*/outcome.json")]
+row = next(l for l in (made / "tables.md").read_text().splitlines() if l.startswith("| dino, decoupled + terms"))
+said = [float(x) for x in re.findall(r"[\d.]+", row.split("|")[3])]
+assert len(knn) == 2 and said == [round(statistics.mean(knn), 1), round(statistics.stdev(knn), 1)], (knn, row)
+PY
+check "raw pixels stand beside them" grep -q '^| raw pixels .*[0-9]' "$made/tables.md"
+check "the page needs nothing from outside" bash -c '! grep -Eo "(src|href)=.[a-z]" "$1"' _ "$made/report.html"
+check "... and shows both rings and both figures" test "$(grep -o '<svg' "$made/report.html" | wc -l)" -eq 4
+check "a damaged installation is named" exits 2 "${reproduce[@]}" --out "$work/results" --programs "$work"
+check "... with what to do" grep -q 'make' "$work/err"
+finish
