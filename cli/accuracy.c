@@ -29,7 +29,7 @@ int accuracy_thirds(const uint16_t *labels, uint32_t n, uint32_t classes, uint8_
         sizes[labels[i]].images++;
     qsort(sizes, classes, sizeof *sizes, larger_first);
     for (uint32_t rank = 0; rank < classes; rank++)
-        third[sizes[rank].label] = classes < THIRDS ? THIRD_HEAD : (uint8_t)(rank * THIRDS / classes);
+        third[sizes[rank].label] = (uint8_t)(classes < THIRDS ? THIRD_HEAD : rank * THIRDS / classes);
     free(sizes);
     return 0;
 }

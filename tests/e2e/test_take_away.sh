@@ -204,8 +204,6 @@ def read(path):
     return {k: (v["shape"], raw[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]]) for k, v in json.loads(raw[8:8 + n]).items() if k != "__metadata__"}
 ours, back = read("cls.safetensors"), read("back.safetensors")
 assert len(back) == 30 and all(ours[k] == back[k] for k in back) and all(k.startswith("head.") for k in set(ours) - set(back)), set(ours) - set(back)'
-check "a run begins with them" train tuned "${vit[@]}" --set encoder.pool=cls --set "encoder.init=$work/back.safetensors" --set encoder.freeze=1 --set run.steps=1
-check "all but the head" taken 30 tuned
 check "import of something else" exits 1 "$decant" import "$work/cls.safetensors" --out "$work/x.safetensors"
 check "import says what is missing" says "no ViTModel: embeddings.patch_embeddings"
 check "import does not overwrite" exits 2 "$decant" import "$work/vit" --out "$work/back.safetensors"

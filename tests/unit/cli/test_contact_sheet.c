@@ -3,6 +3,13 @@
 #include "tests/unit/cli/checkpoint_rig.h"
 #include "worker/data/image_file.h"
 
+/* What fontconfig has cached for cairo is not all freed when a process ends. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\n";
+}
+
 static void test_limits(void **state)
 {
     struct rig *r = *state;
