@@ -196,7 +196,9 @@ int command_prototypes(int argc, char **argv)
         code = check_line(&line);
     if (code >= 0)
         return code;
-    if ((line.sheet.out ? run_source_open_checkpoint : run_source_open)(&line.source, &s, &e) != 0)
+    int opened =
+        line.sheet.out ? run_source_open_checkpoint(&line.source, &s, &e) : run_source_open(&line.source, &s, &e);
+    if (opened != 0)
         return command_failed("prototypes", &e);
     int rc = show(&s, &line, &e);
     run_source_close(&s);

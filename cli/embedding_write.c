@@ -122,7 +122,8 @@ static void write_npy_header(const struct embedding *x, const struct text_column
              names->width, x->features.labels ? "('label', '<u4'), " : "", x->features.width, x->D);
     char shape[32];
     snprintf(shape, sizeof shape, "(%u,)", x->features.rows);
-    fwrite(header, 1, npy_header_write(type, shape, header), f);
+    size_t size = npy_header_write(type, shape, header);
+    fwrite(header, 1, size, f);
 }
 
 /* ---- csv ---- */

@@ -143,7 +143,7 @@ static int start_from(const struct safetensors *f, uint64_t seed, struct mixture
     if (rc != 0)
         return rc;
     *taken = o.K < m->options.K ? (uint32_t)o.K : m->options.K;
-    uint64_t *rows = malloc(sizeof *rows * *taken);
+    uint64_t *rows = malloc((size_t)*taken * sizeof *rows);
     rc = rows ? choose_rows(&o, *taken, rows) : ERR_MEMORY;
     if (rc == 0) {
         mixture_start(m, seed);
