@@ -75,11 +75,12 @@ void child_signal(struct child *c, int signal_number)
         uv_process_kill(&c->process, signal_number);
 }
 
-/* Lines are logfmt with the level as second word; sanitizers, assertions and shared libraries write what they like. */
+/* Lines are logfmt with the level as second word, but for what a program says before it has a log: "decant-worker: ...".
+ * Sanitizers, assertions and shared libraries write what they like. */
 static bool deserves_showing(const char *line)
 {
-    return strstr(line, " warn ") != NULL || strstr(line, " error ") != NULL || strstr(line, "assert") != NULL ||
-           strstr(line, "ERROR: ") != NULL;
+    return strncmp(line, "decant-", 7) == 0 || strstr(line, " warn ") != NULL || strstr(line, " error ") != NULL ||
+           strstr(line, "assert") != NULL || strstr(line, "ERROR: ") != NULL;
 }
 
 bool child_next_warning(struct child *c, char *line, size_t size)

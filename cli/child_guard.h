@@ -1,6 +1,6 @@
 /* Between the launcher and a child of its: a process that asks the kernel for SIGTERM on the launcher's death and then
  * becomes the child. So no end of the launcher, not even SIGKILL, leaves anything at work. It stands between because
- * the wish has to be expressed by the child itself, and redis-server is none of ours. */
+ * the kernel takes that request (PR_SET_PDEATHSIG) from the child itself only, and redis-server is not ours to change. */
 #ifndef DECANT_CLI_CHILD_GUARD_H
 #define DECANT_CLI_CHILD_GUARD_H
 

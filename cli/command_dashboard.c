@@ -14,14 +14,13 @@
 #include "common/vecmath.h"
 
 static const char help[] =
-    "example: decant dashboard --run fashion-mnist\n\n"
-    "usage: decant dashboard [--run NAME] [--redis ADDRESS] [--out DIR] [--compare DIR|NAME]\n"
+    "example: decant dashboard fashion-mnist\n\n"
+    "usage: decant dashboard [RUN | --run NAME | --out DIR] [--redis ADDRESS] [--compare RUN]\n"
     "                        [--listen HOST:PORT] [--host NAME]... [--interval SECONDS]\n\n"
     "Serves one page, for a browser, that shows a run as it goes on: the ring of its prototypes, how many are unique\n"
     "and active, loss, usage, closest pairs, workers, servers, events, and what all that means in words. Figures come\n"
     "from the Redis mirror while it is live and from the run's files. It only reads, also a run that has not begun.\n"
-    "Ctrl-C ends.\n\n" SOURCE_OPTIONS_HELP
-    "  --compare RUN      a second run beside it, on the same axis of steps: a directory, or a name below runs/\n"
+    "Ctrl-C ends.\n\n" SOURCE_OPTIONS_HELP "  --compare RUN      a second run beside it, on the same axis of steps\n"
     "  --listen ADDRESS   HOST:PORT to listen on (127.0.0.1:8420); port 0 takes any that is free. There is no\n"
     "                     password: from elsewhere rather use ssh -L 8420:127.0.0.1:8420 HOST\n"
     "  --host NAME        a further host name under which browsers may ask, at most 8\n"
@@ -152,7 +151,7 @@ static int take_option(int option, void *arg)
 }
 
 static const struct command_options command = {
-    .name = "dashboard", .help = help, .options = options, .take = take_option};
+    .name = "dashboard", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 static void print_address(const struct dashboard *d)
 {
@@ -202,6 +201,8 @@ int command_dashboard(int argc, char **argv)
     d->run_count = 1;
     d->http_options.address = "127.0.0.1:8420";
     int code = command_take_options(&command, argc, argv, d);
+    if (code < 0)
+        code = source_argument_take("dashboard", argc, argv, &d->options[0]);
     if (code < 0)
         code = run(d);
     free(d);

@@ -7,12 +7,13 @@
 #include "cli/evaluation.h"
 #include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
+#include "cli/run_argument.h"
 
 static const char help[] =
-    "example: decant eval --checkpoint runs/fashion-mnist\n\n"
-    "usage: decant eval --checkpoint DIR [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
+    "example: decant eval runs/fashion-mnist\n\n"
+    "usage: decant eval {RUN | --checkpoint DIR} [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
     "[--queries N]\n"
-    "       decant eval --checkpoint DIR --note [--bank N]\n\n"
+    "       decant eval {RUN | --checkpoint DIR} --note [--bank N]\n\n" RUN_ARGUMENT_HELP
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
     "  --linear           logistic regression whatever its size; without it where it takes less than about a minute\n"
@@ -92,7 +93,8 @@ static int take_option(int option, void *arg)
     return -1;
 }
 
-static const struct command_options command = {.name = "eval", .help = help, .options = options, .take = take_option};
+static const struct command_options command = {
+    .name = "eval", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 /* Of the other options only --bank says something about it. */
 static int note(const struct eval_line *line)
@@ -116,11 +118,16 @@ int command_eval(int argc, char **argv)
     struct eval_line line = {.options.progress = stderr};
     struct evaluation result;
     struct error e = {0};
+    char named[CHECKPOINT_PATH_MAX];
     int code = command_take_options(&command, argc, argv, &line);
+    if (code < 0)
+        code = run_argument_take("eval", argc, argv, line.checkpoint != NULL, named);
     if (code >= 0)
         return code;
+    if (named[0] != '\0')
+        line.checkpoint = named;
     if (!line.checkpoint)
-        return command_usage("eval", "--checkpoint DIR is needed");
+        return command_usage("eval", "name a RUN, or a checkpoint with --checkpoint DIR");
     if (line.note)
         return note(&line);
     if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)

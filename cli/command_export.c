@@ -10,13 +10,16 @@
 #include "cli/onnx_export.h"
 #include "cli/onnx_graph.h"
 #include "cli/output_file.h"
+#include "cli/run_argument.h"
 #include "cli/tensorboard_write.h"
 #include "worker/data/limits.h"
 
 static const char help[] =
-    "example: decant export --checkpoint runs/fashion-mnist --out teacher.npz\n\n"
-    "usage: decant export --checkpoint DIR --out FILE [--format safetensors|npz|onnx|huggingface|tensorboard]\n"
-    "                     [--what teacher|student|encoder|prototypes|mixture] [--side N] [--force]\n\n"
+    "example: decant export runs/fashion-mnist --out teacher.npz\n\n"
+    "usage: decant export {RUN | --checkpoint DIR} --out FILE\n"
+    "                     [--format safetensors|npz|onnx|huggingface|tensorboard]\n"
+    "                     [--what teacher|student|encoder|prototypes|mixture] [--side N] "
+    "[--force]\n\n" RUN_ARGUMENT_HELP
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --out FILE         where to; an existing file is not overwritten\n"
     "  --format FORMAT    safetensors, or npz for numpy.load; without it what FILE ends in\n"
@@ -25,7 +28,7 @@ static const char help[] =
     "                     huggingface: the teacher as a directory for transformers' ViTModel, FILE being its name;\n"
     "                     of a transformer with encoder.pool = cls\n"
     "                     tensorboard: every number of metrics-*.jsonl instead, FILE being a directory for\n"
-    "                     tensorboard --logdir; --checkpoint is then the run's directory, and --what is not used\n"
+    "                     tensorboard --logdir; the run's directory is what counts then, and --what is not used\n"
     "  --what WHAT        teacher: the weights to use, under the network's names, with running statistics (default)\n"
     "                     student: the same of the student\n"
     "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
@@ -54,6 +57,7 @@ static const char *const format_names[] = {[FORMAT_SAFETENSORS] = "safetensors",
 
 struct export_line {
     const char *checkpoint, *out;
+    char named[CHECKPOINT_PATH_MAX]; /* what checkpoint points to when the run was an argument */
     enum format format;
     enum export_what what;
     long long side; /* 0: not given */
@@ -117,7 +121,7 @@ static int take_option(int option, void *arg)
 static int check_line(struct export_line *line)
 {
     if (!line->checkpoint || !line->out)
-        return command_usage("export", "--checkpoint DIR and --out FILE are needed");
+        return command_usage("export", "a RUN (or --checkpoint DIR) and --out FILE are needed");
     const char *ending = strrchr(line->out, '.');
     if (line->format == FORMAT_UNKNOWN && ending)
         line->format = format_named(ending + 1);
@@ -200,13 +204,18 @@ static int export_metrics(const struct export_line *line, struct error *e)
     return rc;
 }
 
-static const struct command_options command = {.name = "export", .help = help, .options = options, .take = take_option};
+static const struct command_options command = {
+    .name = "export", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 int command_export(int argc, char **argv)
 {
     struct export_line line = {.what = EXPORT_TEACHER};
     struct error e = {0};
     int code = command_take_options(&command, argc, argv, &line);
+    if (code < 0)
+        code = run_argument_take("export", argc, argv, line.checkpoint != NULL, line.named);
+    if (code < 0 && line.named[0] != '\0')
+        line.checkpoint = line.named;
     if (code < 0)
         code = check_line(&line);
     if (code >= 0)

@@ -143,13 +143,30 @@ static int generate(struct keygen_line *line, struct error *e)
     return rc;
 }
 
+static int revoke_name(const struct keygen_line *line, struct error *e)
+{
+    int rc = key_ring_revoke(line->directory, line->revoke, e);
+    if (rc == 0)
+        printf("revoked %s: servers that read %s/allowed refuse it within about a second\n", line->revoke,
+               line->directory);
+    return rc;
+}
+
+static int add_key(const struct keygen_line *line, struct error *e)
+{
+    const struct key_owner *o = &line->owners[0];
+    int rc = key_ring_add(line->directory, line->add, o, e);
+    if (rc == 0)
+        printf("added %s as %s: servers that read %s/allowed let it in within about a second\n", line->add, o->name,
+               line->directory);
+    return rc;
+}
+
 static int change(struct keygen_line *line, struct error *e)
 {
     if (line->revoke)
-        return key_ring_revoke(line->directory, line->revoke, e);
-    if (line->add)
-        return key_ring_add(line->directory, line->add, &line->owners[0], e);
-    return generate(line, e);
+        return revoke_name(line, e);
+    return line->add ? add_key(line, e) : generate(line, e);
 }
 
 static int run(struct keygen_line *line, struct error *e)

@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/plot_charts.h"
 #include "cli/plot_png.h"
+#include "cli/run_argument.h"
 #include "cli/svg_write.h"
 #include "common/files.h"
 #include "common/vecmath.h"
@@ -12,11 +13,11 @@
 enum { PNG_SCALE = 2 };
 
 static const char help[] =
-    "example: decant plot --run fashion-mnist --out pictures\n\n"
-    "usage: decant plot [--run NAME | --checkpoint DIR] --out DIR\n\n"
+    "example: decant plot fashion-mnist --out pictures\n\n"
+    "usage: decant plot [RUN | --run NAME | --checkpoint DIR] --out DIR\n\n"
     "Draws a run, going on or ended, into DIR as SVG and as PNG: ring (prototypes on their two principal directions,\n"
-    "and their density by angle), unique, loss, perplexity, usage. What a run does not tell is left out, and said.\n\n"
-    "  --run NAME         name of the run (default)\n"
+    "and their density by angle), unique, loss, perplexity, usage. What a run does not tell is left out, and "
+    "said.\n\n" RUN_ARGUMENT_HELP "  --run NAME         its name (default)\n"
     "  --checkpoint DIR   a run's directory, or a checkpoints or step directory, whose prototypes are then drawn\n"
     "  --out DIR          where the files go; made when it is missing\n";
 
@@ -77,7 +78,9 @@ static int read_run(struct plot_line *line, struct dashboard_run *r, struct erro
     int rc = dashboard_run_open(&line->source, r, e);
     if (rc == 0) {
         dashboard_run_catch_up(r);
-        if (!r->facts.begun)
+        if (!r->facts.begun && r->state.trouble[0] != '\0')
+            rc = error_set(e, ERR_IO, "%s", r->state.trouble);
+        else if (!r->facts.begun)
             rc = error_set(e, ERR_NOT_FOUND, "%s: no run here; name one with --run or --checkpoint",
                            r->source.directory);
     }
@@ -150,7 +153,8 @@ static int take_option(int option, void *arg)
     return -1;
 }
 
-static const struct command_options command = {.name = "plot", .help = help, .options = options, .take = take_option};
+static const struct command_options command = {
+    .name = "plot", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 static int run(struct plot_line *line)
 {
@@ -171,6 +175,10 @@ int command_plot(int argc, char **argv)
 {
     struct plot_line line = {0};
     int code = command_take_options(&command, argc, argv, &line);
+    if (code < 0)
+        code = run_argument_take("plot", argc, argv, line.source.run || line.checkpoint, line.source.named);
+    if (code < 0 && line.source.named[0] != '\0')
+        line.source.directory = line.source.named;
     if (code < 0 && !line.out)
         code = command_usage("plot", "--out DIR is missing: where the pictures go");
     return code < 0 ? run(&line) : code;

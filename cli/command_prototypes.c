@@ -18,9 +18,9 @@
 enum { LIMIT_DEFAULT = 20 };
 
 static const char help[] =
-    "example: decant prototypes --run fashion-mnist --sort nearest --limit 10\n\n"
+    "example: decant prototypes fashion-mnist --sort nearest --limit 10\n\n"
     "usage: decant prototypes [--sort weight|nearest|index] [--limit N] [--json]\n"
-    "                         [--run NAME] [--redis ADDRESS] [--out DIR | --checkpoint DIR]\n"
+    "                         [RUN | --run NAME | --out DIR | --checkpoint DIR] [--redis ADDRESS]\n"
     "                         [--sheet FILE.png [--data PATH] [--images N] [--force]]\n\n"
     "  --sort ORDER       weight: heaviest first (default); nearest: most similar pairs first; index\n"
     "  --limit N          rows (20); 0 shows all\n"
@@ -184,7 +184,7 @@ static int check_line(const struct prototypes_line *line)
 }
 
 static const struct command_options command = {
-    .name = "prototypes", .help = help, .options = options, .take = take_option};
+    .name = "prototypes", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 int command_prototypes(int argc, char **argv)
 {
@@ -192,6 +192,8 @@ int command_prototypes(int argc, char **argv)
     struct run_source s;
     struct error e = {0};
     int code = command_take_options(&command, argc, argv, &line);
+    if (code < 0)
+        code = source_argument_take("prototypes", argc, argv, &line.source);
     if (code < 0)
         code = check_line(&line);
     if (code >= 0)

@@ -3,18 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/command.h"
+#include "cli/run_argument.h"
 #include "common/files.h"
 
 static const char help[] =
     "example: decant resume runs/fashion-mnist\n\n"
-    "usage: decant resume DIR [OPTION]...\n\n"
-    "Goes on with the run in DIR from its newest sound checkpoint, with the configuration in DIR/config.ini. The same "
-    "as\n"
+    "usage: decant resume RUN [OPTION]...\n\n"
+    "Goes on with a run from its newest sound checkpoint, with the configuration in its directory's config.ini. The "
+    "same as\n"
     "`decant train --out DIR --resume`; further options are that command's (--workers, --redis, --no-eval,\n"
     "--accept-data, --detach ...). When the checkpoints are gone it refuses, unless --from-start lets the run begin\n"
-    "again.\n";
+    "again.\n\n" RUN_ARGUMENT_HELP;
 
-enum { ADDED_ARGUMENTS = 4 }; /* train --out DIR --resume */
+enum { ADDED_ARGUMENTS = 4 }; /* resume --out DIR --resume: the first is the name in messages */
 
 /* A typing error must not start a run from the beginning in a new directory. */
 static int check_directory(const char *directory)
@@ -29,13 +30,13 @@ static int check_directory(const char *directory)
     return command_failed("resume", &e);
 }
 
-static int train(int argc, char **argv)
+static int train(int argc, char **argv, char *directory)
 {
     char **line = calloc((size_t)argc + ADDED_ARGUMENTS, sizeof *line);
-    char name[] = "train", out[] = "--out", resume[] = "--resume";
+    char name[] = "resume", out[] = "--out", resume[] = "--resume";
     if (!line)
         return COMMAND_FAILED;
-    char *const added[ADDED_ARGUMENTS] = {name, out, argv[1], resume};
+    char *const added[ADDED_ARGUMENTS] = {name, out, directory, resume};
     memcpy(line, added, sizeof added);
     memcpy(line + ADDED_ARGUMENTS, argv + 2, (size_t)(argc - 2) * sizeof *line); /* calloc has ended the list */
     optind = 1;
@@ -46,12 +47,15 @@ static int train(int argc, char **argv)
 
 int command_resume(int argc, char **argv)
 {
+    char directory[CHECKPOINT_PATH_MAX];
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(help, stdout);
         return COMMAND_DONE;
     }
     if (argc < 2 || argv[1][0] == '-')
-        return command_usage("resume", "the run's directory comes first");
-    int code = check_directory(argv[1]);
-    return code >= 0 ? code : train(argc, argv);
+        return command_usage("resume", "RUN comes first: the run's directory, or its name below runs/");
+    if (run_argument_directory(argv[1], directory) != 0)
+        return command_usage("resume", "RUN is too long");
+    int code = check_directory(directory);
+    return code >= 0 ? code : train(argc, argv, directory);
 }

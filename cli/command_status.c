@@ -13,8 +13,8 @@
 #include "cli/run_source.h"
 #include "cli/source_options.h"
 
-static const char help[] = "example: decant status --run fashion-mnist\n\n"
-                           "usage: decant status [--run NAME] [--redis ADDRESS] [--out DIR | --checkpoint DIR] "
+static const char help[] = "example: decant status fashion-mnist\n\n"
+                           "usage: decant status [RUN | --run NAME | --out DIR | --checkpoint DIR] [--redis ADDRESS] "
                            "[--json]\n\n" SOURCE_OPTIONS_HELP "  --json             one JSON object on stdout\n";
 
 /* How the screen names figures; those not listed are left to --json and redis-cli. */
@@ -25,7 +25,7 @@ static const struct {
     {"unique_01", "unique %, eps 0.1"},
     {"unique_025", "unique %, eps 0.25"},
     {"unique_05", "unique %, eps 0.5"},
-    {"active", "active %"},
+    {"active", "active lately, %"},
     {"perplexity", "usage perplexity"},
     {"effective_rank", "effective rank"},
     {"loglik", "log-likelihood"},
@@ -99,7 +99,8 @@ static int take_option(int option, void *arg)
     return -1;
 }
 
-static const struct command_options command = {.name = "status", .help = help, .options = options, .take = take_option};
+static const struct command_options command = {
+    .name = "status", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 int command_status(int argc, char **argv)
 {
@@ -108,6 +109,8 @@ int command_status(int argc, char **argv)
     struct run_figures figures;
     struct error e = {0};
     int code = command_take_options(&command, argc, argv, &line);
+    if (code < 0)
+        code = source_argument_take("status", argc, argv, &line.source);
     if (code >= 0)
         return code;
     if (run_source_open(&line.source, &s, &e) != 0)

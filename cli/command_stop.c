@@ -6,22 +6,23 @@
 #include <time.h>
 #include <unistd.h>
 #include "cli/command.h"
+#include "cli/run_argument.h"
 #include "cli/run_holder.h"
 #include "cli/run_progress.h"
 #include "cli/shell_quote.h"
 #include "common/files.h"
 
-enum { LOOK_MS = 100, REMIND_MS = 10000, DIRECTORY_MAX = 1280, SECONDS_DEFAULT = 120 };
+enum { LOOK_MS = 100, REMIND_MS = 10000, SECONDS_DEFAULT = 120 };
 
 static const char help[] =
     "example: decant stop fashion-mnist\n\n"
-    "usage: decant stop [RUN | --out DIR] [--now] [--timeout SECONDS]\n\n"
-    "Tells the `decant train` that is at work in runs/RUN, or in DIR, to finish its step, write a checkpoint and end, "
+    "usage: decant stop {RUN | --out DIR} [--now] [--timeout SECONDS]\n\n"
+    "Tells the `decant train` that is at work in RUN, or in DIR, to finish its step, write a checkpoint and end, "
     "and\n"
-    "waits for it; the process is the one that holds the directory's lock. Nothing at work there is fine.\n\n"
-    "  --out DIR         the run's directory\n"
-    "  --now             kill its processes at once: steps after the newest checkpoint will be computed again\n"
-    "  --timeout S       seconds to wait (120)\n\n"
+    "waits for it; the process is the one that holds the directory's lock. Nothing at work there is "
+    "fine.\n\n" RUN_ARGUMENT_HELP "  --out DIR          the run's directory\n"
+    "  --now              kill its processes at once: steps after the newest checkpoint will be computed again\n"
+    "  --timeout S        seconds to wait (120)\n\n"
     "Exit status: 0 nothing is at work there any more, 1 it still is or cannot be told, 2 wrong usage.\n";
 
 static const struct option options[] = {
@@ -132,17 +133,16 @@ int command_stop(int argc, char **argv)
 {
     struct stop_line line = {.seconds = SECONDS_DEFAULT};
     struct error e = {0};
-    char directory[DIRECTORY_MAX];
+    char directory[CHECKPOINT_PATH_MAX];
     int code = command_take_options(&command, argc, argv, &line);
     if (code >= 0)
         return code;
-    if ((argc - optind == 1) == (line.out != NULL))
+    code = run_argument_take("stop", argc, argv, line.out != NULL, directory);
+    if (code >= 0)
+        return code;
+    if (!line.out && directory[0] == '\0')
         return command_usage("stop", "give a RUN, or --out DIR");
-    const char *run = line.out ? "" : argv[optind];
-    int rc = line.out                   ? path_format(directory, sizeof directory, "%s", line.out)
-             : strchr(run, '/') != NULL ? path_format(directory, sizeof directory, "%s", run)
-                                        : path_format(directory, sizeof directory, "runs/%s", run);
-    if (rc != 0)
+    if (line.out && path_format(directory, sizeof directory, "%s", line.out) != 0)
         return command_usage("stop", "the directory's name is too long");
     return stop(directory, &line, &e) == 0 ? COMMAND_DONE : command_failed("stop", &e);
 }

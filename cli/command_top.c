@@ -13,8 +13,8 @@
 #include "cli/top_screen.h"
 
 static const char help[] =
-    "example: decant top --run fashion-mnist\n\n"
-    "usage: decant top [--run NAME] [--redis ADDRESS] [--out DIR] [--interval SECONDS] [--once]\n\n"
+    "example: decant top fashion-mnist\n\n"
+    "usage: decant top [RUN | --run NAME | --out DIR] [--redis ADDRESS] [--interval SECONDS] [--once]\n\n"
     "Step, loss, prototypes, workers and how long ago each process was heard, drawn again every second. q or Ctrl-C\n"
     "ends. When stdout is no terminal, plain snapshots are printed one after the other. NO_COLOR switches colours "
     "off.\n"
@@ -222,7 +222,8 @@ static int run(struct top *t)
     return rc == 0 ? COMMAND_DONE : COMMAND_FAILED;
 }
 
-static const struct command_options command = {.name = "top", .help = help, .options = options, .take = take_option};
+static const struct command_options command = {
+    .name = "top", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
 int command_top(int argc, char **argv)
 {
@@ -231,6 +232,8 @@ int command_top(int argc, char **argv)
         return COMMAND_FAILED;
     t->interval_ms = 1000;
     int code = command_take_options(&command, argc, argv, t);
+    if (code < 0)
+        code = source_argument_take("top", argc, argv, &t->options);
     if (code < 0)
         code = run(t);
     free(t);

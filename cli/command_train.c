@@ -21,9 +21,9 @@ enum { WORKERS_DEFAULT = 2, LATER_REDIS_PORT = 6390 /* for looking at a finished
 
 static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
-    "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N] [--resume]\n"
-    "                    [--accept-data] [--set section.key=value]... [--redis ADDRESS | --no-redis]\n"
-    "                    [--no-eval | --no-references] [--detach]\n\n"
+    "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N]\n"
+    "                    [--resume] [--from-start] [--accept-data] [--set section.key=value]...\n"
+    "                    [--redis ADDRESS | --no-redis] [--no-eval | --no-references] [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
     "the\n"
@@ -68,9 +68,10 @@ static const struct option options[] = {
 };
 
 struct train_line {
-    char **argv; /* a password in it is blotted out once the plan has it */
+    const char *name; /* of the command: train or resume */
+    char **argv;      /* a password in it is blotted out once the plan has it */
     struct launch_options launch;
-    bool evaluate, references, detach;
+    bool evaluate, references, detach, accept_data;
 };
 
 /* The keys that --set takes belong to the help. NULL when there is no memory for it; to be freed. */
@@ -88,27 +89,29 @@ static char *help_text(void)
     return text;
 }
 
-static int take_set(struct launch_options *o, const char *assignment)
+static int take_set(struct train_line *line, const char *assignment)
 {
+    struct launch_options *o = &line->launch;
     if (o->set_count == PLAN_SETS_MAX)
-        return command_usage("train", "more than %d times --set", PLAN_SETS_MAX);
+        return command_usage(line->name, "more than %d times --set", PLAN_SETS_MAX);
     o->sets[o->set_count++] = assignment;
     return -1;
 }
 
-static int take_workers(struct launch_options *o)
+static int take_workers(struct train_line *line)
 {
     long long workers;
     if (command_number(optarg, 1, PLAN_WORKERS_MAX, &workers) != 0)
-        return command_usage("train", "--workers %s: expected a number in 1..%d", optarg, PLAN_WORKERS_MAX);
-    o->workers = (unsigned)workers;
+        return command_usage(line->name, "--workers %s: expected a number in 1..%d", optarg, PLAN_WORKERS_MAX);
+    line->launch.workers = (unsigned)workers;
     return -1;
 }
 
-static int take_redis(struct launch_options *o, enum redis_choice choice)
+static int take_redis(struct train_line *line, enum redis_choice choice)
 {
+    struct launch_options *o = &line->launch;
     if (o->redis != REDIS_AUTOMATIC)
-        return command_usage("train", "give --redis or --no-redis, and once");
+        return command_usage(line->name, "give --redis or --no-redis, and once");
     o->redis = choice;
     o->redis_address = optarg;
     return -1;
@@ -130,18 +133,19 @@ static int take_option(int option, void *arg)
         o->out = optarg;
         return -1;
     case 'w':
-        return take_workers(o);
+        return take_workers(line);
     case 'r':
         o->resume = true;
         return -1;
     case 's':
-        return take_set(o, optarg);
+        return take_set(line, optarg);
     case 'A':
-        return take_set(o, "run.accept_data=true");
+        line->accept_data = true;
+        return take_set(line, "run.accept_data=true");
     case 'R':
-        return take_redis(o, REDIS_GIVEN);
+        return take_redis(line, REDIS_GIVEN);
     case 'N':
-        return take_redis(o, REDIS_OFF);
+        return take_redis(line, REDIS_OFF);
     case 'E':
         line->evaluate = false;
         return -1;
@@ -196,12 +200,15 @@ static void print_start(const struct launch_plan *p)
         print_look(c);
 }
 
-static void print_end(const struct launch_plan *p, double seconds)
+static void print_end(const struct launch_plan *p, const struct launch_result *r)
 {
     const struct run_config *c = &p->config;
     char total[32], directory[SHELL_QUOTE_MAX];
-    progress_duration(seconds, total, sizeof total);
-    printf("trained in %s\n", total);
+    progress_duration(r->seconds, total, sizeof total);
+    if (r->was_complete)
+        printf("the run was complete: there was nothing left to train\n");
+    else
+        printf("trained in %s\n", total);
     printf("checkpoint  %s/checkpoints (newest step in `latest`)\n", c->run.out);
     printf("metrics     %s/metrics-*.jsonl\n", c->run.out);
     printf("logs        %s\n", p->logs);
@@ -271,19 +278,19 @@ static int let_go(const struct launch_plan *p, struct detach *d, struct error *e
     return detach_ready(d, log, e);
 }
 
-static int run(struct launch_plan *p, const struct train_line *line, struct detach *d)
+static int run(const struct train_line *line, struct launch_plan *p, struct detach *d)
 {
     struct launch_result result;
     struct error e = {0};
     prepare_redis(p);
     print_start(p);
     if (d && let_go(p, d, &e) != 0)
-        return command_failed("train", &e);
+        return command_failed(line->name, &e);
     int rc = launcher_run(p, environ, stderr, &result, &e);
     if (p->redis_private)
         private_redis_forget(p);
     if (rc != 0 && !result.reported)
-        fprintf(stderr, "decant train: %s\n", e.text);
+        fprintf(stderr, "decant %s: %s\n", line->name, e.text);
     switch (result.outcome) {
     case OUTCOME_INTERRUPTED:
         print_stopped(p, &result);
@@ -297,7 +304,7 @@ static int run(struct launch_plan *p, const struct train_line *line, struct deta
     }
     note_last(p);
     int code = line->evaluate ? evaluate(p, line->references) : COMMAND_DONE;
-    print_end(p, result.seconds);
+    print_end(p, &result);
     return code;
 }
 
@@ -311,7 +318,7 @@ static int start(const struct train_line *line, struct detach *d)
     int rc = launch_plan_make(&line->launch, environ, plan, &e);
     for (char **a = line->argv; *a; a++)
         redis_address_hide(*a);
-    int code = rc == 0 ? run(plan, line, d) : command_failed("train", &e);
+    int code = rc == 0 ? run(line, plan, d) : command_failed(line->name, &e);
     launch_plan_fini(plan);
     free(plan);
     return code;
@@ -322,19 +329,22 @@ static int start_detached(const struct train_line *line)
     struct detach d;
     struct error e = {0};
     if (detach_fork(&d, &e) != 0)
-        return command_failed("train", &e);
+        return command_failed(line->name, &e);
     return d.child > 0 ? detach_wait(&d) : start(line, &d);
 }
 
 int command_train(int argc, char **argv)
 {
-    struct train_line line = {.argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true, .references = true};
+    struct train_line line = {
+        .name = argv[0], .argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true, .references = true};
     char *help = help_text();
     const struct command_options command = {
-        .name = "train", .help = help ? help : summary, .options = options, .take = take_option};
+        .name = argv[0], .help = help ? help : summary, .options = options, .take = take_option};
     int code = command_take_options(&command, argc, argv, &line);
     free(help);
     if (code >= 0)
         return code;
+    if (line.accept_data && !line.launch.resume)
+        return command_usage(line.name, "--accept-data goes with --resume: a new run has no images to compare with");
     return line.detach ? start_detached(&line) : start(&line, NULL);
 }

@@ -4,17 +4,18 @@
 #include <stdlib.h>
 #include "cli/command.h"
 #include "cli/json_print.h"
+#include "cli/run_argument.h"
 #include "cli/verify_report.h"
 #include "cli/step_file.h"
 
 static const char help[] =
     "example: decant verify runs/two-workers runs/seven-workers\n\n"
-    "usage: decant verify DIR_A DIR_B [--step N] [--json]\n"
-    "       decant verify DIR [--step N] [--json]\n\n"
-    "Two directories: are they the same bytes? Compares the newest step that both have complete, and says what parts\n"
-    "first when they are not: a configuration key, the step, or an element of a tensor, with its distance in ULP.\n"
-    "One directory: is every checkpoint sound? Files there and undamaged, of the same step and run, numbers finite.\n"
-    "DIR is a run's directory, its checkpoints directory, or one step's.\n\n"
+    "usage: decant verify RUN_A RUN_B [--step N] [--json]\n"
+    "       decant verify RUN [--step N] [--json]\n\n"
+    "Two runs: are they the same bytes? Compares the newest step that both have complete, and where they are not,\n"
+    "says where they first part: a configuration key, the step, or an element of a tensor, with its distance in ULP.\n"
+    "One run: is every checkpoint sound? Files there and undamaged, of the same step and run, numbers finite.\n"
+    "A RUN is its directory, its name below runs/, its checkpoints directory, or one step's.\n\n"
     "  --step N   this step only\n"
     "  --json     one JSON object on stdout\n\n"
     "Exit status: 0 identical (or all sound), 1 different, damaged or missing, 2 wrong usage.\n";
@@ -27,7 +28,7 @@ static const struct option options[] = {
 };
 
 struct verify_line {
-    const char *directories[2];
+    char directories[2][CHECKPOINT_PATH_MAX];
     int count; /* of directories */
     bool json;
     long long step; /* negative: not given */
@@ -187,9 +188,10 @@ int command_verify(int argc, char **argv)
         return code;
     line.count = argc - optind;
     if (line.count < 1)
-        return command_usage("verify", "one or two directories are needed");
-    line.directories[0] = argv[optind];
-    line.directories[1] = argv[argc - 1];
+        return command_usage("verify", "one run or two are needed");
+    for (int i = 0; i < line.count; i++)
+        if (run_argument_directory(argv[optind + i], line.directories[i]) != 0)
+            return command_usage("verify", "'%.80s...' is too long", argv[optind + i]);
     int rc = line.count == 1 ? verify_one(&line, &e) : verify_two(&line, &e);
     if (rc != 0 && e.text[0])
         command_failed("verify", &e);

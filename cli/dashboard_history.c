@@ -71,6 +71,13 @@ void dashboard_history_add(struct dashboard_history *h, const struct history_row
     h->rows[h->count++] = *row;
 }
 
+void dashboard_history_rewinds(struct dashboard_history *h, double now)
+{
+    if (now > h->told_last)
+        h->told += now - h->told_last;
+    h->told_last = now >= 0 ? now : 0;
+}
+
 void dashboard_history_line(struct dashboard_history *h, const char *line, size_t length)
 {
     struct history_row row;
@@ -84,6 +91,7 @@ void dashboard_history_line(struct dashboard_history *h, const char *line, size_
             if (json_is_number(value))
                 row.value[i] = json_number_value(value);
         }
+        dashboard_history_rewinds(h, json_number_value(json_object_get(object, "rewinds"))); /* 0 for what is none */
         dashboard_history_add(h, &row);
     }
     json_decref(object);

@@ -19,7 +19,9 @@ struct dashboard_history {
     struct history_row rows[HISTORY_ROWS]; /* by rising step */
     size_t count;
     double spacing;   /* steps between two rows that are kept, at least; the newest row is always there */
-    unsigned rewinds; /* how often the steps went back */
+    unsigned rewinds; /* how often the steps went back, as far as the lines show: not when it was past the newest one */
+    double told;      /* how often the server said that it had gone back, over all its starts */
+    double told_last; /* the counter as of the newest line; it begins at 0 with every start */
 };
 
 extern const char *const history_of_parameter[];  /* loss and its parts, pace: metrics-parameter.jsonl */
@@ -32,6 +34,8 @@ void dashboard_history_init(struct dashboard_history *h, const char *const *colu
 void dashboard_history_blank(struct history_row *row); /* all NaN */
 /* Rows without a step are passed over. Lines of the same step are merged. */
 void dashboard_history_add(struct dashboard_history *h, const struct history_row *row);
+/* The server's counter of that as of the newest row; rows that do not have it stand for 0. */
+void dashboard_history_rewinds(struct dashboard_history *h, double now);
 void dashboard_history_line(struct dashboard_history *h, const char *line, size_t length); /* one JSON object */
 /* Index of a column; the name must be one of them. */
 size_t dashboard_history_column(const struct dashboard_history *h, const char *name);

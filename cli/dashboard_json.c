@@ -94,7 +94,8 @@ static json_t *figures_json(const struct dashboard_run *r)
 json_t *dashboard_state_json(const struct dashboard_run *r, const struct words *compare)
 {
     const struct top_state *t = &r->state;
-    const char *source = !r->facts.begun ? "nothing" : t->live ? "redis" : "files";
+    bool unreadable = !r->facts.begun && t->trouble[0] != '\0';
+    const char *source = unreadable ? "unreadable" : !r->facts.begun ? "nothing" : t->live ? "redis" : "files";
     struct words own;
     dashboard_words(&r->facts, &own);
     return json_pack("{s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "run", text(t->run), "where",

@@ -79,15 +79,19 @@ static double number_of(const redisReply *r)
 static void take_fields(struct dashboard_history *h, const redisReply *fields)
 {
     struct history_row row;
+    double rewinds = 0;
     dashboard_history_blank(&row);
     for (size_t i = 0; i + 1 < fields->elements; i += 2) {
         const char *name = fields->element[i]->type == REDIS_REPLY_STRING ? fields->element[i]->str : "";
         if (strcmp(name, "step") == 0)
             row.step = number_of(fields->element[i + 1]);
+        if (strcmp(name, "rewinds") == 0)
+            rewinds = number_of(fields->element[i + 1]);
         for (size_t c = 0; c < h->column_count; c++)
             if (strcmp(name, h->columns[c]) == 0)
                 row.value[c] = number_of(fields->element[i + 1]);
     }
+    dashboard_history_rewinds(h, rewinds);
     dashboard_history_add(h, &row);
 }
 
@@ -130,9 +134,16 @@ static void note_reseeding(struct dashboard_run *r)
     r->reseeded_due_ms = now_ms() + RESEEDED_EVERY_MS;
 }
 
+/* A server that dies begins to count anew; the other goes back and counts that, so that their sum has each time once.
+ * When the whole run died nobody counts it, but its steps come again, in the files of both. */
+static double count_rewinds(const struct dashboard_run *r)
+{
+    return fmax(r->parameter.told + r->prototype.told, fmax(r->parameter.rewinds, r->prototype.rewinds));
+}
+
 static void follow_all(struct dashboard_run *r)
 {
-    unsigned rewinds = r->parameter.rewinds + r->prototype.rewinds;
+    double rewinds = count_rewinds(r);
     size_t lines = follow(r, &r->parameter_file, "metrics-parameter.jsonl", 0, take_history, &r->parameter);
     lines += follow(r, &r->prototype_file, "metrics-prototype.jsonl", 0, take_history, &r->prototype);
     lines += follow(r, &r->evaluation_file, EVALUATION_METRICS, 0, take_history, &r->evaluation);
@@ -143,7 +154,7 @@ static void follow_all(struct dashboard_run *r)
     r->new_lines = lines;
     r->history_version += lines > 0;
     note_reseeding(r);
-    if (r->parameter.rewinds + r->prototype.rewinds > rewinds)
+    if (count_rewinds(r) > rewinds)
         dashboard_events_add(&r->events, "warn", "run", "went back to a checkpoint");
 }
 
@@ -329,7 +340,7 @@ static void gather(struct dashboard_run *r)
 {
     const struct top_state *t = &r->state;
     bool known = t->live || t->parameter.count > 0 || t->prototype.count > 0 || t->has_checkpoint;
-    double total = top_total_steps(t), rewinds = r->parameter.rewinds;
+    double total = top_total_steps(t);
     double unique =
         first_known(run_figures_number(&t->mirror, "unique_01"), dashboard_history_last(&r->prototype, "unique_01"));
     r->facts = (struct run_facts){
@@ -353,7 +364,8 @@ static void gather(struct dashboard_run *r)
         .workers = t->live ? (double)t->worker_count : run_figures_number(&t->parameter, "workers"),
         .silent_workers = silent_workers(t),
         .quiet_s = fmin(t->parameter_age_s, t->prototype_age_s),
-        .rewinds = rewinds > 0 ? rewinds : r->prototype.rewinds,
+        .rewinds = count_rewinds(r),
+        .trouble = t->trouble,
     };
     r->facts.mirror_lost = r->was_live && !t->live && !(total > 0 && r->facts.step >= total);
 }

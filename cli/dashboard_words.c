@@ -50,6 +50,17 @@ static void say_mirror(const struct run_facts *f, struct words *w)
             "--redis tells which.");
 }
 
+static bool is_troubled(const struct run_facts *f)
+{
+    return f->trouble != NULL && f->trouble[0] != '\0';
+}
+
+static void say_trouble(const struct run_facts *f, struct words *w)
+{
+    if (is_troubled(f))
+        say(w, WORDS_WARN, "Not everything that is here can be read: %.170s", f->trouble);
+}
+
 static void say_state(const struct run_facts *f, struct words *w)
 {
     if (at_end(f))
@@ -139,10 +150,14 @@ void dashboard_words(const struct run_facts *f, struct words *out)
     out->count = 0;
     if (!f->begun) {
         say_mirror(f, out);
-        say(out, WORDS_NOTE, "The run has not begun: nothing is here yet. This page waits for it.");
+        if (is_troubled(f))
+            say_trouble(f, out);
+        else
+            say(out, WORDS_NOTE, "The run has not begun: nothing is here yet. This page waits for it.");
         return;
     }
     say_mirror(f, out);
+    say_trouble(f, out);
     say_state(f, out);
     say_copies(f, out);
     say_use(f, out);

@@ -42,6 +42,7 @@ struct run_facts {
     double workers, silent_workers; /* in the table; of these, silent for WORDS_SILENT_S */
     double quiet_s;                 /* since the newest line of metrics */
     double rewinds;                 /* how often the run went back */
+    const char *trouble;            /* why something of it cannot be read; NULL or empty: nothing is wrong */
 };
 
 struct words {

@@ -59,11 +59,18 @@ static void report_free(struct doctor_report *r, const struct endpoint *end)
 {
     const char *address = strncmp(end->value, "tcp://", 6) == 0 ? end->value + 6 : "";
     if (net_address_is_interface(address)) {
-        doctor_find(r, FINDING_WARN, end->key, "%s: free, but no worker can connect to an interface", end->value);
-        doctor_advise(r, "let workers have one of its addresses, or the name of this machine");
+        doctor_find(r, FINDING_WARN, end->key, "%s: free, but workers cannot connect to an interface", end->value);
+        doctor_advise(r, "`decant train` gives its workers one of its addresses; start others with one as their net.*, "
+                         "or with the name of this machine");
         return;
     }
     doctor_find(r, FINDING_OK, end->key, "%s: free", end->value);
+}
+
+static void report_stranger(struct doctor_report *r, const struct endpoint *end)
+{
+    doctor_find(r, FINDING_FAIL, end->key, "%s: whoever listens there does not speak ZeroMQ", end->value);
+    doctor_advise(r, "it is no server of a run, but perhaps an HTTP port such as metrics.*: choose another address");
 }
 
 static void check_endpoint(struct doctor_report *r, const struct endpoint *end, const struct run_config *c)
@@ -71,7 +78,9 @@ static void check_endpoint(struct doctor_report *r, const struct endpoint *end, 
     struct error why = {0};
     switch (presence_of(end->value, &why)) {
     case LISTENING:
-        if (end->server == SERVER_UNKNOWN)
+        if (!presence_greets(end->value))
+            report_stranger(r, end);
+        else if (end->server == SERVER_UNKNOWN)
             doctor_find(r, FINDING_OK, end->key, "%s: somebody publishes there", end->value);
         else
             check_answer(r, end, c);
@@ -104,6 +113,29 @@ static void check_distinct(struct doctor_report *r, const struct endpoint *ends,
             }
 }
 
+/* HTTP of a server of this machine; who listens there already may be that server. */
+static void check_metrics(struct doctor_report *r, const char *key, const char *value)
+{
+    char endpoint[sizeof "tcp://" + 256];
+    struct error why = {0};
+    if (value[0] == '\0')
+        return;
+    snprintf(endpoint, sizeof endpoint, "tcp://%.255s", value);
+    enum presence p = presence_to_bind(endpoint, &why);
+    if (p == FREE) {
+        doctor_find(r, FINDING_OK, key, "%s: free", value);
+    } else if (p == LISTENING) {
+        doctor_find(r, FINDING_WARN, key, "%s: somebody listens there", value);
+        doctor_advise(r, "all is well if it is this run's server; another run needs another address");
+    } else if (p == ELSEWHERE) {
+        doctor_find(r, FINDING_WARN, key, "%s: another machine's address", value);
+        doctor_advise(r, "right if that server runs there; it listens on its own machine's addresses only");
+    } else {
+        doctor_find(r, FINDING_FAIL, key, "%s: %s", value, why.text);
+        doctor_advise(r, "an address is HOST:PORT, without tcp://");
+    }
+}
+
 void doctor_check_endpoints(struct doctor_report *r, const struct run_config *c)
 {
     const struct endpoint ends[] = {
@@ -116,6 +148,9 @@ void doctor_check_endpoints(struct doctor_report *r, const struct run_config *c)
     for (size_t i = 0; i < n; i++)
         check_endpoint(r, &ends[i], c);
     check_distinct(r, ends, n);
+    check_metrics(r, "metrics.parameter", c->metrics.parameter);
+    if (n == 4)
+        check_metrics(r, "metrics.prototype", c->metrics.prototype);
 }
 
 /* ---- Redis ---- */

@@ -51,7 +51,8 @@ void doctor_print(const struct doctor_report *r, bool colour, FILE *f)
         if (item->advice[0])
             fprintf(f, "%28s-> %s\n", "", item->advice);
     }
-    fprintf(f, "%zu ok, %zu warnings, %zu failed\n", count_of(r, FINDING_OK), count_of(r, FINDING_WARN),
+    size_t warnings = count_of(r, FINDING_WARN);
+    fprintf(f, "%zu ok, %zu warning%s, %zu failed\n", count_of(r, FINDING_OK), warnings, warnings == 1 ? "" : "s",
             count_of(r, FINDING_FAIL));
 }
 

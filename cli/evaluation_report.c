@@ -102,7 +102,7 @@ static void print_prototypes(const struct evaluation *v, FILE *f)
     for (int i = 0; i < SCORE_EPS; i++)
         fprintf(f, " %8" PRIu32, p->feature_cover[i]);
     fprintf(f, "   (of %" PRIu32 " projections)\n", p->cover_rows);
-    fprintf(f, "  active %.1f %%, assignment perplexity %.1f of %" PRIu32, p->active, p->perplexity, v->K);
+    fprintf(f, "  active in the bank %.1f %%, assignment perplexity %.1f of %" PRIu32, p->active, p->perplexity, v->K);
     if (!isnan(v->encoder.usage_perplexity))
         fprintf(f, ", usage perplexity %.1f", v->encoder.usage_perplexity);
     fprintf(f, "\n  effective rank of features %.1f, of projections %.1f", v->encoder.rank_features,

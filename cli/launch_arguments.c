@@ -63,7 +63,7 @@ void launch_arguments_decant(struct launch_arguments *a, const struct launch_pla
     push(a, "%s/decant-%s", p->programs, program);
     push(a, "--config");
     push(a, "%s", p->config_path);
-    push_places(a, &p->config);
+    push_places(a, strcmp(program, "worker") == 0 ? &p->clients : &p->config);
     if (resume)
         push(a, "--resume");
 }

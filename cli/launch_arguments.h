@@ -13,7 +13,8 @@ struct launch_arguments {
     int count;
 };
 
-/* All begin with the guard that binds the child to this process (child_guard.h).
+/* All begin with the guard that binds the child to this process (child_guard.h). A worker gets the endpoints that
+ * clients connect to, a server those that it binds.
  *
  * PROGRAMS/decant-`program` --config OUT/config.ini --set ... ; resume adds --resume. */
 void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume);

@@ -7,10 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
+#include "cli/launch_check.h"
 #include "cli/pid_file.h"
-#include "cli/presence.h"
 #include "cli/shell_quote.h"
 #include "common/files.h"
+#include "proto/probe.h"
 #include "proto/redis_login.h"
 #include "proto/run_dir.h"
 
@@ -151,16 +152,15 @@ static int check_resume(struct launch_plan *p, struct error *e)
     return rc == 0 ? check_same_config(p, e) : rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-static int check_start(struct launch_plan *p, struct error *e)
+/* A new run begins where there is none, and none has been: lost checkpoints are found before they are written over. */
+static int check_new(struct launch_plan *p, struct error *e)
 {
     const char *out = p->config.run.out;
     char path[PLAN_PATH_MAX];
-    bool empty = true;
-    int rc = pid_file_check(out, ORPHANS_MS, e);
+    bool any, empty = true;
+    int rc = run_dir_check_resume(&p->config, &any, e);
     if (rc != 0)
         return rc;
-    if (p->resume)
-        return check_resume(p, e);
     if (path_format(path, sizeof path, "%s/checkpoints", out) != 0)
         return error_set(e, ERR_CONFIG, "run.out is too long: %s", out);
     rc = directory_is_empty(path, &empty, e);
@@ -170,6 +170,14 @@ static int check_start(struct launch_plan *p, struct error *e)
                      "%s is not empty; add --resume to go on from its newest checkpoint, or choose another --run or "
                      "--out",
                      path);
+}
+
+static int check_start(struct launch_plan *p, struct error *e)
+{
+    int rc = pid_file_check(p->config.run.out, ORPHANS_MS, e);
+    if (rc != 0)
+        return rc;
+    return p->resume ? check_resume(p, e) : check_new(p, e);
 }
 
 /* ---- places ---- */
@@ -218,21 +226,17 @@ static bool has_default_endpoints(const struct run_config *c)
            strcmp(c->net.prototype_publish, initial.net.prototype_publish) == 0;
 }
 
-/* Servers of another run at our addresses would be told apart, but ours could not start: better said at once. */
-static int check_endpoints(const struct launch_plan *p, struct error *e)
+/* Where workers and the launcher itself find the servers: "*" and interfaces are for servers to listen on. */
+static int name_clients(struct launch_plan *p, struct error *e)
 {
-    const struct run_config *c = &p->config;
-    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish"};
-    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
-                                  c->net.prototype_publish};
-    for (size_t i = 0; i < (p->joint ? 2u : 4u); i++) {
-        struct error why = {0};
-        if (presence_of(values[i], &why) == LISTENING)
-            return error_set(e, ERR_STATE,
-                             "%s = %s: %s, another process listens there (decant health asks who it is); give this run "
-                             "other net.* endpoints, or stop that one",
-                             keys[i], values[i], strerror(EADDRINUSE));
-    }
+    char *const keys[] = {p->clients.net.parameter, p->clients.net.parameter_publish, p->clients.net.prototype,
+                          p->clients.net.prototype_publish};
+    const char *const values[] = {p->config.net.parameter, p->config.net.parameter_publish, p->config.net.prototype,
+                                  p->config.net.prototype_publish};
+    p->clients = p->config;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (probe_endpoint(values[i], keys[i]) != 0)
+            return error_set(e, ERR_CONFIG, "%.200s: the endpoint is too long", values[i]);
     return 0;
 }
 
@@ -254,27 +258,43 @@ static int make_sockets(struct launch_plan *p, struct error *e)
     return 0;
 }
 
+/* Who is in the way is told how to be got out of it. */
+static int lock(struct launch_plan *p, struct error *e)
+{
+    struct error why = {0};
+    char quoted[SHELL_QUOTE_MAX];
+    int rc = run_dir_lock(&p->config, "launcher", &p->lock, &why);
+    if (rc == ERR_STATE)
+        return error_set(e, rc, "%.300s: decant stop --out %.150s", why.text,
+                         shell_quote(p->config.run.out, quoted, sizeof quoted));
+    return rc == 0 ? 0 : error_set(e, rc, "%s", why.text);
+}
+
 int launch_plan_make(const struct launch_options *o, char **environment, struct launch_plan *out, struct error *e)
 {
     memset(out, 0, sizeof *out);
     out->lock = -1;
     int rc = resolve_config(o, environment, out, e);
     if (rc == 0)
+        rc = launch_check_limits(e);
+    if (rc == 0)
+        rc = launch_check_work(&out->config, e); /* what is wrong leaves no directory behind */
+    if (rc == 0)
         rc = name_places(out, e);
     if (rc == 0)
-        rc = run_dir_lock(&out->config, "launcher", &out->lock, e);
+        rc = lock(out, e);
     if (rc == 0)
         rc = check_start(out, e);
     bool private = rc == 0 && has_default_endpoints(&out->config);
-    if (rc == 0 && !private)
-        rc = check_endpoints(out, e);
+    if (rc == 0)
+        rc = launch_check_endpoints(&out->config, private, e);
     if (rc == 0)
         rc = dir_make(out->logs, e);
     if (rc == 0)
         rc = write_config(out, e); /* with the configured endpoints: the private ones die with this process */
     if (rc == 0 && private)
         rc = make_sockets(out, e);
-    return rc;
+    return rc == 0 ? name_clients(out, e) : rc;
 }
 
 void launch_plan_fini(struct launch_plan *p)

@@ -31,6 +31,7 @@ struct launch_options {
 
 struct launch_plan {
     struct run_config config;
+    struct run_config clients; /* the same, net.* as those who connect write it */
     bool joint, resume, from_start;
     bool begins; /* of resume: there is no step yet, so that it starts at the beginning */
     unsigned workers;

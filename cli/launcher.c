@@ -24,6 +24,7 @@ enum {
     LOG_LINE_BYTES = 2100, /* the loggers cut at 2048 */
     TEXT_BYTES = LOG_LINE_BYTES + SHELL_QUOTE_MAX,
     WARNINGS_PER_LOOK = 16,
+    NEWEST_MAX = 64, /* "the newest checkpoint is of step N" */
 };
 
 enum { SIGNALS = 6 };
@@ -47,6 +48,7 @@ struct launcher {
     struct error failure;          /* the first one */
     struct run_progress completed; /* as of the last look */
     struct launch_eval evaluation;
+    bool was_complete; /* the run was when it was started */
 };
 
 static void say(struct launcher *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -122,10 +124,20 @@ static const char *go_on(struct launcher *l)
     return l->completed.any ? l->resume : "the same command";
 }
 
+/* Nothing is promised of a step that is not there. Returns out. */
+static const char *newest(const struct launcher *l, char out[NEWEST_MAX])
+{
+    if (l->completed.any)
+        snprintf(out, NEWEST_MAX, "the newest checkpoint is of step %" PRIu64, l->completed.step);
+    else
+        snprintf(out, NEWEST_MAX, "there is no checkpoint yet");
+    return out;
+}
+
 static void tell_diverged(struct launcher *l, const struct child *c)
 {
     const struct run_config *config = &l->plan->config;
-    char clip[64];
+    char clip[64], step[NEWEST_MAX];
     snprintf(clip, sizeof clip,
              config->optimiser.clip > 0 ? "optimiser.clip is %g" : "optimiser.clip = %g does not clip",
              config->optimiser.clip);
@@ -133,14 +145,14 @@ static void tell_diverged(struct launcher *l, const struct child *c)
          "the run has diverged: %s met numbers that are not finite (see %s). The same configuration computes the same "
          "bytes, so neither another attempt nor a resume would end differently. Start another run, in another --out, "
          "with a smaller optimiser.lr (it is %g; %s, optimiser.warmup is %" PRId64
-         "). The checkpoints that are there are sound, the newest of step %" PRIu64,
-         c->name, c->log_path, config->optimiser.lr, clip, config->optimiser.warmup, l->completed.step);
+         "). Checkpoints hold nothing of that: %s",
+         c->name, c->log_path, config->optimiser.lr, clip, config->optimiser.warmup, newest(l, step));
 }
 
 /* Each text says only what is true of its case. */
 static void tell(struct launcher *l, const struct child *c, enum verdict verdict)
 {
-    char how[64];
+    char how[64], step[NEWEST_MAX];
     child_describe_exit(c, how, sizeof how);
     const char *kind = number_of(l, c) < CHILD_REDIS ? "decant-" : "";
     switch (verdict) {
@@ -162,30 +174,42 @@ static void tell(struct launcher *l, const struct child *c, enum verdict verdict
                 c->log_path);
         break;
     case VERDICT_GIVEN_UP:
-        fail(l,
-             "decant-%s ended (%s) and keeps ending: see %s; what was checkpointed (step %" PRIu64
-             ") is safe. Once the cause is mended: %s",
-             c->name, how, c->log_path, l->completed.step, go_on(l));
+        fail(l, "decant-%s ended (%s) and keeps ending: see %s; %s. Once the cause is mended: %s", c->name, how,
+             c->log_path, newest(l, step), go_on(l));
         break;
     case VERDICT_DIVERGED:
         tell_diverged(l, c);
         break;
     case VERDICT_STOPPED:
-        fail(l,
-             "decant-%s was stopped from outside, before the run was over (newest checkpoint: step %" PRIu64 "). Go on "
-             "with: %s",
-             c->name, l->completed.step, go_on(l));
+        fail(l, "decant-%s was stopped from outside, before the run was over (%s). Go on with: %s", c->name,
+             newest(l, step), go_on(l));
         break;
     case VERDICT_WHILE_STOPPING:
         fail(l,
-             "decant-%s ended (%s) while stopping: see %s; steps after the newest checkpoint (step %" PRIu64
-             ") are computed again by: %s",
-             c->name, how, c->log_path, l->completed.step, go_on(l));
+             "decant-%s ended (%s) instead of writing its last checkpoint: see %s; %s, and what came after is computed "
+             "again by: %s",
+             c->name, how, c->log_path, newest(l, step), go_on(l));
+        break;
+    case VERDICT_FAILED_TOO:
+        say(l, "decant-%s ended, too (%s): see %s", c->name, how, c->log_path);
         break;
     case VERDICT_MIRROR_GONE:
         say(l, "the private Redis ended (%s): see %s; training goes on without it", how, c->log_path);
         break;
     }
+}
+
+static void note_pids(struct launcher *l)
+{
+    struct pid_entry entries[PLAN_WORKERS_MAX + CHILD_WORKERS + 1];
+    size_t n = 0;
+    entries[n++] = (struct pid_entry){"launcher", uv_os_getpid()};
+    for (unsigned i = 0; i < l->supervision.count; i++)
+        if (l->children[i].running)
+            entries[n++] = (struct pid_entry){l->children[i].name, l->children[i].process.pid};
+    struct error e = {0};
+    if (pid_file_write(l->plan->config.run.out, entries, n, &e) != 0)
+        say(l, "warning: %s", e.text);
 }
 
 static void on_child_exit(struct child *c, void *arg)
@@ -201,6 +225,8 @@ static void on_child_exit(struct child *c, void *arg)
     enum verdict verdict = supervision_on_exit(&l->supervision, number, ending_of(c), uv_now(&l->loop), progress,
                                                run_progress_complete(&l->completed));
     tell(l, c, verdict);
+    if (l->supervision.phase == RUNNING)
+        note_pids(l);
 }
 
 /* ---- starting ---- */
@@ -238,17 +264,19 @@ static int spawn_number(struct launcher *l, unsigned number, bool resume)
     return spawn(l, number, name);
 }
 
-static void note_pids(struct launcher *l)
+/* The servers pass over a step that is damaged. */
+static void say_resumed(struct launcher *l)
 {
-    struct pid_entry entries[PLAN_WORKERS_MAX + CHILD_WORKERS + 1];
-    size_t n = 0;
-    entries[n++] = (struct pid_entry){"launcher", uv_os_getpid()};
-    for (unsigned i = 0; i < l->supervision.count; i++)
-        if (l->children[i].running)
-            entries[n++] = (struct pid_entry){l->children[i].name, l->children[i].process.pid};
-    struct error e = {0};
-    if (pid_file_write(l->plan->config.run.out, entries, n, &e) != 0)
-        say(l, "warning: %s", e.text);
+    const char *out = l->plan->config.run.out;
+    uint64_t step;
+    if (!run_progress_sound(&l->plan->config, &step))
+        say(l, "no checkpoint in %s is sound: the servers will say why", out);
+    else if (step == l->completed.step)
+        say(l, "resuming from step %" PRIu64 ", the newest checkpoint in %s", step, out);
+    else
+        say(l, "resuming from step %" PRIu64 ", the newest sound checkpoint in %s: that of step %" PRIu64 " is damaged",
+            step, out, l->completed.step);
+    l->was_complete = l->was_complete && step == l->completed.step;
 }
 
 static void start_all(struct launcher *l)
@@ -264,7 +292,7 @@ static void start_all(struct launcher *l)
         rc = spawn_number(l, CHILD_WORKERS + i, false);
     note_pids(l);
     if (rc == 0 && resume)
-        say(l, "resuming from step %" PRIu64 ", the newest checkpoint in %s", l->completed.step, p->config.run.out);
+        say_resumed(l);
     else if (rc == 0 && p->resume)
         say(l, "%s has no checkpoint to resume from: starting from the beginning", p->config.run.out);
 }
@@ -274,6 +302,9 @@ static void start_all(struct launcher *l)
 static void start_again(void *arg, unsigned number)
 {
     struct launcher *l = arg;
+    if (l->supervision.children[number].ending == ENDING_WELL)
+        say(l, "decant-%s ended in order (see %s), but the run is not over: starting it again",
+            l->children[number].name, l->children[number].log_path);
     if (spawn_number(l, number, true) == 0)
         note_pids(l);
 }
@@ -291,10 +322,8 @@ static void on_note(void *arg, enum supervision_note what, unsigned number)
     run_progress_read(&l->plan->config, &l->completed);
     switch (what) {
     case NOTE_NO_WORKERS:
-        fail(l, "no worker is left: see %s/worker-*.log. Go on with: %s", l->plan->logs, go_on(l));
-        break;
-    case NOTE_WORKERS_FAILED:
-        fail(l, "every worker has failed: see %s/worker-*.log. Once the cause is mended: %s", l->plan->logs, go_on(l));
+        fail(l, "every worker has ended for good: see %s/worker-*.log. Once the cause is mended: %s", l->plan->logs,
+             go_on(l));
         break;
     case NOTE_OVERDUE:
         fail(l, "%s did not stop within %d s and is killed; see %s", c->name, SUPERVISION_DEADLINE_MS / 1000,
@@ -343,6 +372,7 @@ static void launcher_advance(uv_timer_t *timer)
         show_warnings(l, &l->children[i]);
     launch_watch_tick(&l->watch);
     s->heard = l->watch.progress.trained;
+    s->over = progress_is_over(&l->watch.progress);
     if (s->phase == RUNNING)
         mind_reader(l);
     if (s->phase == RUNNING && uv_now(&l->loop) - l->directory_seen_ms >= DIRECTORY_MS) {
@@ -356,11 +386,10 @@ static void launcher_advance(uv_timer_t *timer)
 
 static void tell_at_once(struct launcher *l)
 {
+    char step[NEWEST_MAX];
     run_progress_read(&l->plan->config, &l->completed);
-    say(l,
-        "stopping at once: every process is killed. Steps after the newest checkpoint (step %" PRIu64
-        ") are computed again by: %s",
-        l->completed.step, go_on(l));
+    say(l, "stopping at once: every process is killed; %s, and what came after is computed again by: %s",
+        newest(l, step), go_on(l));
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -391,7 +420,7 @@ static int launcher_alloc(struct launcher *l, const struct launch_plan *plan, ch
     l->children = calloc(CHILD_WORKERS + plan->workers, sizeof *l->children);
     if (!l->environment || !l->arguments || !l->children)
         return ERR_MEMORY;
-    return supervision_init(&l->supervision, plan->workers, &hooks, uv_hrtime() / 1000000);
+    return supervision_init(&l->supervision, plan->workers, &hooks);
 }
 
 static void launcher_free(struct launcher *l)
@@ -437,8 +466,9 @@ static int launcher_open(struct launcher *l, FILE *log, struct error *e)
     shell_quote(l->plan->config.run.out, quoted, sizeof quoted);
     snprintf(l->resume, sizeof l->resume, "decant resume %s", quoted);
     run_progress_read(&l->plan->config, &l->completed);
+    l->was_complete = l->plan->resume && run_progress_complete(&l->completed);
     launch_eval_init(&l->evaluation, l->plan, l->environment, say_evaluation, l);
-    return launch_watch_open(&l->watch, &l->loop, &l->plan->config, l->plan->joint, log, e);
+    return launch_watch_open(&l->watch, &l->loop, &l->plan->clients, l->plan->joint, log, e);
 }
 
 static void launcher_close(struct launcher *l)
@@ -455,6 +485,7 @@ static int conclude(struct launcher *l, int rc, struct launch_result *result, st
         pid_file_remove(l->plan->config.run.out);
     run_progress_read(&l->plan->config, &l->completed);
     result->complete = run_progress_complete(&l->completed);
+    result->was_complete = l->was_complete;
     result->reported = l->failure.code != 0;
     result->outcome = rc == 0 ? supervision_outcome(&l->supervision) : OUTCOME_FAILED;
     if (rc == 0 && (result->outcome == OUTCOME_FAILED || result->outcome == OUTCOME_DIVERGED))

@@ -26,6 +26,7 @@
 struct launch_result {
     enum supervision_outcome outcome; /* OUTCOME_FAILED also when it could not begin */
     bool complete;                    /* the run is, to its last step, and on disk */
+    bool was_complete;                /* it was so before */
     bool reported;                    /* the failure has been written to log when it happened */
     double seconds;
 };

@@ -55,5 +55,7 @@ int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, 
         return error_set(e, ERR_IO, "%s: %s", path, strerror(reason));
     take_lines(text, (size_t)size, from == 0, out);
     *age_s = unix_time() - (double)st.st_mtim.tv_sec - 1e-9 * (double)st.st_mtim.tv_nsec;
+    if (out->count == 0 && memchr(text, '\n', (size_t)size) != NULL)
+        return error_set(e, ERR_FORMAT, "%s: damaged, no line of it has a figure", path);
     return 0;
 }

@@ -7,7 +7,7 @@
 #include "common/error.h"
 
 /* age_s: seconds since the file was last written. A last line that is not complete yet is left out, as are values that
- * are no numbers. ERR_NOT_FOUND, ERR_IO. */
+ * are no numbers. ERR_NOT_FOUND, ERR_IO; ERR_FORMAT when there are lines, but none with a figure. */
 int metrics_tail_read(const char *path, struct run_figures *out, double *age_s, struct error *e);
 
 #endif

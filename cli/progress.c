@@ -62,6 +62,12 @@ uint64_t progress_total(const struct progress *p)
     return (uint64_t)(steps_per_epoch * (double)p->config->run.epochs);
 }
 
+bool progress_is_over(const struct progress *p)
+{
+    uint64_t total = progress_total(p);
+    return p->trained && total > 0 && p->step >= total;
+}
+
 void progress_duration(double seconds, char *out, size_t size)
 {
     uint64_t s = seconds > 0 ? (uint64_t)(seconds + 0.5) : 0;
@@ -134,7 +140,7 @@ bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX])
     add_time_left(p, out);
     add_loss(p, out);
     if (p->measured)
-        add(out, "  unique %.1f/%.1f %%  active %.1f %%", p->unique_0025, p->unique_01, p->active);
+        add(out, "  unique %.1f/%.1f %%  active lately %.1f %%", p->unique_0025, p->unique_01, p->active);
     add(out, "  %.0f images/s  %.0f worker%s", p->images_per_s, p->workers, p->workers == 1 ? "" : "s");
     return true;
 }

@@ -25,6 +25,8 @@ void progress_init(struct progress *p, const struct run_config *config);
 void progress_on_metrics(struct progress *p, const struct msg *m, uint64_t now_ms);
 /* Steps of the run, 0 while unknown. */
 uint64_t progress_total(const struct progress *p);
+/* The last step is computed, as far as is known. */
+bool progress_is_over(const struct progress *p);
 /* "epoch 1.3/10  step 300/2340  5m10s left  loss 5.12 (consistency 6.71, entropy -0.53; ln K 6.93) ..."; false before
  * the first step. */
 bool progress_line(const struct progress *p, char out[PROGRESS_LINE_MAX]);

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "cli/step_check.h"
+#include "cli/step_list.h"
 #include "common/safetensors.h"
 #include "proto/run_dir.h"
 
@@ -20,6 +22,24 @@ void run_progress_read(const struct run_config *c, struct run_progress *out)
     const char *total = safetensors_meta(&file, "total_steps");
     out->total = total ? strtoull(total, NULL, 10) : 0;
     safetensors_fini(&file);
+}
+
+bool run_progress_sound(const struct run_config *c, uint64_t *step)
+{
+    struct step_list steps;
+    struct step_check check;
+    bool sound = false;
+    if (step_list_read(c->run.out, &steps, NULL) != 0)
+        return false;
+    for (size_t i = steps.count; !sound && i-- > 0;) {
+        if (!step_entry_complete(&steps.items[i]))
+            continue;
+        step_check(&steps.items[i], &check);
+        sound = check.problem_count == 0;
+        *step = steps.items[i].step;
+    }
+    step_list_fini(&steps);
+    return sound;
 }
 
 bool run_progress_complete(const struct run_progress *p)

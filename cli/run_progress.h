@@ -14,6 +14,8 @@ struct run_progress {
 
 void run_progress_read(const struct run_config *c, struct run_progress *out);
 /* The last step is on disk. */
+/* The newest step whose files are whole and undamaged, all of which are read: what servers resume from. */
+bool run_progress_sound(const struct run_config *c, uint64_t *step);
 bool run_progress_complete(const struct run_progress *p);
 
 #endif

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "cli/printable.h"
 #include "cli/private_redis.h"
+#include "cli/shell_quote.h"
 #include "common/files.h"
 #include "proto/redis_info.h"
 
@@ -74,11 +75,26 @@ static int open_redis(const struct redis_address *address, struct run_source *s,
     return rc;
 }
 
+/* A run that has only begun is told from a wrong name. */
+static int nothing_yet(const char *directory, const struct error *why, struct error *e)
+{
+    char path[CHECKPOINT_PATH_MAX], quoted[SHELL_QUOTE_MAX];
+    if (path_format(path, sizeof path, "%s/config.ini", directory) != 0 || file_probe(path, NULL) != 0)
+        return error_set(e, ERR_NOT_FOUND, "%s", why->text);
+    return error_set(e, ERR_NOT_FOUND,
+                     "%.150s: this run has no checkpoint yet, and no Redis mirror of it is noted there; how far it is: "
+                     "decant top --out %.150s",
+                     directory, shell_quote(directory, quoted, sizeof quoted));
+}
+
 static int open_checkpoint(const char *directory, struct run_source *s, struct error *e)
 {
-    int rc = checkpoint_open(directory, &s->checkpoint, e);
+    struct error why = {0};
+    int rc = checkpoint_open(directory, &s->checkpoint, &why);
+    if (rc == ERR_NOT_FOUND)
+        return nothing_yet(directory, &why, e);
     if (rc != 0)
-        return rc;
+        return error_set(e, rc, "%s", why.text);
     snprintf(s->run, sizeof s->run, "%s", s->checkpoint.config.run.name);
     snprintf(s->where, sizeof s->where, "%s", s->checkpoint.directory);
     return 0;

@@ -14,8 +14,9 @@
 enum { SOURCE_REDIS_MAX = 2048 };
 
 struct source_options {
-    const char *run, *directory;  /* NULL: not given */
-    char redis[SOURCE_REDIS_MAX]; /* empty: not given; a copy, because the argument is blotted out */
+    const char *run, *directory;     /* NULL: not given */
+    char redis[SOURCE_REDIS_MAX];    /* empty: not given; a copy, because the argument is blotted out */
+    char named[CHECKPOINT_PATH_MAX]; /* what directory points to when the run was an argument */
 };
 
 struct run_source {

@@ -7,12 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-int supervision_init(struct supervision *s, unsigned workers, const struct supervision_hooks *hooks, uint64_t now_ms)
+int supervision_init(struct supervision *s, unsigned workers, const struct supervision_hooks *hooks)
 {
     memset(s, 0, sizeof *s);
     s->hooks = *hooks;
     s->count = CHILD_WORKERS + workers;
-    s->worker_seen_ms = now_ms;
     s->children = calloc(s->count, sizeof *s->children);
     return s->children ? 0 : ERR_MEMORY;
 }
@@ -142,8 +141,9 @@ static enum verdict server_death(struct supervision *s, struct supervised *c, ui
     if (s->phase != RUNNING && c->ending == ENDING_TERMED)
         return VERDICT_EXPECTED;
     if (s->phase != RUNNING) {
+        bool already = s->failed;
         supervision_fail(s, now);
-        return VERDICT_WHILE_STOPPING;
+        return already ? VERDICT_FAILED_TOO : VERDICT_WHILE_STOPPING;
     }
     if (plan_restart(c, now, progress))
         return VERDICT_RESTART;
@@ -180,6 +180,18 @@ static enum verdict worker_death(struct supervision *s, struct supervised *c, ui
     return c->ending == ENDING_LASTING ? VERDICT_LASTING : VERDICT_LEFT_ALONE;
 }
 
+/* It leaves when it hears that the run is over, a moment before the parameter server does, or because somebody told it
+ * to. Then it is missed: the run was given that many workers, and one that nobody replaces may have been the last. */
+static enum verdict worker_left(struct supervision *s, struct supervised *c, uint64_t now, uint64_t progress)
+{
+    if (s->phase != RUNNING)
+        return VERDICT_EXPECTED;
+    if (!restarts_after(&c->restarts, DEATH_KILLED, now, progress))
+        return VERDICT_LEFT_ALONE;
+    c->restart_at_ms = now + SUPERVISION_WORKER_LEFT_MS;
+    return VERDICT_EXPECTED;
+}
+
 enum verdict supervision_on_exit(struct supervision *s, unsigned child, enum ending ending, uint64_t now_ms,
                                  uint64_t progress, bool complete)
 {
@@ -197,7 +209,7 @@ enum verdict supervision_on_exit(struct supervision *s, unsigned child, enum end
         return VERDICT_DIVERGED;
     }
     if (child >= CHILD_WORKERS)
-        return ending == ENDING_WELL ? VERDICT_EXPECTED : worker_death(s, c, now_ms, progress);
+        return ending == ENDING_WELL ? worker_left(s, c, now_ms, progress) : worker_death(s, c, now_ms, progress);
     if (ending != ENDING_WELL)
         return server_death(s, c, now_ms, progress);
     return child == CHILD_PARAMETER ? parameter_left(s, now_ms, complete) : prototype_left(s, now_ms);
@@ -205,38 +217,33 @@ enum verdict supervision_on_exit(struct supervision *s, unsigned child, enum end
 
 /* ---- time ---- */
 
+/* Workers that have nothing to do wait: a server may yet die and go back. */
+static bool is_due(const struct supervision *s, unsigned child, uint64_t now)
+{
+    const struct supervised *c = &s->children[child];
+    return c->restart_at_ms != 0 && !c->running && now >= c->restart_at_ms && !(child >= CHILD_WORKERS && s->over);
+}
+
 static void restart_children(struct supervision *s, uint64_t now)
 {
     for (unsigned i = 0; i < s->count && s->phase == RUNNING; i++) {
         struct supervised *c = &s->children[i];
-        if (c->restart_at_ms == 0 || c->running || now < c->restart_at_ms)
+        if (!is_due(s, i, now))
             continue;
         c->restart_at_ms = 0;
         s->hooks.start(s->hooks.arg, i);
     }
 }
 
-static void give_up(struct supervision *s, enum supervision_note why, uint64_t now)
-{
-    supervision_fail(s, now);
-    s->hooks.note(s->hooks.arg, why, 0);
-}
-
 static void mind_workers(struct supervision *s, uint64_t now)
 {
-    bool alive = false, all_failed = true;
-    for (unsigned i = CHILD_WORKERS; i < s->count; i++) {
-        const struct supervised *w = &s->children[i];
-        bool lives = w->running || w->restart_at_ms != 0;
-        alive = alive || lives;
-        all_failed = all_failed && !lives && w->ending != ENDING_WELL;
-    }
-    if (alive)
-        s->worker_seen_ms = now;
-    if (all_failed) /* there is no reason to wait */
-        give_up(s, NOTE_WORKERS_FAILED, now);
-    else if (!alive && now - s->worker_seen_ms > SUPERVISION_WORKERLESS_MS)
-        give_up(s, NOTE_NO_WORKERS, now);
+    for (unsigned i = CHILD_WORKERS; i < s->count; i++)
+        if (s->children[i].running || s->children[i].restart_at_ms != 0)
+            return;
+    if (s->over)
+        return;
+    supervision_fail(s, now);
+    s->hooks.note(s->hooks.arg, NOTE_NO_WORKERS, 0);
 }
 
 void supervision_tick(struct supervision *s, uint64_t now_ms)

@@ -18,7 +18,7 @@ enum {
     SUPERVISION_DEADLINE_MS = 30000,   /* after SIGTERM; then SIGKILL */
     SUPERVISION_RESTART_MS = 200,      /* before a process is started again */
     SUPERVISION_LEFT_EARLY_MS = 5000,  /* the prototype server left in order, but the run is not over this long after */
-    SUPERVISION_WORKERLESS_MS = 60000, /* how long the parameter server may need to finish when every worker has left */
+    SUPERVISION_WORKER_LEFT_MS = 2000, /* likewise a worker */
 };
 
 /* The processes by number; workers are the last ones. */
@@ -46,14 +46,14 @@ enum verdict {
     VERDICT_DIVERGED,       /* the run ends */
     VERDICT_STOPPED,        /* the parameter server left in order before the run was over: the run ends */
     VERDICT_WHILE_STOPPING, /* a server failed when it should have written its state */
+    VERDICT_FAILED_TOO,     /* a server failed, and so has the run for another reason */
     VERDICT_MIRROR_GONE,    /* the private Redis: training goes on without it */
 };
 
 /* What the state machine found out by itself. */
 enum supervision_note {
-    NOTE_NO_WORKERS,     /* all have left, and the parameter server does not end: the run ends */
-    NOTE_WORKERS_FAILED, /* every worker has failed for good: the run ends */
-    NOTE_OVERDUE,        /* the child did not end after SIGTERM and is killed */
+    NOTE_NO_WORKERS, /* none is at work or will be, and there is work left: the run ends */
+    NOTE_OVERDUE,    /* the child did not end after SIGTERM and is killed */
 };
 
 enum supervision_outcome {
@@ -84,17 +84,17 @@ struct supervision {
     unsigned count;
     enum supervision_phase phase;
     bool heard;                        /* the workers were at work, so that they hear STOP; set by the launcher */
+    bool over;                         /* every step is computed: workers have nothing to do; set by the launcher */
     bool interrupted, failed;          /* set by events below */
     bool asked;                        /* by Ctrl-C */
     bool diverged;                     /* failed for that reason */
     bool at_once;                      /* everything was killed: there is nothing to wait for or to complain about */
     unsigned terms;                    /* SIGTERMs sent in this phase */
     uint64_t signal_at_ms, kill_at_ms; /* of this phase */
-    uint64_t worker_seen_ms;           /* when a worker was last alive, or about to be */
 };
 
 /* children 0 .. CHILD_WORKERS + workers - 1; none runs yet. ERR_MEMORY. */
-int supervision_init(struct supervision *s, unsigned workers, const struct supervision_hooks *hooks, uint64_t now_ms);
+int supervision_init(struct supervision *s, unsigned workers, const struct supervision_hooks *hooks);
 void supervision_fini(struct supervision *s);
 
 void supervision_started(struct supervision *s, unsigned child);

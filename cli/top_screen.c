@@ -180,6 +180,7 @@ static void draw_prototypes(struct top_screen *s, const struct top_state *t)
     l = line_begin(s);
     put_label(&l, "active %");
     put_figure(&l, t, "active", 1);
+    put(&l, DIM, " lately");
     put(&l, PLAIN, "  perplexity ");
     double perplexity = top_figure(t, "perplexity");
     put_number(&l, isnan(perplexity) ? top_figure(t, "usage_perplexity") : perplexity, 1);
@@ -233,6 +234,11 @@ static void draw_ages(struct top_screen *s, const struct top_state *t)
         put_age(&l, t->checkpoint, t->checkpoint_age_s, false);
     else
         put(&l, PLAIN, "none yet");
+    if (t->trouble[0] != '\0') {
+        l = line_begin(s);
+        put_label(&l, "unreadable");
+        put(&l, WARN, "%s", t->trouble);
+    }
 }
 
 static void put_column(struct line *l, double value, int width, int decimals)

@@ -100,11 +100,23 @@ static void read_mirror(struct top_source *s, struct top_state *out)
 
 /* ---- files ---- */
 
-static void read_metrics(const char *directory, const char *name, struct run_figures *out, double *age_s)
+/* What is not there yet is no trouble; what may not be read, or makes no sense, must not pass for that. */
+static void note_trouble(struct top_state *out, int rc, const struct error *e)
+{
+    if (rc != 0 && rc != ERR_NOT_FOUND && out->trouble[0] == '\0')
+        copy_text(out->trouble, sizeof out->trouble, e->text);
+}
+
+static void read_metrics(const char *directory, const char *name, struct top_state *t, struct run_figures *out,
+                         double *age_s)
 {
     char path[CHECKPOINT_PATH_MAX];
-    if (path_format(path, sizeof path, "%s/%s", directory, name) != 0 || metrics_tail_read(path, out, age_s, NULL) != 0)
+    struct error e = {0};
+    int rc = path_format(path, sizeof path, "%s/%s", directory, name) == 0 ? metrics_tail_read(path, out, age_s, &e)
+                                                                           : ERR_NOT_FOUND;
+    if (rc != 0)
         out->count = 0;
+    note_trouble(t, rc, &e);
 }
 
 static void read_latest(const char *directory, struct top_state *out)
@@ -112,9 +124,17 @@ static void read_latest(const char *directory, struct top_state *out)
     char path[CHECKPOINT_PATH_MAX];
     struct stat st;
     struct buf *text;
-    if (path_format(path, sizeof path, "%s/checkpoints/latest", directory) != 0 || stat(path, &st) != 0 ||
-        file_read(path, sizeof out->checkpoint - 1, &text, NULL) != 0)
+    struct error e = {0};
+    if (path_format(path, sizeof path, "%s/checkpoints/latest", directory) != 0)
         return;
+    int rc = file_read(path, sizeof out->checkpoint - 1, &text, &e);
+    note_trouble(out, rc, &e);
+    if (rc != 0)
+        return;
+    if (stat(path, &st) != 0) { /* gone meanwhile */
+        buf_unref(&text);
+        return;
+    }
     char name[sizeof out->checkpoint] = "";
     memcpy(name, text->data, text->size);
     buf_unref(&text);
@@ -128,8 +148,14 @@ static void read_config(const char *directory, struct top_state *out)
 {
     char path[CHECKPOINT_PATH_MAX];
     struct run_config c;
-    if (path_format(path, sizeof path, "%s/config.ini", directory) != 0 ||
-        run_config_load(&c, path, NULL, NULL, 0, NULL) != 0)
+    struct error e = {0};
+    if (path_format(path, sizeof path, "%s/config.ini", directory) != 0)
+        return;
+    int rc = file_probe(path, &e);
+    if (rc == 0)
+        rc = run_config_load(&c, path, NULL, NULL, 0, &e);
+    note_trouble(out, rc, &e);
+    if (rc != 0)
         return;
     out->components = (double)c.mixture.components;
     if (c.run.steps > 0)
@@ -146,9 +172,9 @@ void top_source_read(struct top_source *s, struct top_state *out)
     read_mirror(s, out);
     snprintf(out->run, sizeof out->run, "%s", s->redis.run);
     snprintf(out->where, sizeof out->where, "%s", out->live ? s->redis.where : s->directory);
-    read_metrics(s->directory, "metrics-parameter.jsonl", &out->parameter, &out->parameter_age_s);
-    read_metrics(s->directory, "metrics-prototype.jsonl", &out->prototype, &out->prototype_age_s);
-    read_metrics(s->directory, EVALUATION_METRICS, &out->evaluation, &(double){0});
+    read_metrics(s->directory, "metrics-parameter.jsonl", out, &out->parameter, &out->parameter_age_s);
+    read_metrics(s->directory, "metrics-prototype.jsonl", out, &out->prototype, &out->prototype_age_s);
+    read_metrics(s->directory, EVALUATION_METRICS, out, &out->evaluation, &(double){0});
     read_latest(s->directory, out);
     read_config(s->directory, out);
 }

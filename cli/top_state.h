@@ -19,6 +19,7 @@ struct top_worker {
 
 struct top_state {
     char run[64];
+    char trouble[512]; /* the first thing of the run that is there and cannot be read, and why; empty: none */
     char where[CHECKPOINT_PATH_MAX];                       /* the mirror's address or the directory, for people */
     bool live;                                             /* the mirror answers */
     struct run_figures mirror;                             /* the hash decant:RUN */

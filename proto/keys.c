@@ -183,7 +183,9 @@ bool keys_hopeless(const struct net_event *event)
 const char *keys_hint(const struct net_event *event, bool with_keys)
 {
     if (event->kind == NET_KEY_REFUSED)
-        return "the server refused our key: add it to the server's list, see decant keygen --add";
+        return "the server refused our key, which is not on its list: it is new or was revoked; decant keygen --add "
+               "puts it "
+               "there";
     if (event->kind == NET_HANDSHAKE_CUT && !with_keys)
         return "the server hung up or does not answer: it may be starting, frozen or overloaded; if it wants keys, set "
                "keys.directory";

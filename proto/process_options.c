@@ -83,6 +83,11 @@ static int take_option(struct process_options *o, struct sources *s, int option)
     }
 }
 
+int process_limits(bool listens, struct error *e)
+{
+    return limits_prepare(listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, e);
+}
+
 int process_options_parse(struct process_options *o, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -107,7 +112,7 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
         run_config_resolve_paths(&o->config, &e) != 0)
         return usage(o, e.text, "");
     o->config.net.insecure |= s.insecure;
-    if (!o->health && limits_prepare(o->listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, &e) != 0)
+    if (!o->health && process_limits(o->listens, &e) != 0)
         return usage(o, e.text, "");
     return -1;
 }

@@ -103,15 +103,19 @@ const struct config_key run_config_keys[] = {
     KEY_INT("augment.local_side", augment.local_side, "0", 0, 512, "their side, pixels; 0: half of the images'"),
     KEY_FLOAT("augment.local_area_min", augment.local_area_min, "0.1", 0.01, 1, "their smallest crop"),
     KEY_FLOAT("augment.local_area_max", augment.local_area_max, "0.4", 0.01, 1, "their largest crop"),
-    KEY_CHOICE("encoder.model", encoder.model, "conv", CHOICE_WORDS(ENCODER_MODELS), "model family"),
+    KEY_CHOICE("encoder.model", encoder.model, "conv", CHOICE_WORDS(ENCODER_MODELS),
+               "the network: conv, a convolutional net for small images; vit, a vision transformer"),
     KEY_TEXT("encoder.widths", encoder.widths, "24,48,96,192", "conv: channels of each stride-2 stage"),
-    KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024, "conv: groups of GroupNorm"),
-    KEY_INT("encoder.patch", encoder.patch, "4", 1, 256, "vit: patch side, pixels"),
-    KEY_INT("encoder.dim", encoder.dim, "128", 8, 4096, "vit: width"),
-    KEY_INT("encoder.depth", encoder.depth, "4", 1, 64, "vit: blocks"),
-    KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads"),
-    KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16, "vit: hidden width of the MLP over encoder.dim"),
-    KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS), "vit: what becomes the feature"),
+    KEY_INT("encoder.groups", encoder.groups, "8", 1, 1024,
+            "conv: groups of channels that GroupNorm normalises together; divides every width"),
+    KEY_INT("encoder.patch", encoder.patch, "4", 1, 256, "vit: the image is cut into patches of this side, pixels"),
+    KEY_INT("encoder.dim", encoder.dim, "128", 8, 4096, "vit: numbers that describe a patch, the width of every block"),
+    KEY_INT("encoder.depth", encoder.depth, "4", 1, 64, "vit: blocks one after the other"),
+    KEY_INT("encoder.heads", encoder.heads, "4", 1, 64, "vit: attention heads of a block; divides encoder.dim"),
+    KEY_INT("encoder.mlp", encoder.mlp, "2", 1, 16,
+            "vit: how many times wider than encoder.dim the MLP of a block is inside"),
+    KEY_CHOICE("encoder.pool", encoder.pool, "mean", CHOICE_WORDS(VIT_POOLS),
+               "vit: what becomes the image's feature: the class token (cls), or the mean of the patches"),
     KEY_PATH("encoder.init", encoder.init, "",
              "weights to begin with: a run's directory, a checkpoint's, or a safetensors file; read by the parameter "
              "server before step 0 only; empty: random ones"),
@@ -121,33 +125,45 @@ const struct config_key run_config_keys[] = {
             "first stages (conv) or blocks (vit, with the embedding) that training leaves as they are; -1: the whole "
             "encoder but the head"),
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
-    KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "K, the number of prototypes"),
-    KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "D, the width of the projection"),
-    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES), "form of the covariances"),
-    KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1, "eta: statistics of k decay by eta^n_k"),
+    KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "number of prototypes (K)"),
+    KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "numbers in an embedding and in a prototype (D)"),
+    KEY_CHOICE("mixture.covariance", mixture.covariance, "diag", CHOICE_WORDS(COVARIANCES),
+               "shape of the components: one variance each (spherical), or one for each dimension (diag)"),
+    KEY_FLOAT("mixture.forgetting", mixture.forgetting, "0.99", 0.01, 1,
+              "how slowly prototypes forget: what a component has is multiplied by this once for every embedding that "
+              "it receives (eta); 1 forgets nothing"),
     KEY_CHOICE("mixture.forgetting_form", mixture.forgetting_form, "mass", CHOICE_WORDS(FORGETTING_FORMS),
                "mass: a component remembers 1 / -log eta embeddings of its own; convex: S = l S + (1 - l) s with "
                "l = eta^(n_k/N), N / -log eta of its own at N a step"),
-    KEY_FLOAT("mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1, "annealing exponent at the start; keep >= 0.5"),
-    KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "annealing exponent at the end"),
-    KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1, "share of the run over which beta moves"),
-    KEY_CHOICE("mixture.prior", mixture.prior, "uniform", CHOICE_WORDS(WEIGHT_PRIORS),
-               "mixing weights: 1/K, or N_k / sum N"),
-    KEY_FLOAT("mixture.variance_floor", mixture.variance_floor, "1e-3", 1e-9, 1, "smallest variance"),
-    KEY_FLOAT("mixture.initial_mass", mixture.initial_mass, "1", 1e-6, 1e6, "n0: mass of a fresh component"),
+    KEY_FLOAT(
+        "mixture.beta_start", mixture.beta_start, "0.5", 1e-3, 1,
+        "at the start of the run responsibilities are softened by this exponent, 1 being the plain ones; keep >= 0.5"),
+    KEY_FLOAT("mixture.beta_end", mixture.beta_end, "1", 1e-3, 1, "the same exponent at the end"),
+    KEY_FLOAT("mixture.beta_fraction", mixture.beta_fraction, "0.5", 1e-6, 1,
+              "share of the run over which that exponent moves from the one to the other"),
+    KEY_CHOICE(
+        "mixture.prior", mixture.prior, "uniform", CHOICE_WORDS(WEIGHT_PRIORS),
+        "weights of the components in the E-step: all alike (uniform), or by how much each has received (count)"),
+    KEY_FLOAT("mixture.variance_floor", mixture.variance_floor, "1e-3", 1e-9, 1,
+              "smallest variance that a component can have"),
+    KEY_FLOAT("mixture.initial_mass", mixture.initial_mass, "1", 1e-6, 1e6,
+              "what a fresh component counts as having received, in embeddings: more makes it slower to move"),
     KEY_INT("mixture.top", mixture.top, "0", 0, 1048576,
-            "keep the m largest responsibilities of an embedding; 0 keeps all"),
+            "only so many of an embedding's largest responsibilities count; 0: all"),
     KEY_FLOAT("mixture.drop", mixture.drop, "1e-6", 0, 0.5,
               "responsibilities under this are dropped, the rest renormalised"),
-    KEY_FLOAT("mixture.usage_momentum", mixture.usage_momentum, "0.97", 0, 1, "r of the usage average"),
+    KEY_FLOAT("mixture.usage_momentum", mixture.usage_momentum, "0.97", 0, 1,
+              "how slowly the average of each component's share of the embeddings follows: what it keeps of itself at "
+              "a step"),
     KEY_FLOAT("mixture.reseed_usage", mixture.reseed_usage, "0.2", 0, 1,
-              "re-seed components used less than this / K; 0 never"),
+              "components are moved elsewhere when that average is less than this, 1 being an even share; 0 never"),
     KEY_FLOAT("mixture.reseed_distance", mixture.reseed_distance, "0.1", 0, 2,
-              "rho: only embeddings at least so far from every prototype"),
+              "they are moved to embeddings at least so far (cosine distance) from every prototype"),
     KEY_INT("mixture.reseed_max", mixture.reseed_max, "0", 0, 1024,
-            "re-seeds in a step at most; 0 takes K/128, at least 1"),
+            "so many are moved in a step at most; 0 takes K/128, at least 1"),
     KEY_INT("mixture.prototype_lag", mixture.prototype_lag, "1", 0, 1,
-            "1: the loss of step t uses mixture t; 0: mixture t+1"),
+            "1: the loss of a step sees the prototypes from before it; 0: those that already know its images, which "
+            "costs a round trip"),
     KEY_PATH("mixture.init", mixture.init, "",
              "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
              "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
@@ -155,18 +171,29 @@ const struct config_key run_config_keys[] = {
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
               "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
-    KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES), "the objective"),
+    KEY_CHOICE("loss.objective", loss.objective, "carp", CHOICE_WORDS(LOSS_OBJECTIVES),
+               "what the encoder learns from: carp, dino or swav (their papers' losses)"),
     KEY_CHOICE("loss.prototypes", loss.prototypes, "decoupled", CHOICE_WORDS(LOSS_PROTOTYPES),
-               "constants from the prototype server, or parameters"),
-    KEY_FLOAT("loss.temperature_student", loss.temperature_student, "0.1", 1e-3, 10, "tau_s"),
-    KEY_FLOAT("loss.temperature_teacher", loss.temperature_teacher, "0.1", 1e-3, 10, "tau_t; dino: its final value"),
+               "decoupled: the prototypes are constants from the prototype server; joint: parameters that the loss "
+               "trains, the baseline"),
+    KEY_FLOAT("loss.temperature_student", loss.temperature_student, "0.1", 1e-3, 10,
+              "the student's similarities to the prototypes are divided by this before the softmax: smaller makes its "
+              "assignments sharper (tau_s)"),
+    KEY_FLOAT("loss.temperature_teacher", loss.temperature_teacher, "0.1", 1e-3, 10,
+              "the same of the teacher, whose assignments are the target (tau_t); dino: what it ends with"),
     KEY_FLOAT("loss.temperature_teacher_start", loss.temperature_teacher_start, "0.04", 1e-3, 10,
-              "dino: tau_t at the start, linear over the first 30 %"),
-    KEY_INT("loss.block", loss.block, "256", 2, 1048576, "carp: prototypes in a block, dividing mixture.components"),
-    KEY_FLOAT("loss.entropy_weight", loss.entropy_weight, "3", 0, 1000, "carp: w_H"),
-    KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1, "dino: of the centre"),
-    KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10, "swav: entropy regularisation"),
-    KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100, "swav: Sinkhorn iterations"),
+              "dino: what the teacher's begins with; it moves over the first 30 % of the run"),
+    KEY_INT("loss.block", loss.block, "256", 2, 1048576,
+            "carp: assignments are compared within random groups of so many prototypes; divides mixture.components"),
+    KEY_FLOAT("loss.entropy_weight", loss.entropy_weight, "3", 0, 1000,
+              "carp: how strongly an even use of the prototypes counts beside the agreement of the views (w_H)"),
+    KEY_FLOAT("loss.center_momentum", loss.center_momentum, "0.9", 0, 1,
+              "dino: how slowly the centre, which is taken off the teacher's outputs, follows: what it keeps of itself "
+              "at a step"),
+    KEY_FLOAT("loss.sinkhorn_epsilon", loss.sinkhorn_epsilon, "0.05", 1e-3, 10,
+              "swav: smoothness of the evened-out assignments; smaller makes them sharper"),
+    KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100,
+            "swav: rounds by which assignments are evened out over the prototypes (Sinkhorn-Knopp)"),
     KEY_FLOAT(
         "loss.mean_entropy", loss.mean_entropy, "0", 0, 1000,
         "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term"),
@@ -183,21 +210,30 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.balance", loss.balance, "0", 0, 1000,
               "w: w x price is added to the teacher's logits over tau_t, as a prior of its targets; 0: none. Needs "
               "mixture.balance; not swav, whose targets are even by themselves"),
-    KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES), "the optimiser"),
+    KEY_CHOICE("optimiser.name", optimiser.name, "adamw", CHOICE_WORDS(OPTIMISER_NAMES),
+               "how gradients become steps: adamw, or sgd with momentum"),
     KEY_FLOAT("optimiser.lr", optimiser.lr, "2e-3", 0, 100, "peak learning rate"),
     KEY_FLOAT("optimiser.lr_end", optimiser.lr_end, "0.01", 0, 1,
               "final learning rate as a share of the peak (cosine)"),
     KEY_INT("optimiser.warmup", optimiser.warmup, "50", 0, 1e9, "steps of linear warm-up"),
-    KEY_FLOAT("optimiser.beta1", optimiser.beta1, "0.9", 0, 0.99999, "adamw: first moment"),
-    KEY_FLOAT("optimiser.beta2", optimiser.beta2, "0.99", 0, 0.999999, "adamw: second moment"),
-    KEY_FLOAT("optimiser.epsilon", optimiser.epsilon, "1e-8", 1e-16, 1, "adamw: added to the root"),
-    KEY_FLOAT("optimiser.momentum", optimiser.momentum, "0.9", 0, 0.99999, "sgd: momentum"),
-    KEY_FLOAT("optimiser.decay", optimiser.decay, "1e-4", 0, 10, "decoupled weight decay, matrices only"),
-    KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9, "largest global gradient norm; 0 does not clip"),
+    KEY_FLOAT("optimiser.beta1", optimiser.beta1, "0.9", 0, 0.99999,
+              "adamw: what the average of gradients keeps of itself at a step"),
+    KEY_FLOAT("optimiser.beta2", optimiser.beta2, "0.99", 0, 0.999999,
+              "adamw: what the average of squared gradients keeps of itself at a step"),
+    KEY_FLOAT("optimiser.epsilon", optimiser.epsilon, "1e-8", 1e-16, 1,
+              "adamw: added to the root of that, so that nothing is divided by zero"),
+    KEY_FLOAT("optimiser.momentum", optimiser.momentum, "0.9", 0, 0.99999,
+              "sgd: what the velocity keeps of itself at a step"),
+    KEY_FLOAT("optimiser.decay", optimiser.decay, "1e-4", 0, 10,
+              "weight decay, apart from the gradient; matrices only"),
+    KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9,
+              "a step's gradient is scaled down to at most this norm; 0 does not"),
     KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6,
-              "joint: learning rate of prototypes over the encoder's"),
-    KEY_FLOAT("teacher.ema_start", teacher.ema_start, "0.99", 0, 1, "teacher momentum at the start"),
-    KEY_FLOAT("teacher.ema_end", teacher.ema_end, "0.996", 0, 1, "teacher momentum at the end (cosine)"),
+              "joint: learning rate of the prototypes, as a multiple of the encoder's"),
+    KEY_FLOAT(
+        "teacher.ema_start", teacher.ema_start, "0.99", 0, 1,
+        "how slowly the teacher follows the student: what its weights keep of themselves at a step, at the start"),
+    KEY_FLOAT("teacher.ema_end", teacher.ema_end, "0.996", 0, 1, "the same at the end (along a cosine)"),
     KEY_INT("worker.threads", worker.threads, "1", 1, 256, "slots that a worker computes at once"),
     KEY_INT("worker.ahead", worker.ahead, "1", 0, 1024,
             "slots that a worker leases beyond those it computes; more hide a slow network"),
@@ -214,7 +250,8 @@ const struct config_key run_config_keys[] = {
     KEY_PATH("keys.directory", keys.directory, "", "directory of CURVE keys, see `decant keygen`; empty: no keys"),
     KEY_TEXT("keys.name", keys.name, "",
              "which key there is ours; empty: worker, or viewer for commands. Servers have theirs by their kind"),
-    KEY_BOOL("redis.enabled", redis.enabled, "false", "mirror the state to Redis"),
+    KEY_BOOL("redis.enabled", redis.enabled, "false",
+             "mirror the state to Redis; true by itself where redis.url, redis.host or redis.port is given"),
     KEY_SECRET("redis.url", redis.url,
                "redis://USER:PASSWORD@HOST:PORT/DB or unix://PATH: sets the next ones; never written or printed"),
     KEY_TEXT("redis.host", redis.host, "127.0.0.1", "Redis host, or the path of a unix socket"),
@@ -565,17 +602,60 @@ static int load_defaults(struct run_config *c, enum augment_preset preset, struc
     return rc;
 }
 
+/* Whoever named a file that cannot be read has given a wrong configuration. */
+static int load_file(struct run_config *c, const char *path, struct error *e)
+{
+    struct error why = {0};
+    int rc = config_file(run_config_keys, run_config_key_count, c, path, &why);
+    return rc == 0 ? 0 : error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s", why.text);
+}
+
+struct source { /* one of them */
+    const char *path;
+    char **environ;
+    const char *const *assignments;
+    size_t count;
+};
+
+static int read_source(const struct source *s, struct run_config *c, struct error *e)
+{
+    int rc = s->path ? load_file(c, s->path, e) : 0;
+    if (rc == 0 && s->environ)
+        rc = config_environment(run_config_keys, run_config_key_count, c, s->environ, e);
+    for (size_t i = 0; rc == 0 && i < s->count; i++)
+        rc = config_assign(run_config_keys, run_config_key_count, c, s->assignments[i], "--set", e);
+    return rc;
+}
+
+static bool names_redis(const struct run_config *before, const struct run_config *now)
+{
+    return strcmp(before->redis.url, now->redis.url) != 0 || strcmp(before->redis.host, now->redis.host) != 0 ||
+           before->redis.port != now->redis.port;
+}
+
+/* Who names a Redis wants it to be used: then the source is read once more, with redis.enabled = true under it, so that
+ * it can still say false. */
+static int load_source(const struct source *s, struct run_config *c, struct error *e)
+{
+    struct run_config before = *c;
+    int rc = read_source(s, c, e);
+    if (rc == 0 && names_redis(&before, c)) {
+        *c = before;
+        c->redis.enabled = true;
+        rc = read_source(s, c, e);
+    }
+    explicit_bzero(&before, sizeof before);
+    return rc;
+}
+
 static int load_sources(struct run_config *c, const char *path, char **environ, const char *const *assignments,
                         size_t n, struct error *e)
 {
-    int rc = path ? config_file(run_config_keys, run_config_key_count, c, path, e) : 0;
-    if (rc == 0 && environ)
-        rc = config_environment(run_config_keys, run_config_key_count, c, environ, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = config_assign(run_config_keys, run_config_key_count, c, assignments[i], "--set", e);
-    if (rc == 0)
-        rc = take_redis_url(c, e);
-    return rc;
+    const struct source sources[] = {{.path = path}, {.environ = environ}, {.assignments = assignments, .count = n}};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof sources / sizeof sources[0]; i++)
+        rc = load_source(&sources[i], c, e);
+    return rc == 0 ? take_redis_url(c, e) : rc;
 }
 
 /* Sources are read twice when they name a preset: its values go under theirs. */

@@ -112,7 +112,8 @@ extern const struct config_key run_config_keys[];
 extern const size_t run_config_key_count;
 
 /* Defaults, then the values of augment.preset, then path (when not NULL), then environ, then assignments; then
- * cross-checks (divisibility, limits). */
+ * cross-checks (divisibility, limits). A source that names a Redis switches the mirror on, unless it says
+ * redis.enabled = false. ERR_CONFIG, also for a file that is not there or cannot be read; ERR_MEMORY. */
 int run_config_load(struct run_config *c, const char *path, char **environ, const char *const *assignments, size_t n,
                     struct error *e);
 int run_config_check(const struct run_config *c, struct error *e);

@@ -228,33 +228,52 @@ static bool is_named(const char *checkpoints, const char *pointer, uint64_t step
            run_dir_read_pointer(path, &named, NULL) == 0 && named == step;
 }
 
+static void remove_file(const struct run_config *c, uint64_t step, const char *file)
+{
+    char path[RUN_PATH_MAX];
+    if (run_dir_step_path(path, c, step, file, NULL) == 0)
+        unlink(path);
+}
+
 /* Deletes only the files that belong there: if somebody keeps more in the directory, it stays. */
 static void remove_step(const struct run_config *c, uint64_t step)
 {
     char path[RUN_PATH_MAX];
     for (size_t i = 0; i < step_file_count(c); i++)
-        if (run_dir_step_path(path, c, step, step_files[i], NULL) == 0)
-            unlink(path);
+        remove_file(c, step, step_files[i]);
     if (run_dir_step_path(path, c, step, NULL, NULL) == 0)
         rmdir(path);
+}
+
+/* With what a process that was killed left half written; nobody may be writing there. */
+static void remove_old_step(const struct run_config *c, uint64_t step)
+{
+    remove_file(c, step, ENCODER_FILE ".inprogress");
+    remove_file(c, step, MIXTURE_FILE ".inprogress");
+    remove_step(c, step);
 }
 
 static int prune(const struct run_config *c, struct error *e)
 {
     char dir[RUN_PATH_MAX];
-    int64_t complete = 0;
-    if (c->run.checkpoint_keep == 0)
-        return 0;
+    int64_t complete = 0, keep = c->run.checkpoint_keep > 0 ? c->run.checkpoint_keep : INT64_MAX;
     if (path_format(dir, sizeof dir, "%s/checkpoints", c->run.out) != 0)
         return too_long(c, e);
     for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
-        if (complete >= c->run.checkpoint_keep && !is_kept_for_good(c, step) && !is_named(dir, "best", step) &&
-            !is_named(dir, "candidate", step))
-            remove_step(c, step);
+        bool whole = step_files_exist(c, step);
+        bool kept = is_kept_for_good(c, step) || is_named(dir, "best", step) || is_named(dir, "candidate", step);
+        if (whole ? complete >= keep && !kept : complete > 0)
+            remove_old_step(c, step);
         else
-            complete += run_dir_step_complete(c, step);
+            complete += whole;
     }
     return 0;
+}
+
+void run_dir_step_abandoned(const struct run_config *c, uint64_t step)
+{
+    if (!step_files_exist(c, step))
+        remove_step(c, step);
 }
 
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e)

@@ -37,9 +37,13 @@ int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint6
 int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
                          struct error *e);
 /* Called after a server wrote its file. When all files of the step are there: points `latest` at it and deletes the
- * steps that run.checkpoint_keep, run.checkpoint_keep_every and the pointers do not keep. Never one of the newest complete steps, so
- * whatever either server is about to resume from stays. */
+ * steps that run.checkpoint_keep, run.checkpoint_keep_every and the pointers do not keep, and what is left of steps that
+ * were never completed: each server writes in order, so that nobody will come back to one below a complete one. Never one
+ * of the newest complete steps, so whatever either server is about to resume from stays. */
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
+/* Called by a server that could not write its file of the step and goes on without: what the other one wrote for it is
+ * of no use, and takes space that may be missing. Does nothing to a complete step. */
+void run_dir_step_abandoned(const struct run_config *c, uint64_t step);
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 

@@ -5,13 +5,16 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 #include <uv.h>
 #include "common/kernels.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "common/net_address.h"
 #include "common/vecmath.h"
+#include "proto/config_wire.h"
 #include "proto/keys.h"
 #include "worker/compute.h"
 #include "worker/heartbeat.h"
@@ -151,6 +154,15 @@ static void finish_turn(struct service *s, int rc)
 
 /* ---- in ---- */
 
+/* A server knows another configuration by its hash only; which keys differ is ours to find out. */
+static void name_keys(const struct server_link *from, const struct msg *m)
+{
+    char keys[300];
+    if (config_wire_differences(m, from->service->config, keys, sizeof keys) > 0)
+        log_error("event=wrong_config server=%s keys=\"%s\" hint=\"the server's value comes first\"",
+                  server_name(from->server), keys);
+}
+
 static void take_message(const struct server_link *from, struct buf *const *frames, size_t n)
 {
     struct service *s = from->service;
@@ -160,7 +172,10 @@ static void take_message(const struct server_link *from, struct buf *const *fram
     int rc = 0;
     if (s->closing)
         return;
-    if (msg_decode(frames, n, &m, &why, &detail) == 0)
+    int decoded = msg_decode(frames, n, &m, &why, &detail);
+    if (decoded == 0 && m.type == MSG_ERROR && m.code == REASON_WRONG_CONFIG)
+        name_keys(from, &m);
+    if (decoded == 0)
         rc = session_on_message(s->session, from->server, &m, now_us());
     else
         log_warn("event=undecodable reason=%s cause=\"%s\"", reason_name(why), detail.text);
@@ -385,6 +400,38 @@ static int open_server(struct service *s, struct server_link *l, enum server ser
     return rc;
 }
 
+/* What a server may listen on and nobody can connect to; ZeroMQ would try for ever, or not say which key is meant. */
+static int check_endpoint(const char *key, const char *endpoint, struct error *e)
+{
+    static const char tcp[] = "tcp://";
+    const char *address = endpoint + sizeof tcp - 1;
+    if (strncmp(endpoint, tcp, sizeof tcp - 1) != 0)
+        return 0;
+    if (strncmp(address, "*:", 2) == 0)
+        return error_set(
+            e, ERR_CONFIG,
+            "%s = %s: all addresses of a server, and none to connect to; a worker needs the host name or an "
+            "address of the server's machine",
+            key, endpoint);
+    if (net_address_is_interface(address))
+        return error_set(e, ERR_CONFIG,
+                         "%s = %s: an interface, which a server can listen on; a worker needs the host name or an "
+                         "address of the server's machine",
+                         key, endpoint);
+    return 0;
+}
+
+static int check_endpoints(const struct run_config *c, struct error *e)
+{
+    const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish"};
+    const char *const values[] = {c->net.parameter, c->net.parameter_publish, c->net.prototype,
+                                  c->net.prototype_publish};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < (c->loss.prototypes == PROTOTYPES_JOINT ? 2u : 4u); i++)
+        rc = check_endpoint(keys[i], values[i], e);
+    return rc;
+}
+
 static int open_servers(struct service *s, struct error *e)
 {
     const struct run_config *c = s->config;
@@ -416,6 +463,8 @@ static int start_handles(struct service *s, struct error *e)
 static int open_all(struct service *s, struct error *e)
 {
     int rc = start_handles(s, e);
+    if (rc == 0)
+        rc = check_endpoints(s->config, e);
     if (rc == 0)
         rc = load(s, e);
     if (rc == 0)

@@ -366,11 +366,27 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
     return 0;
 }
 
+/* Ours may come up in its place yet, so that this is not the end. */
+static void note_foreign(struct session *s, struct link *l, const struct msg *m)
+{
+    if (m->type == MSG_ERROR && m->code == REASON_WRONG_RUN && !l->foreign) {
+        l->foreign = true;
+        session_event(s, LOG_WARN,
+                      "event=other_run server=%s run=\"%s\" own=\"%s\" hint=\"net.* names a server of that run; set "
+                      "run.name or net.*\"",
+                      l->name, m->run, s->options.run);
+    }
+}
+
 int session_on_message(struct session *s, enum server from, const struct msg *m, uint64_t now)
 {
     struct link *l = session_link(s, from);
-    if (!l->used || strcmp(m->run, s->options.run) != 0)
+    if (!l->used)
         return 0;
+    if (strcmp(m->run, s->options.run) != 0) {
+        note_foreign(s, l, m);
+        return 0;
+    }
     int rc = link_heard(s, l, m, now) ? dispatch(s, l, m, now) : 0;
     return rc == 0 ? settle(s, now) : rc;
 }

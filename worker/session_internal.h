@@ -39,6 +39,7 @@ struct link {
     uint64_t heard_at;          /* last message; the start counts as one */
     bool warned;                /* the present silence has been logged */
     bool outdated;              /* an older generation has answered, and that was logged */
+    bool foreign;               /* another run's server has answered, and that was logged */
 };
 
 /* Something published that slots wait for. */

@@ -74,7 +74,13 @@ def quality_rows(outcomes, data, members):
         if known:
             figures = {"k-NN": known["knn"], "linear": known["linear"], "ridge": known["ridge"]}
             rows.append([words, ""] + [figure([figures.get(column)], 1) for column in NAMES])
-    return rows
+    return without_unknown(rows)
+
+
+def without_unknown(rows):
+    """Columns that no row has a figure for are left out."""
+    kept = [i for i in range(len(rows[0])) if i < 2 or any(row[i] != "–" for row in rows[1:])]
+    return [[row[i] for i in kept] for row in rows]
 
 
 def pair_rows(members):
@@ -90,7 +96,7 @@ def pair_rows(members):
             pairs = [(get(sides[0][seed]), get(sides[1][seed])) for seed in seeds]
             row.append(figure([a - b for a, b in pairs if a is not None and b is not None], digits, "+"))
         rows.append(row)
-    return rows
+    return without_unknown(rows)
 
 
 def markdown(rows):

@@ -169,7 +169,8 @@ static void mind_absence(struct parameter_core *c, uint64_t now)
     } else if (c->workerless_ms == 0) {
         c->workerless_ms = now;
     } else if (now - c->workerless_ms >= PARAMETER_ABSENCE_MS) {
-        log_warn("event=no_workers step=%" PRIu64 " hint=\"start decant-worker with net.parameter = this server\"",
+        log_warn("event=no_workers step=%" PRIu64
+                 " hint=\"see the workers' logs, or start decant-worker with net.parameter = this server\"",
                  c->step);
         c->workerless_ms = 0;
     }

@@ -368,8 +368,12 @@ static enum reason admit(struct turn *t)
         return REASON_WRONG_DOOR;
     if (strcmp(m->run, c->config.run.name) != 0 && !(handler->nameless && m->run[0] == '\0'))
         return REASON_WRONG_RUN;
-    if (m->config != 0 && m->config != c->hash)
+    if (m->config != 0 && m->config != c->hash) {
+        error_set(&t->detail, ERR_STATE,
+                  "configurations differ in a key that shapes the result: start every process with the same file and "
+                  "flags");
         return REASON_WRONG_CONFIG;
+    }
     if (m->shard != 0)
         return REASON_WRONG_SHARD;
     if (m->generation != 0 && m->generation != c->generation && m->type != MSG_HELLO)

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "common/log.h"
+#include "proto/config_wire.h"
 
 /* ---- sending ---- */
 
@@ -63,6 +64,8 @@ void core_refuse(struct parameter_core *c, const struct peer *from, const struct
     error.code = why;
     snprintf(error.text, sizeof error.text, "%s: %.200s", msg_type_name(m->type),
              detail[0] != '\0' ? detail : reason_name(why));
+    if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->hash)
+        core_note(c, config_wire_add(&c->config, &error));
     core_note(c, outbox_to_peer(out, from, &error));
 }
 

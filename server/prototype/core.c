@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "proto/config_wire.h"
 #include "server/prototype/core_state.h"
 #include "server/prototype/prices.h"
 
@@ -162,6 +163,8 @@ int prototype_core_refuse(struct prototype_core *c, const struct peer *from, con
     reply.slots = m->slots;
     reply.seq = m->seq;
     snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
+    if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->config_hash)
+        (void)config_wire_add(&c->config, &reply); /* a courtesy */
     return outbox_to_peer(out, from, &reply);
 }
 
@@ -211,6 +214,13 @@ bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
     return true;
 }
 
+/* In every line of metrics, so that one without says none. */
+static void add_rewinds(const struct prototype_core *c, struct msg *m)
+{
+    if (c->counters.rewinds > 0)
+        msg_add_scalar(m, "rewinds", (double)c->counters.rewinds);
+}
+
 /* Names are those of docs/REDIS.md. */
 static int publish_step(struct prototype_core *c, struct outbox *out)
 {
@@ -232,6 +242,7 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
     if (x->options.balance > 0)
         msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 
@@ -246,6 +257,7 @@ int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnos
     msg_add_scalar(&m, "active", d->active);
     msg_add_scalar(&m, "usage_perplexity", d->perplexity);
     msg_add_scalar(&m, "effective_rank", d->effective_rank);
+    add_rewinds(c, &m);
     return publish_metrics(c, &m, out);
 }
 

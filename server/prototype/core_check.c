@@ -35,7 +35,9 @@ struct prototype_verdict prototype_check_envelope(const struct prototype_core *c
     if (!anonymous && strcmp(m->run, c->config.run.name) != 0)
         return refuse(REASON_WRONG_RUN, "this server serves another run");
     if (m->config != 0 && m->config != c->config_hash)
-        return refuse(REASON_WRONG_CONFIG, "configurations differ: start both with the same file and flags");
+        return refuse(
+            REASON_WRONG_CONFIG,
+            "configurations differ in a key that shapes the result: start every process with the same file and flags");
     if (m->shard != 0)
         return refuse(REASON_WRONG_SHARD, "there is one shard, 0");
     if (m->type != MSG_HELLO && m->generation != 0 && m->generation != c->generation)

@@ -2,6 +2,7 @@
 #include "server/shell/checkpoint_writer.h"
 
 #include <inttypes.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include "common/log.h"
 #include "proto/run_dir.h"
@@ -55,16 +56,27 @@ static void watch_space(struct checkpoint_writer *w, const void *snapshot)
     w->space_low = low;
 }
 
+/* What a person can do about it, by what is found to be missing. */
+static const char *advice(const struct checkpoint_writer *w, uint64_t needed, uint64_t left)
+{
+    struct rlimit size;
+    if (w->given_up || w->result.code == ERR_STATE)
+        return "it is lost";
+    if (getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur != RLIM_INFINITY && size.rlim_cur < needed)
+        return "it is kept in memory and tried again; the limit of a file's size (ulimit -f) is too small: prlimit "
+               "--fsize=unlimited --pid PID raises it for this process";
+    if (left < needed)
+        return "it is kept in memory and tried again; free space";
+    return "it is kept in memory and tried again; mend the directory";
+}
+
 static void log_failure(const struct checkpoint_writer *w)
 {
     uint64_t needed = w->kind->bytes(w->current.snapshot), left = free_bytes(w);
     log_error("event=checkpoint_failed step=%" PRIu64 " error=%s cause=\"%s\" needed_bytes=%" PRIu64
               " free_bytes=%" PRIu64 " retry_s=%" PRIu64 " hint=\"%s\"",
               w->current.step, error_name(w->result.code), w->result.text, needed, left,
-              w->given_up ? 0 : w->pause_ms / 1000,
-              w->given_up || w->result.code == ERR_STATE
-                  ? "it is lost"
-                  : "it is kept in memory and tried again; free space or mend the directory");
+              w->given_up ? 0 : w->pause_ms / 1000, advice(w, needed, left));
 }
 
 static void after_write(uv_work_t *work, int status);
@@ -79,6 +91,8 @@ static void start(struct checkpoint_writer *w)
 /* The next one if it waits. */
 static void go_on(struct checkpoint_writer *w)
 {
+    if (w->result.code != 0 && w->result.code != ERR_STATE && w->next.snapshot)
+        run_dir_step_abandoned(w->config, w->current.step);
     drop(w, &w->current);
     w->pause_ms = 0;
     w->current = w->next;
@@ -123,12 +137,20 @@ static void on_retry(uv_timer_t *timer)
         start(w);
 }
 
+/* The one that waits makes room for a newer one. */
+static void skip_next(const struct checkpoint_writer *w)
+{
+    log_warn("event=checkpoint_skipped step=%" PRIu64 " cause=\"%s\"", w->next.step,
+             w->record.failing ? "the checkpoint before it cannot be written, see checkpoint_failed"
+                               : "the disk is slower than run.checkpoint_every");
+    run_dir_step_abandoned(w->config, w->next.step);
+}
+
 void checkpoint_writer_submit(struct checkpoint_writer *w, uint64_t step, void *snapshot)
 {
     watch_space(w, snapshot);
     if (w->next.snapshot)
-        log_warn("event=checkpoint_skipped step=%" PRIu64 " cause=\"the disk is slower than run.checkpoint_every\"",
-                 w->next.step);
+        skip_next(w);
     drop(w, &w->next);
     w->next = (struct checkpoint_job){snapshot, step};
     if (!w->current.snapshot)

@@ -45,8 +45,8 @@ static int check_exposure(const struct run_config *c, const char *endpoint, stru
     if (!c->net.insecure)
         return error_set(e, ERR_CONFIG,
                          "%s is open to other machines and there are no keys, so anybody could change the run; make "
-                         "keys with `decant keygen` and set keys.directory, or give --insecure if this network is "
-                         "closed to others",
+                         "keys with `decant keygen` and set keys.directory, or set net.insecure = true (--insecure) if "
+                         "this network is closed to others",
                          endpoint);
     log_warn("event=insecure endpoint=%s hint=\"no keys: whoever reaches this address can change the run\"", endpoint);
     return 0;
@@ -214,6 +214,13 @@ void door_on_subscription(struct door *d, const struct net_sender *from, const s
         log_warn("event=subscription_refused key=\"%s\" role=%s hint=\"only workers may subscribe to weights\"",
                  from->user, role_name(role));
     }
+}
+
+const char *door_refusal(const struct door *d, const struct net_sender *from)
+{
+    return role_of(d, from->user) == ROLE_NONE
+               ? "this key is not on the server's list any more, it was revoked: ask whoever runs the server"
+               : "the role of this key does not include that";
 }
 
 /* ---- who stays ---- */

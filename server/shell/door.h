@@ -74,6 +74,8 @@ int door_open(struct door *d, struct net *n, uv_loop_t *loop, const struct run_c
               struct error *e);
 void door_opened(struct door *d); /* wipes the secret */
 bool door_lets(struct door *d, const struct net_sender *from, const struct msg *m);
+/* What to tell whom door_lets did not let. */
+const char *door_refusal(const struct door *d, const struct net_sender *from);
 /* frame: as an XPUB receives it. Whoever may not have that topic is cut off. */
 void door_on_subscription(struct door *d, const struct net_sender *from, const struct buf *frame);
 void door_on_event(void *side, const struct net_event *event);

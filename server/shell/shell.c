@@ -154,7 +154,7 @@ static void on_request(void *arg, struct buf **frames, size_t n)
     for (size_t i = 1; i < n; i++)
         buf_unref(&frames[i]);
     if (rc == 0 && !door_lets(&s->door, net_sender(s->requests), &m)) {
-        rc = error_set(&detail, ERR_STATE, "%s", "the role of this key does not include that");
+        rc = error_set(&detail, ERR_STATE, "%s", door_refusal(&s->door, net_sender(s->requests)));
         why = REASON_FORBIDDEN;
     }
     if (rc == 0) {

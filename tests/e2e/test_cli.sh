@@ -31,7 +31,7 @@ check "it says what is possible" says "DECANT_KERNELS=sse9: this machine can use
 check "a worker with unknown kernels" exits 2 env DECANT_KERNELS=sse9 "$BUILD/bin/decant-worker"
 check "a value out of range" exits 2 "$decant" train --out "$work/never" --set run.slots=0
 check "a block that does not divide K" exits 2 "$decant" train --out "$work/never" --set mixture.components=100
-check "a missing configuration file" exits 1 "$decant" train --out "$work/never" --config "$work/absent.ini"
+check "a missing configuration file" exits 2 "$decant" train --out "$work/never" --config "$work/absent.ini"
 check "none of these made a directory" test ! -e "$work/never"
 check "eval without a checkpoint" exits 2 "$decant" eval
 check "eval of a directory without one" exits 1 "$decant" eval --checkpoint "$work"
@@ -40,10 +40,11 @@ check "status of a run that is not there" exits 1 "$decant" status --out "$work/
 check "a Redis that is not there" exits 1 "$decant" status --redis 127.0.0.1:1
 
 "$decant" config >"$work/default.ini"
-check "data that only a worker can miss" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set data.path="$work/absent"
+check "data that only a worker can miss" exits 2 timeout 60 "$decant" train --run short --out "$work/never" --no-redis --set data.path="$work/absent"
 check "it names the directory" grep -q "$work/absent" "$work/err"
-check "an encoder that does not exist" exits 1 timeout 60 "$decant" train --run short --out "$work/short" --no-redis --set encoder.widths=8,x
+check "an encoder that does not exist" exits 2 timeout 60 "$decant" train --run short --out "$work/never" --no-redis --set encoder.widths=8,x
 check "it names the key" grep -q "encoder.widths" "$work/err"
+check "neither made a directory" test ! -e "$work/never"
 check "config prints an INI file" exits 0 "$decant" config
 cp "$work/out" "$work/default.ini"
 sed 's/^preset = custom/preset = photos/' "$work/default.ini" >"$work/photos.ini"

@@ -77,11 +77,27 @@ rm -r "$work/half/checkpoints/step-000040"
 echo step-000020 >"$work/half/checkpoints/latest"
 check "resume" exits 0 timeout 120 "$decant" resume "$work/half" --no-redis --no-eval --workers 1
 check "the bytes of a run that was not interrupted" exits 0 "$decant" verify "$work/half" "$work/whole" --step 40
+truncate -s 100 "$work/half/checkpoints/step-000040/mixture.safetensors"
+check "resume past a damaged step" exits 0 timeout 120 "$decant" resume "$work/half" --no-redis --no-eval --workers 1
+check "says from where" err_says "resuming from step 20, the newest sound checkpoint in $work/half: that of step 40 is damaged"
+mkdir -p "$work/place/runs" && ln -s "$work/half" "$work/place/runs/mine"
+for line in "status mine" "top mine --once" "prototypes mine" "verify mine" "verify mine $work/half" "stop mine" "status $work/half" "eval mine --quick --bank 64 --queries 64" \
+    "export mine --out $work/named.npz" "plot mine --out $work/named"; do
+    check "a run by its name or directory: $line" bash -c "cd '$work/place' && '$decant' $line"
+done
+check "a run that is named twice" exits 2 "$decant" status "$work/half" --out "$work/half"
+check "no run is named" exits 2 "$decant" eval
 check "resume of nothing starts nothing" exits 1 "$decant" resume "$work/absent"
 check "no directory was made" test ! -e "$work/absent"
 check "resume without a directory" exits 2 "$decant" resume
 check "resume --help" exits 0 "$decant" resume --help
 check "resume passes options on" exits 2 "$decant" resume "$work/half" --workers none
+check "and speaks in its own name" err_says "decant resume: --workers none"
+check "accept-data without resume" exits 2 "$decant" train --out "$work/never" --accept-data
+check "says what it goes with" err_says "--accept-data goes with --resume"
+mkdir "$work/young" && cp "$work/half/config.ini" "$work/young"
+check "status of a run without a checkpoint" exits 1 "$decant" status --out "$work/young"
+check "does not take it for a wrong name" err_says "has no checkpoint yet"
 
 for text in step-000099 $'\033[2Jstep-0'; do
     echo "$text" >"$work/whole/checkpoints/latest"

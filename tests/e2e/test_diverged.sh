@@ -19,10 +19,8 @@ check "and the same words" says "the run has diverged"
 check "a worker alone says it with the same code" bash -c "grep -q 'event=diverged' '$work'/a\ b/logs/worker-*.log"
 check "it says goodbye, so that nobody waits for its leases" grep -q 'event=goodbye' "$work/a b/logs/parameter.log"
 
-check "a network that does not fit" exits 1 timeout 60 "$decant" train --run unfit --out "$work/unfit" --no-redis --no-eval --set encoder.widths=8,x
-check "is not tried again" silent 'starting it again'
-check "and said to be lasting" says "another start would end the same way"
-check "nothing is checkpointed, so there is nothing to resume" says "Once the cause is mended: the same command"
-check "images that are not there" exits 1 timeout 60 "$decant" train --run blind --out "$work/blind" --no-redis --no-eval --set "data.path=$work/none"
-check "are not looked for again" silent 'starting it again'
+check "a network that does not fit" exits 2 timeout 60 "$decant" train --run unfit --out "$work/unfit" --no-redis --no-eval --set encoder.widths=8,x
+check "is not tried at all" test ! -e "$work/unfit"
+check "images that are not there" exits 2 timeout 60 "$decant" train --run blind --out "$work/blind" --no-redis --no-eval --set "data.path=$work/none"
+check "are not looked for again" test ! -e "$work/blind"
 finish

@@ -14,6 +14,11 @@ tcp=(--set "net.parameter=tcp://127.0.0.1:$p1" --set "net.parameter_publish=tcp:
 keyed=("${tcp[@]}" --set "keys.directory=$work/keys")
 
 check "keys are made" exits 0 "$decant" keygen --out "$work/keys"
+check "a key made elsewhere" exits 0 "$decant" keygen --out "$work/other" worker:b
+check "is listed" exits 0 "$decant" keygen --out "$work/keys" --add "$work/other/worker-b.pub" worker:b
+check "and that is said" grep -q 'as worker-b: servers that read' "$work/out"
+check "it is revoked" exits 0 "$decant" keygen --out "$work/keys" --revoke worker-b
+check "and that is said" grep -q '^revoked worker-b' "$work/out"
 check "a secret is not listed" exits 2 "$decant" keygen --out "$work/keys" --add "$work/keys/worker.key" worker:second
 check "by no file that is copied" bash -c "! grep -qF \"\$(tail -1 '$work/keys/worker.key')\" '$work/keys/allowed'"
 check "a run without keys" train plain --no-redis "${steps[@]}"
@@ -24,7 +29,7 @@ check "the launcher saw progress" grep -q 'step 60/60' "$work/err"
 check "keys are not part of a checkpoint" bash -c "! grep -q -a '$work/keys' '$work/keyed/checkpoints/step-000060/'*.safetensors"
 
 open_to_all() { "$decant" train --run e2e --no-eval --no-redis --out "$work/open" "${small[@]}" "${steps[@]}" --set "net.parameter=tcp://0.0.0.0:$p1"; }
-refused() { ! open_to_all >"$work/out" 2>&1 && grep -q 'decant keygen.*--insecure' "$work/out"; }
+refused() { ! open_to_all >"$work/out" 2>&1 && grep -q 'net.parameter = .*decant keygen.*net.insecure = true' "$work/out"; }
 check "open to other machines without keys: refused" refused
 
 user=mirror password='pa ss"word%s' # what a format string, a shell or a parser could trip over

@@ -30,6 +30,9 @@ ends_with() { # ends_with CODE: the launcher does, and nothing outlives it
 }
 
 begin killed # with a private Redis, if there is one
+redis=$(awk '$1 == "redis" {print $2}' "$work/killed/pids")
+unlisted() { for _ in $(seq 100); do grep -q '^redis ' "$work/killed/pids" || return 0; sleep 0.1; done; return 1; }
+[ -z "$redis" ] || { kill -KILL "$redis" && check "a Redis that died is not listed any more" unlisted; }
 kill -KILL "$launcher"
 wait "$launcher" 2>/dev/null
 check "killed outright: its processes end by themselves" gone "${kids[@]}"
@@ -62,7 +65,7 @@ for i in 1 2 3; do check "Ctrl-C in the first moments" early "$i"; done
 begin quit --no-redis
 kill -QUIT "$launcher"
 check "SIGQUIT: stops at once" ends_with 130
-check "SIGQUIT: and says what that costs" grep -q 'stopping at once: every process is killed. Steps after .* decant resume' "$work/quit.log"
+check "SIGQUIT: and says what that costs" grep -q 'stopping at once: every process is killed; the newest checkpoint is of step .* computed again by: decant resume' "$work/quit.log"
 
 begin twice --no-redis
 kill -STOP "$(awk '$1 == "worker-1" {print $2}' "$work/twice/pids")" # so that the step in progress takes its time
@@ -122,8 +125,10 @@ check "without stdin, stdout and stderr" bash -c "'$decant' train --run e2e --ou
 check "without them: sound" exits 0 "$decant" verify "$work/mute"
 check "without them: the log has it" test -s "$work/mute/logs/parameter.log"
 
-# one server told to end: that is not the end of the run
+# one process told to end: that is not the end of the run
 begin server --no-redis
+kill -TERM "$(awk '$1 == "worker-1" {print $2}' "$work/server/pids")"
+check "SIGTERM to a worker alone: it is started again" until_says "$work/server.log" "decant-worker-1 ended in order (see $work/server/logs/worker-1.log), but the run is not over: starting it again"
 kill -TERM "$(awk '$1 == "parameter" {print $2}' "$work/server/pids")"
 check "SIGTERM to the parameter server alone is no success" ends_with 1
 check "it says so" grep -q 'decant-parameter was stopped from outside, before the run was over' "$work/server.log"
@@ -151,5 +156,16 @@ check "stop: no run there" exits 1 "$decant" stop --out "$work/absent"
 check "stop: nothing named" exits 2 "$decant" stop
 check "detach: what cannot start is said" exits 2 "${endless[@]}" --out "$work/never" --detach --set run.slots=0
 check "and the terminal hears why" says run.slots
-check "detach: beside a run" bash -c "'$decant' train --run e2e --out '$work/two' --no-redis --detach ${small[*]} && ! '$decant' train --run e2e --out '$work/two' --resume --no-redis --detach; '$decant' stop --out '$work/two'"
+check "detach: what only a worker would find, too" exits 2 "${endless[@]}" --out "$work/never" --detach --set encoder.groups=7
+check "and it names the key" says "encoder.groups = 7"
+check "detach: no such configuration" exits 2 "${endless[@]}" --out "$work/never" --detach --config "$work/absent.ini"
+check "detach: a limit that is too low" exits 2 bash -c 'ulimit -n 100; "$@"' - "${endless[@]}" --out "$work/never" --detach
+check "and it is named" says "the limit of open files (ulimit -n) is 100"
+check "nothing was started for any" test ! -e "$work/never/logs"
+check "a worker that cannot connect says so" bash -c "'$BUILD/bin/decant-worker' --set net.parameter=tcp://lo:5701 2>'$work/err'; [ \$? -eq 2 ]"
+check "with the key" says "net.parameter = tcp://lo:5701: an interface"
+check "and for all addresses" bash -c "'$BUILD/bin/decant-worker' --set net.prototype=tcp://*:5701 2>'$work/err'; [ \$? -eq 2 ]"
+check "with the key, too" says "net.prototype = tcp://*:5701: all addresses of a server"
+check "detach: beside a run" bash -c "'$decant' train --run e2e --out '$work/two' --no-redis --detach ${small[*]} && ! '$decant' train --run e2e --out '$work/two' --resume --no-redis --detach 2>'$work/err'; '$decant' stop --out '$work/two'"
+check "it says how to stop that one" says "decant stop --out $work/two"
 finish

@@ -25,12 +25,12 @@ check "a run" train a --set run.steps=4 --set run.checkpoint_every=2 --no-redis
 step=$work/a/checkpoints/step-000004
 
 mkfifo "$work/fifo"
-check "--config" says 1 "$fifo" "$decant" train --config "$work/fifo"
+check "--config" says 2 "$fifo" "$decant" train --config "$work/fifo"
 check "a server's --config" says 2 "$fifo" "$BUILD/bin/decant-parameter" --config "$work/fifo"
 check "a worker's --config" says 2 "$fifo" "$BUILD/bin/decant-worker" --config "$work/fifo"
 
 instead "$work/a/config.ini"
-check "config.ini: resume" says 1 "$fifo" "$decant" resume "$work/a" --no-redis --no-eval
+check "config.ini: resume" says 2 "$fifo" "$decant" resume "$work/a" --no-redis --no-eval
 check "config.ini: status" ends "$decant" status --out "$work/a"
 back "$work/a/config.ini"
 

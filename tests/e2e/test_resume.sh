@@ -42,6 +42,7 @@ check "over: then the server leaves too" gone $over
 wait $over
 check "over: with success" test $? -eq 0
 check "over: decant train --resume does not wait that long" exits 0 timeout 25 "$decant" train --out "$work/whole" --resume --no-eval --no-redis
+check "over: it does not claim to have trained" bash -c "grep -q 'there was nothing left to train' '$work/out' && ! grep -q 'trained in' '$work/out'"
 
 for victim in parameter prototype; do
     "${train_command[@]}" --out "$work/$victim" "${steps[@]}" --set run.checkpoint_every=10 >"$work/$victim.log" 2>&1 &

@@ -414,9 +414,9 @@ def worker_settings(s, endpoint, with_keys=True):
             "net.parameter_publish": endpoint, "net.prototype_publish": endpoint}
 
 
-def start_worker(s, servers, name="worker", with_keys=True):
+def start_worker(s, servers, name="worker", with_keys=True, **others):
     places = {f"net.{p.kind}{suffix}": place for p in servers for suffix, place in (("", p.requests), ("_publish", p.publish))}
-    return s.start("decant-worker", {**s.settings(with_keys), **places, **({"keys.name": name} if with_keys else {})})
+    return s.start("decant-worker", {**s.settings(with_keys), **places, **({"keys.name": name} if with_keys else {}), **others})
 
 
 def test_a_worker_does_not_talk_to_a_server_with_another_key():
@@ -436,12 +436,15 @@ def test_a_worker_says_what_is_wrong_with_its_keys():
     with site("prototype", "parameter") as (s, *servers):
         revoked = start_worker(s, servers, "worker-two")
         servers[1].logged("event=step step=2")  # it works
+        other = start_worker(s, servers, **{"optimiser.lr": "0.25"})
+        assert other.exit_code() == 2
+        other.logged(r"event=wrong_config server=\w+ keys=.optimiser.lr = [0-9.]+, not 0.25")
         keygen("--out", s.keys, "--revoke", "worker-two")
         assert revoked.exit_code() == 1
-        assert revoked.find(r"event=failed .*(refused our key|reason=forbidden)"), revoked.log()
+        assert revoked.find(r"event=failed .*revoked"), revoked.log()
         late = start_worker(s, servers, "worker-two")
         assert late.exit_code() == 1
-        late.logged("event=failed .*the server refused our key.*decant keygen --add")
+        late.logged("event=failed .*the server refused our key.*was revoked.*decant keygen --add")
         plain = start_worker(s, servers, with_keys=False)
         plain.logged("event=handshake_failed .*set keys.directory")
         missing = start_worker(s, servers, "nobody")

@@ -131,7 +131,7 @@ static void test_config_options(void **state)
     assert_int_equal(config_options_load(&o, c, &e), 0);
     assert_int_equal(c->run.seed, 7);
     assert_int_equal(config_option_take("doctor", 'c', "/nonexistent.ini", &o), -1);
-    assert_int_equal(config_options_load(&o, c, &e), ERR_NOT_FOUND);
+    assert_int_equal(config_options_load(&o, c, &e), ERR_CONFIG);
     o.set_count = CONFIG_SETS_MAX;
     assert_int_equal(config_option_take("doctor", 's', "run.seed=7", &o), COMMAND_USAGE);
     free(c);

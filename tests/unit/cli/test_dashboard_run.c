@@ -217,6 +217,67 @@ static void test_run_that_begins(void **state)
     close_run(r);
 }
 
+static void directory_of_run(const struct rig *rig, char directory[128])
+{
+    snprintf(directory, 128, "%s/run", rig->root);
+    assert_int_equal(dir_make(directory, NULL), 0);
+}
+
+/* Something that cannot be read in each place in turn; a directory is none of the files. */
+static void test_what_cannot_be_read_is_not_absent(void **state)
+{
+    static const char *const names[] = {"config.ini", "metrics-parameter.jsonl", "metrics-prototype.jsonl",
+                                        "checkpoints/latest"};
+    const struct words none = {.count = 0};
+    const struct rig *rig = *state;
+    char directory[128], path[256];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(directory, sizeof directory, "%s/odd%zu", rig->root, i);
+        snprintf(path, sizeof path, "%s/%s", directory, names[i]);
+        assert_int_equal(dir_make(path, NULL), 0);
+        struct dashboard_run *r = open_run(directory);
+        dashboard_run_look(r);
+        assert_false(r->facts.begun);
+        assert_non_null(strstr(r->facts.trouble, names[i]));
+        json_t *object = dashboard_state_json(r, &none);
+        assert_string_equal(json_string_value(json_object_get(object, "source")), "unreadable");
+        json_decref(object);
+        close_run(r);
+    }
+    directory_of_run(rig, directory);
+    write_run_file(rig, "config.ini", "[run]\nslots = many\n");
+    struct dashboard_run *r = open_run(directory);
+    dashboard_run_look(r);
+    assert_true(!r->facts.begun && strstr(r->facts.trouble, "run.slots") != NULL);
+    close_run(r);
+}
+
+/* Each time is counted once, whoever died, and also when no line shows it. */
+static void test_rewinds_are_counted(void **state)
+{
+    const struct rig *rig = *state;
+    char directory[128];
+    directory_of_run(rig, directory);
+    struct dashboard_run *r = open_run(directory);
+    /* The prototype server dies; then the parameter server, just after a checkpoint, so that no step comes again. */
+    write_run_file(rig, "metrics-parameter.jsonl",
+                   "{\"step\":10}\n{\"step\":20}\n{\"step\":15,\"rewinds\":1}\n{\"step\":20,\"rewinds\":1}\n"
+                   "{\"step\":30}\n");
+    write_run_file(rig, "metrics-prototype.jsonl",
+                   "{\"step\":10}\n{\"step\":20}\n{\"step\":15}\n{\"step\":20}\n{\"step\":30,\"rewinds\":1}\n");
+    dashboard_run_look(r);
+    assert_true(r->facts.rewinds == 2);
+    close_run(r);
+    /* Both die with the machine, twice: nobody tells, both files show it. */
+    static const char twice[] = "{\"step\":10}\n{\"step\":20}\n{\"step\":10}\n{\"step\":20}\n{\"step\":10}\n";
+    write_run_file(rig, "metrics-parameter.jsonl", twice);
+    write_run_file(rig, "metrics-prototype.jsonl", twice);
+    r = open_run(directory);
+    dashboard_run_look(r);
+    assert_true(r->facts.rewinds == 2);
+    close_run(r);
+}
+
 /* A joint run has no metrics of its prototypes: all its checkpoints make the history. */
 static void test_joint_run(void **state)
 {
@@ -271,6 +332,8 @@ int main(void)
         cmocka_unit_test(test_history_goes_back),
         cmocka_unit_test(test_events),
         RIG_TEST(test_run_that_begins),
+        RIG_TEST(test_what_cannot_be_read_is_not_absent),
+        RIG_TEST(test_rewinds_are_counted),
         RIG_TEST(test_joint_run),
         RIG_TEST(test_json),
     };

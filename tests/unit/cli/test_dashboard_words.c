@@ -61,6 +61,21 @@ static void test_nothing_known(void **state)
     assert_says(&f, WORDS_NOTE, "not there yet");
 }
 
+/* What may not be read is not taken for absent, and hides nothing else. */
+static void test_unreadable(void **state)
+{
+    struct run_facts f = unknown();
+    (void)state;
+    f.begun = false;
+    f.trouble = "runs/x/config.ini: Permission denied";
+    assert_says(&f, WORDS_WARN, "can be read: runs/x/config.ini: Permission denied");
+    assert_silent(&f, "has not begun");
+    f.begun = true;
+    f.unique_01 = 2;
+    assert_says(&f, WORDS_WARN, "Permission denied");
+    assert_says(&f, WORDS_BAD, "copies");
+}
+
 static void test_copies(void **state)
 {
     struct run_facts f = unknown();
@@ -196,10 +211,15 @@ static void test_two_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_falling),       cmocka_unit_test(test_use),
-        cmocka_unit_test(test_state),         cmocka_unit_test(test_spike_and_chance),
-        cmocka_unit_test(test_workers),       cmocka_unit_test(test_gravest_first),
+        cmocka_unit_test(test_nothing_known),
+        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_falling),
+        cmocka_unit_test(test_use),
+        cmocka_unit_test(test_state),
+        cmocka_unit_test(test_spike_and_chance),
+        cmocka_unit_test(test_workers),
+        cmocka_unit_test(test_gravest_first),
         cmocka_unit_test(test_two_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static void test_report(void **state)
     doctor_print(r, false, f);
     fclose(f);
     assert_non_null(strstr(text, "ok    config                fine\nwarn  disk                  3 left\n"));
-    assert_non_null(strstr(text, "-> delete something\n1 ok, 1 warnings, 0 failed\n"));
+    assert_non_null(strstr(text, "-> delete something\n1 ok, 1 warning, 0 failed\n"));
     doctor_find(r, FINDING_FAIL, "out", "no");
     assert_true(doctor_failed(r));
     json_t *o = doctor_json(r);
@@ -114,7 +114,7 @@ static void test_tcp_endpoints(void **state)
     assert_int_equal(find(r, "net.parameter", "tcp://localhost:0: free")->state, FINDING_OK);
     assert_int_equal(find(r, "net.parameter_publish", "in use")->state, FINDING_FAIL);
     assert_int_equal(find(r, "net.prototype", "an IPv6 address has brackets")->state, FINDING_FAIL);
-    assert_int_equal(find(r, "net.prototype_publish", "no worker can connect to an interface")->state, FINDING_WARN);
+    assert_int_equal(find(r, "net.prototype_publish", "workers cannot connect to an interface")->state, FINDING_WARN);
     close(fd);
     load(&c,
          (const char *[]){"net.parameter=tcp://192.0.2.1:70000", "net.parameter_publish=tcp://*:0",
@@ -124,6 +124,33 @@ static void test_tcp_endpoints(void **state)
     doctor_check_endpoints(r, &c);
     assert_int_equal(find(r, "net.parameter", "is not HOST:PORT")->state, FINDING_FAIL);
     assert_int_equal(find(r, "net.parameter_publish", ": free")->state, FINDING_OK);
+    free(r);
+}
+
+/* Something listens that is no ZeroMQ: an HTTP port, say. Being silent or talking otherwise is the same. */
+static void test_a_port_that_is_no_server_s(void **state)
+{
+    struct sockaddr_in taken = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof taken;
+    char publish[64], metrics[64];
+    struct run_config c;
+    struct doctor_report *r = new_report();
+    (void)state;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&taken, size), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&taken, &size), 0);
+    snprintf(publish, sizeof publish, "net.parameter_publish=tcp://127.0.0.1:%u", ntohs(taken.sin_port));
+    snprintf(metrics, sizeof metrics, "metrics.parameter=127.0.0.1:%u", ntohs(taken.sin_port));
+    load(&c,
+         (const char *[]){publish, metrics, "metrics.prototype=nonsense", "net.parameter=tcp://lo:0",
+                          "net.prototype=tcp://lo:0", "net.prototype_publish=tcp://lo:0"},
+         6);
+    doctor_check_endpoints(r, &c);
+    assert_int_equal(find(r, "net.parameter_publish", "does not speak ZeroMQ")->state, FINDING_FAIL);
+    assert_int_equal(find(r, "metrics.parameter", "somebody listens there")->state, FINDING_WARN);
+    assert_int_equal(find(r, "metrics.prototype", "is not HOST:PORT")->state, FINDING_FAIL);
+    close(fd);
     free(r);
 }
 
@@ -283,9 +310,12 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_report),        CASE(test_bytes),  CASE(test_endpoints),       CASE(test_joint_has_two_endpoints),
-        CASE(test_tcp_endpoints), CASE(test_recipe), CASE(test_needs),           CASE(test_machine),
-        CASE(test_kernels),       CASE(test_out),    CASE(test_data_is_missing),
+        CASE(test_report),        CASE(test_bytes),
+        CASE(test_endpoints),     CASE(test_joint_has_two_endpoints),
+        CASE(test_tcp_endpoints), CASE(test_a_port_that_is_no_server_s),
+        CASE(test_recipe),        CASE(test_needs),
+        CASE(test_machine),       CASE(test_kernels),
+        CASE(test_out),           CASE(test_data_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

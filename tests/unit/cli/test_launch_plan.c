@@ -136,12 +136,13 @@ static void test_resume_keeps_the_configuration(void **state)
 static void test_written_paths_are_absolute(void **state)
 {
     struct scratch *s = *state;
-    struct launch_options o = {.sets = {"data.path=images/set.npz", "worker.heartbeat=alive", "run.accept_data=true"},
+    struct launch_options o = {.sets = {"data.path=images", "worker.heartbeat=alive", "run.accept_data=true"},
                                .set_count = 3};
     struct run_config kept;
     char wanted[256], before[512];
     assert_non_null(getcwd(before, sizeof before));
     assert_int_equal(chdir(s->root), 0);
+    assert_int_equal(symlink("/usr/share/datasets/fashion-mnist", "images"), 0);
     snprintf(s->out, sizeof s->out, "runs/here");
     int rc = make(s, &o);
     assert_int_equal(chdir(before), 0);
@@ -152,7 +153,7 @@ static void test_written_paths_are_absolute(void **state)
     assert_false(kept.run.accept_data); /* it was for this start only, whose servers are told */
     snprintf(wanted, sizeof wanted, "%s/runs/here", s->root);
     assert_string_equal(kept.run.out, wanted);
-    snprintf(wanted, sizeof wanted, "%s/images/set.npz", s->root);
+    snprintf(wanted, sizeof wanted, "%s/images", s->root);
     assert_string_equal(kept.data.path, wanted);
     snprintf(wanted, sizeof wanted, "%s/alive", s->root);
     assert_string_equal(kept.worker.heartbeat, wanted);
@@ -184,7 +185,7 @@ static void test_refuses_beside_living_processes(void **state)
 static void test_resume_of_what_is_gone(void **state)
 {
     struct scratch *s = *state;
-    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true};
+    struct launch_options resume = {.resume = true}, from_start = {.resume = true, .from_start = true}, fresh = {0};
     char path[256], command[300];
     struct file_part part = {"x", 1};
     assert_int_equal(make(s, &resume), 0); /* a new run */
@@ -198,10 +199,15 @@ static void test_resume_of_what_is_gone(void **state)
     assert_int_equal(system(command), 0);
     assert_int_equal(make(s, &resume), ERR_STATE);
     assert_non_null(strstr(s->e.text, "--from-start"));
+    assert_int_equal(make(s, &fresh), ERR_STATE); /* nor is it lost without a word by whoever does not say resume */
+    assert_non_null(strstr(s->e.text, "--from-start"));
+    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(dir_make(path, NULL), 0);
+    assert_int_equal(make(s, &fresh), ERR_STATE);
     assert_int_equal(make(s, &from_start), 0);
     assert_true(s->plan.begins);
     assert_int_equal(make(s, &resume), 0); /* it has been accepted */
-    snprintf(path, sizeof path, "%s/checkpoints", s->out);
+    assert_int_equal(rmdir(path), 0);
     assert_int_equal(file_write_atomic(path, &part, 1, NULL), 0);
     assert_int_equal(make(s, &from_start), ERR_IO); /* no checkpoint could be written there */
     assert_non_null(strstr(s->e.text, "Not a directory"));
@@ -260,6 +266,90 @@ static void test_refuses_endpoints_that_are_taken(void **state)
     assert_int_equal(make(s, &o), 0);
 }
 
+static bool told(const struct launch_arguments *a, const char *argument)
+{
+    for (int i = 0; i < a->count; i++)
+        if (strcmp(a->argv[i], argument) == 0)
+            return true;
+    return false;
+}
+
+/* Free a moment ago. */
+static unsigned free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+/* A server listens on an interface, or on everything; workers and the launcher itself need an address of it. */
+static void test_workers_get_what_they_can_connect_to(void **state)
+{
+    static const char *const hosts[] = {"lo", "*"};
+    static const char *const keys[] = {"net.parameter", "net.parameter_publish", "net.prototype",
+                                       "net.prototype_publish"};
+    struct scratch *s = *state;
+    struct launch_arguments *a = calloc(1, sizeof *a);
+    for (size_t h = 0; h < 2; h++) {
+        char sets[4][80], theirs[80];
+        struct launch_options o = {.sets = {sets[0], sets[1], sets[2], sets[3], "net.insecure=true"}, .set_count = 5};
+        unsigned first = 0;
+        for (size_t i = 0; i < 4; i++) {
+            unsigned port = free_port();
+            first = i == 0 ? port : first;
+            snprintf(sets[i], sizeof sets[i], "%s=tcp://%s:%u", keys[i], hosts[h], port);
+        }
+        assert_int_equal(make(s, &o), 0);
+        snprintf(theirs, sizeof theirs, "net.parameter=tcp://127.0.0.1:%u", first);
+        launch_arguments_decant(a, &s->plan, "parameter", false);
+        assert_true(told(a, sets[0]) && !told(a, theirs));
+        launch_arguments_decant(a, &s->plan, "worker", false);
+        assert_true(told(a, theirs) && !told(a, sets[0]));
+    }
+    free(a);
+}
+
+/* With the key's name, and before there is a process, so that --detach does not say that all is well. */
+static void test_what_a_process_would_find_is_found_first(void **state)
+{
+    static const struct {
+        const char *set[3], *says;
+    } wrong[] = {
+        {{"data.limit=10"}, "data.limit = 10"},
+        {{"data.path=/nonexistent"}, "data.path"},
+        {{"run.slots=1024", "run.slot_size=65536"}, "run.slots * run.slot_size"},
+        {{"encoder.widths=8,x"}, "encoder.widths = '8,x'"},
+        {{"encoder.groups=7"}, "encoder.groups = 7"},
+        {{"encoder.model=vit", "encoder.patch=5"}, "encoder.patch = 5"},
+        {{"encoder.widths=65536,65536", "head.hidden=65536"}, "encoder.* and head.*"},
+        {{"metrics.parameter=nonsense"}, "metrics.parameter = nonsense"},
+        {{"net.parameter=tcp://lo:0"}, "net.parameter = tcp://lo:0: workers have to know the port"},
+        {{"net.prototype=tcp://127.0.0.1:5701"}, "net.prototype = tcp://127.0.0.1:5701 is that of net.parameter"},
+        {{"net.parameter=tcp://*:5799"}, "net.insecure = true"},
+        {{"net.parameter=udp://127.0.0.1:1"}, "net.parameter = udp://127.0.0.1:1"},
+        {{"net.parameter=tcp://192.0.2.1:5799", "net.insecure=true"}, "net.parameter = tcp://192.0.2.1:5799"},
+        {{"net.parameter=tcp://127.0.0.1:5799", "keys.directory=/nonexistent"}, "/nonexistent/parameter.key"},
+    };
+    struct scratch *s = *state;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct launch_options o = {.set_count = 0};
+        while (o.set_count < 3 && wrong[i].set[o.set_count]) {
+            o.sets[o.set_count] = wrong[i].set[o.set_count];
+            o.set_count++;
+        }
+        int rc = make(s, &o);
+        if (rc != ERR_CONFIG || !strstr(s->e.text, wrong[i].says))
+            fail_msg("%s: %d, %s", wrong[i].set[0], rc, s->e.text);
+        assert_int_equal(s->plan.sockets[0], '\0');
+    }
+    struct launch_options o = {.config = "/nonexistent.ini"};
+    assert_int_equal(make(s, &o), ERR_CONFIG);
+}
+
 static void test_redis_choices(void **state)
 {
     struct scratch *s = *state;
@@ -267,23 +357,18 @@ static void test_redis_choices(void **state)
     struct launch_options given = {.redis = REDIS_GIVEN, .redis_address = "there:6380"};
     struct launch_options wrong = {.redis = REDIS_GIVEN, .redis_address = "there:x"};
     struct launch_options joint = {.sets = {"loss.prototypes=joint"}, .set_count = 1};
+    struct launch_options named = {.sets = {"redis.url=redis://there:6381"}, .set_count = 1};
     assert_int_equal(make(s, &automatic), 0);
     assert_true(s->plan.redis_private);
     assert_int_equal(make(s, &off), 0);
     assert_false(s->plan.redis_private || s->plan.config.redis.enabled);
     assert_int_equal(make(s, &given), 0);
     assert_true(!s->plan.redis_private && s->plan.config.redis.enabled && s->plan.config.redis.port == 6380);
+    assert_int_equal(make(s, &named), 0); /* who names one does not want another */
+    assert_true(!s->plan.redis_private && s->plan.config.redis.enabled && s->plan.config.redis.port == 6381);
     assert_int_equal(make(s, &wrong), ERR_CONFIG);
     assert_int_equal(make(s, &joint), 0);
     assert_true(s->plan.joint && !s->plan.redis_private); /* nobody to mirror */
-}
-
-static bool told(const struct launch_arguments *a, const char *argument)
-{
-    for (int i = 0; i < a->count; i++)
-        if (strcmp(a->argv[i], argument) == 0)
-            return true;
-    return false;
 }
 
 static void test_arguments_of_children(void **state)
@@ -364,6 +449,8 @@ int main(void)
         CASE(test_refuses_beside_living_processes),
         CASE(test_processes_are_known_by_their_files),
         CASE(test_refuses_endpoints_that_are_taken),
+        CASE(test_workers_get_what_they_can_connect_to),
+        CASE(test_what_a_process_would_find_is_found_first),
         CASE(test_redis_choices),
         CASE(test_password_of_a_redis_url),
         CASE(test_arguments_of_children),

@@ -100,7 +100,7 @@ static void test_prototypes(void **state)
     msg_add_scalar(&m, "active", 12.25);
     progress_on_metrics(&p, &m, 5);
     msg_fini(&m);
-    has(&p, "unique 99.5/80.0 %  active 12.2 %");
+    has(&p, "unique 99.5/80.0 %  active lately 12.2 %");
     lacks(&p, "epoch");
 }
 

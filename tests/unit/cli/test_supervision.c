@@ -15,7 +15,7 @@ struct world {
     struct supervision s;
     uint64_t now, step;
     bool complete;
-    unsigned starts[CHILDREN], terms[CHILDREN], kills[CHILDREN], notes[3], overdue;
+    unsigned starts[CHILDREN], terms[CHILDREN], kills[CHILDREN], notes[2], overdue;
 };
 
 static void start(void *arg, unsigned child)
@@ -47,7 +47,7 @@ static void begin(struct world *w)
     const struct supervision_hooks hooks = {.start = start, .signal = signal_child, .note = note, .arg = w};
     memset(w, 0, sizeof *w);
     w->now = 1000;
-    assert_int_equal(supervision_init(&w->s, WORKERS, &hooks, w->now), 0);
+    assert_int_equal(supervision_init(&w->s, WORKERS, &hooks), 0);
     for (unsigned i = 0; i < CHILDREN; i++)
         supervision_started(&w->s, i);
 }
@@ -283,26 +283,66 @@ static void test_when_every_worker_has_failed_nobody_is_waited_for(void **state)
     begin(&w);
     assert_int_equal(ends(&w, WORKER, ENDING_LASTING), VERDICT_LASTING);
     pass(&w, 1000);
-    assert_int_equal(w.notes[NOTE_WORKERS_FAILED], 0);
+    assert_int_equal(w.notes[NOTE_NO_WORKERS], 0);
     assert_int_equal(ends(&w, WORKER + 1, ENDING_LASTING), VERDICT_LASTING);
     pass(&w, 100);
-    assert_int_equal(w.notes[NOTE_WORKERS_FAILED], 1);
+    assert_int_equal(w.notes[NOTE_NO_WORKERS], 1);
     assert_int_equal(w.s.phase, STOP_PARAMETER);
     supervision_fini(&w.s);
 }
 
-static void test_workers_that_left_in_order_are_waited_for(void **state)
+static void test_workers_that_somebody_told_to_leave_are_started_again(void **state)
 {
     struct world w;
     (void)state;
     begin(&w);
     assert_int_equal(ends(&w, WORKER, ENDING_WELL), VERDICT_EXPECTED);
     assert_int_equal(ends(&w, WORKER + 1, ENDING_WELL), VERDICT_EXPECTED);
-    pass(&w, SUPERVISION_WORKERLESS_MS - 200);
+    pass(&w, SUPERVISION_WORKER_LEFT_MS - 100);
+    assert_int_equal(w.starts[WORKER], 0); /* the parameter server may be about to end, too */
+    pass(&w, 200);
+    assert_int_equal(w.starts[WORKER], 1);
+    assert_int_equal(w.starts[WORKER + 1], 1);
     assert_int_equal(w.s.phase, RUNNING);
-    pass(&w, 600);
+    supervision_fini(&w.s);
+}
+
+static void test_workers_that_keep_leaving_end_the_run(void **state)
+{
+    struct world w;
+    (void)state;
+    begin(&w);
+    for (unsigned i = 0; i < RESTARTS_KILLED_MAX; i++) {
+        assert_int_equal(ends(&w, WORKER, ENDING_WELL), VERDICT_EXPECTED);
+        assert_int_equal(ends(&w, WORKER + 1, ENDING_WELL), VERDICT_EXPECTED);
+        pass(&w, SUPERVISION_WORKER_LEFT_MS + 100);
+    }
+    assert_int_equal(ends(&w, WORKER, ENDING_WELL), VERDICT_LEFT_ALONE);
+    pass(&w, 1000);
+    assert_int_equal(w.s.phase, RUNNING);
+    assert_int_equal(ends(&w, WORKER + 1, ENDING_WELL), VERDICT_LEFT_ALONE);
+    pass(&w, 100);
     assert_int_equal(w.notes[NOTE_NO_WORKERS], 1);
+    leave_in_order(&w);
     assert_int_equal(supervision_outcome(&w.s), OUTCOME_FAILED);
+    supervision_fini(&w.s);
+}
+
+/* The last checkpoint may take its time: a disk that is full. */
+static void test_workers_that_left_after_the_last_step_are_not_missed(void **state)
+{
+    struct world w;
+    (void)state;
+    begin(&w);
+    w.s.over = true;
+    assert_int_equal(ends(&w, WORKER, ENDING_WELL), VERDICT_EXPECTED);
+    assert_int_equal(ends(&w, WORKER + 1, ENDING_LASTING), VERDICT_LASTING);
+    pass(&w, 100000);
+    assert_int_equal(w.starts[WORKER], 0);
+    assert_int_equal(w.s.phase, RUNNING);
+    w.s.over = false; /* a server has died and gone back */
+    pass(&w, 100);
+    assert_int_equal(w.starts[WORKER], 1);
     supervision_fini(&w.s);
 }
 
@@ -363,7 +403,9 @@ int main(void)
         cmocka_unit_test(test_a_lasting_fault_is_not_tried_again),
         cmocka_unit_test(test_a_diverged_run_ends_at_once_as_such),
         cmocka_unit_test(test_when_every_worker_has_failed_nobody_is_waited_for),
-        cmocka_unit_test(test_workers_that_left_in_order_are_waited_for),
+        cmocka_unit_test(test_workers_that_somebody_told_to_leave_are_started_again),
+        cmocka_unit_test(test_workers_that_keep_leaving_end_the_run),
+        cmocka_unit_test(test_workers_that_left_after_the_last_step_are_not_missed),
         cmocka_unit_test(test_a_server_that_fails_while_stopping_is_a_failure),
         cmocka_unit_test(test_a_server_that_has_only_begun_may_be_stopped_by_sigterm),
         cmocka_unit_test(test_the_mirror_is_a_convenience),

@@ -55,6 +55,10 @@ static void test_tail(void **state)
     assert_true(run_figures_number(&f, "unique_01") == 93.5 && isnan(run_figures_number(&f, "refused")));
     assert_true(age > -60 && age < 600);
     assert_int_equal(metrics_tail_read("/nonexistent", &f, &age, &r->e), ERR_NOT_FOUND);
+    write_metrics(r, "{\"ste", 5, path);
+    assert_int_equal(metrics_tail_read(path, &f, &age, &r->e), 0); /* the first line is still being written */
+    write_metrics(r, "garbage\n[]\n", 11, path);
+    assert_int_equal(metrics_tail_read(path, &f, &age, &r->e), ERR_FORMAT);
 }
 
 static void test_tail_of_a_long_file(void **state)
@@ -131,7 +135,9 @@ static void test_edges(void **state)
     for (int i = 0; i < s->count; i++)
         assert_true(strlen(s->lines[i]) <= 40);
     free(s);
+    snprintf(t->trouble, sizeof t->trouble, "runs/x/config.ini: Permission denied");
     s = draw(t, 0, 0, false);
+    assert_shows(s, "runs/x/config.ini: Permission denied");
     assert_shows(s, "0000000000000013");
     free(s);
     s = draw(t, 3, 1, true); /* colours take no columns, and are ended */

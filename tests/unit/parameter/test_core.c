@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include "common/version.h"
+#include "proto/config_wire.h"
 #include "server/shell/slot_time.h"
 
 /* ---- admission ---- */
@@ -54,6 +55,11 @@ static void test_strangers_are_refused(void **state)
     m.config = 1;
     rig_send(&r, &m);
     rig_expect_refused(&r, REASON_WRONG_CONFIG);
+    struct run_config own = r.config;
+    char keys[200];
+    own.run.slots = 77;
+    assert_int_equal(config_wire_differences(rig_find(&r, MSG_ERROR), &own, keys, sizeof keys), 1);
+    assert_non_null(strstr(keys, "not 77"));
     m = hello(0);
     m.shard = 1;
     rig_send(&r, &m);

@@ -216,6 +216,31 @@ static void test_a_url_from_the_environment(void **state)
     assert_int_equal(run_config_load(&c, NULL, environment, NULL, 0, NULL), 0);
     assert_string_equal(c.redis.host, "/run/redis.sock");
     assert_string_equal(c.redis.password, "s3cret");
+    assert_true(c.redis.enabled);
+}
+
+/* Where it is named does not matter; who says no in the same place, or in a later one, is heard. */
+static void test_a_redis_that_is_named_is_used(void **state)
+{
+    char *named[] = {"DECANT_REDIS_URL=redis://there:6380", NULL}, *host[] = {"DECANT_REDIS_HOST=there", NULL};
+    char *not_used[] = {"DECANT_REDIS_URL=redis://there:6380", "DECANT_REDIS_ENABLED=false", NULL};
+    char *login_only[] = {"DECANT_REDIS_PASSWORD=x", NULL};
+    static const char *const port[] = {"redis.port=6380"}, *const off[] = {"redis.enabled=false"},
+                             *const both[] = {"redis.enabled=false", "redis.host=there"};
+    const struct {
+        char **environment;
+        const char *const *sets;
+        size_t count;
+        bool used;
+    } cases[] = {{named, NULL, 0, true},       {host, NULL, 0, true},    {not_used, NULL, 0, false},
+                 {login_only, NULL, 0, false}, {NULL, port, 1, true},    {named, off, 1, false},
+                 {NULL, both, 2, false},       {not_used, port, 1, true}};
+    struct run_config c;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(run_config_load(&c, NULL, cases[i].environment, cases[i].sets, cases[i].count, NULL), 0);
+        assert_int_equal(c.redis.enabled, cases[i].used);
+    }
 }
 
 static void test_a_wrong_one_is_refused_without_its_password(void **state)
@@ -256,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_arguments_are_blotted_out),
         cmocka_unit_test(test_a_url_in_the_configuration_is_taken_apart_and_never_written),
         cmocka_unit_test(test_a_url_from_the_environment),
+        cmocka_unit_test(test_a_redis_that_is_named_is_used),
         cmocka_unit_test(test_a_wrong_one_is_refused_without_its_password),
         cmocka_unit_test(test_brackets_around_a_configured_host_are_dropped),
     };

@@ -253,7 +253,7 @@ static void test_errors_of_every_source_stop_the_load(void **state)
     assert_non_null(strstr(e.text, "DECANT_RUN_SLOTS"));
     assert_int_equal(run_config_load(&c, NULL, NULL, &bad_flag, 1, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "did you mean run.slots?"));
-    assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_NOT_FOUND);
+    assert_int_equal(run_config_load(&c, "/nonexistent.ini", NULL, NULL, 0, &e), ERR_CONFIG);
 }
 
 static void test_cross_checks(void **state)

@@ -323,6 +323,36 @@ static void test_named_steps_stay(void **state)
     assert_true(exists(40, ENCODER_FILE) && exists(50, ENCODER_FILE));
 }
 
+/* What was never completed takes space, and nobody will come back to it once a later step is complete. */
+static void test_halves_of_older_steps_go(void **state)
+{
+    struct error e = {0};
+    char path[RUN_PATH_MAX];
+    (void)state;
+    config.run.checkpoint_keep = 0; /* it keeps whole ones */
+    write_step(10);
+    write_file(20, MIXTURE_FILE);
+    assert_int_equal(run_dir_prepare_step(path, &config, 30, ENCODER_FILE ".inprogress", &e), 0);
+    assert_int_equal(file_write_atomic(path, &(struct file_part){"x", 1}, 1, NULL), 0);
+    write_file(40, ENCODER_FILE);
+    assert_true(exists(20, MIXTURE_FILE) && exists(30, NULL)); /* they may be completed yet */
+    write_file(40, MIXTURE_FILE);
+    assert_false(exists(20, NULL) || exists(30, NULL));
+    assert_true(exists(10, ENCODER_FILE) && exists(40, ENCODER_FILE));
+}
+
+static void test_a_step_that_is_abandoned_goes(void **state)
+{
+    (void)state;
+    write_step(10);
+    write_file(20, MIXTURE_FILE);
+    run_dir_step_abandoned(&config, 10);
+    run_dir_step_abandoned(&config, 20);
+    run_dir_step_abandoned(&config, 30);
+    assert_true(exists(10, ENCODER_FILE) && exists(10, MIXTURE_FILE)); /* whole: it may be resumed from */
+    assert_false(exists(20, NULL));
+}
+
 static void test_zero_keeps_all(void **state)
 {
     (void)state;
@@ -470,6 +500,8 @@ int main(void)
         CASE(test_a_limit_leaves_newer_steps_alone),
         CASE(test_old_steps_go),
         CASE(test_named_steps_stay),
+        CASE(test_halves_of_older_steps_go),
+        CASE(test_a_step_that_is_abandoned_goes),
         CASE(test_zero_keeps_all),
         CASE(test_one_process_at_a_time),
         CASE(test_resuming_repairs_latest),

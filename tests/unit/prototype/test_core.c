@@ -13,6 +13,7 @@
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "common/version.h"
+#include "proto/config_wire.h"
 #include "server/prototype/core.h"
 #include "server/prototype/mixture_file.h"
 
@@ -105,6 +106,23 @@ static void expect(struct prototype_core *core, struct msg *m, enum msg_type typ
     assert_int_equal(got, code);
 }
 
+/* A refused configuration comes with the server's, so that the keys can be named. */
+static void expect_keys(struct prototype_core *core)
+{
+    struct outbox out = {0};
+    struct run_config own;
+    char keys[200];
+    struct msg m;
+    msg_init(&m, MSG_HELLO, "unit");
+    m.config = 1;
+    config_of(&own, "run.steps=6");
+    own.mixture.components *= 2;
+    assert_int_equal(prototype_core_on_message(core, 0, &anyone, &m, &out), 0);
+    assert_int_equal(config_wire_differences(&out.items[0].msg, &own, keys, sizeof keys), 1);
+    assert_non_null(strstr(keys, "mixture.components"));
+    outbox_fini(&out);
+}
+
 static void apply(struct prototype_core *core, uint64_t step, uint32_t slot, enum stats_encoding encoding)
 {
     struct msg m;
@@ -185,6 +203,7 @@ static void test_hello_and_ping(void **state)
     msg_init(&m, MSG_HELLO, "unit");
     m.config = 1;
     expect(core, &m, MSG_ERROR, REASON_WRONG_CONFIG);
+    expect_keys(core);
     prototype_core_free(&core);
 }
 

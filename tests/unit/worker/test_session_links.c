@@ -109,6 +109,30 @@ static void test_rejection_is_fatal(void **state)
     close_world(&w);
 }
 
+/* Once, and not as the end: our own server may come up there. */
+static void test_another_run_s_server_is_named(void **state)
+{
+    (void)state;
+    struct world w;
+    struct session_event e;
+    open_world(&w, 1, 1, false);
+    tick(&w, 0);
+    hush(&w);
+    while (session_next_event(w.session, &e))
+        ;
+    for (int i = 0; i < 2; i++) {
+        struct msg m = message(MSG_ERROR, 1, 0, 0);
+        m.code = REASON_WRONG_RUN;
+        strcpy(m.run, "another");
+        assert_int_equal(session_on_message(w.session, SERVER_PARAMETER, &m, w.now), 0);
+    }
+    assert_true(session_next_event(w.session, &e));
+    assert_non_null(strstr(e.text, "event=other_run server=parameter run=\"another\""));
+    assert_false(session_next_event(w.session, &e));
+    assert_int_equal(session_status(w.session), SESSION_RUNNING);
+    close_world(&w);
+}
+
 static void test_other_runs_are_ignored(void **state)
 {
     (void)state;
@@ -332,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_heartbeats),
         cmocka_unit_test(test_silence_is_named_then_fatal),
         cmocka_unit_test(test_rejection_is_fatal),
+        cmocka_unit_test(test_another_run_s_server_is_named),
         cmocka_unit_test(test_other_runs_are_ignored),
         cmocka_unit_test(test_parameter_server_restarts),
         cmocka_unit_test(test_the_server_ahead_is_told_to_go_back),
