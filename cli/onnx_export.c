@@ -488,6 +488,8 @@ int onnx_export(const struct checkpoint *c, uint32_t side, const char *path, str
     struct export x = {.failed = false};
     struct dataset shape;
     struct encoder encoder;
+    if (c->config.encoder.model != ENCODER_CONV && c->config.encoder.model != ENCODER_VIT)
+        return error_set(e, ERR_CONFIG, "ONNX is written for encoder.model = conv and vit; take --format safetensors");
     int rc = image_shape(&c->config, side, &shape, e);
     if (rc == 0)
         rc = model_spec_of(&c->config, &shape, &x.spec, e);
