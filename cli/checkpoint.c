@@ -1,7 +1,9 @@
 /* Finding and opening checkpoints. */
 #include "cli/checkpoint.h"
 
+#include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "cli/printable.h"
 #include "cli/step_list.h"
 #include "common/files.h"
@@ -84,11 +86,25 @@ static int find_latest(const char *path, char directory[CHECKPOINT_PATH_MAX], st
                      path);
 }
 
+/* RUN/checkpoints/best, or another pointer: the step beside it that it names. False when path is none. */
+static bool find_named(const char *path, char directory[CHECKPOINT_PATH_MAX])
+{
+    struct stat st;
+    uint64_t step;
+    const char *slash = strrchr(path, '/');
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || run_dir_read_pointer(path, &step, NULL) != 0)
+        return false;
+    return path_format(directory, CHECKPOINT_PATH_MAX, "%.*sstep-%06" PRIu64, slash ? (int)(slash - path) + 1 : 0, path,
+                       step) == 0;
+}
+
 /* Nothing else is tried when something is there that may not be read: it could be newer. */
 int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
 {
     char found[CHECKPOINT_PATH_MAX];
     struct error why = {0}, unlisted = {0};
+    if (find_named(path, directory))
+        return 0;
     int rc = holds_step(path, &why);
     if (rc == 0) {
         rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);

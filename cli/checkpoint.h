@@ -23,7 +23,8 @@ struct checkpoint {
     bool has_mixture;
 };
 
-/* The one way to a step for every reader. path: a run's directory, its checkpoints directory, or a step's. ERR_STATE
+/* The one way to a step for every reader. path: a run's directory, its checkpoints directory, a step's, or a pointer to
+ * one, as RUN/checkpoints/best. ERR_STATE
  * when the files do not belong together, or into that directory (step_file.h). Texts say which file is missing, damaged,
  * or may not be read, and why. */
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);

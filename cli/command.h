@@ -32,6 +32,9 @@ int command_stop(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_dashboard(int argc, char **argv);
 int command_plot(int argc, char **argv);
+int command_import(int argc, char **argv);
+int command_embed(int argc, char **argv);
+int command_neighbours(int argc, char **argv);
 int command_keygen(int argc, char **argv);
 
 /* "decant NAME: text" and where help is; COMMAND_USAGE. */

@@ -1,16 +1,19 @@
-/* decant eval: options of the evaluation. */
+/* decant eval: options of the evaluation; with --note, the short one of a run that goes on. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include "cli/command.h"
 #include "cli/evaluation.h"
+#include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
 #include "cli/run_argument.h"
 
 static const char help[] =
     "example: decant eval runs/fashion-mnist\n\n"
     "usage: decant eval {RUN | --checkpoint DIR} [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
-    "[--queries N]\n\n" RUN_ARGUMENT_HELP
+    "[--queries N]\n"
+    "       decant eval {RUN | --checkpoint DIR} --note [--bank N]\n\n" RUN_ARGUMENT_HELP
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
     "  --linear           logistic regression whatever its size; without it where it takes less than about a minute\n"
@@ -21,11 +24,15 @@ static const char help[] =
     "                     elsewhere; without it those of the run's configuration\n"
     "  --bank N           training images for k-NN and the linear probe (the run's eval.bank)\n"
     "  --queries N        test images (the run's eval.queries)\n\n"
+    "  --note             k-NN only, of --bank N images at most (the run's eval.images), at the lowest priority and on "
+    "one\n"
+    "                     thread: noted in the run's metrics-eval.jsonl, the best step kept as checkpoints/best. What\n"
+    "                     eval.every does while the run goes on\n\n"
     "Figures: docs/OPERATIONS.md, How to read an evaluation. How far it is goes to stderr.\n";
 
 struct eval_line {
     const char *checkpoint;
-    bool json;
+    bool json, note;
     struct evaluation_options options;
 };
 
@@ -36,6 +43,7 @@ static const struct option options[] = {
     {"quick", no_argument, NULL, 'u'},
     {"json", no_argument, NULL, 'j'},
     {"data", required_argument, NULL, 'd'},
+    {"note", no_argument, NULL, 'n'},
     {"bank", required_argument, NULL, 'b'},
     {"queries", required_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
@@ -71,6 +79,9 @@ static int take_option(int option, void *arg)
     case 'j':
         line->json = true;
         return -1;
+    case 'n':
+        line->note = true;
+        return -1;
     case 'd':
         line->options.data = optarg;
         return -1;
@@ -84,6 +95,23 @@ static int take_option(int option, void *arg)
 
 static const struct command_options command = {
     .name = "eval", .help = help, .options = options, .take = take_option, .arguments_max = 1};
+
+/* Of the other options only --bank says something about it. */
+static int note(const struct eval_line *line)
+{
+    const struct evaluation_options *o = &line->options;
+    struct evaluation_note n;
+    struct error e = {0};
+    if (o->references || o->linear != EVALUATION_LINEAR_SHORT || o->data || o->queries > 0 || line->json)
+        return command_usage("eval", "--note goes with --checkpoint and --bank only");
+    evaluation_note_give_way();
+    if (evaluation_note(line->checkpoint, o->bank, &n, &e) != 0)
+        return command_failed("eval", &e);
+    printf("step %" PRIu64 ": k-NN %.2f %%, of projections %.2f %% (%u images, %u queries); best: step %" PRIu64
+           " with %.2f %%\n",
+           n.step, n.knn, n.knn_projections, n.bank, n.queries, n.best_step, n.best);
+    return COMMAND_DONE;
+}
 
 int command_eval(int argc, char **argv)
 {
@@ -100,6 +128,8 @@ int command_eval(int argc, char **argv)
         line.checkpoint = named;
     if (!line.checkpoint)
         return command_usage("eval", "name a RUN, or a checkpoint with --checkpoint DIR");
+    if (line.note)
+        return note(&line);
     if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)
         return command_failed("eval", &e);
     if (!line.json)

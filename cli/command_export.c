@@ -3,20 +3,30 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/command.h"
 #include "cli/export_set.h"
+#include "cli/huggingface.h"
 #include "cli/npz_write.h"
+#include "cli/onnx_export.h"
+#include "cli/onnx_graph.h"
+#include "cli/output_file.h"
 #include "cli/run_argument.h"
 #include "cli/tensorboard_write.h"
+#include "worker/data/limits.h"
 
 static const char help[] =
     "example: decant export runs/fashion-mnist --out teacher.npz\n\n"
-    "usage: decant export {RUN | --checkpoint DIR} --out FILE [--format safetensors|npz|tensorboard]\n"
-    "                     [--what teacher|student|encoder|prototypes|mixture] [--force]\n\n" RUN_ARGUMENT_HELP
+    "usage: decant export {RUN | --checkpoint DIR} --out FILE\n"
+    "                     [--format safetensors|npz|onnx|huggingface|tensorboard]\n"
+    "                     [--what teacher|student|encoder|prototypes|mixture] [--side N] "
+    "[--force]\n\n" RUN_ARGUMENT_HELP
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --out FILE         where to; an existing file is not overwritten\n"
     "  --format FORMAT    safetensors, or npz for numpy.load; without it what FILE ends in\n"
+    "                     onnx: the teacher as a graph (opset 13): images (N,C,H,W), 0..1, to features and\n"
+    "                     projections; --what is not used\n"
+    "                     huggingface: the teacher as a directory for transformers' ViTModel, FILE being its name;\n"
+    "                     of a transformer with encoder.pool = cls\n"
     "                     tensorboard: every number of metrics-*.jsonl instead, FILE being a directory for\n"
     "                     tensorboard --logdir; the run's directory is what counts then, and --what is not used\n"
     "  --what WHAT        teacher: the weights to use, under the network's names, with running statistics (default)\n"
@@ -24,6 +34,7 @@ static const char help[] =
     "                     encoder: both, as student.NAME, teacher.NAME and buffer.NAME\n"
     "                     prototypes: one array (K, D), rows of unit length\n"
     "                     mixture: mean, variance, weight, mass, usage and price (if there are any) of the components\n"
+    "  --side N           onnx: side of the images that it is for (that of the run's own); conv takes any\n"
     "  --force            overwrite FILE if it is a regular file\n";
 
 static const struct option options[] = {
@@ -31,20 +42,25 @@ static const struct option options[] = {
     {"out", required_argument, NULL, 'o'},
     {"format", required_argument, NULL, 'f'},
     {"what", required_argument, NULL, 'w'},
+    {"side", required_argument, NULL, 's'},
     {"force", no_argument, NULL, 'F'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
-enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ, FORMAT_TENSORBOARD };
-static const char *const format_names[] = {
-    [FORMAT_SAFETENSORS] = "safetensors", [FORMAT_NPZ] = "npz", [FORMAT_TENSORBOARD] = "tensorboard"};
+enum format { FORMAT_UNKNOWN, FORMAT_SAFETENSORS, FORMAT_NPZ, FORMAT_ONNX, FORMAT_HUGGINGFACE, FORMAT_TENSORBOARD };
+static const char *const format_names[] = {[FORMAT_SAFETENSORS] = "safetensors",
+                                           [FORMAT_NPZ] = "npz",
+                                           [FORMAT_ONNX] = "onnx",
+                                           [FORMAT_HUGGINGFACE] = "huggingface",
+                                           [FORMAT_TENSORBOARD] = "tensorboard"};
 
 struct export_line {
     const char *checkpoint, *out;
     char named[CHECKPOINT_PATH_MAX]; /* what checkpoint points to when the run was an argument */
     enum format format;
     enum export_what what;
+    long long side; /* 0: not given */
     bool force;
 };
 
@@ -60,7 +76,8 @@ static int take_format(struct export_line *line)
 {
     line->format = format_named(optarg);
     if (line->format == FORMAT_UNKNOWN)
-        return command_usage("export", "--format %s: expected safetensors, npz or tensorboard", optarg);
+        return command_usage("export", "--format %s: expected safetensors, npz, onnx, huggingface or tensorboard",
+                             optarg);
     return -1;
 }
 
@@ -89,6 +106,10 @@ static int take_option(int option, void *arg)
         return take_format(line);
     case 'w':
         return take_what(line);
+    case 's':
+        return command_number(optarg, 1, DATASET_SIDE_MAX, &line->side) == 0
+                   ? -1
+                   : command_usage("export", "--side %s: expected 1 to %d pixels", optarg, DATASET_SIDE_MAX);
     case 'F':
         line->force = true;
         return -1;
@@ -105,16 +126,13 @@ static int check_line(struct export_line *line)
     if (line->format == FORMAT_UNKNOWN && ending)
         line->format = format_named(ending + 1);
     if (line->format == FORMAT_UNKNOWN)
-        return command_usage("export", "--out %s ends neither in .safetensors nor in .npz: give --format", line->out);
-    if (line->format == FORMAT_TENSORBOARD)
-        return -1; /* a directory, in which only our own file is replaced */
-    struct stat st;
-    bool exists = lstat(line->out, &st) == 0;
-    if (exists && !S_ISREG(st.st_mode))
-        return command_usage("export", "%s is not a regular file and is not replaced; choose another name", line->out);
-    if (exists && !line->force)
-        return command_usage("export", "%s exists; choose another name, or add --force", line->out);
-    return -1;
+        return command_usage("export", "--out %s ends in none of .safetensors, .npz and .onnx: give --format",
+                             line->out);
+    if (line->side > 0 && line->format != FORMAT_ONNX)
+        return command_usage("export", "--side is for --format onnx");
+    if (line->format == FORMAT_TENSORBOARD || line->format == FORMAT_HUGGINGFACE)
+        return -1; /* a directory, in which only files of our own names are replaced */
+    return output_file_check("export", line->out, line->force);
 }
 
 static int write_safetensors(const struct checkpoint *c, const struct export_line *line, const struct export_set *set,
@@ -137,12 +155,42 @@ static int export(const struct export_line *line, struct error *e)
         return rc;
     rc = export_set_make(&c, line->what, &set, e);
     if (rc == 0) {
-        rc = line->format == FORMAT_NPZ ? npz_write(line->out, set.tensors, set.count, e)
+        rc = line->format == FORMAT_NPZ ? npz_write(line->out, set.tensors, set.count, 0, e)
                                         : write_safetensors(&c, line, &set, e);
         if (rc == 0)
             printf("%s: %zu array%s of step %" PRIu64 "\n", line->out, set.count, set.count == 1 ? "" : "s", c.step);
         export_set_fini(&set);
     }
+    checkpoint_close(&c);
+    return rc;
+}
+
+static int export_graph(const struct export_line *line, struct error *e)
+{
+    struct checkpoint c;
+    struct onnx_summary s;
+    int rc = checkpoint_open(line->checkpoint, &c, e);
+    if (rc != 0)
+        return rc;
+    rc = onnx_export(&c, (uint32_t)line->side, line->out, &s, e);
+    if (rc == 0)
+        printf("%s: step %" PRIu64 ", images (N,%u,%u,%u) to %u features and %u projections, opset %d\n", line->out,
+               c.step, s.channels, s.height, s.width, s.features, s.projections, ONNX_OPSET);
+    checkpoint_close(&c);
+    return rc;
+}
+
+static int export_directory(const struct export_line *line, struct error *e)
+{
+    struct checkpoint c;
+    struct huggingface_shape s;
+    int rc = checkpoint_open(line->checkpoint, &c, e);
+    if (rc != 0)
+        return rc;
+    rc = huggingface_export(&c, line->out, &s, e);
+    if (rc == 0)
+        printf("%s: step %" PRIu64 ", ViTModel of %u blocks, %u dimensions, %u tokens\n", line->out, c.step, s.depth,
+               s.dim, s.tokens);
     checkpoint_close(&c);
     return rc;
 }
@@ -172,6 +220,11 @@ int command_export(int argc, char **argv)
         code = check_line(&line);
     if (code >= 0)
         return code;
-    int rc = line.format == FORMAT_TENSORBOARD ? export_metrics(&line, &e) : export(&line, &e);
+    static int (*const exports[])(const struct export_line *line, struct error *e) = {
+        [FORMAT_SAFETENSORS] = export,         [FORMAT_NPZ] = export,
+        [FORMAT_ONNX] = export_graph,          [FORMAT_HUGGINGFACE] = export_directory,
+        [FORMAT_TENSORBOARD] = export_metrics,
+    };
+    int rc = exports[line.format](&line, &e);
     return rc == 0 ? COMMAND_DONE : command_failed("export", &e);
 }

@@ -1,5 +1,6 @@
 /* decant train: options, the run, and what is said before and after it. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/detach.h"
 #include "cli/evaluation.h"
+#include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
 #include "cli/launch_plan.h"
 #include "cli/launcher.h"
@@ -21,7 +23,7 @@ static const char summary[] =
     "example: decant train --config deploy/configs/fashion-mnist.ini --run first --workers 2\n\n"
     "usage: decant train [--config FILE] [--run NAME] [--out DIR] [--workers N]\n"
     "                    [--resume] [--from-start] [--accept-data] [--set section.key=value]...\n"
-    "                    [--redis ADDRESS | --no-redis] [--no-eval] [--detach]\n\n"
+    "                    [--redis ADDRESS | --no-redis] [--no-eval | --no-references] [--detach]\n\n"
     "Starts a prototype server, a parameter server, N workers and a private Redis on this machine, shows progress,\n"
     "and evaluates the encoder at the end. Ctrl-C finishes the step, writes a checkpoint and exits with 130; so does "
     "the\n"
@@ -39,6 +41,8 @@ static const char summary[] =
     "                    unix://PATH or a socket's path\n"
     "  --no-redis        no mirror\n"
     "  --no-eval         no evaluation at the end\n"
+    "  --no-references   an evaluation of the encoder only, without raw pixels and a random encoder beside it: less\n"
+    "                    than half of the time\n"
     "  --detach          in the background: messages go to DIR/logs/launcher.log, `decant stop` ends it\n\n"
     "Exit status: 0 trained to the end, 1 failed, 2 wrong usage or configuration, 3 the run has diverged (the same "
     "would\n"
@@ -46,20 +50,28 @@ static const char summary[] =
     "keys:\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'}, {"run", required_argument, NULL, 'n'},
-    {"out", required_argument, NULL, 'o'},    {"workers", required_argument, NULL, 'w'},
-    {"resume", no_argument, NULL, 'r'},       {"accept-data", no_argument, NULL, 'A'},
-    {"set", required_argument, NULL, 's'},    {"redis", required_argument, NULL, 'R'},
-    {"no-redis", no_argument, NULL, 'N'},     {"no-eval", no_argument, NULL, 'E'},
-    {"detach", no_argument, NULL, 'D'},       {"from-start", no_argument, NULL, 'S'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},
+    {"run", required_argument, NULL, 'n'},
+    {"out", required_argument, NULL, 'o'},
+    {"workers", required_argument, NULL, 'w'},
+    {"resume", no_argument, NULL, 'r'},
+    {"accept-data", no_argument, NULL, 'A'},
+    {"set", required_argument, NULL, 's'},
+    {"redis", required_argument, NULL, 'R'},
+    {"no-redis", no_argument, NULL, 'N'},
+    {"no-eval", no_argument, NULL, 'E'},
+    {"no-references", no_argument, NULL, 'P'},
+    {"detach", no_argument, NULL, 'D'},
+    {"from-start", no_argument, NULL, 'S'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 struct train_line {
     const char *name; /* of the command: train or resume */
     char **argv;      /* a password in it is blotted out once the plan has it */
     struct launch_options launch;
-    bool evaluate, detach, accept_data;
+    bool evaluate, references, detach, accept_data;
 };
 
 /* The keys that --set takes belong to the help. NULL when there is no memory for it; to be freed. */
@@ -136,6 +148,9 @@ static int take_option(int option, void *arg)
         return take_redis(line, REDIS_OFF);
     case 'E':
         line->evaluate = false;
+        return -1;
+    case 'P':
+        line->references = false;
         return -1;
     case 'D':
         line->detach = true;
@@ -225,9 +240,25 @@ static void print_stopped(const struct launch_plan *p, const struct launch_resul
         fprintf(stderr, "stopped; go on with: decant resume %s\n", out);
 }
 
-static int evaluate(const struct launch_plan *p)
+/* The last step takes part in the choice of the best, too. */
+static void note_last(const struct launch_plan *p)
 {
-    struct evaluation_options o = {.references = true, .progress = stderr};
+    struct evaluation_note n;
+    struct error e = {0};
+    if (p->config.eval.every == 0)
+        return;
+    if (evaluation_note(p->config.run.out, p->config.eval.images, &n, &e) != 0)
+        fprintf(stderr, "the last step is not noted: %s\n", e.text);
+    else
+        fprintf(stderr,
+                "k-NN of %u images: %.2f %% at step %" PRIu64 ", best %.2f %% at step %" PRIu64
+                ", kept as %s/checkpoints/best\n",
+                n.bank, n.knn, n.step, n.best, n.best_step, p->config.run.out);
+}
+
+static int evaluate(const struct launch_plan *p, bool references)
+{
+    struct evaluation_options o = {.references = references, .progress = stderr};
     struct evaluation result;
     struct error e = {0};
     if (evaluate_checkpoint(p->config.run.out, &o, &result, &e) != 0) {
@@ -271,7 +302,8 @@ static int run(const struct train_line *line, struct launch_plan *p, struct deta
     case OUTCOME_ORDERLY:
         break;
     }
-    int code = line->evaluate ? evaluate(p) : COMMAND_DONE;
+    note_last(p);
+    int code = line->evaluate ? evaluate(p, line->references) : COMMAND_DONE;
     print_end(p, &result);
     return code;
 }
@@ -303,7 +335,8 @@ static int start_detached(const struct train_line *line)
 
 int command_train(int argc, char **argv)
 {
-    struct train_line line = {.name = argv[0], .argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true};
+    struct train_line line = {
+        .name = argv[0], .argv = argv, .launch.workers = WORKERS_DEFAULT, .evaluate = true, .references = true};
     char *help = help_text();
     const struct command_options command = {
         .name = argv[0], .help = help ? help : summary, .options = options, .take = take_option};

@@ -11,6 +11,8 @@ const char *const history_of_parameter[] = {"loss",      "consistency",  "entrop
 const char *const history_of_prototype[] = {"unique_0025", "unique_01",        "unique_025",     "unique_05",
                                             "active",      "usage_perplexity", "effective_rank", "loglik",
                                             "beta",        "reseeded"};
+const char *const history_of_evaluation[] = {"knn", "knn_projections", "best"};
+_Static_assert(sizeof history_of_evaluation / sizeof history_of_evaluation[0] == HISTORY_EVALUATION_COLUMNS, "columns");
 _Static_assert(sizeof history_of_parameter / sizeof history_of_parameter[0] == HISTORY_PARAMETER_COLUMNS, "columns");
 _Static_assert(sizeof history_of_prototype / sizeof history_of_prototype[0] == HISTORY_PROTOTYPE_COLUMNS, "columns");
 _Static_assert((int)HISTORY_PROTOTYPE_COLUMNS <= (int)HISTORY_COLUMNS_MAX, "a row holds every column");

@@ -24,8 +24,10 @@ struct dashboard_history {
     double told_last; /* the counter as of the newest line; it begins at 0 with every start */
 };
 
-extern const char *const history_of_parameter[]; /* loss and its parts, pace: metrics-parameter.jsonl */
-extern const char *const history_of_prototype[]; /* metrics-prototype.jsonl, and the mirror's stream */
+extern const char *const history_of_parameter[];  /* loss and its parts, pace: metrics-parameter.jsonl */
+extern const char *const history_of_prototype[];  /* metrics-prototype.jsonl, and the mirror's stream */
+extern const char *const history_of_evaluation[]; /* metrics-eval.jsonl */
+enum { HISTORY_EVALUATION_COLUMNS = 3 };
 enum { HISTORY_PARAMETER_COLUMNS = 7, HISTORY_PROTOTYPE_COLUMNS = 10 };
 
 void dashboard_history_init(struct dashboard_history *h, const char *const *columns, size_t column_count);

@@ -125,7 +125,8 @@ static json_t *table_json(const struct dashboard_history *h)
 
 json_t *dashboard_history_json(const struct dashboard_run *r)
 {
-    return json_pack("{s:o, s:o}", "parameter", table_json(&r->parameter), "prototype", table_json(&r->prototype));
+    return json_pack("{s:o, s:o, s:o}", "parameter", table_json(&r->parameter), "prototype", table_json(&r->prototype),
+                     "evaluation", table_json(&r->evaluation));
 }
 
 /* ---- shape ---- */

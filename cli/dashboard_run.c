@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "cli/evaluation_note.h"
 #include "common/files.h"
 
 enum { STREAM_BATCH = 256, LOG_TAIL_BYTES = 16384, RESEEDED_EVERY_MS = 30000 };
@@ -26,6 +27,7 @@ int dashboard_run_open(const struct source_options *o, struct dashboard_run *out
     out->generation[0] = out->generation[1] = NAN;
     dashboard_history_init(&out->parameter, history_of_parameter, HISTORY_PARAMETER_COLUMNS);
     dashboard_history_init(&out->prototype, history_of_prototype, HISTORY_PROTOTYPE_COLUMNS);
+    dashboard_history_init(&out->evaluation, history_of_evaluation, HISTORY_EVALUATION_COLUMNS);
     snprintf(out->stream, sizeof out->stream, "0-0");
     return run_source_directory(o, out->source.directory, e);
 }
@@ -144,6 +146,7 @@ static void follow_all(struct dashboard_run *r)
     double rewinds = count_rewinds(r);
     size_t lines = follow(r, &r->parameter_file, "metrics-parameter.jsonl", 0, take_history, &r->parameter);
     lines += follow(r, &r->prototype_file, "metrics-prototype.jsonl", 0, take_history, &r->prototype);
+    lines += follow(r, &r->evaluation_file, EVALUATION_METRICS, 0, take_history, &r->evaluation);
     if (r->state.live && r->prototype_file.inode == 0)
         lines += follow_stream(r);
     follow(r, &r->parameter_log, "logs/parameter.log", LOG_TAIL_BYTES, take_log, &r->events);

@@ -19,8 +19,8 @@ enum {
 struct dashboard_run {
     struct top_source source;
     struct top_state state;
-    struct dashboard_history parameter, prototype;
-    struct dashboard_lines parameter_file, prototype_file, parameter_log, prototype_log;
+    struct dashboard_history parameter, prototype, evaluation;
+    struct dashboard_lines parameter_file, prototype_file, evaluation_file, parameter_log, prototype_log;
     struct dashboard_shape shape;
     struct dashboard_events events;
     struct run_facts facts;

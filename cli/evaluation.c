@@ -8,6 +8,7 @@
 #include "cli/checkpoint.h"
 #include "cli/encoder_load.h"
 #include "cli/gram.h"
+#include "cli/image_set.h"
 #include "cli/knn.h"
 #include "cli/linear_probe.h"
 #include "cli/parallel.h"
@@ -60,31 +61,16 @@ static void note_missing(const struct stage *s, const struct error *test, struct
         snprintf(out->probes_missing, sizeof out->probes_missing, "the test images have no labels");
 }
 
-/* Other images than the run's own become what its encoder was trained on, where the configuration leaves that to the
- * images and they can be looked at. */
-static void fit_to_run(const struct stage *s, const char *path, struct dataset_options *o)
-{
-    struct dataset_options own = dataset_options_of(s->config);
-    struct dataset first;
-    struct error ignored;
-    own.limit = 1;
-    own.cached = false;
-    if (strcmp(path, own.path) == 0 || (own.side > 0 && own.channels > 0) ||
-        dataset_load(&own, DATASET_TRAIN, &first, &ignored) != 0)
-        return;
-    o->side = first.height == first.width ? first.height : o->side;
-    o->channels = first.channels;
-    dataset_fini(&first);
-}
-
 /* Without test images, and without labels to tell them apart, prototypes can be evaluated all the same. */
 static int load_splits(struct stage *s, const char *path, struct evaluation *out, struct error *e)
 {
     struct dataset_options o = dataset_options_of(s->config);
     struct error test = {0};
-    fit_to_run(s, path, &o);
+    image_set_fit(s->config, path, &o);
     o.path = path;
     o.limit = 0;
+    o.progress = image_set_progress;
+    o.progress_context = s->meter;
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
         return rc;

@@ -18,6 +18,7 @@ struct gram_job {
     const double *x, *mean;
     double *out;
     uint32_t n, F;
+    struct gram_progress progress;
 };
 
 static void gram_block(void *arg, size_t begin, size_t end, unsigned thread)
@@ -25,16 +26,19 @@ static void gram_block(void *arg, size_t begin, size_t end, unsigned thread)
     const struct gram_job *j = arg;
     size_t F = j->F;
     double *out = j->out + begin * F + begin;
-    (void)thread;
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(end - begin), (int)(F - begin), (int)j->n, 1,
                 j->x + begin, (int)F, j->x + begin, (int)F, 0, out, (int)F);
     cblas_dger(CblasRowMajor, (int)(end - begin), (int)(F - begin), -(double)j->n, j->mean + begin, 1, j->mean + begin,
                1, out, (int)F);
+    double left = 1 - (double)end / (double)F; /* later blocks are shorter: the triangle that is left */
+    if (thread == 0)                           /* the caller's */
+        evaluation_meter_at(j->progress.meter, j->progress.share * (1 - left * left));
 }
 
-void gram_centred(const double *x, uint32_t n, uint32_t F, const double *mean, unsigned threads, double *out)
+void gram_centred(const double *x, uint32_t n, uint32_t F, const double *mean, unsigned threads,
+                  struct gram_progress progress, double *out)
 {
-    struct gram_job job = {.x = x, .mean = mean, .out = out, .n = n, .F = F};
+    struct gram_job job = {.x = x, .mean = mean, .out = out, .n = n, .F = F, .progress = progress};
     parallel_for(F, TILE, threads, gram_block, &job);
 }
 
@@ -86,7 +90,7 @@ int gram_effective_rank(const float *x, uint32_t n, uint32_t F, unsigned threads
     int rc = copy && matrix && mean ? 0 : ERR_MEMORY;
     if (rc == 0) {
         centre(x, n, F, copy, mean);
-        gram_centred(copy, n, F, mean, threads, matrix);
+        gram_centred(copy, n, F, mean, threads, (struct gram_progress){NULL, 0}, matrix);
         rc = eigenvalues_of(matrix, F, mean + F);
     }
     if (rc == 0)

@@ -68,6 +68,18 @@ void launch_arguments_decant(struct launch_arguments *a, const struct launch_pla
         push(a, "--resume");
 }
 
+void launch_arguments_eval(struct launch_arguments *a, const struct launch_plan *p, const char *step)
+{
+    push_guard(a, p);
+    push(a, "%s/decant", p->programs);
+    push(a, "eval");
+    push(a, "--note");
+    push(a, "--checkpoint");
+    push(a, "%s", step);
+    push(a, "--bank");
+    push(a, "%" PRId64, p->config.eval.images);
+}
+
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p)
 {
     push_guard(a, p);

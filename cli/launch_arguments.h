@@ -13,11 +13,13 @@ struct launch_arguments {
     int count;
 };
 
-/* Both begin with the guard that binds the child to this process (child_guard.h). A worker gets the endpoints that
+/* All begin with the guard that binds the child to this process (child_guard.h). A worker gets the endpoints that
  * clients connect to, a server those that it binds.
  *
  * PROGRAMS/decant-`program` --config OUT/config.ini --set ... ; resume adds --resume. */
 void launch_arguments_decant(struct launch_arguments *a, const struct launch_plan *p, const char *program, bool resume);
+/* PROGRAMS/decant eval --note --checkpoint STEP --bank N; STEP is a step's directory. */
+void launch_arguments_eval(struct launch_arguments *a, const struct launch_plan *p, const char *step);
 /* redis-server on the plan's loopback port, in the plan's directory. Writes its dump when it is told to end. */
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p);
 

@@ -9,6 +9,7 @@
 #include "cli/child.h"
 #include "cli/command.h"
 #include "cli/launch_arguments.h"
+#include "cli/launch_eval.h"
 #include "cli/launch_log.h"
 #include "cli/launch_watch.h"
 #include "cli/pid_file.h"
@@ -46,7 +47,8 @@ struct launcher {
     char resume[SHELL_QUOTE_MAX];  /* the command that goes on with the run */
     struct error failure;          /* the first one */
     struct run_progress completed; /* as of the last look */
-    bool was_complete;             /* the run was when it was started */
+    struct launch_eval evaluation;
+    bool was_complete; /* the run was when it was started */
 };
 
 static void say(struct launcher *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -334,6 +336,7 @@ static void on_note(void *arg, enum supervision_note what, unsigned number)
 
 static void end(struct launcher *l)
 {
+    launch_eval_stop(&l->evaluation);
     uv_close((uv_handle_t *)&l->tick, NULL);
     for (int i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&l->signals[i], NULL);
@@ -356,6 +359,11 @@ static void mind_reader(struct launcher *l)
     supervision_stop(&l->supervision, uv_now(&l->loop));
 }
 
+static void say_evaluation(void *arg, const char *text)
+{
+    say(arg, "%s", text);
+}
+
 static void launcher_advance(uv_timer_t *timer)
 {
     struct launcher *l = timer->data;
@@ -367,8 +375,10 @@ static void launcher_advance(uv_timer_t *timer)
     s->over = progress_is_over(&l->watch.progress);
     if (s->phase == RUNNING)
         mind_reader(l);
-    if (s->phase == RUNNING && uv_now(&l->loop) - l->directory_seen_ms >= DIRECTORY_MS)
+    if (s->phase == RUNNING && uv_now(&l->loop) - l->directory_seen_ms >= DIRECTORY_MS) {
         mind_directory(l);
+        launch_eval_tick(&l->evaluation, &l->loop);
+    }
     supervision_tick(s, uv_now(&l->loop));
     if (s->phase == ENDED)
         end(l);
@@ -457,6 +467,7 @@ static int launcher_open(struct launcher *l, FILE *log, struct error *e)
     snprintf(l->resume, sizeof l->resume, "decant resume %s", quoted);
     run_progress_read(&l->plan->config, &l->completed);
     l->was_complete = l->plan->resume && run_progress_complete(&l->completed);
+    launch_eval_init(&l->evaluation, l->plan, l->environment, say_evaluation, l);
     return launch_watch_open(&l->watch, &l->loop, &l->plan->clients, l->plan->joint, log, e);
 }
 

@@ -9,7 +9,13 @@
 #include "common/error.h"
 #include "common/safetensors.h"
 
-/* Atomic, like safetensors_write; the same arrays give the same bytes. */
-int npz_write(const char *path, const struct tensor_view *tensors, size_t n, struct error *e);
+/* Atomic, like safetensors_write; the same arrays give the same bytes. The last `texts` of the n arrays, U32 (rows,
+ * width), are text: rows strings of width code points, filled up with zeros (NumPy's <U). */
+int npz_write(const char *path, const struct tensor_view *tensors, size_t n, size_t texts, struct error *e);
+
+enum { NPY_HEADER_BYTES = 512 };
+/* What stands before the data of a .npy file, for a type and a shape as Python writes them ("'<f4'", "(2, 3)"), of 350
+ * bytes together at most. Returns how many bytes. */
+size_t npy_header_write(const char *type, const char *shape, char out[NPY_HEADER_BYTES]);
 
 #endif

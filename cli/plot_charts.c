@@ -164,6 +164,13 @@ static bool draw_perplexity(const struct plot_chart *chart, const struct dashboa
     return draw_lines(c, chart->title, r->state.run, curves, 2, NAN, 0);
 }
 
+static bool draw_knn(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)
+{
+    const struct dashboard_history *h = &r->evaluation;
+    const struct curve curves[] = {{h, "knn", "features", BLUE}, {h, "knn_projections", "projections", ORANGE}};
+    return draw_lines(c, chart->title, r->state.run, curves, 2, 100, 0);
+}
+
 /* ---- usage ---- */
 
 static bool draw_usage(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)
@@ -240,4 +247,5 @@ const struct plot_chart plot_charts[PLOT_CHARTS] = {
     {"loss", "Loss and its parts", draw_loss},
     {"perplexity", "Usage perplexity and effective rank", draw_perplexity},
     {"usage", "Prototypes by usage", draw_usage},
+    {"knn", "k-NN while training, percent", draw_knn},
 };

@@ -11,7 +11,7 @@ struct plot_chart {
     bool (*draw)(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c);
 };
 
-enum { PLOT_CHARTS = 5 };
+enum { PLOT_CHARTS = 6 };
 extern const struct plot_chart plot_charts[PLOT_CHARTS];
 
 #endif

@@ -188,6 +188,13 @@ int run_source_open(const struct source_options *o, struct run_source *out, stru
     return rc == 0 ? open_checkpoint(directory, out, e) : rc;
 }
 
+int run_source_open_checkpoint(const struct source_options *o, struct run_source *out, struct error *e)
+{
+    char directory[CHECKPOINT_PATH_MAX];
+    int rc = name_source(o, out, directory, e);
+    return rc == 0 ? open_checkpoint(directory, out, e) : rc;
+}
+
 void run_source_close(struct run_source *s)
 {
     redis_client_close(&s->redis);

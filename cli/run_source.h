@@ -26,6 +26,8 @@ struct run_source {
     char where[CHECKPOINT_PATH_MAX]; /* address or directory, for people */
 };
 
+/* The checkpoint only (3 of the list above), whatever is live. */
+int run_source_open_checkpoint(const struct source_options *o, struct run_source *out, struct error *e);
 int run_source_open(const struct source_options *o, struct run_source *out, struct error *e);
 /* A live mirror only (1 and 2 of the list above); ERR_NOT_FOUND when none is named. out->run is set in any case. */
 int run_source_open_live(const struct source_options *o, struct run_source *out, struct error *e);

@@ -154,14 +154,14 @@ static int convert(const char *path, const struct stat *st, const char *director
 
 int tensorboard_export(const char *run_directory, const char *out, size_t *scalars, struct error *e)
 {
-    static const char *const servers[] = {"parameter", "prototype"};
+    static const char *const writers[] = {"parameter", "prototype", "eval"};
     char path[CHECKPOINT_PATH_MAX], directory[CHECKPOINT_PATH_MAX];
     struct stat st;
     int found = 0, rc = 0;
     *scalars = 0;
-    for (int i = 0; rc == 0 && i < 2; i++) {
-        if (path_format(path, sizeof path, "%s/metrics-%s.jsonl", run_directory, servers[i]) != 0 ||
-            path_format(directory, sizeof directory, "%s/%s", out, servers[i]) != 0)
+    for (int i = 0; rc == 0 && i < 3; i++) {
+        if (path_format(path, sizeof path, "%s/metrics-%s.jsonl", run_directory, writers[i]) != 0 ||
+            path_format(directory, sizeof directory, "%s/%s", out, writers[i]) != 0)
             return error_set(e, ERR_CONFIG, "--checkpoint or --out is too long: %.80s", run_directory);
         if (stat(path, &st) != 0)
             continue;

@@ -192,6 +192,23 @@ static void draw_prototypes(struct top_screen *s, const struct top_state *t)
     put_figure(&l, t, "loglik", 3);
 }
 
+/* Only of a run that is evaluated as it goes on. */
+static void draw_evaluation(struct top_screen *s, const struct top_state *t)
+{
+    double knn = run_figures_number(&t->evaluation, "knn");
+    if (isnan(knn))
+        return;
+    struct line l = line_begin(s);
+    put_label(&l, "k-NN %");
+    put_number(&l, knn, 1);
+    put(&l, PLAIN, " at step ");
+    put_number(&l, run_figures_number(&t->evaluation, "step"), 0);
+    put(&l, PLAIN, "  best ");
+    put_number(&l, run_figures_number(&t->evaluation, "best"), 1);
+    put(&l, PLAIN, " at step ");
+    put_number(&l, run_figures_number(&t->evaluation, "best_step"), 0);
+}
+
 static void draw_speed(struct top_screen *s, const struct top_state *t)
 {
     struct line l = line_begin(s);
@@ -276,6 +293,7 @@ void top_screen_draw(struct top_screen *s, const struct top_state *t)
     draw_position(s, t);
     draw_loss(s, t);
     draw_prototypes(s, t);
+    draw_evaluation(s, t);
     draw_speed(s, t);
     draw_ages(s, t);
     draw_workers(s, t);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include "cli/evaluation_note.h"
 #include "cli/metrics_tail.h"
 #include "cli/printable.h"
 #include "common/clock.h"
@@ -173,6 +174,7 @@ void top_source_read(struct top_source *s, struct top_state *out)
     snprintf(out->where, sizeof out->where, "%s", out->live ? s->redis.where : s->directory);
     read_metrics(s->directory, "metrics-parameter.jsonl", out, &out->parameter, &out->parameter_age_s);
     read_metrics(s->directory, "metrics-prototype.jsonl", out, &out->prototype, &out->prototype_age_s);
+    read_metrics(s->directory, EVALUATION_METRICS, out, &out->evaluation, &(double){0});
     read_latest(s->directory, out);
     read_config(s->directory, out);
 }

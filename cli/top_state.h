@@ -23,7 +23,7 @@ struct top_state {
     char where[CHECKPOINT_PATH_MAX];                       /* the mirror's address or the directory, for people */
     bool live;                                             /* the mirror answers */
     struct run_figures mirror;                             /* the hash decant:RUN */
-    struct run_figures parameter, prototype;               /* the metrics files */
+    struct run_figures parameter, prototype, evaluation;   /* the metrics files */
     double mirror_age_s, parameter_age_s, prototype_age_s; /* since each was written; NaN when absent */
     bool has_checkpoint;
     char checkpoint[64]; /* step-NNNNNN */

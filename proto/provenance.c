@@ -91,7 +91,7 @@ void provenance_take(struct provenance *p, const struct msg *hello, uint64_t ste
 
 void provenance_forget(struct provenance *p)
 {
-    *p = (struct provenance){.server_numerics = p->server_numerics, .server_other = p->server_other};
+    *p = (struct provenance){.server_numerics = p->server_numerics, .server_other = p->server_other, .init = p->init};
 }
 
 void provenance_adopt(struct provenance *p, const struct provenance *kept)
@@ -109,6 +109,8 @@ void provenance_adopt(struct provenance *p, const struct provenance *kept)
         p->server_numerics = kept->server_numerics;
     if (p->server_other == 0)
         p->server_other = kept->server_other;
+    if (p->init == 0)
+        p->init = kept->init;
 }
 
 int provenance_take_server(struct provenance *p, const struct run_config *c, uint64_t own, struct error *e)
@@ -151,6 +153,7 @@ static const struct entry entries[PROVENANCE_ENTRIES_MAX] = {
     {"numerics_other", offsetof(struct provenance, numerics_other), false},
     {"server_numerics", offsetof(struct provenance, server_numerics), false},
     {"server_other", offsetof(struct provenance, server_other), false},
+    {"init", offsetof(struct provenance, init), false},
 };
 
 size_t provenance_to_metadata(const struct provenance *p, struct metadata_entry out[PROVENANCE_ENTRIES_MAX])

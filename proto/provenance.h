@@ -15,6 +15,7 @@
  *   numerics_other    of a worker that rounds otherwise, admitted by run.numerics = any; the newest kind, if any
  *   server_numerics   of the arithmetic of the server that wrote the file
  *   server_other      of the server that it took over from, likewise, if that rounds otherwise
+ *   init              of the file that the run began with (encoder.init, mixture.init), if any
  *
  * Checkpoints of earlier versions have none of them: what is not known is learnt from the next worker. */
 #ifndef DECANT_PROTO_PROVENANCE_H
@@ -32,12 +33,13 @@
 
 #define PROVENANCE_FORM "data and numerics are whole numbers from 0 to 2^53 - 1"
 
-enum { PROVENANCE_ENTRIES_MAX = 7 };
+enum { PROVENANCE_ENTRIES_MAX = 8 };
 
 struct provenance {
     uint64_t data, data_before, data_since;
     uint64_t numerics, numerics_other;
     uint64_t server_numerics, server_other;
+    uint64_t init;
     bool data_told; /* a worker has told `data` in the life of this process; not kept */
 };
 

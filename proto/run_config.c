@@ -144,6 +144,14 @@ const struct config_key run_config_keys[] = {
             "resnet: channels of the first of its four stages; each next one has twice as many"),
     KEY_CHOICE("encoder.norm", encoder.norm, "group", CHOICE_WORDS(ENCODER_NORMS),
                "resnet: GroupNorm, or BatchNorm over both views of a slot"),
+    KEY_PATH("encoder.init", encoder.init, "",
+             "weights to begin with: a run's directory, a checkpoint's, or a safetensors file; read by the parameter "
+             "server before step 0 only; empty: random ones"),
+    KEY_PATH("encoder.init_map", encoder.init_map, "",
+             "what tensors are called in that file: lines OURS = THEIRS, - takes none; empty: as here"),
+    KEY_INT("encoder.freeze", encoder.freeze, "0", -1, 64,
+            "first stages (conv) or blocks (vit, with the embedding) that training leaves as they are; -1: the whole "
+            "encoder but the head"),
     KEY_INT("head.hidden", head.hidden, "256", 8, 65536, "width of the two hidden layers of the projection head"),
     KEY_INT("mixture.components", mixture.components, "1024", 2, 1048576, "number of prototypes (K)"),
     KEY_INT("mixture.dimensions", mixture.dimensions, "128", 2, 4096, "numbers in an embedding and in a prototype (D)"),
@@ -188,6 +196,9 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("mixture.merge_distance", mixture.merge_distance, "0", 0, 2,
               "eps: two prototypes nearer than this, in 1 - cosine, merge, and the freed one takes half of the "
               "heaviest wide one, a pair a step at most; 0 never"),
+    KEY_PATH("mixture.init", mixture.init, "",
+             "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
+             "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
     KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
@@ -300,6 +311,11 @@ const struct config_key run_config_keys[] = {
     KEY_INT("eval.queries", eval.queries, "10000", 1, 4e9, "test images"),
     KEY_INT("eval.neighbours", eval.neighbours, "20", 1, 1000, "k of k-NN"),
     KEY_FLOAT("eval.temperature", eval.temperature, "0.07", 1e-3, 10, "k-NN votes weigh exp(cos / this)"),
+    KEY_INT(
+        "eval.every", eval.every, "0", 0, 1e9,
+        "steps between evaluations while training: k-NN of the next checkpoint by a process in the background, which "
+        "keeps the best; 0: none"),
+    KEY_INT("eval.images", eval.images, "5000", 1, 4e9, "images in its bank, and queries, at most"),
 };
 const size_t run_config_key_count = sizeof run_config_keys / sizeof run_config_keys[0];
 
@@ -390,6 +406,7 @@ static void drop_circumstances(struct run_config *c)
     c->keys = defaults.keys;
     c->redis = defaults.redis;
     c->metrics = defaults.metrics;
+    c->eval.every = defaults.eval.every;
 }
 
 char *run_config_record(const struct run_config *c, size_t *size)
@@ -634,6 +651,12 @@ int run_config_check(const struct run_config *c, struct error *e)
             e, ERR_CONFIG,
             "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv or resnet, or 0",
             (long long)c->augment.local_crops);
+    if (c->encoder.init_map[0] != '\0' && c->encoder.init[0] == '\0')
+        return error_set(e, ERR_CONFIG, "encoder.init_map is for the names of encoder.init, which is empty");
+    if (c->mixture.init[0] != '\0' && c->loss.prototypes == PROTOTYPES_JOINT)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
+                         "encoder.init takes");
     if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
         return error_set(e, ERR_CONFIG,
                          "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",

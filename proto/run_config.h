@@ -42,6 +42,8 @@ struct run_config {
         enum resnet_layers layers;
         int64_t width;
         enum encoder_norm norm;
+        char init[1024], init_map[1024];
+        int64_t freeze;
     } encoder;
     struct {
         int64_t hidden;
@@ -58,6 +60,7 @@ struct run_config {
         double drop, usage_momentum, reseed_usage, reseed_distance;
         int64_t reseed_max, prototype_lag;
         double merge_distance;
+        char init[1024];
         double balance, balance_clip;
     } mixture;
     struct {
@@ -108,6 +111,7 @@ struct run_config {
     struct {
         int64_t bank, queries, neighbours;
         double temperature;
+        int64_t every, images;
     } eval;
 };
 

@@ -15,7 +15,7 @@
 #include "common/log.h"
 #include "common/safetensors.h"
 
-enum { GENERATION_BYTES_MAX = 64 };
+enum { GENERATION_BYTES_MAX = 64, POINTER_MAX = 128 /* bytes of latest, best and candidate */ };
 static const uint64_t GENERATION_MAX = UINT32_MAX - 1;
 
 static int too_long(const struct run_config *c, struct error *e)
@@ -194,18 +194,25 @@ static int point_latest(const struct run_config *c, uint64_t step, struct error 
     return file_write_atomic(path, &(struct file_part){text, (size_t)length}, 1, e);
 }
 
-static bool latest_is_sound(const struct run_config *c)
+int run_dir_read_pointer(const char *path, uint64_t *step, struct error *e)
 {
-    char path[RUN_PATH_MAX], name[32] = "";
+    char name[POINTER_MAX + 1] = "";
     struct buf *text = NULL;
-    uint64_t step;
-    if (path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) != 0 ||
-        file_read(path, sizeof name - 1, &text, NULL) != 0)
-        return false;
+    int rc = file_read(path, POINTER_MAX, &text, e);
+    if (rc != 0)
+        return rc;
     memcpy(name, text->data, text->size);
     buf_unref(&text);
-    name[strcspn(name, "\n")] = '\0';
-    return run_dir_parse_step(name, &step) && run_dir_step_complete(c, step);
+    name[strcspn(name, " \r\n")] = '\0';
+    return run_dir_parse_step(name, step) ? 0 : error_set(e, ERR_FORMAT, "%s: expected step-NNNNNN", path);
+}
+
+static bool latest_is_sound(const struct run_config *c)
+{
+    char path[RUN_PATH_MAX];
+    uint64_t step;
+    return path_format(path, sizeof path, "%s/checkpoints/latest", c->run.out) == 0 &&
+           run_dir_read_pointer(path, &step, NULL) == 0 && run_dir_step_complete(c, step);
 }
 
 /* `latest` is for readers. Resuming does not need it, but corrects it. */
@@ -219,6 +226,14 @@ static void repair_latest(const struct run_config *c, uint64_t step)
 static bool is_kept_for_good(const struct run_config *c, uint64_t step)
 {
     return c->run.checkpoint_keep_every > 0 && step % (uint64_t)c->run.checkpoint_keep_every == 0;
+}
+
+static bool is_named(const char *checkpoints, const char *pointer, uint64_t step)
+{
+    char path[RUN_PATH_MAX];
+    uint64_t named;
+    return path_format(path, sizeof path, "%s/%s", checkpoints, pointer) == 0 &&
+           run_dir_read_pointer(path, &named, NULL) == 0 && named == step;
 }
 
 static void remove_file(const struct run_config *c, uint64_t step, const char *file)
@@ -255,7 +270,8 @@ static int prune(const struct run_config *c, struct error *e)
         return too_long(c, e);
     for (uint64_t step = UINT64_MAX; find_below(dir, &step);) {
         bool whole = step_files_exist(c, step);
-        if (whole ? complete >= keep && !is_kept_for_good(c, step) : complete > 0)
+        bool kept = is_kept_for_good(c, step) || is_named(dir, "best", step) || is_named(dir, "candidate", step);
+        if (whole ? complete >= keep && !kept : complete > 0)
             remove_old_step(c, step);
         else
             complete += whole;

@@ -4,6 +4,8 @@
  *   OUT/checkpoints/step-NNNNNN/mixture.safetensors    by the prototype server, same step; joint runs have none, and a
  *                                                      stream (run.mode) has nothing else
  *   OUT/checkpoints/latest                             text "step-NNNNNN", by whoever finds the step complete
+ *   OUT/checkpoints/best, candidate                    text likewise, and more behind it: steps that are kept whatever
+ *                                                      their age, by who evaluates the run (decant eval --note)
  *   OUT/checkpointed                                   there once the first step was complete
  *   OUT/generation-SERVER                              decimal: how often that server has been started or gone back
  *   OUT/lock-SERVER                                    held by the one process of that server; "HOST:PID" for people
@@ -36,15 +38,19 @@ int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint6
 int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
                          struct error *e);
 /* Called after a server wrote its file. When all files of the step are there: points `latest` at it and deletes the
- * steps that run.checkpoint_keep and run.checkpoint_keep_every do not keep, and what is left of steps that were never
- * completed: each server writes in order, so that nobody will come back to one below a complete one. Never one of the
- * newest complete steps, so whatever either server is about to resume from stays. */
+ * steps that run.checkpoint_keep, run.checkpoint_keep_every and the pointers do not keep, and what is left of steps that
+ * were never completed: each server writes in order, so that nobody will come back to one below a complete one. Never one
+ * of the newest complete steps, so whatever either server is about to resume from stays. */
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
 /* Called by a server that could not write its file of the step and goes on without: what the other one wrote for it is
  * of no use, and takes space that may be missing. Does nothing to a complete step. */
 void run_dir_step_abandoned(const struct run_config *c, uint64_t step);
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
+
+/* The step that a pointer (latest, best, candidate) names: its first word. ERR_NOT_FOUND, ERR_IO; ERR_FORMAT when that is
+ * not a step. */
+int run_dir_read_pointer(const char *path, uint64_t *step, struct error *e);
 
 /* Whether there is a step to resume from (*any), sound or not, or the run may begin: 0. The two errors above otherwise. */
 int run_dir_check_resume(const struct run_config *c, bool *any, struct error *e);

@@ -12,6 +12,7 @@
 #include "worker/data/augment.h"
 #include "worker/estep.h"
 #include "worker/loss/loss.h"
+#include "worker/freeze.h"
 #include "worker/model_spec.h"
 #include "worker/nn/model.h"
 
@@ -138,6 +139,8 @@ static int add_center(struct slot_shared *s)
 static int extend_manifest(struct slot_shared *s, struct error *e)
 {
     int rc = manifest_copy(&s->manifest, model_manifest(s->model));
+    if (rc == 0 && freeze_stages(&s->manifest, s->config->encoder.freeze, e) != 0)
+        return ERR_CONFIG;
     if (rc == 0 && s->joint)
         rc = add_prototypes(s);
     if (rc == 0 && s->config->loss.objective == LOSS_DINO)

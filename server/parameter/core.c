@@ -55,6 +55,11 @@ void parameter_core_set_numerics(struct parameter_core *c, uint64_t own)
     c->provenance.server_numerics = own;
 }
 
+void parameter_core_set_initial(struct parameter_core *c, const struct initial_weights *initial)
+{
+    c->initial = initial;
+}
+
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state)
 {
     ASSERT(!c->ready);

@@ -8,6 +8,11 @@
 const struct incarnation_patience parameter_incarnation_patience = {
     .linger_ms = 300, .farewell_ms = 2000, .visit_ms = 45000};
 
+static int begin(struct parameter_incarnation *p, struct error *e)
+{
+    return p->begin ? p->begin(p->arg, p->core, e) : 0;
+}
+
 static int create(void *arg, uint64_t generation, bool resume, struct error *e)
 {
     struct parameter_incarnation *p = arg;
@@ -20,7 +25,7 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
     if (rc == ERR_NOT_FOUND) {
         if (resume)
             log_warn("event=resume_from_nothing cause=\"%s\"", e->text);
-        return 0;
+        return begin(p, e);
     }
     if (rc != 0)
         return rc;
@@ -70,7 +75,9 @@ static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max,
     struct encoder_state state;
     int rc = p->find(p->arg, step_max, &state, e);
     bool none = rc == ERR_NOT_FOUND;
-    if (rc != 0 && !none)
+    if (none)
+        rc = begin(p, e);
+    if (rc != 0)
         return rc;
     rc = parameter_core_rewind(p->core, now, generation, none ? NULL : &state, p->out);
     return rc == 0 ? 0 : error_set(e, rc, "out of memory for the checkpoint");

@@ -81,6 +81,21 @@ static enum reason check_vector(const struct msg *m, const char *name, uint64_t 
     return why;
 }
 
+/* The given weights over the worker's. */
+static int apply_initial(struct parameter_core *c, const struct manifest *m, const struct weight_vectors *v)
+{
+    struct initial_counts counts;
+    struct error e = {0};
+    float *buffers = v->buffers ? (float *)(void *)v->buffers->data : NULL;
+    if (c->initial == NULL)
+        return 0;
+    int rc = initial_weights_apply(c->initial, m, (float *)(void *)v->student->data, buffers, &counts, &e);
+    if (rc != 0)
+        log_error("event=init_failed cause=\"%s\"", e.text);
+    c->provenance.init = initial_weights_fingerprint(c->initial);
+    return rc;
+}
+
 static enum reason first_weights(struct turn *t, struct manifest *manifest)
 {
     const struct msg_tensor *params, *buffers;
@@ -96,7 +111,11 @@ static enum reason first_weights(struct turn *t, struct manifest *manifest)
     struct weight_vectors vectors = {.student = take_data(t->m, params),
                                      .buffers = buffers ? take_data(t->m, buffers) : NULL};
     log_info("event=initialised parameters=%zu buffers=%zu", manifest->parameter_floats, manifest->buffer_floats);
-    int rc = core_adopt_weights(t->core, manifest, &vectors);
+    int rc = apply_initial(t->core, manifest, &vectors);
+    if (rc == 0)
+        rc = core_adopt_weights(t->core, manifest, &vectors);
+    else
+        weight_vectors_fini(&vectors);
     core_note(t->core, rc);
     if (rc == 0) {
         core_acknowledge(t, ACK_APPLIED);

@@ -25,6 +25,7 @@ struct parameter_core {
     struct provenance provenance; /* what the workers tell of images and arithmetic */
     uint64_t step;                /* t: updates made so far */
     bool ready;                   /* weights and gradients are there; false again after going back to the start */
+    const struct initial_weights *initial; /* in the place of the workers'; NULL: theirs */
     struct weights weights;
     struct gradients *gradients;
     struct leases *leases;
@@ -42,7 +43,7 @@ struct parameter_core {
     uint64_t rewind_max;    /* of rewind_due: the newest step that will do */
     uint64_t workerless_ms; /* since when there is no worker, for the log; 0 = there is one, or it was just said */
     uint64_t window_ms, window_step; /* start of the time that the next report covers; 0 before the first lease */
-    int failed;                      /* ERR_MEMORY once memory ran out in the middle of a turn */
+    int failed; /* ERR_MEMORY once memory ran out in the middle of a turn, ERR_CONFIG: see set_initial */
 };
 
 /* One call from outside: where it came from and where answers go. */

@@ -18,13 +18,18 @@ struct service {
     struct shell shell;
     struct parameter_incarnation lives;
     struct metrics_file metrics;
+    struct initial_weights *initial; /* NULL until a run begins with given ones */
 };
 
 /* ---- messages ---- */
 
 static int on_message(void *arg, uint64_t now, const struct peer *from, struct msg *m, struct outbox *out)
 {
-    return parameter_core_on_message(((struct service *)arg)->lives.core, now, from, m, out);
+    struct service *s = arg;
+    int rc = parameter_core_on_message(s->lives.core, now, from, m, out);
+    if (rc == ERR_CONFIG)
+        incarnation_fail(&s->shell.incarnation, rc, "encoder.init does not fit, see event=init_failed above");
+    return rc;
 }
 
 static int on_refused(void *arg, const struct peer *from, const struct msg *m, enum reason why, const char *detail,
@@ -74,6 +79,16 @@ static const struct checkpoint_kind encoder_checkpoints = {
 static int find(void *arg, uint64_t step_max, struct encoder_state *out, struct error *e)
 {
     return encoder_checkpoint_resume(((struct service *)arg)->shell.config, step_max, out, e);
+}
+
+/* A run that begins: what it begins with. Kept while the process lives, since it may go back to the start. */
+static int begin(void *arg, struct parameter_core *core, struct error *e)
+{
+    struct service *s = arg;
+    int rc = s->initial ? 0 : initial_weights_open(s->shell.config, &s->initial, e);
+    if (rc == 0)
+        parameter_core_set_initial(core, s->initial);
+    return rc;
 }
 
 static void submit(void *arg, struct encoder_state *state)
@@ -157,7 +172,7 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
     };
     struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct parameter_incarnation){
-        .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
+        .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .begin = begin, .arg = &s};
     if (parameter_numerics(&s.lives.numerics) != 0)
         return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);
@@ -166,6 +181,7 @@ int parameter_service_run(const struct run_config *config, bool resume, struct e
     rc = shell_run(&s.shell, &s.lives, resume, e);
     metrics_file_close(&s.metrics);
     parameter_core_free(&s.lives.core);
+    initial_weights_free(&s.initial);
     shell_fini(&s.shell);
     return rc;
 }

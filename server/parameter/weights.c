@@ -159,6 +159,28 @@ static void update_block(const struct weights *w, const struct weight_vectors *n
     optimiser_apply(&w->optimiser, rate, &span);
 }
 
+/* A learning rate of 0 leaves an entry exactly as it is, which the teacher's average, rounding, would not. Rows of unit
+ * length are renormalised all the same. */
+static bool is_frozen(const struct manifest_entry *e)
+{
+    return e->lr_scale == 0 && !e->unit_rows;
+}
+
+static void keep_vector(struct buf *now, struct buf *next, const struct manifest_entry *e)
+{
+    if (now != next)
+        memcpy(floats(next) + e->offset, floats(now) + e->offset, e->count * sizeof(float));
+}
+
+static void keep_entry(const struct weights *w, const struct weight_vectors *next, const struct manifest_entry *e)
+{
+    const struct weight_vectors *now = &w->vectors;
+    keep_vector(now->student, next->student, e);
+    keep_vector(now->teacher, next->teacher, e);
+    for (unsigned i = 0; i < optimiser_moments(w->optimiser.name); i++)
+        keep_vector(now->moments[i], next->moments[i], e);
+}
+
 static void update_entry(const struct weights *w, const struct weight_vectors *next, const struct weights_step *s,
                          const struct manifest_entry *e, double clip_factor)
 {
@@ -197,8 +219,13 @@ int weights_update(struct weights *w, const struct weights_step *s, double *norm
     if (rc != 0)
         return rc;
     double clip_factor = optimiser_clip_factor(&w->optimiser, *norm);
-    for (size_t i = 0; i < w->manifest.parameter_count; i++)
-        update_entry(w, &next, s, &w->manifest.parameters[i], clip_factor);
+    for (size_t i = 0; i < w->manifest.parameter_count; i++) {
+        const struct manifest_entry *entry = &w->manifest.parameters[i];
+        if (is_frozen(entry))
+            keep_entry(w, &next, entry);
+        else
+            update_entry(w, &next, s, entry, clip_factor);
+    }
     for (size_t i = 0; i < w->manifest.buffer_count; i++)
         update_buffer(w, &next, s, &w->manifest.buffers[i]);
     weight_vectors_fini(&w->vectors);

@@ -66,10 +66,12 @@ static int start_mixture(struct prototype_core *c, struct mixture *resumed)
 {
     struct mixture_options options = mixture_options_of(&c->config);
     c->mixture = resumed;
-    int rc = resumed == NULL ? mixture_new(&options, &c->mixture) : 0;
+    int rc = 0;
+    if (resumed == NULL)
+        rc = c->initial ? mixture_clone(c->initial, &c->mixture) : mixture_new(&options, &c->mixture);
     if (rc != 0)
         return rc;
-    if (resumed == NULL)
+    if (resumed == NULL && c->initial == NULL)
         mixture_start(c->mixture, (uint64_t)c->config.run.seed);
     c->mixture->view->beta = beta_of(c, version_of(c));
     c->saved_version = resumed != NULL ? version_of(c) : UINT64_MAX;
@@ -88,6 +90,7 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     c->generation = o->generation;
     c->total_steps = total_steps_of(o);
     c->provenance = o->facts.provenance;
+    c->initial = o->initial;
     struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
     int rc = start_mixture(c, o->resumed);
     if (rc == 0)
@@ -398,6 +401,12 @@ bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max)
     c->rewind_due = false;
     *step_max = c->rewind_max;
     return due;
+}
+
+void prototype_core_set_initial(struct prototype_core *c, const struct mixture *initial, uint64_t fingerprint)
+{
+    c->initial = initial;
+    c->provenance.init = fingerprint;
 }
 
 int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out)

@@ -44,13 +44,16 @@ struct prototype_step {
 struct prototype_core_options {
     const struct run_config *config;
     uint64_t generation;
-    struct mixture *resumed;    /* taken over on success; NULL starts version 0 from the seed */
-    struct mixture_facts facts; /* of the resumed checkpoint; its ledger is taken over on success */
+    struct mixture *resumed;       /* taken over on success; NULL starts version 0: */
+    const struct mixture *initial; /* a copy of this, borrowed while the core lives, or NULL: from the seed */
+    struct mixture_facts facts;    /* of the resumed checkpoint; its ledger is taken over on success */
 };
 
 struct prototype_core;
 
 int prototype_core_new(const struct prototype_core_options *o, struct prototype_core **out, struct error *e);
+/* What going back to the start leads to from now on, see struct prototype_core_options, and its fingerprint. */
+void prototype_core_set_initial(struct prototype_core *c, const struct mixture *initial, uint64_t fingerprint);
 void prototype_core_free(struct prototype_core **out);
 
 /* Replies and publications are appended to out. 0; ERR_MEMORY leaves the core unfit to go on: the process should end

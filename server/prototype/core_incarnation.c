@@ -19,11 +19,13 @@ static int create(void *arg, uint64_t generation, bool resume, struct error *e)
     else if (rc != 0)
         return rc;
     bool resumed = o.resumed != NULL;
-    if (resumed)
+    if (resumed) {
         rc = provenance_take_server(&o.facts.provenance, p->config, p->numerics, e);
-    else
+    } else {
         o.facts.provenance.server_numerics = p->numerics;
-    if (rc == 0 || rc == ERR_NOT_FOUND)
+        rc = p->begin ? p->begin(p->arg, &o.initial, &o.facts.provenance.init, e) : 0;
+    }
+    if (rc == 0)
         rc = prototype_core_new(&o, &p->core, e);
     if (rc != 0) {
         mixture_free(&o.resumed);
@@ -66,6 +68,17 @@ static bool take_rewind(void *arg, uint64_t *step_max)
     return prototype_core_take_rewind(((struct prototype_incarnation *)arg)->core, step_max);
 }
 
+/* A process that resumed has not looked at what its run began with. */
+static int begin_again(struct prototype_incarnation *p, struct error *e)
+{
+    const struct mixture *initial = NULL;
+    uint64_t fingerprint = 0;
+    int rc = p->begin ? p->begin(p->arg, &initial, &fingerprint, e) : 0;
+    if (rc == 0)
+        prototype_core_set_initial(p->core, initial, fingerprint);
+    return rc;
+}
+
 static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max, struct error *e)
 {
     struct prototype_incarnation *p = arg;
@@ -73,7 +86,9 @@ static int load(void *arg, uint64_t now, uint64_t generation, uint64_t step_max,
     struct mixture_facts facts = {0}; /* the workers of this process have told them */
     (void)now;
     int rc = p->find(p->arg, step_max, &resumed, &facts, e);
-    if (rc != 0 && rc != ERR_NOT_FOUND)
+    if (rc == ERR_NOT_FOUND)
+        rc = begin_again(p, e);
+    if (rc != 0)
         return rc;
     rc = prototype_core_rewind(p->core, generation, resumed, p->out);
     if (rc == 0)

@@ -13,6 +13,7 @@ struct prototype_core {
     uint64_t total_steps;          /* T; 0 until a worker tells */
     struct provenance provenance;  /* what the workers tell of images and arithmetic */
     struct mixture *mixture;       /* newest version */
+    const struct mixture *initial; /* what version 0 is a copy of, borrowed; NULL: it follows from the seed */
     struct mixture_view *previous; /* the version before; a slot of it may be leased again */
     bool has_previous;
     struct msg snapshot, previous_snapshot; /* their full messages; type 0 until first wanted */

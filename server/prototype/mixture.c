@@ -366,7 +366,7 @@ static void place_squares(struct mixture *m, uint32_t k, const double *mu)
 
 /* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. von Mises-Fisher: S1 is
  * shorter, so that 1/kappa = 1/D. */
-static void place_component(struct mixture *m, uint32_t k, const double *mu)
+void mixture_place(struct mixture *m, uint32_t k, const double *mu)
 {
     size_t D = m->options.D;
     double n0 = m->options.initial_mass;
@@ -414,7 +414,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
 {
     for (uint32_t k = 0; k < m->options.K; k++) {
         random_unit(seed, k, m->scratch, m->options.D);
-        place_component(m, k, m->scratch);
+        mixture_place(m, k, m->scratch);
     }
     place_shared(m);
     reset_history(m);
@@ -424,7 +424,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
 void mixture_start_from(struct mixture *m, const double *means)
 {
     for (uint32_t k = 0; k < m->options.K; k++)
-        place_component(m, k, means + (size_t)k * m->options.D);
+        mixture_place(m, k, means + (size_t)k * m->options.D);
     place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
@@ -570,7 +570,7 @@ static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint
         tied_replace(m->s2, D, m->mass[k], total_mass(m), m->options.initial_mass, 1.0 / (double)D);
     for (size_t d = 0; d < D; d++)
         m->scratch[d] = (double)h[d];
-    place_component(m, k, m->scratch);
+    mixture_place(m, k, m->scratch);
     m->updated_step[k] = version;
 }
 

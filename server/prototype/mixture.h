@@ -83,6 +83,8 @@ int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot 
 void mixture_start(struct mixture *m, uint64_t seed);
 /* Version 0 around given centres (K,D). */
 void mixture_start_from(struct mixture *m, const double *means);
+/* Component k as a fresh one around mu (D), of whatever length. mixture_restore follows. */
+void mixture_place(struct mixture *m, uint32_t k, const double *mu);
 /* After the state has been read back from a file: recomputes every row of the view and names its version. */
 void mixture_restore(struct mixture *m, uint64_t version);
 

@@ -252,6 +252,12 @@ static int check_step(const struct mixture_file_info *expected, uint64_t step, c
     return error_set(e, ERR_FORMAT, "step %" PRIu64 " of %" PRIu64 " is out of range", step, facts->total_steps);
 }
 
+int mixture_file_check(const struct mixture *m, struct error *e)
+{
+    int rc = check_values(m, e);
+    return rc == 0 ? check_view(m, e) : rc;
+}
+
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
                     struct mixture_facts *facts, struct error *e)
 {

@@ -33,6 +33,9 @@ struct mixture_file_info {
 
 int mixture_file_write(const char *path, const struct mixture *m, const struct mixture_file_info *info,
                        struct error *e);
+/* Whether the state is one that the update can go on from, and its view one that workers take: ERR_FORMAT names the
+ * component. */
+int mixture_file_check(const struct mixture *m, struct error *e);
 /* m: a new mixture of the expected options; on success it holds the file's version. ERR_FORMAT on any damage,
  * ERR_CONFIG when the file is of another run or configuration than *expected; *facts is what the file says, its ledger
  * the caller's to free. */

@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include "common/clock.h"
 #include "common/log.h"
+#include "proto/checkpoint_path.h"
 #include "proto/covariance.h"
 #include "server/prototype/core_incarnation.h"
 #include "server/prototype/diagnostics_runner.h"
 #include "server/prototype/metrics_line.h"
 #include "server/prototype/mirror.h"
 #include "server/prototype/mixture_checkpoint.h"
+#include "server/prototype/mixture_initial.h"
 #include "server/prototype/prometheus.h"
 #include "server/prototype/prototype_numerics.h"
 #include "server/shell/metrics_file.h"
@@ -28,6 +30,8 @@ enum {
 struct service {
     struct shell shell;
     struct prototype_incarnation lives;
+    struct mixture *initial; /* of mixture.init; NULL until a run begins with it */
+    uint64_t initial_fingerprint;
     struct metrics_file metrics;
     struct mirror *mirror; /* NULL when redis.enabled is false */
     struct diagnostics_runner runner;
@@ -116,6 +120,44 @@ static int find(void *arg, uint64_t step_max, struct mixture **out, struct mixtu
     if (rc != 0)
         mixture_free(out);
     return rc;
+}
+
+static int read_initial(const struct run_config *c, struct mixture *m, uint64_t *fingerprint, struct error *e)
+{
+    char path[RUN_PATH_MAX];
+    struct error why = {0};
+    uint32_t taken;
+    int rc = checkpoint_path_find(c->mixture.init, MIXTURE_FILE, path, &why);
+    if (rc == 0)
+        rc = mixture_initial_read(path, (uint64_t)c->run.seed, m, &taken, fingerprint, &why);
+    if (rc != 0) /* whoever starts again would meet the same file */
+        return error_set(e, ERR_CONFIG, "mixture.init = %.150s: %.330s", c->mixture.init, why.text);
+    log_info("event=init path=\"%s\" fingerprint=%014" PRIx64 " components=%u of=%u", path, *fingerprint, taken,
+             m->options.K);
+    return 0;
+}
+
+/* Kept while the process lives, since it may go back to the start. */
+static int begin(void *arg, const struct mixture **out, uint64_t *fingerprint, struct error *e)
+{
+    struct service *s = arg;
+    const struct run_config *c = s->shell.config;
+    struct mixture_options options = mixture_options_of(c);
+    *out = NULL;
+    *fingerprint = 0;
+    if (c->mixture.init[0] == '\0')
+        return 0;
+    if (s->initial == NULL) {
+        int rc = mixture_new(&options, &s->initial);
+        rc = rc == 0 ? read_initial(c, s->initial, &s->initial_fingerprint, e) : error_set(e, rc, "out of memory");
+        if (rc != 0) {
+            mixture_free(&s->initial);
+            return rc;
+        }
+    }
+    *out = s->initial;
+    *fingerprint = s->initial_fingerprint;
+    return 0;
 }
 
 static void submit(void *arg, struct mixture *mixture, const struct mixture_facts *facts)
@@ -333,6 +375,7 @@ static void release(struct service *s)
 {
     mirror_free(&s->mirror);
     prototype_core_free(&s->lives.core);
+    mixture_free(&s->initial);
     diagnostics_free(&s->diagnostics);
     metrics_file_close(&s->metrics);
     shell_fini(&s->shell);
@@ -343,7 +386,7 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     const struct shell_service service = service_of(config);
     struct service s = {.metrics = METRICS_FILE_CLOSED};
     s.lives = (struct prototype_incarnation){
-        .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .arg = &s};
+        .config = config, .out = &s.shell.outbox, .find = find, .submit = submit, .begin = begin, .arg = &s};
     if (prototype_numerics(config->mixture.covariance, &s.lives.numerics) != 0)
         return error_set(e, ERR_MEMORY, "out of memory");
     int rc = shell_init(&s.shell, &service, &s, config, e);

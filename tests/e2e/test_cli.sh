@@ -53,6 +53,9 @@ check "takes effect" says "augment.area_min = 0.2 is larger than"
 check "a short run from that file, with evaluation" exits 0 "$decant" train --config "$work/default.ini" --run short \
     --out "$work/short" "${small[@]}" --set run.steps=8 --set eval.bank=2000 --set eval.queries=1000 --no-redis
 check "the table names the references" grep -q 'random encoder' "$work/out"
+check "without them" exits 0 timeout 120 "$decant" resume "$work/short" --no-references --no-redis --workers 1
+check "the encoder is there" grep -q 'trained encoder' "$work/out"
+check "and they are not" bash -c "! grep -qE 'random encoder|raw pixels' '$work/out'"
 check "it refuses to overwrite" exits 1 "$decant" train --run short --out "$work/short" "${small[@]}" --set run.steps=8
 check "and says --resume" says --resume
 check "eval --json" exits 0 "$decant" eval --checkpoint "$work/short" --json

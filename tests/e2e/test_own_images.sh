@@ -126,6 +126,8 @@ check "no labels, no probes" prints "no k-NN and no linear probe: the training i
 check "but prototypes" prints "active and unique"
 check "eval --json has no k-NN" exits 0 "$decant" eval --checkpoint "$work/flat" --json
 check "and says why" json 'o["knn"] is None and "no labels" in o["probes_missing"] and o["active"] > 0'
+check "nor a look while it goes on" exits 2 "$decant" eval --checkpoint "$work/flat" --note
+check "which says why" says "no k-NN: $work/flat has no labels"
 check "nothing held out, nothing to test with" run none "${colour[@]}" --set data.holdout=0
 check "it says data.holdout" prints "data.holdout"
 

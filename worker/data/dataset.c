@@ -27,11 +27,14 @@ void dataset_fini(struct dataset *d)
 {
     for (char **name = d->class_names; name && *name; name++)
         free(*name);
+    for (uint32_t i = 0; d->names && i < d->count; i++)
+        free(d->names[i]);
     for (uint32_t i = 0; i < DATASET_PROBLEMS_MAX; i++)
         free(d->problems[i]);
     for (uint32_t i = 0; i < DATASET_NOTES_MAX; i++)
         free(d->notes[i]);
     free(d->class_names);
+    free(d->names);
     if (d->map)
         munmap(d->map, d->map_bytes);
     else

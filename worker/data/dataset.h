@@ -29,6 +29,7 @@ struct dataset_options {
     bool cached; /* decoded images stay in a file that is mapped (image_cache.h), and memory_bytes is no limit */
     const char *cache_directory; /* of that file; "" or NULL: the user's cache directory */
     struct image_store *store;   /* NULL, or where readers put images: image_cache.c's business */
+    bool names;                  /* keep the images' names: only who shows them pays for the memory */
     /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
@@ -47,6 +48,8 @@ struct dataset {
     size_t map_bytes;
     uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
 
+    char **names; /* (N) file of each image, below the path that was loaded; NULL unless asked for, and where images
+                   * are no files */
     struct dataset_sizes sizes;
     const char *format; /* name of the reader, static */
     uint32_t holdout;   /* every so many-th of the training files' images is a test image; 0: none is */

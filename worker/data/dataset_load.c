@@ -2,6 +2,8 @@
  * names and numbered in the order of these, over all paths, whichever split is loaded and wherever data.limit cuts: so
  * that both splits have the same numbers. */
 #include <stdio.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/path_list.h"
@@ -268,6 +270,24 @@ static struct dataset_options share_of(const struct dataset_options *o, const st
     return one;
 }
 
+/* With several sets an image is named with the path of its own. */
+static int take_names(struct dataset *out, struct dataset *part, const char *path)
+{
+    uint32_t before = out->count - part->count;
+    char **names = realloc(out->names, ((size_t)out->count + 1) * sizeof *names);
+    if (names == NULL)
+        return ERR_MEMORY;
+    out->names = names;
+    memset(names + before, 0, part->count * sizeof *names);
+    for (uint32_t i = 0; i < part->count; i++)
+        if ((part->names ? asprintf(&names[before + i], "%s/%s", path, part->names[i])
+                         : asprintf(&names[before + i], "%s#%" PRIu32, path, i)) < 0) {
+            names[before + i] = NULL;
+            return ERR_MEMORY;
+        }
+    return 0;
+}
+
 static int load_next(const struct dataset_options *o, enum dataset_split split, const char *path, struct joined *j,
                      struct error *e)
 {
@@ -277,6 +297,8 @@ static int load_next(const struct dataset_options *o, enum dataset_split split, 
     int rc = load_part(&one, split, wanted, &part, &labelled, e);
     if (rc == 0)
         rc = join(j, &part, labelled, path, e);
+    if (rc == 0 && o->names && take_names(j->out, &part, path) != 0)
+        rc = no_memory(path, e);
     dataset_fini(&part);
     return rc;
 }
@@ -353,5 +375,6 @@ int dataset_load(const struct dataset_options *o, enum dataset_split split, stru
     if (e == NULL)
         e = &local;
     memset(out, 0, sizeof *out);
-    return o->cached ? load_cached(o, split, out, e) : decode(o, split, out, e);
+    /* The cache keeps no names. */
+    return o->cached && !o->names ? load_cached(o, split, out, e) : decode(o, split, out, e);
 }

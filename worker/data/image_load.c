@@ -103,6 +103,23 @@ static void note_results(const struct decoding *d)
     }
 }
 
+/* Where the images are, as seen from the path that is loaded: what a split's folder is called is part of it. */
+static int keep_names(const struct image_list *l, struct image_sink *sink)
+{
+    const char *path = sink->options->path, *below = l->root + strlen(path);
+    struct dataset *d = sink->out;
+    if (!sink->options->names)
+        return 0;
+    d->names = calloc(d->count, sizeof *d->names);
+    below += strspn(below, "/");
+    for (uint32_t i = 0; d->names && i < d->count; i++)
+        if (asprintf(&d->names[i], "%s%s%s", below, *below ? "/" : "", l->entries[i].name) < 0) {
+            d->names[i] = NULL;
+            return ERR_MEMORY;
+        }
+    return d->names ? 0 : ERR_MEMORY;
+}
+
 static int load_files(const struct image_list *l, struct image_sink *sink, struct error *e)
 {
     const struct dataset *set = sink->out;
@@ -110,8 +127,10 @@ static int load_files(const struct image_list *l, struct image_sink *sink, struc
     d.min_side =
         2 * (set->height > set->width ? set->height : set->width); /* leaves our filter its share of the work */
     d.files = calloc(set->count, sizeof *d.files);
-    if (!d.files)
+    if (!d.files || keep_names(l, sink) != 0) {
+        free(d.files);
         return error_set(e, ERR_MEMORY, "%s: no memory to load %u images", l->root, set->count);
+    }
     decode_all(&d);
     note_results(&d);
     bool any = memchr(sink->loaded, 1, set->count) != NULL;

@@ -225,12 +225,17 @@ static void close_holes(struct image_sink *sink)
     size_t image = (size_t)d->height * d->width * d->channels;
     uint32_t kept = 0;
     for (uint32_t i = 0; sink->loaded && i < d->count; i++) {
-        if (!sink->loaded[i])
+        if (!sink->loaded[i]) {
+            if (d->names)
+                free(d->names[i]);
             continue;
+        }
         if (kept != i) {
             memcpy(d->images + kept * image, d->images + i * image, image);
             if (d->labels)
                 d->labels[kept] = d->labels[i];
+            if (d->names)
+                d->names[kept] = d->names[i];
         }
         kept++;
     }

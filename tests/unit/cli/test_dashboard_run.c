@@ -197,7 +197,9 @@ static void test_run_that_begins(void **state)
     write_run_file(rig, "generation-parameter", "2\n");
     write_run_file(rig, "metrics-parameter.jsonl", "{\"step\":8,\"loss\":1.25}\n");
     write_run_file(rig, "metrics-prototype.jsonl", "{\"step\":8,\"unique_01\":75,\"reseeded\":0}\n");
+    write_run_file(rig, "metrics-eval.jsonl", "{\"step\":8,\"knn\":71.5,\"best\":72,\"best_step\":4}\n");
     dashboard_run_look(r);
+    assert_true(dashboard_history_last(&r->evaluation, "knn") == 71.5);
     assert_true(r->facts.begun && !r->facts.live && r->facts.step == 8 && r->facts.loss == 1.25);
     assert_true(r->facts.unique_01 == 75 && r->facts.K == RIG_K && r->generation[0] == 2);
     assert_true(r->shape.K == RIG_K && r->shape.step == 8 && r->shape.usage != NULL && !r->facts.joint);

@@ -98,8 +98,8 @@ static void test_npz(void **state)
     struct buf *first, *second;
     snprintf(path, sizeof path, "%s/x.npz", r->root);
     snprintf(again, sizeof again, "%s/y.npz", r->root);
-    assert_int_equal(npz_write(path, tensors, 3, &r->e), 0);
-    assert_int_equal(npz_write(again, tensors, 3, &r->e), 0);
+    assert_int_equal(npz_write(path, tensors, 3, 0, &r->e), 0);
+    assert_int_equal(npz_write(again, tensors, 3, 0, &r->e), 0);
     assert_int_equal(file_read(path, 1 << 20, &first, &r->e), 0);
     assert_int_equal(file_read(again, 1 << 20, &second, &r->e), 0);
     assert_int_equal(first->size, second->size);
@@ -114,7 +114,7 @@ static void test_npz(void **state)
     buf_unref(&first);
     buf_unref(&second);
     snprintf(path, sizeof path, "%s/absent/x.npz", r->root);
-    assert_int_equal(npz_write(path, tensors, 3, &r->e), ERR_IO);
+    assert_int_equal(npz_write(path, tensors, 3, 0, &r->e), ERR_IO);
 }
 
 int main(void)

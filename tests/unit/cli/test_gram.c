@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 #include "cli/gram.h"
 #include "common/rng.h"
@@ -25,8 +26,8 @@ static void test_against_loops(void **state)
         for (int i = 0; i < N; i++)
             mean[f] += x[i * F + f] / N;
     }
-    gram_centred(x, N, F, mean, 1, one);
-    gram_centred(x, N, F, mean, 3, three);
+    gram_centred(x, N, F, mean, 1, (struct gram_progress){NULL, 0}, one);
+    gram_centred(x, N, F, mean, 3, (struct gram_progress){NULL, 0}, three);
     for (int a = 0; a < F; a++)
         for (int b = a; b < F; b++) {
             double want = 0;
@@ -59,9 +60,30 @@ static void test_ranks_by_hand(void **state)
     assert_true(fabs(rank_of(flat, 4, 2) - exp(-0.9 * log(0.9) - 0.1 * log(0.1))) < 1e-9);
 }
 
+/* The first of three tiles is more than a third of a triangle, of which the meter's stage is twice as much. */
+static void test_progress(void **state)
+{
+    enum { ROWS = 2, WIDTH = 130 };
+    static double x[ROWS * WIDTH], mean[WIDTH], out[WIDTH * WIDTH];
+    struct evaluation_meter m;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    (void)state;
+    assert_non_null(f);
+    evaluation_meter_init(&m, f, true);
+    evaluation_meter_stage(&m, "pixels", "ridge");
+    m.shown -= 1; /* as if that had been a second ago: the next word is shown */
+    gram_centred(x, ROWS, WIDTH, mean, 1, (struct gram_progress){&m, 0.5}, out);
+    fclose(f);
+    assert_non_null(strstr(text, "pixels: ridge  37 %"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_progress),
         cmocka_unit_test(test_ranks_by_hand),
         cmocka_unit_test(test_against_loops),
     };

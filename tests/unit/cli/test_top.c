@@ -147,6 +147,25 @@ static void test_edges(void **state)
     free(t);
 }
 
+/* Only of a run that is evaluated as it goes on. */
+static void test_evaluation(void **state)
+{
+    struct top_state *t = new_state();
+    struct top_screen *s = draw(t, 0, 0, false);
+    (void)state;
+    for (int i = 0; i < s->count; i++)
+        assert_null(strstr(s->lines[i], "k-NN"));
+    free(s);
+    run_figures_set(&t->evaluation, "step", "200");
+    run_figures_set(&t->evaluation, "knn", "71.23");
+    run_figures_set(&t->evaluation, "best", "72.5");
+    run_figures_set(&t->evaluation, "best_step", "100");
+    s = draw(t, 0, 0, false);
+    assert_shows(s, "71.2 at step 200  best 72.5 at step 100");
+    free(s);
+    free(t);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
@@ -156,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_nothing_known),
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_evaluation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

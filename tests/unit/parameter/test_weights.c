@@ -290,12 +290,36 @@ static void test_holding_the_moments_changes_no_byte_of_the_result(void **state)
     weights_fini(&alone);
 }
 
+/* To the bit, the teacher too, although a checkpoint holds the vectors that the update may then not write. */
+static void test_a_rate_of_zero_freezes(void **state)
+{
+    struct weights w;
+    double norm;
+    (void)state;
+    make_weights(&w, adamw);
+    w.manifest.parameters[0].lr_scale = 0;
+    w.manifest.parameters[0].clip = false;
+    struct weight_vectors before = weight_vectors_ref(&w.vectors);
+    for (uint64_t t = 0; t < STEPS; t++) {
+        struct weights_step s = make_step(t);
+        assert_int_equal(weights_update(&w, &s, &norm), 0);
+    }
+    assert_memory_equal(w.vectors.student->data, before.student->data, MATRIX * sizeof(float));
+    assert_memory_equal(w.vectors.teacher->data, before.student->data, MATRIX * sizeof(float));
+    assert_memory_equal(w.vectors.moments[0]->data, before.moments[0]->data, MATRIX * sizeof(float));
+    assert_memory_not_equal((float *)(void *)w.vectors.student->data + MATRIX,
+                            (float *)(void *)before.student->data + MATRIX, BIAS * sizeof(float));
+    weight_vectors_fini(&before);
+    weights_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw_follows_the_reference),
         cmocka_unit_test(test_adamw_follows_the_reference_without_clipping),
         cmocka_unit_test(test_sgd_follows_the_reference),
+        cmocka_unit_test(test_a_rate_of_zero_freezes),
         cmocka_unit_test(test_sgd_follows_the_reference_under_a_high_clip),
         cmocka_unit_test(test_clipping_caps_the_norm_and_spares_the_small),
         cmocka_unit_test(test_a_fresh_teacher_is_the_student),

@@ -299,6 +299,10 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, local, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "augment.local_crops"));
     assert_int_equal(load(&c, "augment.local_area_min=0.5", &e), ERR_CONFIG);
+    assert_int_equal(load(&c, "encoder.init_map=/a", &e), ERR_CONFIG);
+    const char *const mixture_of_joint[] = {"loss.prototypes=joint", "mixture.init=/a"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, mixture_of_joint, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "encoder.init"));
     static const char *const prices[][3] = {{"loss.balance=1", "mixture.balance=0", ""},
                                             {"loss.balance=1", "mixture.balance=0.1", "loss.prototypes=joint"},
                                             {"loss.balance=1", "mixture.balance=0.1", "loss.objective=swav"}};
@@ -358,7 +362,8 @@ static void test_hash_follows_what_shapes_the_result(void **state)
                                           "augment.flip=0.25", "head.hidden=128",   "data.background=white",
                                           "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
                                           "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4",
-                                          "run.mode=stream"};
+                                          "run.mode=stream",   "encoder.init=/a",   "encoder.freeze=1",
+                                          "mixture.init=/a"};
     static const char *const neutral[] = {"run.name=x",
                                           "run.out=/y",
                                           "run.checkpoint_every=1",

@@ -297,6 +297,32 @@ static void test_old_steps_go(void **state)
     assert_true(exists(60, MIXTURE_FILE) && exists(70, MIXTURE_FILE));
 }
 
+static void point(const char *pointer, const char *text)
+{
+    char path[RUN_PATH_MAX];
+    snprintf(path, sizeof path, "%s/checkpoints/%s", config.run.out, pointer);
+    assert_int_equal(file_write_atomic(path, &(struct file_part){text, strlen(text)}, 1, NULL), 0);
+}
+
+/* Whatever their age, for as long as they are named; a pointer that is none names nothing. */
+static void test_named_steps_stay(void **state)
+{
+    (void)state;
+    config.run.checkpoint_keep = 1;
+    write_step(10);
+    point("best", "step-000010 knn=81.5 images=100\n");
+    point("candidate", "step-000020\n");
+    for (uint64_t step = 20; step <= 40; step += 10)
+        write_step(step);
+    assert_true(exists(10, MIXTURE_FILE) && exists(10, ENCODER_FILE) && exists(20, MIXTURE_FILE));
+    assert_false(exists(30, NULL));
+    point("best", "../step-000010\n");
+    point("candidate", "step-000040\n");
+    write_step(50);
+    assert_false(exists(10, NULL) || exists(20, NULL));
+    assert_true(exists(40, ENCODER_FILE) && exists(50, ENCODER_FILE));
+}
+
 /* What was never completed takes space, and nobody will come back to it once a later step is complete. */
 static void test_halves_of_older_steps_go(void **state)
 {
@@ -473,6 +499,7 @@ int main(void)
         CASE(test_damage_and_half_steps_are_passed_over),
         CASE(test_a_limit_leaves_newer_steps_alone),
         CASE(test_old_steps_go),
+        CASE(test_named_steps_stay),
         CASE(test_halves_of_older_steps_go),
         CASE(test_a_step_that_is_abandoned_goes),
         CASE(test_zero_keeps_all),

@@ -260,6 +260,29 @@ static void test_many_jpegs_are_the_same_each_time(void **state)
     dataset_fini(&b);
 }
 
+/* Names go with their images, whatever is left out, and only to who asks. */
+static void test_names(void **state)
+{
+    struct dataset_options o = options(*state);
+    struct dataset d;
+    put_dot(*state, "train/b/1.png", 1);
+    place_put(*state, "train/b/2.png", "damaged", 7);
+    put_dot(*state, "train/b/3.png", 3);
+    put_dot(*state, "val/b/9.png", 9);
+    assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
+    assert_null(d.names);
+    dataset_fini(&d);
+    o.names = true;
+    assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
+    assert_true(d.count == 2 && d.images[0] == 1 && d.images[1] == 3);
+    assert_string_equal(d.names[0], "train/b/1.png");
+    assert_string_equal(d.names[1], "train/b/3.png");
+    dataset_fini(&d);
+    assert_int_equal(place_load(&o, DATASET_TEST, &d), 0);
+    assert_string_equal(d.names[0], "val/b/9.png");
+    dataset_fini(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +298,7 @@ int main(void)
         PLACE_CASE(test_sizes),
         PLACE_CASE(test_too_large_without_a_side),
         PLACE_CASE(test_size_of_the_test_split),
+        PLACE_CASE(test_names),
         PLACE_CASE(test_many_jpegs_are_the_same_each_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,27 @@
+/* The images that a command line names, at the size that a run's encoder takes: image files one by one, whole image sets
+ * (docs/DATA.md), or several of both, with a name for each. */
+#ifndef DECANT_CLI_IMAGE_SET_H
+#define DECANT_CLI_IMAGE_SET_H
+
+#include <stdio.h>
+#include "cli/evaluation_meter.h"
+#include "worker/data/dataset.h"
+
+/* Brings images at `path` to what the run was trained on, where its configuration leaves size or channels to its own
+ * images and those can be looked at. */
+void image_set_fit(const struct run_config *config, const char *path, struct dataset_options *o);
+
+/* All images at n > 0 paths, none held out of the training images, data.limit aside. out->names: PATH/FILE, or PATH#I for
+ * the I-th image of a set that has no files; PATH itself for an image file. Labels and classes are those of the set, when
+ * there is one path only. split: of the sets; DATASET_TEST means held-out images where there are no others. ERR_* with a
+ * text; a file that cannot be read is an error here, and left out with a line in out->problems in a set. */
+int image_set_load(const struct run_config *config, const char *const *paths, size_t n, enum dataset_split split,
+                   struct evaluation_meter *meter, struct dataset *out, struct error *e);
+/* What could not be read, for people: the first few files by name. */
+void image_set_warn(const struct dataset *d, FILE *f);
+/* --split train|test: -1, or the exit code having said what is wrong. command: its name. */
+int image_set_split(const char *command, const char *name, enum dataset_split *out);
+/* A dataset_options.progress; its context is the meter. */
+void image_set_progress(void *meter, uint64_t done, uint64_t total);
+
+#endif

@@ -1,0 +1,52 @@
+/* lstat before the work, rename after it. */
+#include "cli/output_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cli/command.h"
+#include "common/files.h"
+
+int output_file_check(const char *name, const char *path, bool force)
+{
+    struct stat st;
+    bool exists = lstat(path, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode))
+        return command_usage(name, "%s is not a regular file and is not replaced; choose another name", path);
+    if (exists && !force)
+        return command_usage(name, "%s exists; choose another name, or add --force", path);
+    return -1;
+}
+
+int output_file_open(const char *path, struct output_file *out, struct error *e)
+{
+    int fd;
+    out->f = NULL;
+    if (path_format(out->path, sizeof out->path, "%s", path) != 0 ||
+        path_format(out->temporary, sizeof out->temporary, "%s.inprogress", path) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %.200s", path);
+    int rc = file_open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC, &fd, e);
+    if (rc != 0)
+        return rc;
+    out->f = fdopen(fd, "w");
+    if (out->f != NULL)
+        return 0;
+    close(fd);
+    unlink(out->temporary);
+    return error_set(e, ERR_MEMORY, "%s: no memory to write it", path);
+}
+
+int output_file_close(struct output_file *out, int rc, struct error *e)
+{
+    bool written = !ferror(out->f) && fflush(out->f) == 0 && fsync(fileno(out->f)) == 0;
+    written = fclose(out->f) == 0 && written;
+    if (rc == 0 && !written)
+        rc = error_set(e, ERR_IO, "write %s: %s", out->temporary, strerror(errno));
+    if (rc == 0 && rename(out->temporary, out->path) != 0)
+        rc = error_set(e, ERR_IO, "rename %s: %s", out->temporary, strerror(errno));
+    if (rc != 0)
+        unlink(out->temporary);
+    return rc;
+}
