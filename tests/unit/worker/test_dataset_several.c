@@ -63,6 +63,27 @@ static void test_classes_are_merged_by_name(void **state)
     dataset_fini(&d);
 }
 
+/* Whoever shows images asks for their names: each with the path of its own set, also with a cache, which keeps none. */
+static void test_names_of_images(void **state)
+{
+    char list[512], first[600], cache[600];
+    struct dataset d;
+    put_sets(*state, list);
+    struct dataset_options o = options_of(list);
+    snprintf(cache, sizeof cache, "%s", place_path(*state, "cache"));
+    o.names = true;
+    o.cached = true;
+    o.cache_directory = cache;
+    snprintf(first, sizeof first, "%s", place_path(*state, "first:set"));
+    assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
+    assert_int_equal(d.count, 6);
+    assert_true(strncmp(d.names[0], first, strlen(first)) == 0);
+    assert_non_null(strstr(d.names[0], "b/1.png"));
+    assert_non_null(strstr(d.names[2], "second/"));
+    assert_non_null(strstr(d.names[5], "b/2.png"));
+    dataset_fini(&d);
+}
+
 /* The second set has test images only when some are held out; its classes count either way. */
 static void test_both_splits_have_the_same_numbers(void **state)
 {
@@ -185,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLACE_CASE(test_classes_are_merged_by_name),
+        PLACE_CASE(test_names_of_images),
         PLACE_CASE(test_both_splits_have_the_same_numbers),
         PLACE_CASE(test_limits_are_of_all),
         PLACE_CASE(test_a_set_without_labels),
