@@ -3,7 +3,6 @@
  * that both splits have the same numbers. */
 #include <stdio.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/path_list.h"
