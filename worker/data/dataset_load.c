@@ -1,8 +1,8 @@
 /* Loads each path of a list as if it stood alone, and puts the sets together in their order. Classes are merged by their
  * names and numbered in the order of these, over all paths, whichever split is loaded and wherever data.limit cuts: so
  * that both splits have the same numbers. */
-#include <stdio.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/path_list.h"
