@@ -5,14 +5,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cli/printable.h"
+#include "cli/step_file.h"
 #include "cli/step_list.h"
 #include "common/files.h"
 #include "common/log.h"
 #include "proto/run_dir.h"
-#include "cli/step_file.h"
-
-enum { LATEST_MAX = 64 }; /* bytes of the file `latest` */
-
 /* directory/name is there: 0, and path receives it. ERR_NOT_FOUND, or why that cannot be told. */
 static int holds(const char *directory, const char *name, char path[CHECKPOINT_PATH_MAX], struct error *e)
 {
@@ -33,22 +30,16 @@ static int holds_step(const char *directory, struct error *e)
 static int follow_latest(const char *checkpoints, const char *path, char directory[CHECKPOINT_PATH_MAX],
                          struct error *e)
 {
-    struct buf *text;
-    char name[LATEST_MAX + 1];
-    int rc = file_read(path, LATEST_MAX, &text, e);
+    uint64_t step;
+    int rc = run_dir_read_pointer(path, &step, e);
     if (rc != 0)
         return rc;
-    memcpy(name, text->data, text->size);
-    name[text->size] = '\0';
-    buf_unref(&text);
-    name[strcspn(name, " \r\n")] = '\0';
-    if (strncmp(name, "step-", 5) != 0 || strchr(name, '/') != NULL)
-        return error_set(e, ERR_FORMAT, "%s: expected 'step-NNNNNN', found '%s'", path, name);
-    rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/%s", checkpoints, name);
+    rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s/step-%06" PRIu64, checkpoints, step);
     if (rc != 0)
-        return error_set(e, rc, "path too long: %s/%s", checkpoints, name);
+        return error_set(e, rc, "path too long: %s", checkpoints);
     rc = holds_step(directory, e);
-    return rc == ERR_NOT_FOUND ? error_set(e, rc, "%s names %s, which has no " ENCODER_FILE, path, name) : rc;
+    return rc == ERR_NOT_FOUND ? error_set(e, rc, "%s names step-%06" PRIu64 ", which has no " ENCODER_FILE, path, step)
+                               : rc;
 }
 
 static int newest_complete(const char *path, char directory[CHECKPOINT_PATH_MAX], struct error *e)
