@@ -10,6 +10,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "proto/run_dir.h"
+
 /* directory/name is there: 0, and path receives it. ERR_NOT_FOUND, or why that cannot be told. */
 static int holds(const char *directory, const char *name, char path[CHECKPOINT_PATH_MAX], struct error *e)
 {
