@@ -127,12 +127,11 @@ class Subscriber:
 class Mixture:
     """A mixture as this client knows it, kept up to date by full and delta messages."""
 
-
     def __init__(self, welcome):
         self.K, self.D = int(welcome.scalars["components"]), int(welcome.scalars["dimensions"])
         self.covariance = int(welcome.scalars["covariance"])
         self.spread = "whitening" if self.covariance in (FULL_COVARIANCE, TIED) else "variance"
-        self.PARTS = ("mean", self.spread, "weight", "log_const")
+        self.parts = ("mean", self.spread, "weight", "log_const")
         self.version = None
 
     def apply(self, message):
@@ -143,20 +142,20 @@ class Mixture:
             if message.seq != self.version:
                 return False
             rows = message.tensors["rows"]
-            for part in self.PARTS:
+            for part in self.parts:
                 if self.covariance == TIED and part == "whitening":
                     self.whitening = message.tensors[part].copy()
                 else:
                     getattr(self, part)[rows] = message.tensors[part]
         else:
-            for part in self.PARTS:
+            for part in self.parts:
                 setattr(self, part, message.tensors[part].copy())
         self.price = message.tensors.get("price", np.zeros(self.K, np.float32))
         self.version, self.beta = message.step, message.scalars["beta"]
         return True
 
     def bytes(self):
-        return b"".join(getattr(self, part).tobytes() for part in (*self.PARTS, "price"))
+        return b"".join(getattr(self, part).tobytes() for part in (*self.parts, "price"))
 
     def log_likelihoods(self, h):
         """l_ik, (N,K) in float64, without the 2 pi constant."""
