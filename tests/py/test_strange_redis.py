@@ -3,7 +3,9 @@
 without end: the servers' memory, log and time, and those of the commands that read from Redis, are bounded.
 
 Ends with "N passed, M failed"."""
+import concurrent.futures
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -19,6 +21,7 @@ from test_redis import BUILD, PATIENCE, RUN, Client, Redis, Server, run_cases, w
 
 STEPS = 12
 MEMORY_KB = 48 << 10  # over a run without Redis: buffers, the allocator's moods, and no more
+TOGETHER = 4          # cases at a time
 LOG_LINES = 40        # about Redis, in a run of some seconds
 DEADLINE = 120        # of a command; all end after some 3 s, and this is only there so that a hang fails
 
@@ -31,12 +34,11 @@ def peak_kb(pid):
 class Case:
     def __init__(self, directory):
         self.directory = directory
-        self.count = 0
+        self.numbers = itertools.count(1)
         self.bytes, self.peak = self.reference()
 
     def fresh(self, name):
-        self.count += 1
-        path = os.path.join(self.directory, f"{self.count}-{name.replace(' ', '-')}")
+        path = os.path.join(self.directory, f"{next(self.numbers)}-{name.replace(' ', '-')}")
         os.mkdir(path)
         return path
 
@@ -249,7 +251,11 @@ def main():
     try:
         wanted = sys.argv[1] if len(sys.argv) > 1 else ""
         case = Case(directory)
-        passed, failed = run_cases(case, [n for n in Case.__dict__ if n.startswith("test_") and wanted in n])
+        names = [n for n in Case.__dict__ if n.startswith("test_") and wanted in n]
+        # None builds on another, and most of their time is waiting for a time-out.
+        with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
+            counts = list(pool.map(lambda name: run_cases(case, [name]), names))
+        passed, failed = sum(p for p, _ in counts), sum(f for _, f in counts)
     finally:
         if failed and os.environ.get("KEEP"):
             print("kept:", directory)
