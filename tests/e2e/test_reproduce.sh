@@ -6,7 +6,8 @@ source tests/e2e/lib.sh
 reproduce=(env -u PRESET "$PYTHON" examples/reproduce/reproduce --preset mini --programs "$BUILD/bin")
 made=$work/results/mini
 
-setsid "${reproduce[@]}" --out "$work/results" >"$work/first" 2>&1 &
+# A shell without job control has what it starts in the background ignore SIGINT.
+env --default-signal=INT setsid "${reproduce[@]}" --out "$work/results" >"$work/first" 2>&1 &
 first=$!
 for _ in $(seq 600); do
     [ "$(find "$made/runs" -name outcome.json 2>/dev/null | wc -l)" -ge 1 ] && break
