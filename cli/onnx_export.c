@@ -420,6 +420,19 @@ static void head_layer(struct export *x, int number, uint32_t out, uint32_t in, 
 
 /* ---- the whole ---- */
 
+/* One number where it does for all channels: OpenCV 4.6 broadcasts nothing else to several images at once. */
+static void per_channel(struct export *x, const char *name, const float *values)
+{
+    const int64_t C = x->spec.channels;
+    bool even = true;
+    for (int64_t c = 1; c < C; c++)
+        even = even && values[c] == values[0];
+    if (even)
+        onnx_floats(&x->graph, name, 1, (const int64_t[]){1}, values);
+    else
+        onnx_floats(&x->graph, name, 4, (const int64_t[]){1, C, 1, 1}, values);
+}
+
 static void build(struct export *x)
 {
     const struct model_spec *s = &x->spec;
@@ -427,9 +440,8 @@ static void build(struct export *x)
     onnx_input(&x->graph, "images", 4, (const int64_t[]){ONNX_BATCH, s->channels, s->height, s->width});
     onnx_output(&x->graph, "features", 2, (const int64_t[]){ONNX_BATCH, enc->features});
     onnx_output(&x->graph, "projections", 2, (const int64_t[]){ONNX_BATCH, enc->projection});
-    const int64_t channels[4] = {1, s->channels, 1, 1};
-    onnx_floats(&x->graph, "mean", 4, channels, enc->scale.mean);
-    onnx_floats(&x->graph, "deviation", 4, channels, enc->scale.deviation);
+    per_channel(x, "mean", enc->scale.mean);
+    per_channel(x, "deviation", enc->scale.deviation);
     scalar(x, "root_half", sqrt(0.5));
     scalar(x, "half", 0.5);
     scalar(x, "one", 1);
