@@ -64,7 +64,8 @@ def run(workers, steps):
         first = last = None
         while launcher.poll() is None:
             now = sample(launcher, metrics)
-            if len(now[1]) == workers and now[2]:
+            # A worker that is about to end has no compute threads any more.
+            if len(now[1]) == workers and all("compute" in threads for threads in now[1]) and now[2]:
                 first, last = first or now, now
             time.sleep(0.2)
         if launcher.returncode != 0 or first is last:
