@@ -54,6 +54,7 @@ void mixture_view_free(struct mixture_view **v)
     free((*v)->weight);
     free((*v)->log_const);
     free((*v)->price);
+    free((*v)->moved);
     free(*v);
     *v = NULL;
 }
@@ -70,7 +71,40 @@ int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from)
     memcpy(to->log_const, from->log_const, from->K * sizeof(float));
     to->priced = from->priced;
     memcpy(to->price, from->price, from->K * sizeof(float));
+    if (to->moved && from->moved)
+        memcpy(to->moved, from->moved, from->K * sizeof *to->moved);
     return 0;
+}
+
+int mixture_view_keep_moved(struct mixture_view *v)
+{
+    v->moved = calloc(v->K, sizeof *v->moved);
+    return v->moved ? 0 : ERR_MEMORY;
+}
+
+static void follow_row(struct mixture_view *to, const struct mixture_view *from, size_t k)
+{
+    size_t D = from->D, V = variance_width(from);
+    memcpy(to->mean + k * D, from->mean + k * D, D * sizeof(float));
+    memcpy(to->variance + k * V, from->variance + k * V, V * sizeof(float));
+    to->weight[k] = from->weight[k];
+    to->log_const[k] = from->log_const[k];
+    to->moved[k] = from->moved[k];
+}
+
+void mixture_view_follow(struct mixture_view *to, const struct mixture_view *from)
+{
+    size_t shared = from->K * variance_width(from);
+    ASSERT(to->K == from->K && to->D == from->D && to->covariance == from->covariance);
+    ASSERT(to->moved && from->moved && to->version <= from->version);
+    for (size_t k = 0; k < from->K; k++)
+        if (from->moved[k] > to->version)
+            follow_row(to, from, k);
+    memcpy(to->variance + shared, from->variance + shared, (variance_floats(from) - shared) * sizeof(float));
+    to->priced = from->priced;
+    memcpy(to->price, from->price, from->K * sizeof(float));
+    to->version = from->version;
+    to->beta = from->beta;
 }
 
 /* ---- writing ---- */
@@ -235,6 +269,12 @@ static void write_rows(float *to, const float *from, size_t width, const struct 
         memcpy(to + u->rows[r] * width, from + r * width, width * sizeof(float));
 }
 
+static void note_moved(struct mixture_view *v, const struct update *u, uint64_t version)
+{
+    for (uint32_t r = 0; v->moved && r < u->R; r++)
+        v->moved[u->rows ? u->rows[r] : r] = version;
+}
+
 int mixture_apply(struct mixture_view *v, const struct msg *m, enum reason *why)
 {
     struct update u;
@@ -250,6 +290,7 @@ int mixture_apply(struct mixture_view *v, const struct msg *m, enum reason *why)
     write_rows(v->weight, u.weight, 1, &u);
     write_rows(v->log_const, u.log_const, 1, &u);
     write_prices(v, u.price);
+    note_moved(v, &u, m->step);
     v->version = m->step;
     v->beta = msg_scalar(m, "beta", 0);
     return 0;

@@ -35,11 +35,16 @@ struct mixture_view {
     float *log_const; /* (K) */
     bool priced;      /* whether there are prices */
     float *price;     /* (K) b_k, nats; zeros when not priced */
+    uint64_t *moved;  /* (K) version that last sent the row, all but its price; NULL where nobody keeps it */
 };
 
 int mixture_view_new(uint32_t K, uint32_t D, enum covariance c, struct mixture_view **out);
 void mixture_view_free(struct mixture_view **v);
 int mixture_view_copy(struct mixture_view *to, const struct mixture_view *from); /* same K, D, covariance */
+int mixture_view_keep_moved(struct mixture_view *v); /* from now on, of a new view; 0 or ERR_MEMORY */
+/* mixture_view_copy where `to` holds an earlier version of the same line of versions as `from`, and both keep `moved`:
+ * only rows that moved since are copied. */
+void mixture_view_follow(struct mixture_view *to, const struct mixture_view *from);
 /* rows == NULL: full. Otherwise a delta of R rows against version - 1. Copies; fills step, seq, encoding, tensors,
  * beta. */
 int mixture_encode(const struct mixture_view *v, const uint32_t *rows, uint32_t R, struct msg *m);

@@ -1,9 +1,14 @@
 /* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as tile operands
  * (worker/nn/tiles.h), TILE_COMPONENTS components each, so that a tile stays in the second-level cache while a block's
- * rows go by; logits and cosines of a tile are computed together. After that only one pass over the block's rows
- * remains. */
+ * rows go by. A new version changes the columns of the components that moved. Of each row of logits, spans whose
+ * exponentials are all 0 are looked at once.
+ *
+ * Novelty needs the largest cosine of those rows only that are far from every prototype. The prototype that a row was
+ * assigned to is near most of them, which settles those for good; the rest, few or none after the first steps, meet all
+ * prototypes. There the prototypes are the rows of the product, in place, and the embeddings its packed operand. */
 #include "worker/estep.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +23,8 @@ enum {
     BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
     TILE_COMPONENTS = 1024,
-    SPAN = 32, /* values that are looked at together where few are wanted */
+    REPACK_SHARE = 4,        /* a tile of which more than one component in four moved is packed as a whole */
+    SEARCH_PROTOTYPES = 256, /* that meet the rows of a search at a time: a quarter of a megabyte at D = 256 */
 };
 
 struct kept {
@@ -37,20 +43,25 @@ struct estep {
     bool loaded;               /* a mixture is in use */
     uint64_t version;
     double beta;
-    float *logit_operand;  /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
-    float *cosine_operand; /* of each tile: prototypes^T, packed, cosine_size apart; only for the novelty search */
-    size_t logit_size, cosine_size;
+    float *logit_operand; /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
+    size_t logit_size;
     float *rows;         /* (tile,width) one tile's [-1/2 1/v | mu/v] before it is packed; or mu/v alone */
     float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
     float *squares;      /* (block,2D) [h^2 | h]; tied: (block,D) W h; else nothing */
     float *logits;       /* (block,K) */
-    float *cosines;      /* (block,tile) */
-    float *nearest;      /* (block) largest cosine so far */
-    float *row;          /* (K) exp(beta l) */
-    uint32_t *square_at; /* (block) where a row of squares, of h, of logits, of cosines starts */
-    uint32_t *h_at, *logit_at, *cosine_at;
-    struct kept *top; /* (top) heap of one row's largest */
+    float *row;          /* (K) exp(beta l), in the live spans, and zeros up to whole spans */
+    struct spans live;   /* of the row */
+    uint32_t *square_at; /* (block) where a row of squares, of h, of logits starts */
+    uint32_t *h_at, *logit_at;
+    uint32_t *searched;     /* (block) rows that meet all prototypes, */
+    float *search_rows;     /* (block,D) together, */
+    float *search_operand;  /* transposed and packed; */
+    float *cosines;         /* (SEARCH_PROTOTYPES,block) of some prototypes to each, */
+    float *nearest;         /* (block) and the largest so far */
+    uint32_t *prototype_at; /* (SEARCH_PROTOTYPES) where a prototype starts, */
+    uint32_t *cosine_at;    /* and its row of cosines */
+    struct kept *top;       /* (top) heap of one row's largest */
     size_t nonzero_max;
     uint32_t *start, *index;       /* (rows_max+1), (nonzero_max) */
     float *gamma;                  /* (nonzero_max) */
@@ -96,14 +107,12 @@ static bool allocate_operands(struct estep *s)
 {
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
     s->logit_size = s->width > 0 ? tile_packed_size(s->width, tile) : 0;
-    s->cosine_size = s->options.novel_max > 0 ? tile_packed_size(D, tile) : 0;
     s->shared_operand = words(is_tied(s) ? tile_packed_size(D, D) : 0);
     s->logit_operand = words(tiles * s->logit_size);
-    s->cosine_operand = words(tiles * s->cosine_size);
     s->rows = words(s->width * tile);
     s->bias = words(tile);
     s->prototypes = words(K * D);
-    return s->shared_operand && s->logit_operand && s->cosine_operand && s->rows && s->bias && s->prototypes;
+    return s->shared_operand && s->logit_operand && s->rows && s->bias && s->prototypes;
 }
 
 /* 0, stride, 2 stride ... */
@@ -117,17 +126,31 @@ static uint32_t *starts(size_t n, size_t stride)
 
 static bool allocate_block(struct estep *s)
 {
-    size_t D = s->D, block = s->block_rows, tile = s->options.novel_max > 0 ? tile_at(s, 0) : 0;
+    size_t D = s->D, block = s->block_rows;
     s->squares = words(s->width == 2 * D ? 2 * block * D : is_tied(s) ? block * D : 0);
     s->logits = words(block * s->K);
-    s->cosines = words(block * tile);
-    s->nearest = words(block);
-    s->row = words(s->K);
+    s->row = words(s->K + VEC_SPAN);
+    if (s->row)
+        memset(s->row + s->K, 0, VEC_SPAN * sizeof *s->row);
+    s->live.first = words(s->K / VEC_SPAN + 1);
     s->square_at = starts(block, 2 * D);
     s->h_at = starts(block, D);
     s->logit_at = starts(block, s->K);
-    s->cosine_at = starts(block, tile);
-    return s->squares && s->logits && s->cosines && s->nearest && s->row && s->square_at && s->h_at && s->logit_at &&
+    return s->squares && s->logits && s->row && s->live.first && s->square_at && s->h_at && s->logit_at;
+}
+
+/* Nothing where there is no novelty search. */
+static bool allocate_search(struct estep *s)
+{
+    size_t block = s->options.novel_max > 0 ? s->block_rows : 0, chunk = block > 0 ? SEARCH_PROTOTYPES : 0;
+    s->searched = words(block);
+    s->search_rows = words(block * s->D);
+    s->search_operand = words(tile_packed_size(s->D, block));
+    s->cosines = words(chunk * block);
+    s->nearest = words(block);
+    s->prototype_at = starts(chunk, s->D);
+    s->cosine_at = starts(chunk, block);
+    return s->searched && s->search_rows && s->search_operand && s->cosines && s->nearest && s->prototype_at &&
            s->cosine_at;
 }
 
@@ -167,7 +190,7 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
     bool whitens = s->width == 0;
-    if (!allocate_operands(s) || !allocate_block(s) || !allocate_results(s) ||
+    if (!allocate_operands(s) || !allocate_block(s) || !allocate_search(s) || !allocate_results(s) ||
         (whitens && whitened_new(s->block_rows, K, D, &s->whitened) != 0)) {
         estep_free(&s);
         return ERR_MEMORY;
@@ -180,12 +203,13 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {
-        (*s)->logit_operand,  (*s)->cosine_operand, (*s)->rows,          (*s)->prototypes, (*s)->squares,
-        (*s)->logits,         (*s)->cosines,        (*s)->nearest,       (*s)->row,        (*s)->square_at,
-        (*s)->h_at,           (*s)->logit_at,       (*s)->cosine_at,     (*s)->top,        (*s)->start,
-        (*s)->index,          (*s)->gamma,          (*s)->assigned,      (*s)->far,        (*s)->novel,
-        (*s)->novel_distance, (*s)->bias,           (*s)->shared_operand};
+    void *const owned[] = {(*s)->logit_operand,  (*s)->rows,     (*s)->prototypes,    (*s)->squares,
+                           (*s)->logits,         (*s)->row,      (*s)->live.first,    (*s)->square_at,
+                           (*s)->h_at,           (*s)->logit_at, (*s)->searched,      (*s)->search_rows,
+                           (*s)->search_operand, (*s)->cosines,  (*s)->nearest,       (*s)->prototype_at,
+                           (*s)->cosine_at,      (*s)->top,      (*s)->start,         (*s)->index,
+                           (*s)->gamma,          (*s)->assigned, (*s)->far,           (*s)->novel,
+                           (*s)->novel_distance, (*s)->bias,     (*s)->shared_operand};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     whitened_free(&(*s)->whitened);
@@ -263,11 +287,15 @@ static void whiten_means(struct estep *s, const struct mixture_view *v, size_t k
         s->bias[i] -= 0.5f * vec_dot(s->rows + i * s->D, s->rows + i * s->D, s->D);
 }
 
-/* The operand of logits of the tile of n components from k on. */
-static void pack_logits(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+/* Whether what is held of component k is not what it is in v. */
+static bool has_moved(const struct estep *s, const struct mixture_view *v, size_t k)
 {
-    for (size_t i = 0; i < n; i++)
-        s->bias[i] = v->log_const[k + i] + v->price[k + i];
+    return !s->loaded || v->moved == NULL || v->version < s->version || v->moved[k] > s->version;
+}
+
+/* The operand of logits of the tile of n components from k on. */
+static void pack_whole(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
     if (is_tied(s))
         whiten_means(s, v, k, n);
     for (size_t i = 0; i < n && !is_tied(s); i++)
@@ -275,12 +303,41 @@ static void pack_logits(struct estep *s, const struct mixture_view *v, size_t k,
     pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
 }
 
+/* The same when few of its components moved. */
+static void pack_moved(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    float *packed = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
+    tile_pack_bias(s->width, n, s->bias, packed);
+    for (size_t i = 0; i < n; i++)
+        if (has_moved(s, v, k + i)) {
+            component_row(v, k + i, s->rows);
+            tile_pack_column(s->width, n, i, s->rows, packed);
+        }
+}
+
 static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
-    if (s->width > 0)
-        pack_logits(s, v, k, n);
-    if (s->options.novel_max > 0)
-        pack_rows(s->prototypes + k * s->D, n, s->D, NULL, s->cosine_operand + k / TILE_COMPONENTS * s->cosine_size);
+    size_t moved = 0;
+    for (size_t i = 0; i < n; i++) {
+        s->bias[i] = v->log_const[k + i] + v->price[k + i];
+        moved += has_moved(s, v, k + i);
+    }
+    if (s->width == 0)
+        return;
+    if (is_tied(s) || REPACK_SHARE * moved > n) /* a shared W moves all */
+        pack_whole(s, v, k, n);
+    else
+        pack_moved(s, v, k, n);
+}
+
+static void normalise_moved(struct estep *s, const struct mixture_view *v)
+{
+    size_t D = s->D;
+    for (size_t k = 0; k < s->K; k++)
+        if (has_moved(s, v, k)) {
+            memcpy(s->prototypes + k * D, v->mean + k * D, D * sizeof *s->prototypes);
+            vec_normalise_rows(s->prototypes + k * D, 1, D, NULL);
+        }
 }
 
 void estep_use(struct estep *s, const struct mixture_view *v)
@@ -289,8 +346,7 @@ void estep_use(struct estep *s, const struct mixture_view *v)
            is_tied(s) == (v->covariance == COVARIANCE_TIED));
     if (s->loaded && s->version == v->version)
         return;
-    memcpy(s->prototypes, v->mean, (size_t)s->K * s->D * sizeof *s->prototypes);
-    vec_normalise_rows(s->prototypes, s->K, s->D, NULL);
+    normalise_moved(s, v);
     if (is_tied(s))
         pack_shared(s, v->variance);
     for (size_t k = 0; k < s->K; k += TILE_COMPONENTS)
@@ -316,17 +372,6 @@ STATIC_KERNEL(void, square_row, (const float *restrict h, size_t D, float *restr
     }
 }
 
-static void tile_cosines(struct estep *s, const float *h, size_t rows, size_t k)
-{
-    size_t n = tile_at(s, k), stride = tile_at(s, 0);
-    const float *operand = s->cosine_operand + k / TILE_COMPONENTS * s->cosine_size;
-    tile_product(h, s->h_at, rows, s->D, n, operand, s->cosines, s->cosine_at);
-    for (size_t i = 0; i < rows; i++) {
-        float nearest = vec_max(s->cosines + i * stride, n);
-        s->nearest[i] = k == 0 || nearest > s->nearest[i] ? nearest : s->nearest[i];
-    }
-}
-
 /* What the product that gives logits takes of the block's rows, and where they start. */
 static const float *operand_input(struct estep *s, const float *h, size_t rows, uint32_t **at)
 {
@@ -338,19 +383,16 @@ static const float *operand_input(struct estep *s, const float *h, size_t rows, 
     return s->width == s->D && !is_tied(s) ? h : s->squares;
 }
 
-/* Logits of the block's rows into s->logits and, when novelty is looked for, their largest cosines into s->nearest. */
-static void block_products(struct estep *s, const float *h, size_t rows)
+/* Logits of the block's rows into s->logits. */
+static void block_logits(struct estep *s, const float *h, size_t rows)
 {
     uint32_t *at;
     const float *input = operand_input(s, h, rows, &at);
     if (s->whitened)
         whitened_logits(s->whitened, h, rows, s->logits);
-    for (size_t k = 0; k < s->K; k += TILE_COMPONENTS) {
+    for (size_t k = 0; k < s->K && s->width > 0; k += TILE_COMPONENTS) {
         const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-        if (s->width > 0)
-            tile_product(input, at, rows, s->width, tile_at(s, k), operand, s->logits + k, s->logit_at);
-        if (s->options.novel_max > 0)
-            tile_cosines(s, h, rows, k);
+        tile_product(input, at, rows, s->width, tile_at(s, k), operand, s->logits + k, s->logit_at);
     }
 }
 
@@ -371,27 +413,52 @@ STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n
         out[i] = x[i] * factor;
 }
 
-/* The first multiple of SPAN from `from` on whose span of x has a value of at least `limit`; n when there is none, but
- * the last, incomplete span is never passed over. */
-STATIC_KERNEL(size_t, next_span, (const float *x, size_t from, size_t n, float limit), (x, from, n, limit))
+/* Bit i tells whether x[i] >= limit. */
+static inline __attribute__((always_inline)) uint32_t at_least(const float *x, float limit)
 {
-    for (size_t i = from; i + SPAN <= n; i += SPAN) {
-        int found = 0;
-        for (size_t lane = 0; lane < SPAN; lane++)
-            found |= x[i + lane] >= limit;
-        if (found)
-            return i;
-    }
-    return n % SPAN > 0 && from < n ? n / SPAN * SPAN : n;
+    uint32_t mask = 0;
+    for (int lane = 0; lane < VEC_SPAN; lane++)
+        mask |= x[lane] >= limit ? 1u << lane : 0;
+    return mask;
 }
 
-/* Where x (n) is `value`, its maximum; the last place when it is nowhere, should the network have diverged. */
-static uint32_t first_of(const float *x, uint32_t n, float value)
+/* Where x (n) is `value`, its maximum, by the live spans of its exponentials; the last place when it is nowhere, should
+ * the network have diverged. */
+STATIC_KERNEL(uint32_t, first_of, (const float *x, const struct spans *live, uint32_t n, float value),
+              (x, live, n, value))
 {
-    size_t i = next_span(x, 0, n, value);
-    while (i + 1 < n && x[i] != value)
-        i++;
-    return i < n ? (uint32_t)i : n - 1;
+    uint32_t spans = live->count - (n % VEC_SPAN > 0);
+    for (uint32_t i = 0; i < spans; i++) {
+        uint32_t mask = at_least(x + live->first[i], value);
+        if (mask != 0)
+            return live->first[i] + (uint32_t)__builtin_ctz(mask);
+    }
+    for (uint32_t k = n / VEC_SPAN * VEC_SPAN; k < n; k++)
+        if (x[k] >= value)
+            return k;
+    return n - 1;
+}
+
+/* Those of the live spans of x that are above 0 and no less than `limit`, in order; of those that are just as large only
+ * up to index `last`. An incomplete last span is followed by zeros. Writes and counts them. */
+STATIC_KERNEL(uint32_t, collect,
+              (const float *restrict x, const struct spans *live, float limit, uint32_t last, uint32_t *restrict index,
+               float *restrict value),
+              (x, live, limit, last, index, value))
+{
+    uint32_t found = 0, spans = live->count;
+    for (uint32_t i = 0; i < spans; i++) {
+        const float *span = x + live->first[i];
+        uint32_t first = live->first[i];
+        for (uint32_t mask = at_least(span, limit); mask != 0; mask &= mask - 1) {
+            uint32_t lane = (uint32_t)__builtin_ctz(mask);
+            if (!(span[lane] > 0) || (span[lane] == limit && first + lane > last))
+                continue;
+            index[found] = first + lane;
+            value[found++] = span[lane];
+        }
+    }
+    return found;
 }
 
 /* Whether a is given up before b: it is smaller, or equal and of higher index. The index makes the order total, so that
@@ -403,25 +470,26 @@ static bool weaker(struct kept a, struct kept b)
 
 HEAP_DEFINE(kept_heap, struct kept, weaker) /* the weakest at the root */
 
-/* The weakest of the `top` largest values of row (K); the caller drops everything weaker. */
+/* The weakest of the `top` largest values of the row; the caller drops everything weaker. Zeros of spans that are not
+ * live would be dropped anyway. */
 static struct kept top_threshold(struct estep *s)
 {
-    size_t m = s->options.top;
-    for (uint32_t k = 0; k < m; k++)
-        s->top[k] = (struct kept){k, s->row[k]};
-    for (size_t i = m / 2; i-- > 0;)
-        kept_heap_sink(s->top, m, i);
-    for (uint32_t k = (uint32_t)m; k < s->K; k++) {
-        struct kept candidate = {k, s->row[k]};
-        if (weaker(s->top[0], candidate)) {
-            s->top[0] = candidate;
-            kept_heap_sink(s->top, m, 0);
+    size_t m = s->options.top, count = 0;
+    for (uint32_t i = 0; i < s->live.count; i++)
+        for (uint32_t k = s->live.first[i]; k < s->K && k < s->live.first[i] + VEC_SPAN; k++) {
+            struct kept candidate = {k, s->row[k]};
+            if (count < m) {
+                s->top[count] = candidate;
+                kept_heap_rise(s->top, count++);
+            } else if (weaker(s->top[0], candidate)) {
+                s->top[0] = candidate;
+                kept_heap_sink(s->top, m, 0);
+            }
         }
-    }
-    return s->top[0];
+    return count < m ? (struct kept){s->K, 0} : s->top[0];
 }
 
-/* Appends the row's responsibilities from s->row (K), which sums to `total`; returns the share that was dropped. */
+/* Appends the row's responsibilities from s->row, which sums to `total`; returns the share that was dropped. */
 static double keep_row(struct estep *s, uint32_t i, double total)
 {
     struct kept limit = {s->K, (float)(s->options.drop * total)};
@@ -429,43 +497,84 @@ static double keep_row(struct estep *s, uint32_t i, double total)
         struct kept top = top_threshold(s);
         limit = weaker(limit, top) ? top : limit;
     }
-    uint32_t begin = s->start[i], end = begin;
+    uint32_t begin = s->start[i];
+    uint32_t count = collect(s->row, &s->live, limit.value, limit.index, s->index + begin, s->gamma + begin);
+    ASSERT(begin + count <= s->nonzero_max);
     double sum = 0;
-    for (size_t span = next_span(s->row, 0, s->K, limit.value); span < s->K;
-         span = next_span(s->row, span + SPAN, s->K, limit.value))
-        for (uint32_t k = (uint32_t)span; k < s->K && k < span + SPAN; k++) {
-            struct kept candidate = {k, s->row[k]};
-            if (!(s->row[k] > 0) || weaker(candidate, limit)) /* also skips NaN, should the network have diverged */
-                continue;
-            ASSERT(end < s->nonzero_max);
-            s->index[end] = k;
-            s->gamma[end++] = s->row[k];
-            sum += s->row[k];
-        }
-    vec_scale(s->gamma + begin, (float)(1 / sum), end - begin);
-    s->start[i + 1] = end;
+    for (uint32_t z = begin; z < begin + count; z++)
+        sum += s->gamma[z];
+    vec_scale(s->gamma + begin, (float)(1 / sum), count);
+    s->start[i + 1] = begin + count;
     return total > sum ? 1 - sum / total : 0;
 }
 
-/* Softmax of one row of logits, which are overwritten. The largest term is exp(0) = 1, so that nothing overflows. */
+/* Softmax of one row of logits, which are overwritten when beta is not 1. The largest term is exp(0) = 1, so that nothing
+ * overflows. */
 static void finish_row(struct estep *s, float *logits, uint32_t i, struct stats_extra *extra)
 {
     float max = vec_max(logits, s->K), beta = (float)s->beta;
-    s->assigned[i] = first_of(logits, s->K, max);
-    scale_into(logits, beta, s->K, s->row);
-    double total = vec_exp_shifted(s->row, beta * max, s->K);
+    const float *scaled = beta == 1 ? logits : s->row;
+    if (beta != 1)
+        scale_into(logits, beta, s->K, s->row);
+    double total = vec_exp_spans(scaled, beta * max, s->K, s->row, &s->live);
+    s->assigned[i] = first_of(logits, &s->live, s->K, max);
     double evidence = beta == 1 ? total : vec_exp_shifted(logits, max, s->K);
     extra->loglik += max + log(evidence);
     extra->dropped += keep_row(s, i, total);
 }
 
-/* Adds the block's rows that are far from every prototype to s->far. */
-static uint32_t block_candidates(struct estep *s, uint32_t first, uint32_t rows, uint32_t found)
+/* Which of the block's rows may be as far as novel_distance from every prototype: the one that a row is assigned to
+ * is not clearly nearer. "Clearly" is beyond what rounding can do to two sums of D products of unit rows. */
+static uint32_t choose_searched(struct estep *s, const float *h, const uint32_t *assigned, uint32_t rows)
 {
-    for (uint32_t i = 0; i < rows; i++) {
+    size_t D = s->D;
+    float near = 1 - s->options.novel_distance + (float)(D + 8) * FLT_EPSILON;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < rows; i++)
+        if (!(vec_dot(h + i * D, s->prototypes + assigned[i] * D, D) > near)) {
+            memcpy(s->search_rows + count * D, h + i * D, D * sizeof *h);
+            s->searched[count++] = i;
+        }
+    return count;
+}
+
+/* nearest (n) = max(nearest, cosines of each of `prototypes`), whose rows are `stride` apart. */
+STATIC_KERNEL(void, keep_nearest,
+              (const float *restrict cosines, size_t prototypes, size_t stride, size_t n, float *restrict nearest),
+              (cosines, prototypes, stride, n, nearest))
+{
+    for (size_t k = 0; k < prototypes; k++)
+        for (size_t i = 0; i < n; i++) {
+            float cosine = cosines[k * stride + i];
+            nearest[i] = cosine > nearest[i] ? cosine : nearest[i];
+        }
+}
+
+/* The largest cosine of each of the n rows in s->search_rows to a prototype. */
+static void search(struct estep *s, uint32_t n)
+{
+    size_t D = s->D;
+    struct gather g = {.runs = 1, .run = D, .stride = D, .columns = n, .in = s->prototype_at, .out = s->cosine_at};
+    pack_rows(s->search_rows, n, D, NULL, s->search_operand);
+    for (uint32_t i = 0; i < n; i++)
+        s->nearest[i] = -INFINITY;
+    for (size_t k = 0; k < s->K; k += SEARCH_PROTOTYPES) {
+        size_t prototypes = s->K - k < SEARCH_PROTOTYPES ? s->K - k : SEARCH_PROTOTYPES;
+        gather_product(&g, prototypes, s->prototypes + k * D, s->search_operand, s->cosines);
+        keep_nearest(s->cosines, prototypes, s->block_rows, n, s->nearest);
+    }
+}
+
+/* Adds the block's rows that are far from every prototype to s->far. */
+static uint32_t block_candidates(struct estep *s, const float *h, uint32_t first, uint32_t rows, uint32_t found)
+{
+    uint32_t searched = choose_searched(s, h, s->assigned + first, rows);
+    if (searched > 0)
+        search(s, searched);
+    for (uint32_t i = 0; i < searched; i++) {
         float distance = 1 - s->nearest[i];
         if (distance >= s->options.novel_distance)
-            s->far[found++] = (struct kept){first + i, distance};
+            s->far[found++] = (struct kept){first + s->searched[i], distance};
     }
     return found;
 }
@@ -495,12 +604,12 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
     s->start[0] = 0;
     for (uint32_t first = 0; first < N; first += s->block_rows) {
         uint32_t rows = N - first < s->block_rows ? N - first : s->block_rows;
-        block_products(s, h + (size_t)first * s->D, rows);
+        block_logits(s, h + (size_t)first * s->D, rows);
         for (uint32_t i = 0; i < rows; i++)
             finish_row(s, s->logits + (size_t)i * s->K, first + i, &out->extra);
         out->extra.loglik += block_shift(s, rows);
         if (s->options.novel_max > 0)
-            found = block_candidates(s, first, rows, found);
+            found = block_candidates(s, h + (size_t)first * s->D, first, rows, found);
     }
     pick_candidates(s, h, found, &out->extra);
     if (s->options.covariance != COVARIANCE_VMF) /* whose log_const has all of it */

@@ -1,5 +1,5 @@
 /* A view is filled once and then only read. The next version is built in a spare view: a delta on a copy of its base, a
- * snapshot from nothing. */
+ * snapshot from nothing. The spare one held a version not long ago, so that the copy is of the rows that moved since. */
 #include "worker/mixture_cache.h"
 
 #include <stdlib.h>
@@ -11,12 +11,14 @@ void mixture_cache_init(struct mixture_cache *c, uint32_t K, uint32_t D, enum co
     c->K = K;
     c->D = D;
     c->covariance = covariance;
+    c->line = 1;
 }
 
 void mixture_cache_clear(struct mixture_cache *c)
 {
     mixture_cache_unref(c, &c->newest);
     mixture_cache_unref(c, &c->previous);
+    c->line++;
 }
 
 void mixture_cache_fini(struct mixture_cache *c)
@@ -38,7 +40,9 @@ static struct mixture_held *take_spare(struct mixture_cache *c)
         c->spare = held->next;
     } else {
         held = calloc(1, sizeof *held);
-        if (held && mixture_view_new(c->K, c->D, c->covariance, &held->view) != 0) {
+        if (held && (mixture_view_new(c->K, c->D, c->covariance, &held->view) != 0 ||
+                     mixture_view_keep_moved(held->view) != 0)) {
+            mixture_view_free(&held->view);
             free(held);
             held = NULL;
         }
@@ -111,6 +115,16 @@ static void install(struct mixture_cache *c, struct mixture_held **place, struct
     *place = held;
 }
 
+/* Makes `held` what `base` is. */
+static int fill(const struct mixture_cache *c, struct mixture_held *held, const struct mixture_held *base)
+{
+    bool follows = held->line == c->line && held->view->version <= base->view->version;
+    if (!follows)
+        return mixture_view_copy(held->view, base->view);
+    mixture_view_follow(held->view, base->view);
+    return 0;
+}
+
 int mixture_cache_apply(struct mixture_cache *c, const struct msg *m, enum reason *why)
 {
     struct mixture_held **place = place_for(c, m->step), **base = NULL, *held;
@@ -120,9 +134,12 @@ int mixture_cache_apply(struct mixture_cache *c, const struct msg *m, enum reaso
         return ERR_STATE;
     if ((held = take_spare(c)) == NULL)
         return ERR_MEMORY;
-    int rc = base ? mixture_view_copy(held->view, (*base)->view) : 0;
+    int rc = base ? fill(c, held, *base) : 0;
+    held->line = base ? c->line : 0; /* unless the message fills it */
     if (rc == 0)
         rc = mixture_apply(held->view, m, why);
+    if (rc == 0)
+        held->line = c->line;
     if (rc == 0)
         install(c, place, held);
     else

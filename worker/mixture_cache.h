@@ -11,6 +11,7 @@
 struct mixture_held {
     struct mixture_view *view;
     uint32_t refs;
+    uint64_t line;             /* the cache's when it was filled; 0 while it is empty */
     struct mixture_held *next; /* among the spare ones */
 };
 
@@ -19,6 +20,7 @@ struct mixture_cache {
     enum covariance covariance;
     struct mixture_held *newest, *previous; /* NULL when unknown */
     struct mixture_held *spare;             /* views to be filled again */
+    uint64_t line;                          /* of versions that follow from each other: a new one after each clear */
 };
 
 void mixture_cache_init(struct mixture_cache *c, uint32_t K, uint32_t D, enum covariance covariance);

@@ -20,17 +20,27 @@ void logits_carve(struct logits *l, struct arena *a)
     l->gradient = arena_reals(a, linear_gradient_size(&l->product));
 }
 
-static const real *choose(const struct logits *l, const real *prototypes, const uint32_t *order, size_t first)
+void logits_begin(struct logits *l)
+{
+    l->held = NULL;
+}
+
+/* What a forward product has chosen the backward one finds again. */
+static const real *choose(struct logits *l, const real *prototypes, const uint32_t *order, size_t first)
 {
     size_t D = l->product.in;
     if (!order)
         return prototypes + first * D;
+    if (l->held == prototypes && l->held_first == first)
+        return l->chosen;
     for (size_t i = 0; i < l->product.out; i++)
         memcpy(l->chosen + i * D, prototypes + order[first + i] * D, D * sizeof(real));
+    l->held = prototypes;
+    l->held_first = first;
     return l->chosen;
 }
 
-void logits_select(const struct logits *l, const real *prototypes, const uint32_t *order, size_t first)
+void logits_select(struct logits *l, const real *prototypes, const uint32_t *order, size_t first)
 {
     linear_pack_forward(&l->product, choose(l, prototypes, order, first), NULL, l->packed);
 }
@@ -40,20 +50,21 @@ void logits_forward(const struct logits *l, size_t R, const real *z, real *out)
     linear_forward(&l->product, R, z, l->packed, out);
 }
 
-void logits_backward(const struct logits *l, size_t R, const real *d, const real *prototypes, const uint32_t *order,
+void logits_backward(struct logits *l, size_t R, const real *d, const real *prototypes, const uint32_t *order,
                      size_t first, real *dz)
 {
     linear_pack_backward(&l->product, choose(l, prototypes, order, first), l->packed);
     linear_backward_input(&l->product, R, d, l->packed, dz);
 }
 
-void logits_backward_prototypes(const struct logits *l, size_t R, const real *z, const real *d, const uint32_t *order,
+void logits_backward_prototypes(struct logits *l, size_t R, const real *z, const real *d, const uint32_t *order,
                                 size_t first, real *d_prototypes)
 {
     size_t D = l->product.in;
     memset(l->gradient, 0, linear_gradient_size(&l->product) * sizeof(real));
     linear_backward_weight(&l->product, R, z, d, l->gradient);
     linear_unpack_gradient(&l->product, l->gradient, l->chosen);
+    l->held = NULL; /* a gradient stands there now */
     for (size_t i = 0; i < l->product.out; i++) {
         size_t k = order ? order[first + i] : first + i;
         memcpy(d_prototypes + k * D, l->chosen + i * D, D * sizeof(real));

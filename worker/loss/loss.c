@@ -101,6 +101,7 @@ static void run(const struct loss_call *call, const real *z_student, const real 
     const struct loss_options *o = call->o;
     struct loss_workspace *w = call->w;
     ASSERT(o->b == w->b && o->K == w->K && o->D == w->D && (2 + o->local) * o->b == w->rows);
+    logits_begin(&w->logits);
     embed(z_student, w->rows, w->D, o->normalise, w->student, w->norm);
     embed(z_teacher, (size_t)2 * w->b, w->D, o->normalise, w->teacher, NULL);
     if (o->objective == LOSS_CARP) {

@@ -164,6 +164,16 @@ void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed)
     }
 }
 
+void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, real *packed)
+{
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, columns), first = j / panel * panel;
+    size_t width = round_up(at_most(columns - first, panel), t->lanes);
+    packed += (K + 1) * first + width + (j - first);
+    for (size_t k = 0; k < K; k++)
+        packed[k * width] = source[k];
+}
+
 static void unpack_panel(const struct pack *p, const real *gradient, size_t columns, size_t width, real *target)
 {
     if (p->row_stride == 1) {

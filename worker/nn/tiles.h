@@ -51,6 +51,8 @@ struct pack {
 void tile_pack(const struct pack *p, const real *source, real *packed);
 /* Bias row (columns), or NULL for zeros. */
 void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed);
+/* Column j of B alone, source (K), into what has been packed already. */
+void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, real *packed);
 /* target[k * row_stride + j * column_stride] = G(k,j); p->k0 = 0, p->n = p->K. */
 void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target);
 

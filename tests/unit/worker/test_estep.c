@@ -527,6 +527,100 @@ static void test_version_is_loaded_once(void **state)
     mixture_view_free(&v);
 }
 
+static void assert_same_results(const struct estep_result *a, const struct estep_result *b, uint32_t N, uint32_t D)
+{
+    uint32_t Z = a->gamma.start[N];
+    assert_memory_equal(a->gamma.start, b->gamma.start, (N + 1) * sizeof *a->gamma.start);
+    assert_memory_equal(a->gamma.index, b->gamma.index, Z * sizeof *a->gamma.index);
+    assert_memory_equal(a->gamma.gamma, b->gamma.gamma, Z * sizeof *a->gamma.gamma);
+    assert_memory_equal(a->extra.assigned, b->extra.assigned, N * sizeof *a->extra.assigned);
+    assert_true(a->extra.loglik == b->extra.loglik && a->extra.dropped == b->extra.dropped);
+    assert_int_equal(a->extra.V, b->extra.V);
+    assert_memory_equal(a->extra.novel, b->extra.novel, a->extra.V * D * sizeof(float));
+    assert_memory_equal(a->extra.novel_distance, b->extra.novel_distance, a->extra.V * sizeof(float));
+}
+
+/* Moves every `every`th component in version 3, then a few in version 5, and compares with a fresh E-step. */
+static void check_moved(enum covariance c, uint32_t every)
+{
+    enum { K = 1100, D = 9, N = 40 }; /* two tiles */
+    struct estep_options o = {.drop = 1e-6f, .novel_max = N, .novel_distance = 0.1f, .covariance = c};
+    struct mixture_view *v = random_mixture(K, D, c, 1);
+    struct estep *held, *fresh;
+    struct estep_result got, want;
+    float *h = random_rows(N, D, 5);
+    assert_int_equal(mixture_view_keep_moved(v), 0);
+    assert_int_equal(estep_new(N, K, D, o, &held), 0);
+    assert_int_equal(estep_new(N, K, D, o, &fresh), 0);
+    estep_use(held, v);
+    for (uint32_t k = 3; k < K; k += every) {
+        v->moved[k] = k % 2 ? 3 : 5;
+        v->mean[k * D + k % D] += 0.7f;
+    }
+    v->price[11] = 2; /* of a component that does not move */
+    v->version = 5;
+    set_constants(v);
+    estep_use(held, v);
+    estep_use(fresh, v);
+    estep_run(held, h, N, &got);
+    estep_run(fresh, h, N, &want);
+    assert_same_results(&got, &want, N, D);
+    assert_true(want.extra.V > 0 && want.extra.V < N);
+    assert_memory_equal(estep_prototypes(held), estep_prototypes(fresh), K * D * sizeof(float));
+    v->version = 2; /* gone back: nothing that is held can be relied upon */
+    v->mean[0] += 0.5f;
+    set_constants(v);
+    estep_use(held, v);
+    assert_true(estep_prototypes(held)[0] != estep_prototypes(fresh)[0]);
+    estep_free(&held);
+    estep_free(&fresh);
+    free(h);
+    mixture_view_free(&v);
+}
+
+static void test_moved_components_alone(void **state)
+{
+    (void)state;
+    for (int c = COVARIANCE_SPHERICAL; c <= COVARIANCE_TIED; c++) {
+        check_moved((enum covariance)c, 97);
+        check_moved((enum covariance)c, 2);
+    }
+}
+
+/* Rows beside prototypes, and far from all; many more of the former, as in training: each distance is that of the
+ * nearest prototype, though few rows have met all of them. */
+static void test_novelty_finds_the_nearest(void **state)
+{
+    (void)state;
+    enum { K = 700, D = 12, N = 300 };
+    struct mixture_view *v = random_mixture(K, D, COVARIANCE_DIAGONAL, 1);
+    struct estep *s;
+    struct estep_result got;
+    float *h = random_rows(N, D, 5);
+    uint32_t far = 0;
+    for (uint32_t i = 0; i < N; i++)
+        for (uint32_t d = 0; d < D && i % 10 != 0; d++)
+            h[i * D + d] = v->mean[i * D + d] + 0.02f * h[i * D + d];
+    vec_normalise_rows(h, N, D, NULL);
+    assert_int_equal(estep_new(N, K, D, (struct estep_options){.novel_max = N, .novel_distance = 0.05f}, &s), 0);
+    estep_use(s, v);
+    estep_run(s, h, N, &got);
+    for (uint32_t i = 0; i < N; i++) {
+        double nearest = -1;
+        for (uint32_t k = 0; k < K; k++)
+            nearest = fmax(nearest, vec_dot(h + i * D, estep_prototypes(s) + k * D, D));
+        far += 1 - nearest >= 0.05;
+        for (uint32_t j = 0; j < got.extra.V; j++)
+            if (memcmp(got.extra.novel + j * D, h + i * D, D * sizeof *h) == 0)
+                assert_near(got.extra.novel_distance[j], 1 - nearest, 1e-6);
+    }
+    assert_in_range(far, 1, N / 5);
+    assert_int_equal(got.extra.V, far);
+    estep_free(&s);
+    free(h);
+    mixture_view_free(&v);
+}
+
 /* Two prototypes on the axes; rows at known angles. */
 static void run_novelty(struct estep_options o, const float *h, uint32_t N, uint32_t V, const uint32_t *rows,
                         const double *distances)
@@ -576,6 +670,8 @@ int main(void)
         cmocka_unit_test(test_extreme_logits),
         cmocka_unit_test(test_version_is_loaded_once),
         cmocka_unit_test(test_novelty),
+        cmocka_unit_test(test_novelty_finds_the_nearest),
+        cmocka_unit_test(test_moved_components_alone),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

@@ -240,6 +240,29 @@ static void check_transpose(size_t rows, size_t columns)
     free(before);
 }
 
+/* Columns packed one by one over others make what packing them together makes. */
+static void test_pack_columns(void **state)
+{
+    (void)state;
+    enum { K = 5 };
+    for (size_t N = 1; N < 200; N += 37) {
+        struct pack p = {.K = K, .columns = N, .n = K, .row_stride = 1, .column_stride = K};
+        size_t size = tile_packed_size(K, N);
+        real *b = nn_random(2, K * N), *other = nn_random(3, K * N), *whole = nn_take(size), *parts = nn_take(size);
+        tile_pack(&p, b, whole);
+        tile_pack_bias(K, N, NULL, whole);
+        tile_pack(&p, other, parts);
+        tile_pack_bias(K, N, NULL, parts);
+        for (size_t j = 0; j < N; j++)
+            tile_pack_column(K, N, j, b + j * K, parts);
+        assert_memory_equal(parts, whole, size * sizeof(real));
+        free(b);
+        free(other);
+        free(whole);
+        free(parts);
+    }
+}
+
 static void test_transpose(void **state)
 {
     (void)state;
@@ -257,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_outer),
         cmocka_unit_test(test_pack_in_parts),
         cmocka_unit_test(test_choices_agree),
+        cmocka_unit_test(test_pack_columns),
         cmocka_unit_test(test_transpose),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
