@@ -1,44 +1,115 @@
-/* Cosines come in tiles of one GEMM each (ROWS x COLUMNS floats, half a megabyte, which stays in the second-level
- * cache) and are reduced while they are there; the K x K matrix never exists. */
+/* The rows of x are columns in chunks, in order. When a chunk's turn comes its rows have met all rows before it, so they
+ * settle: who represents is known from then on. Then all later rows meet the chunk. Cosines come in tiles of ROWS x
+ * COLUMNS floats and are reduced while they are in the second-level cache, where the chunk, transposed into panels, stays
+ * too; the K x K matrix never exists. The products are ours, because OpenBLAS falls back to SSE on processors that it
+ * does not know. */
 #include "common/cosine.h"
 
-#include <cblas.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
 
-enum { ROWS = 128, COLUMNS = 1024, LANES = 32 };
+enum {
+    ROWS = 128,
+    COLUMNS = 480, /* whole panels of each choice of kernels: 48, 24 and 12 columns */
+    LANES = 32,
+};
+
+#define TILE_NAME(f) portable_##f
+#define TILE_TARGET
+#define TILE_BYTES 16
+#define TILE_ROWS 4
+#include "common/cosine_tile.h"
+
+#if KERNELS_X86
+#define TILE_NAME(f) avx2_##f
+#define TILE_TARGET KERNELS_TARGET_AVX2
+#define TILE_BYTES 32
+#define TILE_ROWS 4
+#include "common/cosine_tile.h"
+
+#define TILE_NAME(f) avx512_##f
+#define TILE_TARGET KERNELS_TARGET_AVX512
+#define TILE_BYTES 64
+#define TILE_ROWS 8
+#include "common/cosine_tile.h"
+#endif
+
+struct tiling {
+    size_t panel; /* columns of one */
+    void (*cosines)(const float *a, size_t rows, size_t D, const float *panels, size_t columns, float *out);
+};
+
+static struct tiling tiling_chosen(void)
+{
+#if KERNELS_X86
+    enum kernels chosen = kernels_chosen();
+    if (chosen == KERNELS_AVX512)
+        return (struct tiling){avx512_PANEL, avx512_cosines};
+    if (chosen == KERNELS_AVX2)
+        return (struct tiling){avx2_PANEL, avx2_cosines};
+#endif
+    return (struct tiling){portable_PANEL, portable_cosines};
+}
 
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-/* tile (m,n; row stride COLUMNS) = a (m,D) times b (n,D) transposed */
-static void cosines(const float *a, size_t m, const float *b, size_t n, size_t D, float *tile)
-{
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)D, 1, a, (int)D, b, (int)D, 0, tile,
-                COLUMNS);
-}
+static const float PENALTY = -4.0f; /* cosines lie within 1 of zero */
 
-/* The cover of every eps is found in one pass. A row that represents for any eps is kept in `rows`; for the eps that it
- * does not represent, a penalty pushes its cosine under every other, so that one branch-free maximum per eps tells
- * whether a later row joins. */
-struct cover {
-    size_t D, eps_count, size, capacity; /* size: rows kept */
-    const double *eps;
-    float *rows;      /* (capacity,D) */
-    float *penalties; /* (eps_count,capacity): 0 where the row represents, else PENALTY */
-    float *best;      /* (eps_count,ROWS): largest cosine of a row of the tile to a representative */
+/* The cover of every eps is found in one pass. For the eps that a row does not represent, a penalty pushes its cosine
+ * under every other, so that one branch-free maximum per eps tells whether a later row joins. */
+struct survey {
+    const struct cosine_survey *o;
+    struct tiling tiling;
+    uint32_t index[COLUMNS]; /* the chunk's columns: which row each is */
+    size_t columns;
+    float *panels;    /* (COLUMNS,D) the chunk */
+    float *penalties; /* (n,COLUMNS): 0 where the column represents, else PENALTY */
+    float *best;      /* (n,K): largest cosine of a row to a representative before it */
     float *tile;      /* (ROWS,COLUMNS) */
-    uint32_t *counts; /* (eps_count) */
+    bool *represents; /* (n) scratch */
 };
 
-static const float PENALTY = -4.0f; /* cosines lie within 1 of zero */
+static void survey_fini(struct survey *s)
+{
+    free(s->panels);
+    free(s->penalties);
+    free(s->best);
+    free(s->tile);
+    free(s->represents);
+}
+
+static int survey_init(struct survey *s, const struct cosine_survey *o)
+{
+    *s = (struct survey){.o = o, .tiling = tiling_chosen()};
+    s->panels = calloc(o->D, COLUMNS * sizeof *s->panels);
+    s->penalties = calloc(o->n + 1, COLUMNS * sizeof *s->penalties);
+    s->best = calloc(o->n * o->K + 1, sizeof *s->best);
+    s->tile = calloc(ROWS, COLUMNS * sizeof *s->tile);
+    s->represents = calloc(o->n + 1, sizeof *s->represents);
+    if (s->panels && s->penalties && s->best && s->tile && s->represents)
+        return 0;
+    survey_fini(s);
+    return ERR_MEMORY;
+}
+
+/* The columns listed in s->index, zeros up to a whole panel. */
+static void pack(struct survey *s)
+{
+    size_t D = s->o->D, panel = s->tiling.panel, whole = (s->columns + panel - 1) / panel * panel;
+    for (size_t j = 0; j < whole; j++) {
+        float *to = s->panels + j / panel * panel * D + j % panel;
+        const float *from = s->o->x + s->index[j < s->columns ? j : 0] * D;
+        for (size_t d = 0; d < D; d++)
+            to[d * panel] = j < s->columns ? from[d] : 0;
+    }
+}
 
 STATIC_KERNEL(float, max_penalised, (const float *restrict x, const float *restrict penalty, size_t n, float max),
               (x, penalty, n, max))
@@ -61,101 +132,17 @@ STATIC_KERNEL(float, max_penalised, (const float *restrict x, const float *restr
     return max;
 }
 
-static void cover_fini(struct cover *c)
+/* Row i meets the first n columns of the chunk, whose largest cosine is max. */
+static void meet_representatives(struct survey *s, size_t i, const float *cosines, size_t n, float max)
 {
-    free(c->rows);
-    free(c->penalties);
-    free(c->best);
-    free(c->tile);
-}
-
-static int cover_init(struct cover *c, size_t K, size_t D, const double *eps, size_t n, uint32_t *counts)
-{
-    *c = (struct cover){.D = D, .eps_count = n, .capacity = K, .eps = eps, .counts = counts};
-    size_t cells;
-    if (__builtin_mul_overflow(K, D, &cells))
-        return ERR_MEMORY;
-    c->rows = calloc(cells, sizeof *c->rows);
-    c->penalties = calloc(K, n * sizeof *c->penalties);
-    c->best = calloc(n, ROWS * sizeof *c->best);
-    c->tile = calloc(ROWS, COLUMNS * sizeof *c->tile);
-    if (c->rows != NULL && c->penalties != NULL && c->best != NULL && c->tile != NULL)
-        return 0;
-    cover_fini(c);
-    return ERR_MEMORY;
-}
-
-/* best = the m rows at x against all representatives of earlier tiles */
-static void meet_earlier(struct cover *c, const float *x, size_t m)
-{
-    for (size_t i = 0; i < c->eps_count * ROWS; i++)
-        c->best[i] = PENALTY;
-    for (size_t first = 0; first < c->size; first += COLUMNS) {
-        size_t n = smaller(COLUMNS, c->size - first);
-        cosines(x, m, c->rows + first * c->D, n, c->D, c->tile);
-        for (size_t k = 0; k < c->eps_count; k++)
-            for (size_t i = 0; i < m; i++) {
-                float *best = &c->best[k * ROWS + i];
-                *best = max_penalised(c->tile + i * COLUMNS, c->penalties + k * c->capacity + first, n, *best);
-            }
+    for (size_t k = 0; k < s->o->n; k++) {
+        float *best = &s->best[k * s->o->K + i];
+        if (max > *best)
+            *best = max_penalised(cosines, s->penalties + k * COLUMNS, n, *best);
     }
 }
 
-/* Keeps row x if it joins nobody for some eps; represents (eps_count) tells for which. */
-static void settle_row(struct cover *c, const float *x, size_t i, bool *represents)
-{
-    bool any = false;
-    for (size_t k = 0; k < c->eps_count; k++) {
-        represents[k] = !(1.0 - (double)c->best[k * ROWS + i] < c->eps[k]);
-        any = any || represents[k];
-        c->counts[k] += represents[k];
-    }
-    if (!any)
-        return;
-    memcpy(c->rows + c->size * c->D, x, c->D * sizeof *x);
-    for (size_t k = 0; k < c->eps_count; k++)
-        c->penalties[k * c->capacity + c->size] = represents[k] ? 0 : PENALTY;
-    c->size++;
-}
-
-/* Rows of one tile in index order: each settles, then the later ones meet it. */
-static void settle_tile(struct cover *c, const float *x, size_t m, bool *represents)
-{
-    cosines(x, m, x, m, c->D, c->tile);
-    for (size_t i = 0; i < m; i++) {
-        settle_row(c, x + i * c->D, i, represents);
-        for (size_t k = 0; k < c->eps_count; k++)
-            for (size_t j = i + 1; represents[k] && j < m; j++) {
-                float cosine = c->tile[j * COLUMNS + i], *best = &c->best[k * ROWS + j];
-                *best = cosine > *best ? cosine : *best;
-            }
-    }
-}
-
-int cosine_cover(const float *x, size_t K, size_t D, const double *eps, size_t n, uint32_t *counts)
-{
-    ASSERT(D > 0 && D <= INT_MAX && K <= UINT32_MAX);
-    for (size_t k = 0; k < n; k++)
-        counts[k] = 0;
-    if (K == 0 || n == 0)
-        return 0;
-    struct cover c;
-    bool *represents = calloc(n, sizeof *represents);
-    if (represents == NULL || cover_init(&c, K, D, eps, n, counts) != 0) {
-        free(represents);
-        return ERR_MEMORY;
-    }
-    for (size_t first = 0; first < K; first += ROWS) {
-        size_t m = smaller(ROWS, K - first);
-        meet_earlier(&c, x + first * D, m);
-        settle_tile(&c, x + first * D, m, represents);
-    }
-    cover_fini(&c);
-    free(represents);
-    return 0;
-}
-
-/* Columns at once: each of the n later rows meets row i. */
+/* Columns at once: each of the n earlier rows meets row i. */
 STATIC_KERNEL(void, meet_column,
               (const float *restrict cosines_of_i, uint32_t i, size_t n, float *restrict cosine,
                uint32_t *restrict nearest),
@@ -168,50 +155,128 @@ STATIC_KERNEL(void, meet_column,
     }
 }
 
-/* Row i meets the n rows from `first` on; among equals the smallest index stays. */
-static void meet_row(const float *cosines_of_i, size_t first, size_t n, float *cosine, uint32_t *nearest)
+/* Row i and the n rows from `first` on, all before it, meet; among equals the smallest index stays. */
+static void meet_neighbours(const struct cosine_survey *o, size_t i, const float *cosines, size_t first, size_t n,
+                            float max)
 {
-    float max = vec_max(cosines_of_i, n);
-    if (!(max > *cosine))
-        return;
-    size_t j = 0;
-    while (cosines_of_i[j] != max)
-        j++;
-    *cosine = max;
-    *nearest = (uint32_t)(first + j);
+    if (max > o->cosine[i]) {
+        size_t j = 0;
+        while (cosines[j] != max)
+            j++;
+        o->cosine[i] = max;
+        o->nearest[i] = (uint32_t)(first + j);
+    }
+    meet_column(cosines, (uint32_t)i, n, o->cosine + first, o->nearest + first);
 }
 
-/* Rows [first, first+m) against [from, from+n), n columns that begin at or after the rows. */
-static void nearest_tile(float *tile, size_t first, size_t m, size_t from, size_t n, uint32_t *nearest, float *cosine)
+/* Row i meets the first n columns of the chunk. */
+static void meet_row(struct survey *s, size_t i, const float *cosines, size_t n)
 {
-    for (size_t i = first; i < first + m; i++) {
-        float *row = tile + (i - first) * COLUMNS;
-        size_t past = i >= from ? smaller(i + 1 - from, n) : 0; /* itself, and pairs that have met */
-        if (past == n)
-            continue;
-        meet_row(row + past, from + past, n - past, &cosine[i], &nearest[i]);
-        meet_column(row + past, (uint32_t)i, n - past, cosine + from + past, nearest + from + past);
+    if (n == 0)
+        return;
+    float max = vec_max(cosines, n);
+    meet_representatives(s, i, cosines, n, max);
+    if (s->o->nearest)
+        meet_neighbours(s->o, i, cosines, s->index[0], n, max);
+}
+
+/* Row i, which has met all before it, joins or represents; column c of the chunk is to say so. */
+static void settle_row(struct survey *s, size_t i, size_t c)
+{
+    for (size_t k = 0; k < s->o->n; k++) {
+        bool represents = !(1.0 - (double)s->best[k * s->o->K + i] < s->o->eps[k]);
+        s->o->counts[k] += represents;
+        s->penalties[k * COLUMNS + c] = represents ? 0 : PENALTY;
     }
+}
+
+/* The chunk's own rows, in order: each meets those of the chunk before it, and settles. */
+static void settle_chunk(struct survey *s, size_t first, size_t n)
+{
+    for (size_t r = 0; r < n; r += ROWS) {
+        size_t rows = smaller(ROWS, n - r);
+        s->tiling.cosines(s->o->x + (first + r) * s->o->D, rows, s->o->D, s->panels, smaller(r + rows, n), s->tile);
+        for (size_t i = 0; i < rows; i++) {
+            meet_row(s, first + r + i, s->tile + i * COLUMNS, r + i);
+            settle_row(s, first + r + i, r + i);
+        }
+    }
+}
+
+/* Without neighbours to find, columns that represent for no eps are of no use to later rows. */
+static void keep_representatives(struct survey *s)
+{
+    size_t kept = 0;
+    for (size_t c = 0; c < s->columns; c++) {
+        bool any = false;
+        for (size_t k = 0; k < s->o->n; k++)
+            any = any || s->penalties[k * COLUMNS + c] == 0;
+        for (size_t k = 0; any && k < s->o->n; k++)
+            s->penalties[k * COLUMNS + kept] = s->penalties[k * COLUMNS + c];
+        s->index[kept] = s->index[c];
+        kept += any;
+    }
+    if (kept == s->columns)
+        return;
+    s->columns = kept;
+    pack(s);
+}
+
+/* All rows from `from` on meet the chunk. */
+static void meet_chunk(struct survey *s, size_t from)
+{
+    for (size_t r = from; r < s->o->K && s->columns > 0; r += ROWS) {
+        size_t rows = smaller(ROWS, s->o->K - r);
+        s->tiling.cosines(s->o->x + r * s->o->D, rows, s->o->D, s->panels, s->columns, s->tile);
+        for (size_t i = 0; i < rows; i++)
+            meet_row(s, r + i, s->tile + i * COLUMNS, s->columns);
+    }
+}
+
+static void begin(const struct survey *s)
+{
+    const struct cosine_survey *o = s->o;
+    for (size_t k = 0; k < o->n; k++)
+        o->counts[k] = 0;
+    for (size_t i = 0; i < o->n * o->K; i++)
+        s->best[i] = PENALTY;
+    for (size_t i = 0; o->nearest && i < o->K; i++) {
+        o->cosine[i] = PENALTY;
+        o->nearest[i] = i == 0;
+    }
+}
+
+int cosine_survey(const struct cosine_survey *o)
+{
+    struct survey s;
+    ASSERT(o->D > 0 && o->K <= UINT32_MAX && (o->nearest == NULL || o->K >= 2));
+    if (survey_init(&s, o) != 0)
+        return ERR_MEMORY;
+    begin(&s);
+    bool stopped = false;
+    for (size_t first = 0; first < o->K && !stopped; first += COLUMNS) {
+        s.columns = smaller(COLUMNS, o->K - first);
+        for (size_t c = 0; c < s.columns; c++)
+            s.index[c] = (uint32_t)(first + c);
+        pack(&s);
+        settle_chunk(&s, first, s.columns);
+        if (o->nearest == NULL)
+            keep_representatives(&s);
+        meet_chunk(&s, first + smaller(COLUMNS, o->K - first));
+        stopped = o->stop && o->stop(o->stop_arg);
+    }
+    survey_fini(&s);
+    return stopped ? ERR_CLOSED : 0;
+}
+
+int cosine_cover(const float *x, size_t K, size_t D, const double *eps, size_t n, uint32_t *counts)
+{
+    const struct cosine_survey o = {.x = x, .K = K, .D = D, .eps = eps, .n = n, .counts = counts};
+    return cosine_survey(&o);
 }
 
 int cosine_nearest(const float *x, size_t K, size_t D, uint32_t *nearest, float *cosine)
 {
-    ASSERT(K >= 2 && K <= UINT32_MAX && D > 0 && D <= INT_MAX);
-    float *tile = calloc(ROWS, COLUMNS * sizeof *tile);
-    if (tile == NULL)
-        return ERR_MEMORY;
-    for (size_t i = 0; i < K; i++) {
-        cosine[i] = PENALTY;
-        nearest[i] = i == 0;
-    }
-    for (size_t first = 0; first < K; first += ROWS) {
-        size_t m = smaller(ROWS, K - first);
-        for (size_t from = first; from < K; from += COLUMNS) {
-            size_t n = smaller(COLUMNS, K - from);
-            cosines(x + first * D, m, x + from * D, n, D, tile);
-            nearest_tile(tile, first, m, from, n, nearest, cosine);
-        }
-    }
-    free(tile);
-    return 0;
+    const struct cosine_survey o = {.x = x, .K = K, .D = D, .nearest = nearest, .cosine = cosine};
+    return cosine_survey(&o);
 }

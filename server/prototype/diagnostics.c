@@ -16,31 +16,59 @@ const char *const diagnostics_eps_name[DIAGNOSTICS_EPS] = {"unique_0025", "uniqu
 void dsyev_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
             const int *lwork, int *info);
 
-int diagnostics_input_of(const struct mixture *m, uint32_t window, struct diagnostics_input *out)
+int diagnostics_input_init(struct diagnostics_input *in, const struct mixture *m)
 {
     size_t K = m->options.K, D = m->options.D;
-    memset(out, 0, sizeof *out);
-    out->prototypes = malloc(K * D * sizeof *out->prototypes);
-    out->usage = malloc(K * sizeof *out->usage);
-    if (out->prototypes == NULL || out->usage == NULL) {
-        diagnostics_input_fini(out);
-        return ERR_MEMORY;
-    }
-    out->version = m->view->version;
-    out->K = m->options.K;
-    out->D = m->options.D;
-    out->active = mixture_active_percent(m, window);
-    memcpy(out->usage, m->usage, K * sizeof *out->usage);
-    memcpy(out->prototypes, m->view->mean, K * D * sizeof *out->prototypes);
-    vec_normalise_rows(out->prototypes, K, D, NULL);
-    return 0;
+    memset(in, 0, sizeof *in);
+    in->K = m->options.K;
+    in->D = m->options.D;
+    in->prototypes = malloc(K * D * sizeof *in->prototypes);
+    in->usage = malloc(K * sizeof *in->usage);
+    in->held = calloc(K, sizeof *in->held);
+    if (in->prototypes && in->usage && in->held)
+        return 0;
+    diagnostics_input_fini(in);
+    return ERR_MEMORY;
 }
 
 void diagnostics_input_fini(struct diagnostics_input *in)
 {
     free(in->prototypes);
     free(in->usage);
+    free(in->held);
     memset(in, 0, sizeof *in);
+}
+
+void diagnostics_input_forget(struct diagnostics_input *in)
+{
+    if (in->held)
+        memset(in->held, 0, in->K * sizeof *in->held);
+}
+
+static void copy_row(struct diagnostics_input *in, const struct mixture *m, uint32_t k)
+{
+    size_t D = in->D;
+    memcpy(in->prototypes + k * D, m->view->mean + k * D, D * sizeof *in->prototypes);
+    vec_normalise_rows(in->prototypes + k * D, 1, D, NULL);
+    in->held[k] = m->updated_step[k] + 1;
+}
+
+bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window, uint32_t rows_max)
+{
+    uint32_t copied = 0, from = in->at;
+    for (uint32_t i = 0; i < in->K; i++) {
+        uint32_t k = (from + i) % in->K;
+        if (in->held[k] == m->updated_step[k] + 1)
+            continue;
+        in->at = k;
+        if (copied++ == rows_max)
+            return false;
+        copy_row(in, m, k);
+    }
+    in->version = m->view->version;
+    in->active = mixture_active_percent(m, window);
+    memcpy(in->usage, m->usage, in->K * sizeof *in->usage);
+    return true;
 }
 
 /* covariance (D,D), lower triangle by columns = sum_k (x_k - mean)(x_k - mean)^T, in blocks of rows made double. */
@@ -89,10 +117,20 @@ int effective_rank(const float *x, uint32_t K, uint32_t D, double *out)
     return 0;
 }
 
-static int measure_unique(const struct diagnostics_input *in, struct diagnostics *d)
+static int measure_cosines(const struct diagnostics_input *in, struct diagnostics *d)
 {
     uint32_t counts[DIAGNOSTICS_EPS];
-    int rc = cosine_cover(in->prototypes, in->K, in->D, diagnostics_eps, DIAGNOSTICS_EPS, counts);
+    const struct cosine_survey o = {.x = in->prototypes,
+                                    .K = in->K,
+                                    .D = in->D,
+                                    .eps = diagnostics_eps,
+                                    .n = DIAGNOSTICS_EPS,
+                                    .counts = counts,
+                                    .nearest = in->K >= 2 ? d->nearest : NULL,
+                                    .cosine = d->cosine,
+                                    .stop = in->stop,
+                                    .stop_arg = in->stop_arg};
+    int rc = cosine_survey(&o);
     for (size_t i = 0; rc == 0 && i < DIAGNOSTICS_EPS; i++)
         d->unique[i] = 100.0 * counts[i] / in->K;
     return rc;
@@ -110,9 +148,7 @@ int diagnostics_run(const struct diagnostics_input *in, struct diagnostics **out
     d->perplexity = mixture_usage_perplexity(in->usage, in->K);
     d->nearest = calloc(in->K, sizeof *d->nearest);
     d->cosine = calloc(in->K, sizeof *d->cosine);
-    int rc = d->nearest && d->cosine ? measure_unique(in, d) : ERR_MEMORY;
-    if (rc == 0 && in->K >= 2)
-        rc = cosine_nearest(in->prototypes, in->K, in->D, d->nearest, d->cosine);
+    int rc = d->nearest && d->cosine ? measure_cosines(in, d) : ERR_MEMORY;
     if (rc == 0)
         rc = effective_rank(in->prototypes, in->K, in->D, &d->effective_rank);
     if (rc != 0)

@@ -3,6 +3,7 @@
 #ifndef DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_H
 #define DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "server/prototype/mixture.h"
 
@@ -14,9 +15,13 @@ extern const char *const diagnostics_eps_name[DIAGNOSTICS_EPS]; /* "unique_0025"
 struct diagnostics_input {
     uint64_t version;
     uint32_t K, D;
-    float *prototypes; /* (K,D) mu_k/|mu_k| */
-    double *usage;     /* (K) */
-    double active;     /* percent */
+    float *prototypes;             /* (K,D) mu_k/|mu_k| */
+    double *usage;                 /* (K) */
+    double active;                 /* percent */
+    uint32_t *held;                /* (K) 1 + the updated_step of the row that prototypes has; 0: none */
+    uint32_t at;                   /* the row that the next copying begins with */
+    bool (*stop)(const void *arg); /* asked during a pass, many times a second; NULL: it runs to its end */
+    const void *stop_arg;
 };
 
 struct diagnostics {
@@ -30,11 +35,17 @@ struct diagnostics {
     float *cosine;                  /* (K) that cosine */
 };
 
-/* window: versions over which a component counts as active. 0 or ERR_MEMORY. */
-int diagnostics_input_of(const struct mixture *m, uint32_t window, struct diagnostics_input *out);
+int diagnostics_input_init(struct diagnostics_input *in, const struct mixture *m); /* holds nothing; 0 or ERR_MEMORY */
 void diagnostics_input_fini(struct diagnostics_input *in);
+/* Copies rows that differ from m's, at most rows_max, so that a large mixture is copied in pieces between its steps. True
+ * when none is left to copy: from then to the next call `in` is of m's version. window: versions over which a component
+ * counts as active. */
+bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window,
+                              uint32_t rows_max);
+void diagnostics_input_forget(struct diagnostics_input *in); /* m has gone back: what is held means nothing any more */
 
-int diagnostics_run(const struct diagnostics_input *in, struct diagnostics **out); /* 0 or ERR_MEMORY */
+/* 0, ERR_MEMORY, or ERR_CLOSED when it was told to stop. */
+int diagnostics_run(const struct diagnostics_input *in, struct diagnostics **out);
 void diagnostics_free(struct diagnostics **out);
 
 /* exp of the entropy of the normalised eigenvalues of the covariance of x (K,D), K >= 1 (Roy and Vetterli, "The

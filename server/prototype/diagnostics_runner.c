@@ -1,15 +1,29 @@
-/* The job and its pacing. The job touches only input and result. */
+/* The job and its pacing. The job touches only input and result, and the loop leaves both alone until it is done. */
 #include "server/prototype/diagnostics_runner.h"
 
 #include "common/error.h"
 #include "common/log.h"
 #include "common/vecmath.h"
 
+enum { TURN_FLOATS = 1 << 20 }; /* copied in one turn: about a millisecond */
+
+static uint64_t clock_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+static bool is_late(const void *arg)
+{
+    const struct diagnostics_runner *r = arg;
+    uint64_t end_ms = atomic_load(&r->end_ms);
+    return end_ms > 0 && clock_ms() >= end_ms;
+}
+
 static void measure(uv_work_t *work)
 {
     struct diagnostics_runner *r = work->data;
     compute_thread_init();
-    (void)diagnostics_run(&r->input, &r->result); /* out of memory: no result */
+    r->rc = diagnostics_run(&r->input, &r->result);
 }
 
 static void on_done(uv_work_t *work, int status)
@@ -20,11 +34,31 @@ static void on_done(uv_work_t *work, int status)
     struct diagnostics *result = r->result;
     r->result = NULL;
     r->busy = false;
+    if (r->rewound)
+        diagnostics_input_forget(&r->input);
+    r->rewound = false;
     r->rest_until_ms = now + 3 * (now - r->started_ms);
-    diagnostics_input_fini(&r->input);
-    if (result == NULL)
+    if (r->rc == ERR_CLOSED)
+        log_info("event=diagnostics_given_up version=%llu reason=leaving", (unsigned long long)r->input.version);
+    else if (result == NULL)
         log_warn("event=diagnostics_failed reason=memory");
     r->on_result(r->arg, result);
+}
+
+/* Rows to copy in one turn at most. Where versions change more than that, twice as many as the newest one changed, or
+ * the copy would never catch up; its M-step took many times longer. */
+static uint32_t turn_rows(const struct mixture *m)
+{
+    uint32_t rows = TURN_FLOATS / m->options.D, changed = 0;
+    for (uint32_t k = 0; k < m->options.K && m->view->version > 0; k++)
+        changed += m->updated_step[k] == m->view->version;
+    return 2 * changed > rows ? 2 * changed : rows;
+}
+
+/* True when the input is of m's version. */
+static bool copy_some(struct diagnostics_runner *r, const struct mixture *m, uint32_t window)
+{
+    return diagnostics_input_follow(&r->input, m, window, r->leaving ? m->options.K : turn_rows(m));
 }
 
 int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *m, uint32_t window)
@@ -32,9 +66,11 @@ int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *
     uint64_t now = uv_now(r->loop);
     if (!r->wanted || r->busy || now < r->rest_until_ms)
         return 0;
-    int rc = diagnostics_input_of(m, window, &r->input);
-    if (rc != 0)
+    int rc = r->input.held ? 0 : diagnostics_input_init(&r->input, m);
+    if (rc != 0 || !copy_some(r, m, window))
         return rc;
+    r->input.stop = is_late;
+    r->input.stop_arg = r;
     r->wanted = false;
     r->busy = true;
     r->started_ms = now;
@@ -42,4 +78,23 @@ int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *
     rc = uv_queue_work(r->loop, &r->work, measure, on_done);
     ASSERT(rc == 0); /* fails only for a missing callback */
     return 0;
+}
+
+void diagnostics_runner_rewound(struct diagnostics_runner *r)
+{
+    r->rewound = r->busy; /* the job reads what is held */
+    if (!r->busy)
+        diagnostics_input_forget(&r->input);
+}
+
+void diagnostics_runner_end(struct diagnostics_runner *r, uint64_t within_ms)
+{
+    r->leaving = true;
+    atomic_store(&r->end_ms, clock_ms() + within_ms);
+}
+
+void diagnostics_runner_fini(struct diagnostics_runner *r)
+{
+    ASSERT(!r->busy);
+    diagnostics_input_fini(&r->input);
 }

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/checkpoint_path.h"
@@ -25,6 +26,8 @@ enum {
     PUBLISH_HWM = 8,           /* mixtures are large and versioned: a slow subscriber asks for a snapshot instead */
     MESSAGE_SLACK = 1 << 20,   /* header, assignments, candidates of small runs */
     SUBSCRIPTION_BYTES = 1024, /* what a subscriber may send */
+    LAST_PASS_MS = 20000,      /* for diagnostics of the last version: the launcher waits 30 s, */
+    LAST_PASS_QUICK_MS = 3000, /* and containers that are told to end 10 s in all */
 };
 
 struct service {
@@ -215,6 +218,7 @@ static void on_version(struct service *s)
 static void on_gone_back(struct service *s)
 {
     mirror_event_rewind(mirror_queue(s->mirror), version_of(s), s->generation_seen);
+    diagnostics_runner_rewound(&s->runner);
     if (s->mirror != NULL)
         mirror_rewound(s->mirror);
 }
@@ -281,6 +285,7 @@ static void on_leaving(void *arg, const char *reason)
 {
     struct service *s = arg;
     s->leaving = true;
+    diagnostics_runner_end(&s->runner, strcmp(reason, "complete") == 0 ? LAST_PASS_MS : LAST_PASS_QUICK_MS);
     if (s->mirror == NULL)
         return;
     mirror_event_stop(mirror_queue(s->mirror), version_of(s), reason);
@@ -377,6 +382,7 @@ static void release(struct service *s)
     prototype_core_free(&s->lives.core);
     mixture_free(&s->initial);
     diagnostics_free(&s->diagnostics);
+    diagnostics_runner_fini(&s->runner);
     metrics_file_close(&s->metrics);
     shell_fini(&s->shell);
 }

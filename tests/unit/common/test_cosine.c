@@ -1,4 +1,4 @@
-/* Greedy cover and nearest neighbours against the definitions in double, at sizes around the tiles (128 rows, 1024
+/* Greedy cover and nearest neighbours against the definitions in double, at sizes around the tiles (128 rows, 480
  * columns). */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include "common/cosine.h"
+#include "common/error.h"
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "tests/unit/kernels_each.h"
 
 static const double all_eps[] = {0.025, 0.1, 0.25, 0.5};
 enum { EPS = 4 };
@@ -169,7 +171,7 @@ static void check_nearest(size_t K, size_t D)
 static void test_nearest_against_the_definition(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {2, 3, 127, 128, 129, 1024, 1025, 1300};
+    static const size_t sizes[] = {2, 3, 127, 128, 129, 479, 480, 481, 609, 1300};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
         check_nearest(sizes[s], 9);
 }
@@ -201,6 +203,36 @@ static void test_opposite_rows_still_have_a_nearest(void **state)
     assert_true(cosine[0] == -1 && cosine[1] == -1);
 }
 
+/* One pass finds what the two do, bit by bit; one that is stopped says so. */
+static bool at_once(const void *asked)
+{
+    ++*(int *)(uintptr_t)asked;
+    return true;
+}
+
+static void test_survey_is_both(void **state)
+{
+    (void)state;
+    enum { K = 1100, D = 17 };
+    float *x = clustered(K, D, 100, K), cosine[K], alone_cosine[K];
+    uint32_t nearest[K], alone_nearest[K], counts[EPS], alone_counts[EPS];
+    int asked = 0;
+    struct cosine_survey o = {
+        .x = x, .K = K, .D = D, .eps = all_eps, .n = EPS, .counts = counts, .nearest = nearest, .cosine = cosine};
+    assert_int_equal(cosine_survey(&o), 0);
+    assert_int_equal(cosine_cover(x, K, D, all_eps, EPS, alone_counts), 0);
+    assert_int_equal(cosine_nearest(x, K, D, alone_nearest, alone_cosine), 0);
+    assert_memory_equal(counts, alone_counts, sizeof counts);
+    assert_memory_equal(nearest, alone_nearest, sizeof nearest);
+    assert_memory_equal(cosine, alone_cosine, sizeof cosine);
+    assert_in_range(counts[0], counts[EPS - 1] + 1, K - 1);
+    o.stop = at_once;
+    o.stop_arg = &asked;
+    assert_int_equal(cosine_survey(&o), ERR_CLOSED);
+    assert_int_equal(asked, 1);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,7 +245,8 @@ int main(void)
         cmocka_unit_test(test_nearest_against_the_definition),
         cmocka_unit_test(test_nearest_of_equals_is_the_first),
         cmocka_unit_test(test_opposite_rows_still_have_a_nearest),
+        cmocka_unit_test(test_survey_is_both),
     };
     blas_single_threaded();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

@@ -192,7 +192,8 @@ static void compare_unique(const struct mixture *m, const json_t *expected)
     static const char *const keys[] = {"0.025", "0.1", "0.25", "0.5"};
     struct diagnostics_input in;
     uint32_t counts[DIAGNOSTICS_EPS];
-    assert_int_equal(diagnostics_input_of(m, 1, &in), 0);
+    assert_int_equal(diagnostics_input_init(&in, m), 0);
+    assert_true(diagnostics_input_follow(&in, m, 1, m->options.K));
     assert_int_equal(cosine_cover(in.prototypes, in.K, in.D, diagnostics_eps, DIAGNOSTICS_EPS, counts), 0);
     for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
         assert_int_equal(counts[i], lround(number(expected, keys[i], -1) * in.K));
