@@ -192,6 +192,8 @@ static void finish_update(struct mirror *m)
     m->lag_ms = (double)(uv_now(m->loop) - m->policy.began_ms);
     m->full = m->rewound;
     m->rewound = false;
+    if (m->state.waiting > 0)
+        mirror_policy_more(&m->policy);
     mirror_state_acknowledged(&m->state, m->known);
 }
 
@@ -274,6 +276,8 @@ static void update_now(struct mirror *m)
     m->script_done = false;
     m->outcome = MIRROR_TAKEN;
     m->state.refresh_max = m->policy.stopping ? UINT32_MAX : MIRROR_REFRESH_MAX; /* what stays is complete */
+    if (m->full) /* and what this update has no room for is not known to be there either */
+        memset(m->known, 0, m->state.K * sizeof *m->known);
     mirror_state_take(&m->state, m->o.core, m->diagnostics, m->known, m->full);
     m->state.now_ms = now;
     m->state.updated_s = unix_time();

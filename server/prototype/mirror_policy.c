@@ -135,6 +135,12 @@ void mirror_policy_ended(struct mirror_policy *p, enum mirror_outcome outcome)
     p->final_written = p->final;
 }
 
+void mirror_policy_more(struct mirror_policy *p)
+{
+    mirror_policy_hurry(p);
+    p->final_written = false;
+}
+
 void mirror_policy_hurry(struct mirror_policy *p)
 {
     if (p->phase == MIRROR_IDLE)

@@ -61,6 +61,8 @@ void mirror_policy_updating(struct mirror_policy *p, uint64_t now_ms);
 void mirror_policy_sent(struct mirror_policy *p, uint64_t now_ms);              /* a batch */
 void mirror_policy_answered(struct mirror_policy *p, uint64_t now_ms);          /* a batch */
 void mirror_policy_ended(struct mirror_policy *p, enum mirror_outcome outcome); /* the update; nothing is in flight */
+/* The update that ended had no room for all: the next one may begin at once, and the last one is not written yet. */
+void mirror_policy_more(struct mirror_policy *p);
 void mirror_policy_hurry(struct mirror_policy *p); /* what Redis shows is void: the next update is due */
 void mirror_policy_stop(struct mirror_policy *p, uint64_t now_ms);
 

@@ -15,10 +15,11 @@ int mirror_state_init(struct mirror_state *s, uint32_t K, uint32_t D, enum covar
     s->D = D;
     s->covariance = covariance;
     s->refresh_max = MIRROR_REFRESH_MAX;
+    size_t V = covariance_width(covariance, D), rows = MIRROR_MOVED_FLOATS / (D + V) + 1;
+    s->moved_max = rows < K ? (uint32_t)rows : K;
     s->rows = malloc(K * sizeof *s->rows);
-    s->mean = malloc((size_t)K * D * sizeof *s->mean);
-    s->variance =
-        malloc((K * covariance_width(covariance, D) + covariance_shared_width(covariance, D)) * sizeof *s->variance);
+    s->mean = malloc((size_t)s->moved_max * D * sizeof *s->mean);
+    s->variance = malloc((s->moved_max * V + covariance_shared_width(covariance, D)) * sizeof *s->variance);
     if (s->rows && s->mean && s->variance)
         return 0;
     mirror_state_fini(s);
@@ -104,18 +105,33 @@ static void take_row(struct mirror_state *s, const struct mixture *m, const stru
         copy_vectors(s, m, row);
 }
 
-/* Goes once around from refresh_from, and leaves there the first row whose usage had to wait. */
+/* Whether a row that is worth writing has to wait for a later update. */
+static bool must_wait(struct mirror_state *s, enum row_reason why, uint32_t *refreshed)
+{
+    if (why == ROW_USAGE)
+        return (*refreshed)++ >= s->refresh_max;
+    bool full = why == ROW_MOVED && s->moved == s->moved_max;
+    s->waiting += full;
+    return full;
+}
+
+/* Goes once around from refresh_from, and leaves there the first row that had to wait. */
 static void take_rows(struct mirror_state *s, const struct mixture *m, const struct diagnostics *d,
                       const struct mirror_known *known, double total_mass)
 {
     uint32_t from = s->refresh_from, refreshed = 0;
+    bool waits = false;
     for (uint32_t i = 0; i < s->K; i++) {
         uint32_t k = (from + i) % s->K;
         enum row_reason why = row_reason(s, m, d, &known[k], k);
-        if (why == ROW_USAGE && refreshed++ == s->refresh_max)
-            s->refresh_from = k;
-        if (why > ROW_USAGE || (why == ROW_USAGE && refreshed <= s->refresh_max))
+        if (why == ROW_SAME)
+            continue;
+        if (!must_wait(s, why, &refreshed)) {
             take_row(s, m, d, k, why == ROW_MOVED, total_mass);
+            continue;
+        }
+        s->refresh_from = waits ? s->refresh_from : k;
+        waits = true;
     }
 }
 
@@ -127,7 +143,7 @@ void mirror_state_take(struct mirror_state *s, const struct prototype_core *core
     for (uint32_t k = 0; k < s->K; k++)
         total_mass += m->mass[k];
     s->full = full;
-    s->count = s->moved = 0;
+    s->count = s->moved = s->waiting = 0;
     take_figures(s, core, d);
     take_rows(s, m, d, known, total_mass);
 }

@@ -12,6 +12,9 @@
 enum {
     MIRROR_METRICS_MAX = 10000, /* entries of the stream, about */
     MIRROR_REFRESH_MAX = 1024,  /* rows of an update that go for their usage alone: see mirror_state_take */
+    MIRROR_MOVED_FLOATS =
+        2 << 20, /* of the mean and variance that are copied for an update, 8 MiB: copying them takes the
+                                      loop some two milliseconds, whatever K is */
 };
 
 /* A prototype as it will be written. */
@@ -53,10 +56,11 @@ struct mirror_state {
     uint64_t now_ms;         /* loop time of the copy, to tell workers' silence */
     struct mirror_row *rows; /* (count) */
     uint32_t count;
-    float *mean, *variance; /* (moved,D), (moved,covariance_width) or (covariance_shared_width) */
-    uint32_t moved;
-    uint32_t refresh_max;  /* MIRROR_REFRESH_MAX, but for a caller that wants all of them */
-    uint32_t refresh_from; /* the row at which the next copy begins, so that every row gets its turn */
+    float *mean, *variance;    /* (moved,D), (moved,covariance_width) or (covariance_shared_width) */
+    uint32_t moved, moved_max; /* moved_max: there is room for */
+    uint32_t waiting;          /* rows that moved and had no room: the next update's */
+    uint32_t refresh_max;      /* MIRROR_REFRESH_MAX, but for a caller that wants all of them */
+    uint32_t refresh_from;     /* the row at which the next copy begins, so that every row gets its turn */
 };
 
 /* Room for K prototypes of D dimensions. */
@@ -66,7 +70,8 @@ void mirror_state_fini(struct mirror_state *s);
 /* Copies the core and the newest diagnostics (may be NULL). Only prototypes that differ from `known` (K) are taken:
  * moved rows, another nearest neighbour, or a usage that left 5 % around what is known (of at least 0.02/K, so that the
  * long tail of decay ends). Usage decays with every step, also of a million rows that nothing happens to: of those that
- * did not move at most refresh_max go, in turn. */
+ * did not move at most refresh_max go, in turn, and of those that did as many as there is room for: more than one
+ * update shows a large mixture that moved as a whole. `full` is for the first of these: nothing is known then. */
 void mirror_state_take(struct mirror_state *s, const struct prototype_core *core, const struct diagnostics *d,
                        const struct mirror_known *known, bool full);
 /* After Redis has acknowledged everything of s. */

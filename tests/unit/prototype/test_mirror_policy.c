@@ -237,6 +237,24 @@ static void test_an_update_from_before_the_stop_is_not_the_last(void **state)
     assert_int_equal(decide(&p, 20), MIRROR_UPDATE);
 }
 
+/* One that had no room for all is followed by the next at once, also at the end, until the deadline. */
+static void test_more_follows_at_once(void **state)
+{
+    struct mirror_policy p;
+    (void)state;
+    open_policy(&p);
+    begin_update(&p, 0);
+    mirror_policy_ended(&p, MIRROR_TAKEN);
+    mirror_policy_more(&p);
+    assert_int_equal(decide(&p, 1), MIRROR_UPDATE);
+    mirror_policy_stop(&p, 10);
+    mirror_policy_updating(&p, 10);
+    mirror_policy_ended(&p, MIRROR_TAKEN);
+    mirror_policy_more(&p);
+    assert_int_equal(decide(&p, 20), MIRROR_UPDATE);
+    assert_int_equal(decide(&p, 1010), MIRROR_CLOSE);
+}
+
 static void test_stopping_without_a_link_ends_at_once(void **state)
 {
     struct mirror_policy p;
@@ -266,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_what_is_void_is_replaced_at_once),
         cmocka_unit_test(test_stopping_writes_once_more_and_ends),
         cmocka_unit_test(test_an_update_from_before_the_stop_is_not_the_last),
+        cmocka_unit_test(test_more_follows_at_once),
         cmocka_unit_test(test_stopping_without_a_link_ends_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

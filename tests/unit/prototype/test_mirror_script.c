@@ -144,6 +144,40 @@ static void test_usage_alone_takes_turns(void **state)
     assert_int_equal(f->state.count, 8);
 }
 
+/* A mixture that moved as a whole and has no room in one copy is shown by several, each row once. */
+static void test_rows_without_room_wait(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t seen[8] = {0}, moved[] = {3, 3, 2, 0}, waiting[] = {5, 2, 0, 0};
+    f->state.moved_max = 3;
+    f->state.refresh_from = 6;
+    for (int update = 0; update < 4; update++) {
+        mirror_state_take(&f->state, f->core, NULL, f->known, update == 0);
+        assert_int_equal(f->state.moved, moved[update]);
+        assert_int_equal(f->state.waiting, waiting[update]);
+        assert_int_equal(f->state.count, f->state.moved);
+        for (uint32_t i = 0; i < f->state.count; i++)
+            seen[f->state.rows[i].k]++;
+        mirror_state_acknowledged(&f->state, f->known);
+    }
+    for (int k = 0; k < 8; k++)
+        assert_int_equal(seen[k], 1);
+    assert_int_equal(f->state.refresh_from, 4); /* where the second copy ended */
+}
+
+/* Whatever K is. */
+static void test_copies_are_bounded(void **state)
+{
+    (void)state;
+    struct mirror_state s;
+    assert_int_equal(mirror_state_init(&s, 65536, 256, COVARIANCE_DIAGONAL), 0);
+    assert_int_equal(s.moved_max, MIRROR_MOVED_FLOATS / 512 + 1);
+    mirror_state_fini(&s);
+    assert_int_equal(mirror_state_init(&s, 1024, 256, COVARIANCE_DIAGONAL), 0);
+    assert_int_equal(s.moved_max, 1024);
+    mirror_state_fini(&s);
+}
+
 static void test_prices_and_splits_are_shown_where_there_are_any(void **state)
 {
     struct fixture *f = *state;
@@ -233,6 +267,8 @@ int main(void)
         cmocka_unit_test(test_wire_form_is_resp),
         cmocka_unit_test(test_batch_is_one_command_with_its_fence),
         CASE(test_usage_alone_takes_turns),
+        CASE(test_rows_without_room_wait),
+        CASE(test_copies_are_bounded),
         CASE(test_full_sync_writes_all_then_nothing_is_left),
         CASE(test_new_neighbours_are_written_without_vectors),
         CASE(test_prices_and_splits_are_shown_where_there_are_any),
