@@ -347,18 +347,32 @@ static int full_message(struct prototype_core *c, bool newest, struct msg *m)
     return 0;
 }
 
-static bool delta_is_smaller(const struct mixture *x)
+/* Bytes of the tensors of the newest version: of all rows, or of those that changed. */
+static uint64_t full_bytes(const struct mixture *x)
 {
     uint64_t D = x->options.D;
-    uint64_t row = 4 * (D + covariance_width(x->options.covariance, D) + 2);
-    return x->changed_count * (row + 4) < x->options.K * row;
+    return x->options.K * 4 * (D + covariance_width(x->options.covariance, D) + 2);
+}
+
+static uint64_t delta_bytes(const struct mixture *x)
+{
+    return x->changed_count * (full_bytes(x) / x->options.K + 4);
+}
+
+/* Deltas of a mixture of which few rows move stay deltas: a full message would cost more than all of them. */
+static bool publishes_delta(const struct prototype_core *c)
+{
+    const struct mixture *x = c->mixture;
+    bool full_due = version_of(c) % MIXTURE_FULL_EVERY == 0 && c->delta_bytes + delta_bytes(x) >= full_bytes(x);
+    return delta_bytes(x) < full_bytes(x) && !full_due;
 }
 
 static int publish_version(struct prototype_core *c, struct outbox *out)
 {
     struct msg m;
     const struct mixture *x = c->mixture;
-    bool delta = delta_is_smaller(x) && version_of(c) % MIXTURE_FULL_EVERY != 0;
+    bool delta = publishes_delta(c);
+    c->delta_bytes = delta ? c->delta_bytes + delta_bytes(x) : 0;
     int rc = delta ? encode_view(c, x->view, x->changed, x->changed_count, &m) : full_message(c, true, &m);
     return rc == 0 ? outbox_publish(out, "mixture", &m) : rc;
 }
@@ -427,6 +441,7 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
     memset(&c->snapshot, 0, sizeof c->snapshot);
     memset(&c->previous_snapshot, 0, sizeof c->previous_snapshot);
     c->has_previous = c->stepped = false;
+    c->delta_bytes = 0;
     c->generation = generation;
     c->counters.rewinds++;
     struct msg m;

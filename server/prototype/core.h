@@ -22,7 +22,9 @@
 enum {
     PROTOTYPE_DRAIN_MS =
         8000, /* containers are killed 10 s after they were told to end, unless somebody says otherwise */
-    MIXTURE_FULL_EVERY = 64,  /* versions between full publications, for subscribers that joined late */
+    MIXTURE_FULL_EVERY =
+        64, /* versions between full publications, for subscribers that joined late; more when the deltas
+                                 in between do not come to as many bytes as a full one: who has a gap may ask */
     ACTIVE_EMBEDDINGS = 50000 /* embeddings over which a component counts as active: about an epoch of small sets */
 };
 

@@ -17,6 +17,7 @@ struct prototype_core {
     struct mixture_view *previous; /* the version before; a slot of it may be leased again */
     bool has_previous;
     struct msg snapshot, previous_snapshot; /* their full messages; type 0 until first wanted */
+    uint64_t delta_bytes;                   /* published since the newest full message that was */
     struct reduce *reduce;                  /* statistics of step == version, by slot */
     bool out_of_memory;                     /* an addition in the tree failed */
     bool stepped;                           /* `step` holds figures */

@@ -293,6 +293,35 @@ static void test_the_smallest_encoding_is_chosen(void **state)
     batch_fini(&b);
 }
 
+/* 256 embeddings, eight components each, in the largest mixture that we look after: a 300th of dense sums. */
+static void test_sparse_responsibilities_are_small_on_the_wire(void **state)
+{
+    (void)state;
+    enum { MANY = 65536, N = 256, WIDTH = 256, EACH = 8 };
+    float *h = calloc((size_t)N * WIDTH, sizeof *h), gamma[N * EACH];
+    uint32_t start[N + 1] = {0}, index[N * EACH];
+    for (uint32_t i = 0; i < N; i++) {
+        h[i * WIDTH + i] = 1;
+        for (uint32_t j = 0; j < EACH; j++) {
+            index[i * EACH + j] = (i + j * N) * (MANY / N / EACH);
+            gamma[i * EACH + j] = 1.0f / EACH;
+        }
+        start[i + 1] = (i + 1) * EACH;
+    }
+    struct responsibilities g = {N, start, index, gamma};
+    struct stats_extra extra = {.loglik = 1};
+    struct msg m;
+    uint64_t bytes = 0, dense = (uint64_t)MANY * (1 + 2 * WIDTH) * 4;
+    msg_init(&m, MSG_STATS, "r");
+    assert_int_equal(stats_encode(h, &g, MANY, WIDTH, COVARIANCE_DIAGONAL, &extra, &m), 0);
+    for (uint32_t i = 0; i < m.tensor_count; i++)
+        bytes += m.tensors[i].data->size;
+    assert_int_equal(m.encoding, STATS_FACTORED);
+    assert_true(300 * bytes <= dense);
+    msg_fini(&m);
+    free(h);
+}
+
 static void test_novelty_and_assignments_may_be_left_out(void **state)
 {
     (void)state;
@@ -658,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_components_touched_by_zeros_have_no_row),
         cmocka_unit_test(test_every_encoding_decodes_to_the_same_floats),
         cmocka_unit_test(test_the_smallest_encoding_is_chosen),
+        cmocka_unit_test(test_sparse_responsibilities_are_small_on_the_wire),
         cmocka_unit_test(test_novelty_and_assignments_may_be_left_out),
         cmocka_unit_test(test_tree_of_rows_is_the_dense_tree_bit_for_bit),
         cmocka_unit_test(test_sum_with_nothing_and_of_disjoint_rows),

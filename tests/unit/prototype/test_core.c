@@ -446,6 +446,74 @@ static void test_arrival_order_does_not_change_a_byte(void **state)
 
 /* ---- versions ---- */
 
+static uint64_t tensor_bytes(const struct msg *m)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < m->tensor_count; i++)
+        bytes += m->tensors[i].data->size;
+    return bytes;
+}
+
+/* One slot a step, whose embeddings touch components 1 and 3. */
+static void two_rows_message(uint64_t step, uint32_t components, struct msg *m)
+{
+    float h[ROWS * D] = {0}, gamma[ROWS];
+    uint32_t start[ROWS + 1] = {0}, index[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++) {
+        h[i * D + i % D] = 1;
+        gamma[i] = 1;
+        index[i] = 1 + 2 * (i % 2);
+        start[i + 1] = i + 1;
+    }
+    struct responsibilities g = {.N = ROWS, .start = start, .index = index, .gamma = gamma};
+    struct stats_extra x = {.loglik = -3};
+    msg_init(m, MSG_STATS, "unit");
+    m->worker = 5;
+    m->step = step;
+    m->slots = 1;
+    assert_int_equal(stats_encode(h, &g, components, D, COVARIANCE_DIAGONAL, &x, m), 0);
+}
+
+/* What is published of versions that touch two rows each, over more than two periods: tensors of two rows always when
+ * there are many components; when there are few, a full message now and then, which the deltas outweigh. */
+static void check_published(const char *components, uint32_t count, uint32_t fulls_wanted)
+{
+    enum { VERSIONS = 2 * MIXTURE_FULL_EVERY + 2, DELTA_BYTES = 2 * 4 * (2 * D + 3) };
+    const char *const set[] = {"run.name=unit",        "run.slots=1",  "run.slot_size=3", components,
+                               "mixture.dimensions=4", "loss.block=4", "run.steps=1000"};
+    struct run_config c;
+    struct error e = {0};
+    assert_int_equal(run_config_load(&c, NULL, NULL, set, sizeof set / sizeof set[0], &e), 0);
+    struct prototype_core *core = core_of(&c);
+    uint32_t fulls = 0;
+    for (uint64_t step = 0; step < VERSIONS; step++) {
+        struct outbox out = {0};
+        struct msg m;
+        two_rows_message(step, count, &m);
+        assert_int_equal(prototype_core_on_message(core, 0, &anyone, &m, &out), 0);
+        msg_fini(&m);
+        for (size_t i = 0; i < out.count; i++) {
+            const struct outbox_item *item = &out.items[i];
+            if (item->kind != OUT_PUBLISH || item->msg.type != MSG_MIXTURE)
+                continue;
+            bool full = item->msg.encoding == MIXTURE_FULL;
+            fulls += full;
+            assert_int_equal(tensor_bytes(&item->msg), full ? count * 4 * (2 * D + 2) : DELTA_BYTES);
+            assert_true(!full || item->msg.step % MIXTURE_FULL_EVERY == 0);
+        }
+        outbox_fini(&out);
+    }
+    assert_int_equal(fulls, fulls_wanted);
+    prototype_core_free(&core);
+}
+
+static void test_deltas_of_few_rows_stay_deltas(void **state)
+{
+    (void)state;
+    check_published("mixture.components=12", 12, 2);
+    check_published("mixture.components=1000", 1000, 0);
+}
+
 /* A subscriber that applies every publication holds what MIXTURE_GET says, for the newest and the version before. */
 static void test_publications_and_snapshots_agree(void **state)
 {
@@ -683,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_duplicates_and_stale_are_acknowledged),
         cmocka_unit_test(test_partly_held_subtree_overlaps),
         cmocka_unit_test(test_arrival_order_does_not_change_a_byte),
+        cmocka_unit_test(test_deltas_of_few_rows_stay_deltas),
         cmocka_unit_test(test_publications_and_snapshots_agree),
         cmocka_unit_test(test_stopping_refuses_statistics_only),
         cmocka_unit_test(test_silent_workers_are_forgotten),
