@@ -264,6 +264,7 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	deploy/install-deps --bench
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
 	$(BUILD)/bench/bench_parameter
+	$(BUILD)/bench/bench_prototype
 	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mirror.py
 	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
 	$(MAKE) cost capacity recovery
