@@ -1,9 +1,9 @@
 // One EM iteration of Armadillo's gmm_diag in float32 from given means, variances 1/D and weights 1/K, one thread (no OpenMP).
 // For tests/bench/bench_mixture.py, which builds it. Usage: ROWS.f32 MEANS.f32 N K D OUT.f32
 #include <armadillo>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 
 static arma::fmat read_floats(const char *path, arma::uword rows, arma::uword columns)
@@ -30,9 +30,9 @@ int main(int argc, char **argv)
     arma::fgmm_diag model;
     model.set_params(means, variances, weights);
     const double loglik = model.avg_log_p(x);
-    const auto from = std::chrono::steady_clock::now();
+    const std::clock_t from = std::clock();
     model.learn(x, K, arma::maha_dist, arma::keep_existing, 0, 1, 1e-3f, false);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count();
+    const double seconds = double(std::clock() - from) / CLOCKS_PER_SEC;
     std::ofstream out(argv[6], std::ios::binary);
     out.write(reinterpret_cast<const char *>(model.means.memptr()), std::streamsize(model.means.n_elem * sizeof(float)));
     out.write(reinterpret_cast<const char *>(model.dcovs.memptr()), std::streamsize(model.dcovs.n_elem * sizeof(float)));
