@@ -5,7 +5,6 @@
  * does not know. */
 #include "common/cosine.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"

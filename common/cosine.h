@@ -20,13 +20,13 @@ struct cosine_survey {
     size_t K, D;
     const double *eps; /* (n) */
     size_t n;
-    uint32_t *counts;            /* (n), or NULL when n is 0 */
-    uint32_t *nearest;           /* (K), K >= 2, or NULL: cover alone */
-    float *cosine;               /* (K) likewise */
-    bool (*stop)(const void *s); /* asked now and then, many times a second; NULL: never */
+    uint32_t *counts;              /* (n), or NULL when n is 0 */
+    uint32_t *nearest;             /* (K), K >= 2, or NULL: cover alone */
+    float *cosine;                 /* (K) likewise */
+    bool (*stop)(const void *arg); /* asked now and then, many times a second; NULL: never */
     const void *stop_arg;
 };
 /* 0, ERR_MEMORY, or ERR_CLOSED when it was stopped: then the outputs hold nothing. */
-int cosine_survey(const struct cosine_survey *s);
+int cosine_survey(const struct cosine_survey *o);
 
 #endif

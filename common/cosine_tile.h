@@ -20,17 +20,20 @@ TILE_TARGET static void TILE_NAME(cosines)(const float *a, size_t rows, size_t D
 #pragma GCC unroll 8
             for (size_t m = 0; m < TILE_ROWS; m++)
                 row[m] = a + (r + m < rows ? r + m : rows - 1) * D;
-            for (size_t d = 0; d < D; d++, b += TILE_NAME(PANEL))
+            for (size_t d = 0; d < D; d++, b += TILE_NAME(PANEL)) {
 #pragma GCC unroll 8
-                for (size_t m = 0; m < TILE_ROWS; m++)
+                for (size_t m = 0; m < TILE_ROWS; m++) {
 #pragma GCC unroll 3
                     for (size_t v = 0; v < 3; v++)
                         sum[m][v] += row[m][d] * TILE_AT(b + v * TILE_NAME(PANEL) / 3);
+                }
+            }
 #pragma GCC unroll 8
-            for (size_t m = 0; m < TILE_ROWS; m++)
+            for (size_t m = 0; m < TILE_ROWS; m++) {
 #pragma GCC unroll 3
                 for (size_t v = 0; v < 3; v++)
                     *(TILE_VECTOR *)(out + (r + m) * COLUMNS + j + v * TILE_NAME(PANEL) / 3) = sum[m][v];
+            }
         }
 }
 

@@ -1,6 +1,7 @@
 /* The job and its pacing. The job touches only input and result, and the loop leaves both alone until it is done. */
 #include "server/prototype/diagnostics_runner.h"
 
+#include <stdatomic.h>
 #include "common/error.h"
 #include "common/log.h"
 #include "common/vecmath.h"

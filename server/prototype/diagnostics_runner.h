@@ -5,7 +5,6 @@
 #ifndef DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
 #define DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <uv.h>
 #include "server/prototype/diagnostics.h"

@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <string.h>
 #include "common/rng.h"
 #include "worker/mixture_cache.h"
 
