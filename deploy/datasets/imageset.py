@@ -5,6 +5,7 @@ A set is a function of the packages' versions, the script and its arguments: the
 
 import base64
 import hashlib
+import io
 import os
 import pathlib
 import shutil
@@ -51,6 +52,29 @@ def npm_package(name, version, checksum):
                 fail(f"{name} {version} is not what it was when this script was written (SHA-512 {sha512(made[0])}): it is not used")
             os.replace(made[0], path)
     return tarfile.open(path, "r:gz")
+
+
+def debian_packages(packages, place):
+    """Fetches Debian packages with `apt-get download` into the user's cache, once, and unpacks each below place; nothing is installed.
+    Yields (package, its directory)."""
+    cache = cache_directory()
+    for package in packages:
+        found = sorted(cache.glob(f"{package}_*.deb"))
+        if not found:
+            print(f"fetching {package}", file=sys.stderr, flush=True)
+            done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True)
+            found = sorted(cache.glob(f"{package}_*.deb"))
+            if done.returncode != 0 or not found:
+                fail(f"apt-get download {package} failed; `apt-get update` may help\n{done.stderr.strip()}")
+        subprocess.run(["dpkg-deb", "--extract", found[-1], place / package], check=True)
+        yield package, place / package
+
+
+def drawn_svg(data, side):
+    """An SVG drawing, side pixels wide and high."""
+    shutil.which("rsvg-convert") or fail("rsvg-convert is missing, which draws SVG: apt-get install librsvg2-bin")
+    drawn = subprocess.run(["rsvg-convert", "--width", str(side), "--height", str(side)], input=data, capture_output=True, check=True)
+    return Image.open(io.BytesIO(drawn.stdout))
 
 
 def pixels(image, side, ground=(255, 255, 255)):
