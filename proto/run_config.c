@@ -203,6 +203,13 @@ const struct config_key run_config_keys[] = {
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
               "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
+    KEY_CHOICE(
+        "mixture.reseed_choice", mixture.reseed_choice, "farthest", CHOICE_WORDS(RESEED_CHOICES),
+        "of the embeddings that are so far: the farthest from every prototype, or those that come first, samples "
+        "being in random order, so that prototypes go where images are"),
+    KEY_CHOICE("mixture.source", mixture.source, "views", CHOICE_WORDS(MIXTURE_SOURCES),
+               "what prototypes are means of: embeddings of the two augmented views (views), or of the images as they "
+               "are (images), for another pass of the teacher"),
     KEY_INT("stream.contributions", stream.contributions, "8", 1, 1e6,
             "contributions that make a version of the mixture"),
     KEY_INT("stream.version_ms", stream.version_ms, "200", 1, 3.6e6,
@@ -448,7 +455,8 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
 
 uint32_t run_config_slot_rows(const struct run_config *c)
 {
-    return 2 * (uint32_t)c->run.slot_size;
+    uint32_t b = (uint32_t)c->run.slot_size;
+    return c->mixture.source == MIXTURE_OF_IMAGES ? b : 2 * b;
 }
 
 uint32_t run_config_reseed_max(const struct run_config *c)

@@ -62,6 +62,8 @@ struct run_config {
         double merge_distance;
         char init[1024];
         double balance, balance_clip;
+        enum reseed_choice reseed_choice;
+        enum mixture_source source;
     } mixture;
     struct {
         int64_t contributions, version_ms, rows_max, window, keep, checkpoint_ms;
