@@ -104,7 +104,7 @@ static struct loss_options loss_options_of(const struct run_config *c, uint64_t 
         .sinkhorn_epsilon = (float)c->loss.sinkhorn_epsilon,
         .sinkhorn_iterations = (uint32_t)c->loss.sinkhorn_iterations,
         .normalise = 1,
-        .mean_entropy = (float)c->loss.mean_entropy,
+        .mean_entropy = (float)run_config_mean_entropy(c),
         .coding_rate = (float)c->loss.coding_rate,
         .coding_rate_epsilon = (float)c->loss.coding_rate_epsilon,
         .local = (uint32_t)c->augment.local_crops,

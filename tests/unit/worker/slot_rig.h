@@ -30,10 +30,11 @@ struct outcome {
     double metrics[SLOT_METRICS];
 };
 
-static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",       "encoder.widths=8,16",
-                                          "encoder.groups=4",     "head.hidden=16",    "mixture.components=16",
-                                          "mixture.dimensions=8", "loss.block=8",      "mixture.reseed_distance=0",
-                                          "run.steps=20",         "encoder.layers=10", "encoder.width=4"};
+static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",         "encoder.widths=8,16",
+                                          "encoder.groups=4",     "head.hidden=16",      "mixture.components=16",
+                                          "mixture.dimensions=8", "loss.block=8",        "mixture.reseed_distance=0",
+                                          "run.steps=20",         "encoder.layers=10",   "encoder.width=4",
+                                          "mixture.source=views", "loss.mean_entropy=0", "loss.coding_rate=0"};
 enum { COMMON = sizeof common_keys / sizeof common_keys[0] };
 
 enum { MORE_KEYS = 8 };
