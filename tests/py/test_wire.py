@@ -272,7 +272,8 @@ def test_prices_are_those_of_the_reference():
 
 def check_reseeding(choice):
     rng = np.random.default_rng(2)
-    with session(mixture__covariance="diag", mixture__usage_momentum=0.4, mixture__reseed_max=3, mixture__reseed_choice=choice) as client:
+    with session(mixture__covariance="diag", mixture__usage_momentum=0.4, mixture__reseed_max=3, mixture__reseed_choice=choice,
+                 mixture__balance=0) as client:
         mixture = newest(client)
         reference = Reference(mixture, wire.DIAGONAL, steps=100, reseed_max=3, usage_momentum=0.4, farthest=choice == "farthest")
         for step in range(6):
@@ -383,7 +384,7 @@ def test_nameless_hello_learns_everything():
         assert welcome.config != 0 and welcome.generation > 0
         assert re.fullmatch(r"\d+\.\d+\.\d+", welcome.text), welcome.text
         expected = {"components": K, "dimensions": D, "covariance": wire.DIAGONAL, "slots": SLOTS, "slot_size": SLOT_SIZE,
-                    "rows_max": 2 * SLOT_SIZE, "total_steps": 100}
+                    "rows_max": SLOT_SIZE, "total_steps": 100}
         assert expected.items() <= welcome.scalars.items(), welcome.scalars
         pong = client.exchange(wire.encode(PING))
         assert pong.type == PONG and pong.run == RUN and pong.generation == welcome.generation
