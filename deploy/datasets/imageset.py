@@ -54,20 +54,28 @@ def npm_package(name, version, checksum):
     return tarfile.open(path, "r:gz")
 
 
-def debian_packages(packages, place):
-    """Fetches Debian packages with `apt-get download` into the user's cache, once, and unpacks each below place; nothing is installed.
-    Yields (package, its directory)."""
+def debian_package(package):
+    """The file of a Debian package, fetched with `apt-get download` into the user's cache once; nothing is installed."""
     cache = cache_directory()
-    for package in packages:
+    found = sorted(cache.glob(f"{package}_*.deb"))
+    if not found:
+        print(f"fetching {package}", file=sys.stderr, flush=True)
+        done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True)
         found = sorted(cache.glob(f"{package}_*.deb"))
-        if not found:
-            print(f"fetching {package}", file=sys.stderr, flush=True)
-            done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True)
-            found = sorted(cache.glob(f"{package}_*.deb"))
-            if done.returncode != 0 or not found:
-                fail(f"apt-get download {package} failed; `apt-get update` may help\n{done.stderr.strip()}")
-        subprocess.run(["dpkg-deb", "--extract", found[-1], place / package], check=True)
-        yield package, place / package
+        if done.returncode != 0 or not found:
+            fail(f"apt-get download {package} failed; `apt-get update` may help\n{done.stderr.strip()}")
+    return found[-1]
+
+
+def debian_files(package):
+    """(path, bytes) of a Debian package's regular files: no links, nothing is unpacked on disk."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", debian_package(package)], stdout=subprocess.PIPE) as unpacking:
+        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield pathlib.PurePosixPath(member.name), archive.extractfile(member).read()
+    if unpacking.returncode != 0:
+        fail(f"{package}: dpkg-deb could not read it; remove it from {cache_directory()} and try again")
 
 
 def drawn_svg(data, side):
