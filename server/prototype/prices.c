@@ -19,23 +19,36 @@ static double smallest(const double *x, uint32_t n)
     return min;
 }
 
-/* Makes the mean of exp(price) 1. */
+/* Makes the mean of exp(price) 1. Components that nothing came to since the start have one price: what exp made of it is
+ * used again. */
 static void shift(double *price, uint32_t K)
 {
-    double max = largest(price, K), sum = 0;
-    for (uint32_t k = 0; k < K; k++)
-        sum += exp(price[k] - max);
+    double max = largest(price, K), sum = 0, of = price[0], made = exp(price[0] - max);
+    for (uint32_t k = 0; k < K; k++) {
+        made = price[k] == of ? made : exp(price[k] - max);
+        of = price[k];
+        sum += made;
+    }
     double level = max + log(sum / K);
     for (uint32_t k = 0; k < K; k++)
         price[k] -= level;
 }
 
+/* -log(x) cut to -c..c; x may be 0. least is a little below exp(-c): under it no rounding can bring the logarithm back
+ * to c, and need not be known. */
+static double cut_wanting(double x, double c, double least)
+{
+    if (x < least)
+        return c;
+    double wanting = -log(x);
+    return wanting > c ? c : wanting < -c ? -c : wanting;
+}
+
 void prices_move(double *price, const double *usage, uint32_t K, double a, double c)
 {
-    for (uint32_t k = 0; k < K; k++) {
-        double wanting = -log(K * usage[k]); /* infinite when nothing came for long */
-        price[k] += a * (wanting > c ? c : wanting < -c ? -c : wanting);
-    }
+    double least = exp(-c) * (1 - 1e-9);
+    for (uint32_t k = 0; k < K; k++)
+        price[k] += a * cut_wanting(K * usage[k], c, least);
     shift(price, K);
 }
 

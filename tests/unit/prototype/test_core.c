@@ -481,8 +481,9 @@ static void two_rows_message(uint64_t step, uint32_t components, struct msg *m)
 static void check_published(const char *components, uint32_t count, uint32_t fulls_wanted)
 {
     enum { VERSIONS = 2 * MIXTURE_FULL_EVERY + 2, DELTA_BYTES = 2 * 4 * (2 * D + 3) };
-    const char *const set[] = {"run.name=unit",        "run.slots=1",  "run.slot_size=3", components,
-                               "mixture.dimensions=4", "loss.block=4", "run.steps=1000"};
+    const char *const set[] = {"run.name=unit",  "run.slots=1",          "run.slot_size=3",
+                               components,       "mixture.dimensions=4", "loss.block=4",
+                               "run.steps=1000", "mixture.source=views", "mixture.balance=0"};
     struct run_config c;
     struct error e = {0};
     assert_int_equal(run_config_load(&c, NULL, NULL, set, sizeof set / sizeof set[0], &e), 0);
