@@ -48,6 +48,41 @@ static void test_a_step_is_the_formula(void **state)
     assert_true(prices_spread(price, 4) > 1e5);
 }
 
+/* The definition, with nothing saved. */
+static void move_slowly(double *price, const double *usage, uint32_t K, double a, double c)
+{
+    double max = -INFINITY, sum = 0;
+    for (uint32_t k = 0; k < K; k++) {
+        double wanting = -log(K * usage[k]);
+        price[k] += a * (wanting > c ? c : wanting < -c ? -c : wanting);
+        max = fmax(max, price[k]);
+    }
+    for (uint32_t k = 0; k < K; k++)
+        sum += exp(price[k] - max);
+    double level = max + log(sum / K);
+    for (uint32_t k = 0; k < K; k++)
+        price[k] -= level;
+}
+
+/* To the bit: runs of one price, usages on both sides of where the logarithm is cut, and beside it. */
+static void test_what_is_saved_changes_no_bit(void **state)
+{
+    (void)state;
+    enum { K = 64 };
+    static const double cuts[] = {0.25, 1, 3, 50};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        double fast[K] = {0}, slow[K] = {0}, usage[K], limit = exp(-cuts[i]) / K;
+        for (int k = 0; k < K; k++)
+            usage[k] = k < 20 ? 0 : k < 40 ? limit * (1 + 1e-16 * (k - 30)) : limit * (0.5 + 0.1 * k);
+        for (int t = 0; t < 20; t++) {
+            usage[t] = 1.0 / K;
+            prices_move(fast, usage, K, 0.1, cuts[i]);
+            move_slowly(slow, usage, K, 0.1, cuts[i]);
+            assert_memory_equal(fast, slow, sizeof fast);
+        }
+    }
+}
+
 /* Every embedding takes the component that is most attractive to it, one of them far more so than the others. */
 static void test_use_becomes_even(void **state)
 {
@@ -134,6 +169,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_even_use_moves_nothing),
         cmocka_unit_test(test_a_step_is_the_formula),
+        cmocka_unit_test(test_what_is_saved_changes_no_bit),
         cmocka_unit_test(test_use_becomes_even),
         cmocka_unit_test(test_of_a_mixture),
     };
