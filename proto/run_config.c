@@ -144,6 +144,9 @@ const struct config_key run_config_keys[] = {
             "resnet: channels of the first of its four stages; each next one has twice as many"),
     KEY_CHOICE("encoder.norm", encoder.norm, "group", CHOICE_WORDS(ENCODER_NORMS),
                "resnet: GroupNorm, or BatchNorm over both views of a slot"),
+    KEY_CHOICE("encoder.precision", encoder.precision, "float32", CHOICE_WORDS(ENCODER_PRECISIONS),
+               "in which workers multiply in training: bf16 is faster, needs a processor with AVX512_BF16 or AMX, and "
+               "keeps sums and weights in float32"),
     KEY_PATH("encoder.init", encoder.init, "",
              "weights to begin with: a run's directory, a checkpoint's, or a safetensors file; read by the parameter "
              "server before step 0 only; empty: random ones"),
