@@ -341,7 +341,7 @@ void bf16_unpack_gradient(const struct pack *p, const float *gradient, float *ta
 /* Values `from` and on of a gathered row, to a multiple of DEPTH with zeros. */
 TARGET static void gather_row(const struct gather *g, const float *row, size_t from, size_t n, uint16_t *to)
 {
-    size_t run = from / g->run, at = from % g->run, done = 0;
+    size_t run = from > 0 ? from / g->run : 0, at = from - run * g->run, done = 0;
     for (size_t part; done < n; done += part, run++, at = 0) {
         part = at_most(n - done, g->run - at);
         round_run(row + run * g->stride + at, part, to + done);

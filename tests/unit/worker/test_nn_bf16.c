@@ -3,9 +3,10 @@
  * processor does not multiply bf16, but for the rounding that the plain C is built on. */
 #include "tests/unit/worker/nn_support.h"
 #include <string.h>
+#include "common/kernels.h"
 #include "common/vecmath.h"
-#include "worker/nn/bf16.h"
 #include "worker/nn/model.h"
+#include "worker/nn/tiles.h"
 
 enum { GAP = 3 }; /* reals between rows, so that a wrong offset shows */
 
