@@ -281,7 +281,7 @@ const struct config_key run_config_keys[] = {
               "weight decay, apart from the gradient; matrices only"),
     KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9,
               "a step's gradient is scaled down to at most this norm; 0 does not"),
-    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6,
+    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "1", 0, 1e6,
               "joint: learning rate of the prototypes, as a multiple of the encoder's"),
     KEY_FLOAT(
         "teacher.ema_start", teacher.ema_start, "0.99", 0, 1,
