@@ -248,8 +248,7 @@ const struct config_key run_config_keys[] = {
             "swav: rounds by which assignments are evened out over the prototypes (Sinkhorn-Knopp)"),
     KEY_FLOAT("loss.mean_entropy", loss.mean_entropy, "-1", -1, 1000,
               "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such "
-              "term; -1: 2 "
-              "with dino, 1 with swav, none with carp, which has one of its own"),
+              "term; -1: 2 with dino, 1 with swav, none with carp, which has one of its own"),
     KEY_FLOAT("loss.coding_rate", loss.coding_rate, "1", 0, 1000,
               "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
