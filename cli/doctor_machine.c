@@ -13,6 +13,7 @@
 #include "common/files.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "worker/model_spec.h"
 
 enum { PATH_BYTES = 1280, VERSION_MAX = 128, FILES_WANTED = 1024 /* sockets of some hundred workers; arbitrary */ };
 
@@ -148,7 +149,7 @@ static void check_blas(struct doctor_report *r)
                       kernels_possible(KERNELS_AVX512) ? "SkylakeX" : "Haswell");
 }
 
-static void check_kernels(struct doctor_report *r)
+static void check_kernels(struct doctor_report *r, const struct run_config *c)
 {
     struct error e = {0};
     if (kernels_from_environment(&e) != 0) {
@@ -156,10 +157,15 @@ static void check_kernels(struct doctor_report *r)
         doctor_advise(r, "runs that must have the same bytes need the same choice on every machine: take a common one");
         return;
     }
+    if (c && model_precision_check(c, &e) != 0) {
+        doctor_find(r, FINDING_FAIL, "cpu", "%s", e.text);
+        return;
+    }
     bool slow = kernels_chosen() == KERNELS_PORTABLE;
-    doctor_find(r, slow ? FINDING_WARN : FINDING_OK, "cpu", "AVX2 %s, AVX-512 %s; kernels %s",
+    doctor_find(r, slow ? FINDING_WARN : FINDING_OK, "cpu", "AVX2 %s, AVX-512 %s, AMX %s; kernels %s, bf16 %s",
                 kernels_possible(KERNELS_AVX2) ? "yes" : "no", kernels_possible(KERNELS_AVX512) ? "yes" : "no",
-                kernels_name(kernels_chosen()));
+                kernels_possible(KERNELS_AMX) ? "yes" : "no", kernels_name(kernels_chosen()),
+                kernels_multiply_bf16(kernels_chosen()) ? "yes" : "no");
     if (slow)
         doctor_advise(r, "the portable kernels take several times as long: %s",
                       kernels_possible(KERNELS_AVX2) ? "unset " KERNELS_VARIABLE : "another machine will be faster");
@@ -168,7 +174,7 @@ static void check_kernels(struct doctor_report *r)
 void doctor_check_cpu(struct doctor_report *r, const struct run_config *c)
 {
     unsigned cores = uv_available_parallelism();
-    check_kernels(r);
+    check_kernels(r, c);
     check_blas(r);
     if (!c || c->worker.threads <= (int64_t)cores) {
         doctor_find(r, FINDING_OK, "cores", "%u usable", cores);

@@ -4,25 +4,56 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 _Atomic int kernels_choice;
 
-static const char *const names[KERNELS_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const names[KERNELS_COUNT] = {"portable", "avx2", "avx512", "amx"};
 
 const char *kernels_name(enum kernels k)
 {
     return names[k];
 }
 
+#if KERNELS_X86
+/* Tiles are 8 KiB more to save of each thread that uses them, so Linux gives them to who asks (arch_prctl(2); the names
+ * are in newer headers only). */
+static bool amx_is_ours(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 bool kernels_possible(enum kernels k)
 {
 #if KERNELS_X86
+    if (k == KERNELS_AMX)
+        return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("amx-bf16") && amx_is_ours();
     if (k == KERNELS_AVX512)
         return __builtin_cpu_supports("x86-64-v4");
     if (k == KERNELS_AVX2)
         return __builtin_cpu_supports("x86-64-v3");
 #endif
     return k == KERNELS_PORTABLE;
+}
+
+bool kernels_multiply_bf16(enum kernels k)
+{
+#if KERNELS_X86
+    return k >= KERNELS_AVX512 && kernels_possible(k) && __builtin_cpu_supports("avx512bf16");
+#else
+    (void)k;
+    return false;
+#endif
 }
 
 static enum kernels best(void)

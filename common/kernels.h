@@ -3,11 +3,13 @@
  *
  *   portable  x86-64-v2, or whatever other processor the program was built for; products and sums are rounded apart
  *   avx2      x86-64-v3: AVX2, and FMA, which rounds once
- *   avx512    x86-64-v4: AVX-512 (F, BW, CD, DQ, VL)
+ *   avx512    x86-64-v4: AVX-512 (F, BW, CD, DQ, VL); products of bf16 with AVX512_BF16 where the processor has it
+ *   amx       the same, but products of bf16 with AMX
  *
  * The order of every sum is part of the source, so a choice gives the same bytes on any machine, and any number of
  * threads. It covers every function that is defined with KERNEL or STATIC_KERNEL and the tiles of worker/nn. It does
- * not cover OpenBLAS, which chooses for itself and obeys OPENBLAS_CORETYPE, nor libm. */
+ * not cover OpenBLAS, which chooses for itself and obeys OPENBLAS_CORETYPE, nor libm. In float32 avx512 and amx are one
+ * and the same code; in bf16 they add up in different orders (worker/nn/bf16.h). */
 #ifndef DECANT_COMMON_KERNELS_H
 #define DECANT_COMMON_KERNELS_H
 
@@ -16,7 +18,7 @@
 #include <stddef.h>
 #include "common/error.h"
 
-enum kernels { KERNELS_PORTABLE, KERNELS_AVX2, KERNELS_AVX512, KERNELS_COUNT };
+enum kernels { KERNELS_PORTABLE, KERNELS_AVX2, KERNELS_AVX512, KERNELS_AMX, KERNELS_COUNT };
 
 #define KERNELS_VARIABLE "DECANT_KERNELS"
 
@@ -27,7 +29,11 @@ enum kernels { KERNELS_PORTABLE, KERNELS_AVX2, KERNELS_AVX512, KERNELS_COUNT };
 #endif
 
 const char *kernels_name(enum kernels k);
-bool kernels_possible(enum kernels k); /* on this processor and system, in this build */
+/* On this processor and system, in this build. Of AMX it asks the system for the right to use it, which Linux wants and
+ * which this process and its children then have. */
+bool kernels_possible(enum kernels k);
+/* Whether they multiply bf16 on this processor. */
+bool kernels_multiply_bf16(enum kernels k);
 /* By name; NULL or "" takes the best. ERR_CONFIG names what is possible here. Call it before threads compute: memory
  * that was packed for one choice is not readable with another. */
 int kernels_choose(const char *name, struct error *e);
@@ -59,6 +65,7 @@ static inline enum kernels kernels_chosen(void)
 #if KERNELS_X86
 #define KERNELS_TARGET_AVX2 __attribute__((target("arch=x86-64-v3")))
 #define KERNELS_TARGET_AVX512 __attribute__((target("arch=x86-64-v4")))
+#define KERNELS_TARGET_AVX512_BF16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
 #define KERNEL_VARIANTS(linkage, type, name, parameters, arguments)                                                    \
     static inline __attribute__((always_inline)) type name##_body parameters;                                          \
     KERNELS_TARGET_AVX512 __attribute__((noinline)) static type name##_avx512 parameters                               \
@@ -76,7 +83,7 @@ static inline enum kernels kernels_chosen(void)
     linkage type name parameters                                                                                       \
     {                                                                                                                  \
         enum kernels chosen = kernels_chosen();                                                                        \
-        if (chosen == KERNELS_AVX512)                                                                                  \
+        if (chosen >= KERNELS_AVX512)                                                                                  \
             return name##_avx512 arguments;                                                                            \
         if (chosen == KERNELS_AVX2)                                                                                    \
             return name##_avx2 arguments;                                                                              \

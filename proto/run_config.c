@@ -144,6 +144,9 @@ const struct config_key run_config_keys[] = {
             "resnet: channels of the first of its four stages; each next one has twice as many"),
     KEY_CHOICE("encoder.norm", encoder.norm, "group", CHOICE_WORDS(ENCODER_NORMS),
                "resnet: GroupNorm, or BatchNorm over both views of a slot"),
+    KEY_CHOICE("encoder.precision", encoder.precision, "float32", CHOICE_WORDS(ENCODER_PRECISIONS),
+               "in which workers multiply in training: bf16 is faster, needs a processor with AVX512_BF16 or AMX, and "
+               "keeps sums and weights in float32"),
     KEY_PATH("encoder.init", encoder.init, "",
              "weights to begin with: a run's directory, a checkpoint's, or a safetensors file; read by the parameter "
              "server before step 0 only; empty: random ones"),
@@ -243,10 +246,9 @@ const struct config_key run_config_keys[] = {
               "swav: smoothness of the evened-out assignments; smaller makes them sharper"),
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100,
             "swav: rounds by which assignments are evened out over the prototypes (Sinkhorn-Knopp)"),
-    KEY_FLOAT(
-        "loss.mean_entropy", loss.mean_entropy, "-1", -1, 1000,
-        "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term; -1: 2 "
-        "with dino, 1 with swav, none with carp, which has one of its own"),
+    KEY_FLOAT("loss.mean_entropy", loss.mean_entropy, "-1", -1, 1000,
+              "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such "
+              "term; -1: 2 with dino, 1 with swav, none with carp, which has one of its own"),
     KEY_FLOAT("loss.coding_rate", loss.coding_rate, "1", 0, 1000,
               "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,

@@ -42,6 +42,7 @@ struct run_config {
         enum resnet_layers layers;
         int64_t width;
         enum encoder_norm norm;
+        enum encoder_precision precision;
         char init[1024], init_map[1024];
         int64_t freeze;
     } encoder;

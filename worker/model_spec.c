@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "common/kernels.h"
 
 enum { WIDTH_MAX = 65536 }; /* channels of a stage; far beyond what fits in memory here */
 
@@ -46,4 +47,20 @@ int model_spec_of(const struct run_config *c, const struct dataset *images, stru
     out->hidden = (uint32_t)c->head.hidden;
     out->projection = (uint32_t)c->mixture.dimensions;
     return c->encoder.model == ENCODER_CONV ? parse_widths(c->encoder.widths, out, e) : 0;
+}
+
+int model_precision_check(const struct run_config *c, struct error *e)
+{
+    if (c->encoder.precision == PRECISION_FLOAT32 || kernels_multiply_bf16(kernels_chosen()))
+        return 0;
+    for (int k = 0; k < KERNELS_COUNT; k++)
+        if (kernels_multiply_bf16((enum kernels)k))
+            return error_set(e, ERR_CONFIG,
+                             "encoder.precision = bf16: the %s kernels, which " KERNELS_VARIABLE
+                             " asks for, do not multiply bf16; unset it, or set encoder.precision = float32",
+                             kernels_name(kernels_chosen()));
+    return error_set(
+        e, ERR_CONFIG,
+        "encoder.precision = bf16: this processor has neither AVX512_BF16 nor AMX; set encoder.precision = "
+        "float32, or train on one that has");
 }

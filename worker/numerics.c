@@ -143,22 +143,24 @@ static void run_model(XXH64_state_t *h, const struct model *m, const struct mode
     hash_floats(h, a->contribution, manifest->buffer_floats);
 }
 
-static int add_model(XXH64_state_t *h, const struct model_spec *spec)
+static int add_model(XXH64_state_t *h, const struct model_spec *of, enum encoder_precision precision)
 {
     enum { ROWS = 6 };
     struct model *m = NULL;
     struct model_arrays a = {0};
-    int rc = model_new(spec, &m, NULL);
+    struct model_spec spec = *of;
+    spec.precision = precision;
+    int rc = model_new(&spec, &m, NULL);
     if (rc == 0)
-        rc = arrays_new(m, spec, ROWS, &a);
+        rc = arrays_new(m, &spec, ROWS, &a);
     if (rc == 0)
-        run_model(h, m, spec, ROWS, &a);
+        run_model(h, m, &spec, ROWS, &a);
     arrays_free(&a);
     model_free(&m);
     return rc;
 }
 
-static int add_models(XXH64_state_t *h)
+static int add_models(XXH64_state_t *h, enum encoder_precision precision)
 {
     const struct model_spec conv = {.family = ENCODER_CONV,
                                     .height = 21,
@@ -191,11 +193,16 @@ static int add_models(XXH64_state_t *h)
                                 .norm = ENCODER_NORM_GROUP,
                                 .hidden = 20,
                                 .projection = 12};
-    int rc = add_model(h, &conv);
-    rc = rc ? rc : add_model(h, &vit);
-    rc = rc ? rc : add_model(h, &resnet);
+    int rc = add_model(h, &conv, precision);
+    rc = rc ? rc : add_model(h, &vit, precision);
+    rc = rc ? rc : add_model(h, &resnet, precision);
     resnet.norm = ENCODER_NORM_BATCH;
-    return rc ? rc : add_model(h, &resnet);
+    return rc ? rc : add_model(h, &resnet, precision);
+}
+
+static int add_float32_models(XXH64_state_t *h)
+{
+    return add_models(h, PRECISION_FLOAT32);
 }
 
 /* ---- losses ---- */
@@ -328,16 +335,18 @@ static int add_esteps(XXH64_state_t *h)
     return rc == 0 ? add_estep(h, 24, 48, 520) : rc;
 }
 
-int numerics_fingerprint(uint64_t *out)
+int numerics_fingerprint(enum encoder_precision precision, uint64_t *out)
 {
-    static int (*const parts[])(XXH64_state_t *) = {add_vectors, add_libm,   add_views,
-                                                    add_models,  add_losses, add_esteps};
+    static int (*const parts[])(XXH64_state_t *) = {add_vectors,        add_libm,   add_views,
+                                                    add_float32_models, add_losses, add_esteps};
     XXH64_state_t *state = XXH64_createState();
     int rc = state ? 0 : ERR_MEMORY;
     if (rc == 0)
         XXH64_reset(state, SEED);
     for (size_t i = 0; rc == 0 && i < sizeof parts / sizeof parts[0]; i++)
         rc = parts[i](state);
+    if (rc == 0 && precision == PRECISION_BF16)
+        rc = add_models(state, precision);
     if (rc == 0)
         *out = fingerprint_of(XXH64_digest(state));
     XXH64_freeState(state);

@@ -10,14 +10,17 @@
  *                                      dimension
  *   libm                               which picks its functions by processor as well
  *
- * It depends on neither configuration nor data. Takes some milliseconds; computed once, when a worker starts. */
+ * Of the configuration it depends on encoder.precision alone: with bf16 the models are computed in that, too, since
+ * processors that round alike in float32 need not do so there. It does not depend on data. Takes some milliseconds;
+ * computed once, when a worker starts. */
 #ifndef DECANT_WORKER_NUMERICS_H
 #define DECANT_WORKER_NUMERICS_H
 
 #include <stdint.h>
+#include "proto/choices.h"
 
 /* 1 to FINGERPRINT_MASK (proto/provenance.h). Call compute_thread_init and blas_single_threaded before, as for all that
- * computes. 0 or ERR_MEMORY. */
-int numerics_fingerprint(uint64_t *out);
+ * computes; bf16: only where kernels_multiply_bf16. 0 or ERR_MEMORY. */
+int numerics_fingerprint(enum encoder_precision precision, uint64_t *out);
 
 #endif

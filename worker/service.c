@@ -326,7 +326,7 @@ static int open_session(struct service *s, struct error *e)
     const struct run_config *c = s->config;
     uint64_t id = 0, numerics;
     host_text(s->host);
-    if (numerics_fingerprint(&numerics) != 0)
+    if (numerics_fingerprint(c->encoder.precision, &numerics) != 0)
         return error_set(e, ERR_MEMORY, "no memory for the fingerprint of the arithmetic");
     if (heartbeat_path(c, s->heartbeat) != 0)
         return error_set(e, ERR_CONFIG, "worker.heartbeat: the path is too long");

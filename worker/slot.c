@@ -178,9 +178,12 @@ static int build_shared(struct slot_shared *s, struct error *e)
         return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
                          (unsigned long long)s->samples, (long long)c->run.slots * c->run.slot_size);
     struct model_spec spec;
-    int rc = pixel_scale_of(c, s->train->channels, &s->augment.scale, e);
+    int rc = model_precision_check(c, e);
+    if (rc == 0)
+        rc = pixel_scale_of(c, s->train->channels, &s->augment.scale, e);
     if (rc == 0)
         rc = model_spec_of(c, s->train, &spec, e);
+    spec.precision = c->encoder.precision;
     if (rc == 0)
         rc = model_new(&spec, &s->model, e);
     if (rc == 0 && s->local > 0)

@@ -62,11 +62,11 @@ static double rate_of(const struct product *p, void (*run)(const struct product 
 }
 
 /* The three, in turn so that all see the same machine. */
-static void measure_product(uint32_t rows, uint32_t in, uint32_t out, double peak)
+static void measure_product(uint32_t rows, uint32_t in, uint32_t out, enum encoder_precision precision, double peak)
 {
     struct product p = {.rows = rows, .in = in, .out = out};
     double sgemm = 0, forward = 0, weight = 0;
-    if (linear_init(&p.layer, in, out) != 0)
+    if (linear_init(&p.layer, in, out, precision) != 0)
         abort();
     p.x = random_floats((size_t)rows * in);
     p.weight = random_floats((size_t)in * out);
@@ -79,8 +79,8 @@ static void measure_product(uint32_t rows, uint32_t in, uint32_t out, double pea
         forward = rate_of(&p, run_forward, forward);
         weight = rate_of(&p, run_weight, weight);
     }
-    printf("bench=product shape=%ux%ux%u sgemm=%.1f forward=%.1f weight=%.1f forward_share=%.2f\n", rows, in, out,
-           sgemm, forward, weight, forward / peak);
+    printf("bench=product shape=%ux%ux%u precision=%s sgemm=%.1f forward=%.1f weight=%.1f forward_share=%.2f\n", rows,
+           in, out, precision == PRECISION_BF16 ? "bf16" : "float32", sgemm, forward, weight, forward / peak);
     linear_fini(&p.layer);
     void *const all[] = {p.x, p.weight, p.y, p.packed, p.gradient};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -143,17 +143,22 @@ int main(void)
     double peak = 0;
     compute_thread_init();
     blas_single_threaded();
-    printf("bench=machine kernels=%s blas=%s\n", kernels_name(kernels_chosen()), blas_kernels());
-    for (int k = 0; k < KERNELS_COUNT; k++)
+    printf("bench=machine kernels=%s blas=%s bf16=%s\n", kernels_name(kernels_chosen()), blas_kernels(),
+           kernels_multiply_bf16(kernels_chosen()) ? "yes" : "no");
+    for (int k = 0; k < KERNELS_AMX; k++) /* of float32 */
         if (kernels_possible((enum kernels)k)) {
             double rate = peak_gflops((enum kernels)k);
             peak = rate > peak ? rate : peak;
             printf("bench=peak kernels=%s gflops=%.1f\n", kernels_name((enum kernels)k), rate);
         }
-    measure_product(256, 128, 1024, peak);
-    measure_product(256, 864, 192, peak);
-    measure_product(200, 128, 384, peak);
-    measure_product(128, 256, 256, peak);
+    for (int precision = PRECISION_FLOAT32; precision <= PRECISION_BF16; precision++) {
+        if (precision == PRECISION_BF16 && !kernels_multiply_bf16(kernels_chosen()))
+            break;
+        measure_product(256, 128, 1024, precision, peak);
+        measure_product(256, 864, 192, precision, peak);
+        measure_product(200, 128, 384, precision, peak);
+        measure_product(128, 256, 256, precision, peak);
+    }
     measure_estep(128, 1024, 128, 50);
     measure_estep(128, 4096, 128, 20);
     measure_estep(128, 65536, 256, 3);

@@ -1,6 +1,6 @@
 """The training step of tests/bench/bench_model.c in PyTorch, one thread, denormals flushed: the same network, views,
-objective and sizes, without the optimiser. Prints the same lines. Usage: bench_torch.py
-[conv|vit|resnet|resnet-batch] [slot sizes]."""
+objective and sizes, without the optimiser, by the thread's CPU clock. Prints the same lines. Usage: bench_torch.py
+[conv|vit|resnet|resnet-batch] [slot sizes]; bench_torch.py sgemm: how fast it multiplies matrices."""
 import math
 import sys
 import time
@@ -125,20 +125,33 @@ def measure(name, b):
 
     for _ in range(2):
         step()
-    begin = end = time.perf_counter()
+    begin = end = time.thread_time()
     steps, best = 0, 1e9
     while end - begin < SECONDS:
         start = end
         step()
-        end = time.perf_counter()
+        end = time.thread_time()
         steps, best = steps + 1, min(best, end - start)
     print(f"bench=step_torch model={name} b={b} images_per_s={b * steps / (end - begin):.0f} "
           f"best_images_per_s={b / best:.0f}", flush=True)
+
+
+def sgemm(rows=196, depth=128, columns=384, runs=300):
+    """A linear layer of the vision transformer, the best of many."""
+    x, weight, best = torch.randn(rows, depth), torch.randn(columns, depth), 1e9
+    for _ in range(runs):
+        start = time.thread_time()
+        F.linear(x, weight)
+        best = min(best, time.thread_time() - start)
+    print(f"bench=peer_sgemm gflops={2e-9 * rows * depth * columns / best:.1f}", flush=True)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     which = sys.argv[1] if len(sys.argv) > 1 else "conv"
+    if which == "sgemm":
+        sgemm()
+        sys.exit()
     for size in [int(x) for x in sys.argv[2:]] or [64, 128, 256]:
         measure(which, size)

@@ -46,7 +46,8 @@ static inline double peak_gflops(enum kernels k)
         peak_portable,
 #if KERNELS_X86
         peak_avx2,
-        peak_avx512
+        peak_avx512,
+        peak_avx512 /* amx, in float32 */
 #endif
     };
     double best = 0;

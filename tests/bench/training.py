@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
-"""The real training run, measured from outside: images/s with 1 and 2 workers, and where a worker's time goes.
+"""The real training run, measured from outside: how long until its first step, how much memory a worker takes, images/s with
+1 and 2 workers, and where a worker's time goes.
 
   BUILD=build tests/bench/training.py [STEPS]     (default 300 steps of deploy/configs/fashion-mnist.ini)
+  BUILD=build tests/bench/training.py start       (the first two alone)
+
+First step: seconds from the start of the launcher to the first step's metrics, for each data.cache; of the file, once it is
+there. Memory of a worker then, MiB: resident, of that its own (anonymous) and mapped files, which workers of a machine share.
 
 Shares are of the wall time of a worker's compute thread between the first and the last metrics line: augment, forward, backward and
 E-step as the workers report them, scaled by the CPU time of the thread named "compute"; wire is the CPU time of the
@@ -55,11 +60,49 @@ def sample(launcher, metrics):
     return time.monotonic(), [thread_seconds(p) for p in workers_of(launcher.pid)], lines_of(metrics)
 
 
+def launch(out, workers, steps, *more):
+    command = [BUILD / "bin/decant", "train", "--config", "deploy/configs/fashion-mnist.ini", "--out", f"{out}/run", "--no-redis",
+               "--no-eval", "--workers", str(workers), "--set", f"run.steps={steps}"]
+    for assignment in more:
+        command += ["--set", assignment]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def memory(pid):
+    """(resident, anonymous, of files), MiB."""
+    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    return [int(status[key].split()[0]) / 1024 for key in ("VmRSS", "RssAnon", "RssFile")]
+
+
+def start(out, cache):
+    """Runs until the first metrics and says how it was then."""
+    begin = time.monotonic()
+    launcher = launch(out, 1, 1000000, "run.log_every=1", f"data.cache={cache}", f"data.cache_directory={out}/cache")
+    try:
+        while not lines_of(pathlib.Path(out) / "run/metrics-parameter.jsonl"):
+            if launcher.poll() is not None:
+                sys.exit(f"decant train exited {launcher.returncode}")
+            time.sleep(0.005)
+        return time.monotonic() - begin, memory(workers_of(launcher.pid)[0])
+    finally:
+        launcher.terminate()
+        launcher.wait()
+
+
+def starts():
+    for cache in ("memory", "file"):
+        with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+            if cache == "file":
+                start(first, cache)
+                os.rename(f"{first}/cache", f"{second}/cache")
+            seconds, (resident, own, files) = start(second, cache)
+        print(f"bench=start cache={cache} first_step_s={seconds:.2f} resident_mib={resident:.0f} anonymous_mib={own:.0f} "
+              f"files_mib={files:.0f}", flush=True)
+
+
 def run(workers, steps):
     with tempfile.TemporaryDirectory() as out:
-        command = [BUILD / "bin/decant", "train", "--config", "deploy/configs/fashion-mnist.ini", "--out", f"{out}/run", "--no-redis",
-                   "--no-eval", "--workers", str(workers), "--set", f"run.steps={steps}"]
-        launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        launcher = launch(out, workers, steps)
         metrics = pathlib.Path(out) / "run/metrics-parameter.jsonl"
         first = last = None
         while launcher.poll() is None:
@@ -90,6 +133,9 @@ def report(workers, first, last, lines):
 
 
 if __name__ == "__main__":
+    starts()
+    if sys.argv[1:] == ["start"]:
+        sys.exit()
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     one, two = run(1, steps), run(2, steps)
     print(f"bench=scaling workers=2/1 ratio={two / one:.2f}")

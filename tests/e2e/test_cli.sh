@@ -28,6 +28,11 @@ check "an unknown key" exits 2 "$decant" train --out "$work/never" --set run.sea
 check "it suggests run.seed" says run.seed
 check "unknown kernels" exits 2 env DECANT_KERNELS=sse9 "$decant" train --out "$work/never"
 check "it says what is possible" says "DECANT_KERNELS=sse9: this machine can use portable"
+check "bf16 where it cannot be multiplied" exits 2 env DECANT_KERNELS=portable "$decant" train --out "$work/never" --no-redis --set encoder.precision=bf16
+check "it says what to do" says "set encoder.precision = float32"
+check "doctor says so, too" exits 1 env DECANT_KERNELS=portable "$decant" doctor --set encoder.precision=bf16
+check "and why" grep -q "^fail *cpu .*encoder.precision = bf16" "$work/out"
+check "a worker refuses it" exits 2 env DECANT_KERNELS=portable "$BUILD/bin/decant-worker" --set encoder.precision=bf16
 check "a worker with unknown kernels" exits 2 env DECANT_KERNELS=sse9 "$BUILD/bin/decant-worker"
 check "a value out of range" exits 2 "$decant" train --out "$work/never" --set run.slots=0
 check "a block that does not divide K" exits 2 "$decant" train --out "$work/never" --set mixture.components=100

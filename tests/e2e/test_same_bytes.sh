@@ -53,6 +53,16 @@ check "a residual encoder with BatchNorm, two workers" train residual-two "${res
 check "a residual encoder: same bytes" same residual-one residual-two 000006 "${both[@]}"
 check "evaluation takes its running statistics" exits 0 "$decant" eval --checkpoint "$work/residual-two" --json --bank 500 --queries 200 --quick
 
+if "$decant" doctor | grep -q "bf16 yes"; then
+    narrow=(--no-redis --set run.steps=12 --set encoder.precision=bf16 --set encoder.model=vit --set encoder.depth=2 --set encoder.dim=48 --set encoder.heads=2)
+    check "bf16, one worker" train bf16-one "${narrow[@]}" --workers 1
+    check "bf16, two workers with two threads" train bf16-two "${narrow[@]}" --workers 2 --set worker.threads=2
+    check "bf16: same bytes" same bf16-one bf16-two 000012 "${both[@]}"
+    check "bf16: evaluated in float32, whatever the kernels" exits 0 env DECANT_KERNELS=portable "$decant" eval --checkpoint "$work/bf16-two" --json --bank 500 --queries 200 --quick
+else
+    echo "SKIP: this processor does not multiply bf16"
+fi
+
 check "another seed" train seed --no-redis --set run.steps=60 --set run.seed=2
 differ() { ! same one seed 000060 "$1"; }
 check "another seed: other encoder" differ encoder.safetensors

@@ -4,7 +4,7 @@
 
 int logits_init(struct logits *l, uint32_t D, uint32_t width)
 {
-    return linear_init(&l->product, D, width);
+    return linear_init(&l->product, D, width, PRECISION_FLOAT32);
 }
 
 void logits_fini(struct logits *l)

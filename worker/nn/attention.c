@@ -23,24 +23,28 @@ static void carve_tables(struct attention *t)
     uint32_t T = t->tokens;
     uint32_t *wide = carve_table(t, T, (size_t)3 * t->dim), *narrow = carve_table(t, T, t->dim);
     uint32_t *square = carve_table(t, T, t->padded), *left = carve_table(t, T, 1);
-    t->scores = (struct gather){.runs = 1, .run = t->width, .columns = T, .in = wide, .out = square};
+    t->scores =
+        (struct gather){.runs = 1, .run = t->width, .columns = T, .in = wide, .out = square, .precision = t->precision};
     t->d_probabilities = t->scores;
     t->d_probabilities.in = narrow;
-    t->mix = (struct gather){.runs = 1, .run = T, .columns = t->width, .in = square, .out = narrow};
+    t->mix = (struct gather){
+        .runs = 1, .run = T, .columns = t->width, .in = square, .out = narrow, .precision = t->precision};
     t->d_q = t->mix;
     t->d_q.out = wide;
-    t->d_v = (struct outer){.columns = t->width, .left_count = T, .left = left, .a = square, .d = narrow};
+    t->d_v = (struct outer){
+        .columns = t->width, .left_count = T, .left = left, .a = square, .d = narrow, .precision = t->precision};
     t->d_k = t->d_v;
     t->d_k.d = wide;
 }
 
-int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads)
+int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads, enum encoder_precision precision)
 {
     ASSERT(heads > 0 && dim % heads == 0);
     *t = (struct attention){.tokens = tokens,
                             .dim = dim,
                             .heads = heads,
                             .width = dim / heads,
+                            .precision = precision,
                             .padded = (tokens + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE};
     carve_tables(t);
     if (arena_allocate(&t->tables) != 0)
@@ -61,37 +65,50 @@ size_t attention_probabilities_size(const struct attention *t)
 
 void attention_carve(const struct attention *t, struct attention_scratch *s, struct arena *a)
 {
-    size_t scores = tile_packed_size(t->width, t->tokens), mix = tile_packed_size(t->tokens, t->width);
+    size_t scores = tile_packed_size_in(t->precision, t->width, t->tokens),
+           mix = tile_packed_size_in(t->precision, t->tokens, t->width);
     s->packed = arena_reals(a, scores > mix ? scores : mix);
-    s->gradient = arena_reals(a, tile_gradient_size(t->tokens, t->width));
+    s->gradient = arena_reals(a, tile_gradient_size_in(t->precision, t->tokens, t->width));
     s->scores = arena_reals(a, (size_t)t->tokens * t->padded);
 }
 
 /* B(k, token) = source's value k of that token: (width, T). */
 static void pack_transposed(const struct attention *t, const real *source, real *packed)
 {
-    struct pack p = {
-        .K = t->width, .columns = t->tokens, .n = t->width, .row_stride = 1, .column_stride = (size_t)3 * t->dim};
+    struct pack p = {.K = t->width,
+                     .columns = t->tokens,
+                     .n = t->width,
+                     .row_stride = 1,
+                     .column_stride = (size_t)3 * t->dim,
+                     .precision = t->precision};
     tile_pack(&p, source, packed);
-    tile_pack_bias(p.K, p.columns, NULL, packed);
+    tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
 }
 
 /* B(token, k): (T, width). */
 static void pack_tokens(const struct attention *t, const real *source, real *packed)
 {
-    struct pack p = {
-        .K = t->tokens, .columns = t->width, .n = t->tokens, .row_stride = (size_t)3 * t->dim, .column_stride = 1};
+    struct pack p = {.K = t->tokens,
+                     .columns = t->width,
+                     .n = t->tokens,
+                     .row_stride = (size_t)3 * t->dim,
+                     .column_stride = 1,
+                     .precision = t->precision};
     tile_pack(&p, source, packed);
-    tile_pack_bias(p.K, p.columns, NULL, packed);
+    tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
 }
 
 /* target (T, width) inside (T, 3 dim) = packed sum of outer products of a's columns with d's rows. */
 static void outer_tokens(const struct attention *t, const struct outer *o, size_t queries, const real *a, const real *d,
                          real *gradient, real *target)
 {
-    struct pack p = {
-        .K = t->tokens, .columns = t->width, .n = t->tokens, .row_stride = (size_t)3 * t->dim, .column_stride = 1};
-    memset(gradient, 0, tile_gradient_size(t->tokens, t->width) * sizeof(real));
+    struct pack p = {.K = t->tokens,
+                     .columns = t->width,
+                     .n = t->tokens,
+                     .row_stride = (size_t)3 * t->dim,
+                     .column_stride = 1,
+                     .precision = t->precision};
+    memset(gradient, 0, tile_gradient_size_in(t->precision, t->tokens, t->width) * sizeof(real));
     gather_outer(o, queries, a, d, gradient);
     tile_unpack_gradient(&p, gradient, target);
 }

@@ -9,6 +9,7 @@
 
 struct attention {
     uint32_t tokens, dim, heads, width; /* T; width = dim / heads */
+    enum encoder_precision precision;   /* of the operands of its products */
     uint32_t padded;                    /* T rounded up to whole vectors: the length of a row of scores */
     struct gather scores, mix;          /* Q K^T -> S; P V -> O */
     struct gather d_probabilities, d_q; /* dO V^T -> dP; dS K -> dQ */
@@ -20,7 +21,9 @@ struct attention_scratch {
     real *packed, *gradient, *scores;
 };
 
-int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads); /* 0 or ERR_MEMORY */
+/* 0 or ERR_MEMORY */
+int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t heads,
+                   enum encoder_precision precision);
 void attention_fini(struct attention *t);
 void attention_carve(const struct attention *t, struct attention_scratch *s, struct arena *a);
 

@@ -43,7 +43,7 @@ void conv_frame_images(const struct conv *c, const real *images, size_t n, real 
 
 size_t conv_packed_forward_size(const struct conv *c)
 {
-    return tile_packed_size((size_t)9 * c->shape.in, c->shape.out);
+    return tile_packed_size_in(c->precision, (size_t)9 * c->shape.in, c->shape.out);
 }
 
 /* Taps that a coordinate hears: all three with stride 1; with stride 2 one when it is even, two when it is odd. */
@@ -71,13 +71,13 @@ size_t conv_packed_backward_size(const struct conv *c)
 {
     size_t size = 0;
     for (uint32_t p = 0; p < c->phases; p++)
-        size += tile_packed_size(phase_taps(c, p) * c->shape.out, c->shape.in);
+        size += tile_packed_size_in(c->precision, phase_taps(c, p) * c->shape.out, c->shape.in);
     return size;
 }
 
 size_t conv_gradient_size(const struct conv *c)
 {
-    return tile_gradient_size(9 * c->shape.in, c->shape.out);
+    return tile_gradient_size_in(c->precision, 9 * c->shape.in, c->shape.out);
 }
 
 /* Offsets of output pixels: where their window starts in the padded input, where they are in the output, in the delta.
@@ -123,20 +123,24 @@ static void fill_taps(struct conv *c)
 static void describe_products(struct conv *c)
 {
     const struct conv_shape *s = &c->shape;
-    c->forward =
-        (struct gather){.runs = 3, .run = 3 * s->in, .stride = (size_t)c->padded_width * s->in, .columns = s->out};
-    c->weight = (struct outer){.columns = s->out, .left_count = 9 * s->in};
+    c->forward = (struct gather){.runs = 3,
+                                 .run = 3 * s->in,
+                                 .stride = (size_t)c->padded_width * s->in,
+                                 .columns = s->out,
+                                 .precision = c->precision};
+    c->weight = (struct outer){.columns = s->out, .left_count = 9 * s->in, .precision = c->precision};
     size_t packed = 0;
     for (uint32_t p = 0; p < c->phases; p++) {
         uint32_t row = phase_row(c, p), column = phase_column(c, p);
         c->input[p] = (struct gather){.runs = coordinate_taps(c, row),
                                       .run = coordinate_taps(c, column) * s->out,
                                       .columns = s->in,
-                                      .stride = (size_t)c->delta_width * s->out};
+                                      .stride = (size_t)c->delta_width * s->out,
+                                      .precision = c->precision};
         c->input_rows[p] =
             (size_t)((s->height + s->stride - 1 - row) / s->stride) * ((s->width + s->stride - 1 - column) / s->stride);
         c->input_packed[p] = packed;
-        packed += tile_packed_size(phase_taps(c, p) * s->out, s->in);
+        packed += tile_packed_size_in(c->precision, phase_taps(c, p) * s->out, s->in);
     }
 }
 
@@ -160,11 +164,12 @@ static uint32_t block_samples(const struct conv *c)
     return samples < 1 ? 1 : samples > BLOCK_MAX ? BLOCK_MAX : (uint32_t)samples;
 }
 
-int conv_init(struct conv *c, struct conv_shape shape)
+int conv_init(struct conv *c, struct conv_shape shape, enum encoder_precision precision)
 {
     ASSERT(shape.stride == 1 || shape.stride == 2);
     uint32_t stride = shape.stride;
     *c = (struct conv){.shape = shape,
+                       .precision = precision,
                        .out_height = (shape.height + stride - 1) / stride,
                        .out_width = (shape.width + stride - 1) / stride,
                        .delta_margin = stride == 1 ? 1 : 0,
@@ -193,14 +198,15 @@ void conv_fini(struct conv *c)
 static struct pack forward_pack(const struct conv *c)
 {
     uint32_t K = 9 * c->shape.in;
-    return (struct pack){.K = K, .columns = c->shape.out, .n = K, .row_stride = 1, .column_stride = K};
+    return (struct pack){
+        .K = K, .columns = c->shape.out, .n = K, .row_stride = 1, .column_stride = K, .precision = c->precision};
 }
 
 void conv_pack_forward(const struct conv *c, const real *weight, real *packed)
 {
     struct pack p = forward_pack(c);
     tile_pack(&p, weight, packed);
-    tile_pack_bias(p.K, p.columns, NULL, packed);
+    tile_pack_bias_in(c->precision, p.K, p.columns, NULL, packed);
 }
 
 void conv_unpack_gradient(const struct conv *c, const real *gradient, real *weight_gradient)
@@ -226,13 +232,14 @@ static void pack_phase(const struct conv *c, uint32_t phase, const real *weight,
                      .columns = c->shape.in,
                      .n = c->shape.out,
                      .row_stride = (size_t)9 * c->shape.in,
-                     .column_stride = 1};
+                     .column_stride = 1,
+                     .precision = c->precision};
     for (uint32_t t = 0; t < taps; t++) {
         size_t tap = tap_of(c, row, t / columns) * 3 + tap_of(c, column, t % columns);
         p.k0 = (size_t)t * c->shape.out;
         tile_pack(&p, weight + tap * c->shape.in, packed);
     }
-    tile_pack_bias(p.K, p.columns, NULL, packed);
+    tile_pack_bias_in(c->precision, p.K, p.columns, NULL, packed);
 }
 
 void conv_pack_backward(const struct conv *c, const real *weight, real *packed)

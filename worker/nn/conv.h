@@ -21,6 +21,7 @@ struct conv_shape {
 
 struct conv {
     struct conv_shape shape;
+    enum encoder_precision precision;     /* of the operands of its products */
     uint32_t out_height, out_width;       /* ceil(height / stride), ceil(width / stride) */
     uint32_t padded_height, padded_width; /* of an input */
     uint32_t delta_width, delta_margin;   /* of a padded output gradient; zeros before its first column and row */
@@ -34,7 +35,7 @@ struct conv {
     struct arena tables;
 };
 
-int conv_init(struct conv *c, struct conv_shape shape); /* 0 or ERR_MEMORY */
+int conv_init(struct conv *c, struct conv_shape shape, enum encoder_precision precision); /* 0 or ERR_MEMORY */
 void conv_fini(struct conv *c);
 
 size_t conv_padded_size(const struct conv *c); /* reals of one padded input */

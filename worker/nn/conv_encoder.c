@@ -77,7 +77,8 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     c->channels = channels;
     for (; c->stages < s->stages; c->stages++) {
         struct stage *stage = &c->stage[c->stages];
-        if (conv_init(&stage->conv, (struct conv_shape){height, width, channels, s->widths[c->stages], 2}) != 0) {
+        struct conv_shape shape = {height, width, channels, s->widths[c->stages], 2};
+        if (conv_init(&stage->conv, shape, c->stages > 0 ? s->precision : PRECISION_FLOAT32) != 0) {
             encoder_destroy(c);
             return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
         }

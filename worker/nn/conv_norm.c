@@ -8,9 +8,10 @@
 
 static const double BUFFER_MOMENTUM = 0.1; /* as the head's */
 
-int conv_norm_init(struct conv_norm *u, struct conv_shape shape, struct norm_kind kind)
+int conv_norm_init(struct conv_norm *u, struct conv_shape shape, struct norm_kind kind,
+                   enum encoder_precision precision)
 {
-    int rc = conv_init(&u->conv, shape);
+    int rc = conv_init(&u->conv, shape, precision);
     u->norm = (struct norm){.sample = {.height = u->conv.out_height,
                                        .width = u->conv.out_width,
                                        .channels = shape.out,

@@ -34,7 +34,9 @@ struct norm_kind {
     uint32_t groups; /* else */
 };
 
-int conv_norm_init(struct conv_norm *u, struct conv_shape shape, struct norm_kind kind); /* 0 or ERR_MEMORY */
+/* 0 or ERR_MEMORY */
+int conv_norm_init(struct conv_norm *u, struct conv_shape shape, struct norm_kind kind,
+                   enum encoder_precision precision);
 void conv_norm_fini(struct conv_norm *u);
 /* Appends PREFIX.conv, PREFIX.norm and the norm's buffers; NUMBER (0: none) goes after "conv" and "norm". */
 int conv_norm_describe(struct conv_norm *u, const char *prefix, int number, struct manifest *m);

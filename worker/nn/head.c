@@ -13,7 +13,7 @@ int head_init(struct head *h, uint32_t features, uint32_t hidden, uint32_t proje
 {
     const uint32_t widths[HEAD_LAYERS + 1] = {features, hidden, hidden, projection};
     for (int i = 0; i < HEAD_LAYERS; i++)
-        if (linear_init(&h->linear[i], widths[i], widths[i + 1]) != 0)
+        if (linear_init(&h->linear[i], widths[i], widths[i + 1], PRECISION_FLOAT32) != 0)
             return ERR_MEMORY;
     return 0;
 }

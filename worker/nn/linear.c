@@ -20,12 +20,12 @@ static void carve_tables(struct linear *l)
     l->weight.left = arena_offsets(&l->tables, l->weight.left_count);
 }
 
-int linear_init(struct linear *l, uint32_t in, uint32_t out)
+int linear_init(struct linear *l, uint32_t in, uint32_t out, enum encoder_precision precision)
 {
-    *l = (struct linear){.in = in, .out = out, .block = block_rows(in, out)};
-    l->forward = (struct gather){.runs = 1, .run = in, .columns = out};
-    l->input = (struct gather){.runs = 1, .run = out, .columns = in};
-    l->weight = (struct outer){.columns = out, .left_count = in};
+    *l = (struct linear){.in = in, .out = out, .precision = precision, .block = block_rows(in, out)};
+    l->forward = (struct gather){.runs = 1, .run = in, .columns = out, .precision = precision};
+    l->input = (struct gather){.runs = 1, .run = out, .columns = in, .precision = precision};
+    l->weight = (struct outer){.columns = out, .left_count = in, .precision = precision};
     carve_tables(l);
     if (arena_allocate(&l->tables) != 0)
         return ERR_MEMORY;
@@ -47,36 +47,38 @@ void linear_fini(struct linear *l)
 
 size_t linear_packed_forward_size(const struct linear *l)
 {
-    return tile_packed_size(l->in, l->out);
+    return tile_packed_size_in(l->precision, l->in, l->out);
 }
 
 size_t linear_packed_backward_size(const struct linear *l)
 {
-    return tile_packed_size(l->out, l->in);
+    return tile_packed_size_in(l->precision, l->out, l->in);
 }
 
 size_t linear_gradient_size(const struct linear *l)
 {
-    return tile_gradient_size(l->in, l->out);
+    return tile_gradient_size_in(l->precision, l->in, l->out);
 }
 
 static struct pack forward_pack(const struct linear *l)
 {
-    return (struct pack){.K = l->in, .columns = l->out, .n = l->in, .row_stride = 1, .column_stride = l->in};
+    return (struct pack){
+        .K = l->in, .columns = l->out, .n = l->in, .row_stride = 1, .column_stride = l->in, .precision = l->precision};
 }
 
 void linear_pack_forward(const struct linear *l, const real *weight, const real *bias, real *packed)
 {
     struct pack p = forward_pack(l);
     tile_pack(&p, weight, packed);
-    tile_pack_bias(l->in, l->out, bias, packed);
+    tile_pack_bias_in(l->precision, l->in, l->out, bias, packed);
 }
 
 void linear_pack_backward(const struct linear *l, const real *weight, real *packed)
 {
-    struct pack p = {.K = l->out, .columns = l->in, .n = l->out, .row_stride = l->in, .column_stride = 1};
+    struct pack p = {
+        .K = l->out, .columns = l->in, .n = l->out, .row_stride = l->in, .column_stride = 1, .precision = l->precision};
     tile_pack(&p, weight, packed);
-    tile_pack_bias(l->out, l->in, NULL, packed);
+    tile_pack_bias_in(l->precision, l->out, l->in, NULL, packed);
 }
 
 void linear_unpack_gradient(const struct linear *l, const real *gradient, real *weight_gradient)

@@ -8,13 +8,14 @@
 
 struct linear {
     uint32_t in, out;
-    uint32_t block;               /* rows that the tables cover */
-    struct gather forward, input; /* y; gradient wrt x */
+    enum encoder_precision precision; /* of the operands of its products */
+    uint32_t block;                   /* rows that the tables cover */
+    struct gather forward, input;     /* y; gradient wrt x */
     struct outer weight;
     struct arena tables;
 };
 
-int linear_init(struct linear *l, uint32_t in, uint32_t out); /* 0 or ERR_MEMORY */
+int linear_init(struct linear *l, uint32_t in, uint32_t out, enum encoder_precision precision); /* 0 or ERR_MEMORY */
 void linear_fini(struct linear *l);
 
 size_t linear_packed_forward_size(const struct linear *l);

@@ -29,6 +29,7 @@ struct model_spec {
     enum resnet_layers layers;                /* resnet */
     uint32_t base;                            /* resnet: channels of the first stage */
     enum encoder_norm norm;                   /* resnet */
+    enum encoder_precision precision;         /* of products in the encoder, but for the layer that reads pixels */
     uint32_t patch, dim, depth, heads, mlp;
     enum vit_pool pool;          /* vit; mlp = hidden / dim */
     uint32_t hidden, projection; /* head: features-hidden-hidden-projection, BatchNorm + GELU after the first two */

@@ -6,15 +6,15 @@
 #include <string.h>
 #include "worker/nn/rows.h"
 
-int residual_init(struct residual *b, struct conv_shape shape, struct norm_kind kind)
+int residual_init(struct residual *b, struct conv_shape shape, struct norm_kind kind, enum encoder_precision precision)
 {
-    int rc = conv_norm_init(&b->unit[0], shape, kind);
+    int rc = conv_norm_init(&b->unit[0], shape, kind, precision);
     const struct conv *first = &b->unit[0].conv;
     struct conv_shape second = {first->out_height, first->out_width, shape.out, shape.out, 1};
-    rc = rc ? rc : conv_norm_init(&b->unit[1], second, kind);
+    rc = rc ? rc : conv_norm_init(&b->unit[1], second, kind, precision);
     b->projects = shape.stride != 1 || shape.in != shape.out;
     b->norm = b->unit[1].norm;
-    return rc == 0 && b->projects ? linear_init(&b->linear, shape.in, shape.out) : rc;
+    return rc == 0 && b->projects ? linear_init(&b->linear, shape.in, shape.out, precision) : rc;
 }
 
 void residual_fini(struct residual *b)

@@ -33,7 +33,8 @@ struct residual_scratch {
 
 enum { RESIDUAL_BLOCK = 4 }; /* samples of a shortcut at a time: few enough for the cache (fairly arbitrary) */
 
-int residual_init(struct residual *b, struct conv_shape shape, struct norm_kind kind); /* 0 or ERR_MEMORY */
+/* 0 or ERR_MEMORY */
+int residual_init(struct residual *b, struct conv_shape shape, struct norm_kind kind, enum encoder_precision precision);
 void residual_fini(struct residual *b);
 int residual_describe(struct residual *b, const char *prefix, struct manifest *m);
 void residual_initialise(const struct residual *b, uint64_t seed, real *params, real *buffers);

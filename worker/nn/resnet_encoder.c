@@ -67,7 +67,7 @@ static int add_blocks(struct resnet *n, const struct model_spec *s, struct norm_
             struct residual *b = &n->block[n->blocks];
             next.out = s->base << stage;
             next.stride = stage > 0 && i == 0 ? 2 : 1;
-            if (residual_init(b, next, kind) != 0)
+            if (residual_init(b, next, kind, s->precision) != 0)
                 return ERR_MEMORY;
             next.height = b->unit[0].conv.out_height;
             next.width = b->unit[0].conv.out_width;
@@ -87,7 +87,7 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     n->batch = s->norm == ENCODER_NORM_BATCH;
     struct norm_kind kind = {.batch = n->batch, .groups = s->groups};
     struct conv_shape stem = {s->height, s->width, s->channels, s->base, 1};
-    if (conv_norm_init(&n->stem, stem, kind) != 0 || add_blocks(n, s, kind) != 0) {
+    if (conv_norm_init(&n->stem, stem, kind, PRECISION_FLOAT32) != 0 || add_blocks(n, s, kind) != 0) {
         encoder_destroy(n);
         return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
     }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include "common/kernels.h"
+#include "worker/nn/bf16.h"
 #include "worker/nn/transpose.h"
 #if KERNELS_X86
 #include <immintrin.h>
@@ -15,6 +16,15 @@ enum {
     PANEL_MAX = 4, /* vectors of a panel */
     PANEL_BYTES_MAX = PANEL_MAX * 64,
 };
+
+/* A statement for operands in bf16; nothing where no such kernels are built. */
+#if BF16_KERNELS
+#define IN_BF16(precision, statement)                                                                                  \
+    if ((precision) == PRECISION_BF16)                                                                                 \
+    statement
+#else
+#define IN_BF16(precision, statement)
+#endif
 
 /* Rows that a last, lower tile may have. */
 #define TILE_CASES TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6) TILE_CASE(7)
@@ -66,7 +76,7 @@ struct tile_set {
                              const real *right, real *gradient);
 };
 
-static const struct tile_set sets[KERNELS_COUNT] = {
+static const struct tile_set sets[KERNELS_AMX] = {
     [KERNELS_PORTABLE] = {.lanes = portable_LANES,
                           .widest = 3,
                           .cost = {15, 20, 30},
@@ -86,9 +96,11 @@ static const struct tile_set sets[KERNELS_COUNT] = {
 #endif
 };
 
+/* In float32 amx is avx512. */
 static const struct tile_set *tiles_chosen(void)
 {
-    return &sets[kernels_chosen()];
+    enum kernels chosen = kernels_chosen();
+    return &sets[chosen == KERNELS_AMX ? KERNELS_AVX512 : chosen];
 }
 
 static size_t round_up(size_t n, size_t multiple)
@@ -127,6 +139,20 @@ size_t tile_gradient_size(size_t K, size_t columns)
     return K * round_up(columns, tiles_chosen()->lanes);
 }
 
+size_t tile_packed_size_in(enum encoder_precision precision, size_t K, size_t columns)
+{
+    IN_BF16(precision, return bf16_packed_size(K, columns);)
+    (void)precision;
+    return tile_packed_size(K, columns);
+}
+
+size_t tile_gradient_size_in(enum encoder_precision precision, size_t K, size_t columns)
+{
+    IN_BF16(precision, return bf16_gradient_size(K, columns);)
+    (void)precision;
+    return tile_gradient_size(K, columns);
+}
+
 static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
 {
     if (columns < panel)
@@ -143,6 +169,10 @@ static void pack_panel(const struct pack *p, const real *source, size_t columns,
 
 void tile_pack(const struct pack *p, const real *source, real *packed)
 {
+    IN_BF16(p->precision, {
+        bf16_pack(p, source, packed);
+        return;
+    })
     const struct tile_set *t = tiles_chosen();
     size_t panel = panel_width(t, p->columns);
     for (size_t j = 0; j < p->columns; j += panel) {
@@ -174,6 +204,16 @@ void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, re
         packed[k * width] = source[k];
 }
 
+void tile_pack_bias_in(enum encoder_precision precision, size_t K, size_t columns, const real *bias, real *packed)
+{
+    IN_BF16(precision, {
+        bf16_pack_bias(columns, bias, packed);
+        return;
+    })
+    (void)precision;
+    tile_pack_bias(K, columns, bias, packed);
+}
+
 static void unpack_panel(const struct pack *p, const real *gradient, size_t columns, size_t width, real *target)
 {
     if (p->row_stride == 1) {
@@ -187,6 +227,10 @@ static void unpack_panel(const struct pack *p, const real *gradient, size_t colu
 
 void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target)
 {
+    IN_BF16(p->precision, {
+        bf16_unpack_gradient(p, gradient, target);
+        return;
+    })
     const struct tile_set *t = tiles_chosen();
     size_t panel = panel_width(t, p->columns);
     for (size_t j = 0; j < p->columns; j += panel) {
@@ -198,6 +242,10 @@ void tile_unpack_gradient(const struct pack *p, const real *gradient, real *targ
 
 void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c)
 {
+    IN_BF16(g->precision, {
+        bf16_gather_product(g, rows, a, packed, c);
+        return;
+    })
     const struct tile_set *t = tiles_chosen();
     size_t panel = panel_width(t, g->columns), K = g->runs * g->run;
     for (size_t j = 0; j < g->columns; j += panel) {
@@ -233,6 +281,10 @@ static void outer_points(const struct tile_set *t, const struct outer *o, size_t
 
 void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient)
 {
+    IN_BF16(o->precision, {
+        bf16_gather_outer(o, points, a, d, gradient);
+        return;
+    })
     const struct tile_set *t = tiles_chosen();
     for (size_t p = 0; p < points; p += POINTS)
         outer_points(t, o, p, at_most(points - p, POINTS), a, d, gradient);

@@ -20,10 +20,13 @@
  *
  * Vectors and tiles depend on the choice of kernels (common/kernels.h): 6x2 and 4x3 vectors of 4 or 8 floats, with
  * AVX-512 6x4, 8x3, 8x2 and 8x1 vectors of 16. Every sum runs over k, or over the points, in order and alone, so a
- * shape changes no byte: avx2 and avx512 agree to the bit, portable differs by the rounding of each product. */
+ * shape changes no byte: avx2 and avx512 agree to the bit, portable differs by the rounding of each product.
+ *
+ * With precision = PRECISION_BF16 operands are rounded, panels look otherwise and other kernels run: bf16.h. */
 #ifndef DECANT_WORKER_NN_TILES_H
 #define DECANT_WORKER_NN_TILES_H
 
+#include "proto/choices.h"
 #include "worker/nn/real.h"
 
 struct gather {
@@ -31,6 +34,7 @@ struct gather {
     size_t run, stride; /* reals in a run; from one run's start to the next */
     uint32_t columns;   /* N */
     uint32_t *in, *out; /* offset of each row in A and in C; (rows) */
+    enum encoder_precision precision;
 };
 
 struct outer {
@@ -38,21 +42,27 @@ struct outer {
     uint32_t left_count; /* K */
     uint32_t *left;      /* offset of each k from a point's start in A, ascending; (left_count) */
     uint32_t *a, *d;     /* offset of each point in A and in D */
+    enum encoder_precision precision;
 };
 
-size_t tile_packed_size(size_t K, size_t columns);   /* reals of B, packed */
+size_t tile_packed_size(size_t K, size_t columns);   /* reals of B, packed; float32, like the next two */
 size_t tile_gradient_size(size_t K, size_t columns); /* reals of G, packed */
 
 /* Packs rows k0..k0+n of B out of K in all: B(k0 + i, j) = source[i * row_stride + j * column_stride]. */
 struct pack {
     uint32_t K;
     size_t columns, k0, n, row_stride, column_stride;
+    enum encoder_precision precision;
 };
 void tile_pack(const struct pack *p, const real *source, real *packed);
 /* Bias row (columns), or NULL for zeros. */
 void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed);
 /* Column j of B alone, source (K), into what has been packed already. */
 void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, real *packed);
+/* The same three in either precision. */
+size_t tile_packed_size_in(enum encoder_precision precision, size_t K, size_t columns);
+size_t tile_gradient_size_in(enum encoder_precision precision, size_t K, size_t columns);
+void tile_pack_bias_in(enum encoder_precision precision, size_t K, size_t columns, const real *bias, real *packed);
 /* target[k * row_stride + j * column_stride] = G(k,j); p->k0 = 0, p->n = p->K. */
 void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target);
 

@@ -10,16 +10,17 @@
 
 static const double INITIAL_DEVIATION = 0.02; /* of every matrix in a block, as usual for vision transformers */
 
-int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t heads, uint32_t hidden)
+int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t heads, uint32_t hidden,
+                   enum encoder_precision precision)
 {
     const uint32_t in[VIT_LAYERS] = {dim, dim, dim, hidden}, out[VIT_LAYERS] = {3 * dim, dim, hidden, dim};
     s->tokens = tokens;
     s->dim = dim;
     s->hidden = hidden;
     for (int i = 0; i < VIT_LAYERS; i++)
-        if (linear_init(&s->linear[i], in[i], out[i]) != 0)
+        if (linear_init(&s->linear[i], in[i], out[i], precision) != 0)
             return ERR_MEMORY;
-    return attention_init(&s->attention, tokens, dim, heads);
+    return attention_init(&s->attention, tokens, dim, heads, precision);
 }
 
 void vit_shape_fini(struct vit_shape *s)

@@ -40,7 +40,9 @@ struct vit_scratch {
     struct attention_scratch attention;
 };
 
-int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t heads, uint32_t hidden);
+/* heads of attention, and `hidden`, of the MLP; 0 or ERR_MEMORY */
+int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t heads, uint32_t hidden,
+                   enum encoder_precision precision);
 void vit_shape_fini(struct vit_shape *s);
 int vit_block_describe(const struct vit_shape *s, struct vit_block *b, uint32_t index, struct manifest *m);
 void vit_block_initialise(const struct vit_block *b, uint64_t seed, real *params);

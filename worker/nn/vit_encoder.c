@@ -80,8 +80,8 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     uint32_t tokens = v->patches + v->first_patch;
     v->pooled = v->first_patch ? 1 : tokens;
     v->chunk = CHUNK_TOKENS / tokens > 0 ? CHUNK_TOKENS / tokens : 1;
-    if (linear_init(&v->embed, s->patch * s->patch * s->channels, s->dim) != 0 ||
-        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim) != 0) {
+    if (linear_init(&v->embed, s->patch * s->patch * s->channels, s->dim, PRECISION_FLOAT32) != 0 ||
+        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim, s->precision) != 0) {
         encoder_destroy(v);
         return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
     }

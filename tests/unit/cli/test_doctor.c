@@ -306,16 +306,39 @@ static void test_kernels(void **state)
     free(r);
 }
 
+/* What a run in bf16 needs, and what to do without: with the portable kernels nobody has it. */
+static void test_precision(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct doctor_report *r = new_report();
+    load(&c, (const char *[]){"encoder.precision=bf16"}, 1);
+    setenv(KERNELS_VARIABLE, "portable", 1);
+    doctor_check_cpu(r, &c);
+    const struct finding *f = find(r, "cpu", "encoder.precision = bf16");
+    assert_int_equal(f->state, FINDING_FAIL);
+    assert_non_null(strstr(f->text, "set encoder.precision = float32"));
+    free(r);
+    r = new_report();
+    unsetenv(KERNELS_VARIABLE);
+    doctor_check_cpu(r, &c);
+    bool can = kernels_multiply_bf16(kernels_chosen());
+    assert_int_equal(find(r, "cpu", can ? "bf16 yes" : "has neither AVX512_BF16 nor AMX")->state,
+                     can ? FINDING_OK : FINDING_FAIL);
+    free(r);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_report),        CASE(test_bytes),
-        CASE(test_endpoints),     CASE(test_joint_has_two_endpoints),
-        CASE(test_tcp_endpoints), CASE(test_a_port_that_is_no_server_s),
-        CASE(test_recipe),        CASE(test_needs),
-        CASE(test_machine),       CASE(test_kernels),
-        CASE(test_out),           CASE(test_data_is_missing),
+        CASE(test_report),          CASE(test_bytes),
+        CASE(test_endpoints),       CASE(test_joint_has_two_endpoints),
+        CASE(test_tcp_endpoints),   CASE(test_a_port_that_is_no_server_s),
+        CASE(test_recipe),          CASE(test_needs),
+        CASE(test_machine),         CASE(test_kernels),
+        CASE(test_precision),       CASE(test_out),
+        CASE(test_data_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,12 +83,21 @@ static void test_choice_is_obeyed(void **state)
             assert_true((residue(x) != 0) == (k != KERNELS_PORTABLE));
 }
 
+static void test_bf16(void **state)
+{
+    (void)state;
+    assert_false(kernels_multiply_bf16(KERNELS_PORTABLE));
+    assert_false(kernels_multiply_bf16(KERNELS_AVX2));
+    assert_true(kernels_multiply_bf16(KERNELS_AMX) == kernels_possible(KERNELS_AMX));
+    assert_false(kernels_multiply_bf16(KERNELS_AVX512) && !kernels_possible(KERNELS_AVX512));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_use),          cmocka_unit_test(test_by_name),
-        cmocka_unit_test(test_unknown_is_refused), cmocka_unit_test(test_by_environment),
-        cmocka_unit_test(test_choice_is_obeyed),
+        cmocka_unit_test(test_bf16),           cmocka_unit_test(test_first_use),
+        cmocka_unit_test(test_by_name),        cmocka_unit_test(test_unknown_is_refused),
+        cmocka_unit_test(test_by_environment), cmocka_unit_test(test_choice_is_obeyed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,6 +151,8 @@ static const struct {
     {"encoder.layers", "34", RESNET_34},
     {"encoder.norm", "group", ENCODER_NORM_GROUP},
     {"encoder.norm", "batch", ENCODER_NORM_BATCH},
+    {"encoder.precision", "float32", PRECISION_FLOAT32},
+    {"encoder.precision", "bf16", PRECISION_BF16},
     {"encoder.pool", "cls", VIT_POOL_CLS},
     {"encoder.pool", "mean", VIT_POOL_MEAN},
     {"mixture.covariance", "spherical", COVARIANCE_SPHERICAL},

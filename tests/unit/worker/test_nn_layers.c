@@ -199,7 +199,7 @@ static void check_conv_products(const struct conv *c, size_t n, const real *inpu
 static void check_conv(struct conv_shape k)
 {
     struct conv c;
-    assert_int_equal(conv_init(&c, k), 0);
+    assert_int_equal(conv_init(&c, k, PRECISION_FLOAT32), 0);
     assert_int_equal(c.out_height, (k.height + k.stride - 1) / k.stride);
     size_t n = c.block < 3 ? c.block : 3;
     real *input = nn_random(1, n * k.height * k.width * k.in), *weight = nn_random(2, (size_t)9 * k.in * k.out);
@@ -379,7 +379,7 @@ static void test_layernorm(void **state)
 static void check_linear(uint32_t in, uint32_t out, size_t R)
 {
     struct linear l;
-    assert_int_equal(linear_init(&l, in, out), 0);
+    assert_int_equal(linear_init(&l, in, out, PRECISION_FLOAT32), 0);
     real *x = nn_random(1, R * in), *weight = nn_random(2, (size_t)in * out), *bias = nn_random(3, out);
     real *packed = nn_take(linear_packed_forward_size(&l)), *y = nn_take(R * out);
     double *want = zeros(R * out);
@@ -436,7 +436,7 @@ static void check_attention(uint32_t tokens, uint32_t dim, uint32_t heads)
     struct attention t;
     struct attention_scratch s;
     struct arena a = {0};
-    assert_int_equal(attention_init(&t, tokens, dim, heads), 0);
+    assert_int_equal(attention_init(&t, tokens, dim, heads, PRECISION_FLOAT32), 0);
     attention_carve(&t, &s, &a);
     assert_int_equal(arena_allocate(&a), 0);
     attention_carve(&t, &s, &a);

@@ -1,6 +1,7 @@
 /* A slot is a pure function: the same bytes whichever slot_workspace computes it, and whatever that computed before.
  * Also what each objective adds to the manifest, and the wall. */
 #include "tests/unit/worker/slot_rig.h"
+#include "common/kernels.h"
 
 #include <math.h>
 #include "proto/stats.h"
@@ -86,6 +87,29 @@ static void test_purity_with_terms(void **state)
     outcome_fini(&o);
     slot_workspace_free(&w);
     close_bench(&t);
+}
+
+/* In bf16, where the processor multiplies it; and refused, with what to do, by kernels that cannot. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    enum kernels before = kernels_chosen();
+    struct run_config c;
+    struct slot_shared *shared;
+    struct error e = {0};
+    uint8_t pixels[IMAGES] = {0};
+    struct dataset train = {.count = IMAGES, .height = 1, .width = 1, .channels = 1, .images = pixels};
+    load_config(&c, "encoder.precision=bf16", NULL);
+    assert_int_equal(kernels_choose("portable", NULL), 0);
+    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), ERR_CONFIG);
+    assert_null(shared);
+    assert_non_null(strstr(e.text, "encoder.precision = bf16"));
+    assert_non_null(strstr(e.text, "encoder.precision = float32"));
+    assert_int_equal(kernels_choose(kernels_name(before), NULL), 0);
+    if (!kernels_multiply_bf16(before))
+        skip();
+    check_purity("encoder.precision=bf16", NULL);
+    check_purity("encoder.precision=bf16", "encoder.model=resnet");
 }
 
 /* Small views beside the two: a slot stays a pure function, every objective takes them, and they reach the gradient. */
@@ -449,6 +473,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_too_few_images),
         cmocka_unit_test(test_scale_that_does_not_fit),
+        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_purity_carp),
         cmocka_unit_test(test_purity_dino),
         cmocka_unit_test(test_purity_swav),
