@@ -105,6 +105,7 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
 {
     struct dataset_options o = dataset_options_of(&l->checkpoint->config);
     o.limit = o.limit == 0 || o.limit > l->images ? l->images : o.limit;
+    o.on_demand = false; /* these few are held while they are looked at */
     int rc = dataset_load(&o, split, out, e);
     if (rc == ERR_NOT_FOUND && split == DATASET_TEST)
         return error_set(e, ERR_CONFIG, "no k-NN: the run has no test images, and data.holdout is 0");
@@ -114,12 +115,14 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
     return error_set(e, ERR_CONFIG, "no k-NN: %s has no labels", o.path);
 }
 
-static int features_of(const struct encoder *encoder, const struct dataset *d, struct feature_set *out, float **z)
+static int features_of(const struct encoder *encoder, const struct dataset *d, struct feature_set *out, float **z,
+                       struct error *e)
 {
     uint32_t *all = malloc(sizeof *all * d->count);
     for (uint32_t i = 0; all != NULL && i < d->count; i++)
         all[i] = i;
-    int rc = all ? encoder_features(encoder, d, all, d->count, 1, out, z) : ERR_MEMORY;
+    int rc = all ? encoder_features(encoder, d, all, d->count, 1, out, z, e)
+                 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
     free(all);
     return rc;
 }
@@ -147,11 +150,11 @@ static int score(const struct look *l, struct evaluation_note *note, struct erro
     int rc = encoder_load(l->checkpoint, &l->bank, &encoder, e);
     if (rc != 0)
         return rc;
-    rc = features_of(&encoder, &l->bank, &bank, &bank_z);
+    rc = features_of(&encoder, &l->bank, &bank, &bank_z, e);
     if (rc == 0)
-        rc = features_of(&encoder, &l->queries, &queries, &query_z);
-    if (rc == 0)
-        rc = vote(&l->checkpoint->config, &bank, &queries, bank_z, query_z, found);
+        rc = features_of(&encoder, &l->queries, &queries, &query_z, e);
+    if (rc == 0 && (rc = vote(&l->checkpoint->config, &bank, &queries, bank_z, query_z, found)) != 0)
+        error_set(e, rc, "out of memory for a k-NN of %u images", l->images);
     if (rc == 0) {
         note->knn = found[0].percent;
         note->knn_projections = found[1].percent;
@@ -161,7 +164,7 @@ static int score(const struct look *l, struct evaluation_note *note, struct erro
     free(bank_z);
     free(query_z);
     encoder_fini(&encoder);
-    return rc == 0 ? 0 : error_set(e, rc, "out of memory for a k-NN of %u images", l->images);
+    return rc;
 }
 
 static int look(struct look *l, struct evaluation_note *note, struct error *e)
