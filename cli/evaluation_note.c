@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "cli/checkpoint.h"
 #include "cli/encoder_load.h"
@@ -187,8 +188,9 @@ static int look(struct look *l, struct evaluation_note *note, struct error *e)
 
 /* ---- the note ---- */
 
-static int append_line(const char *checkpoints, const struct evaluation_note *n, struct error *e)
+static int append_line(const char *checkpoints, struct evaluation_note *n, struct error *e)
 {
+    struct stat st;
     char path[CHECKPOINT_PATH_MAX], line[512];
     int fd;
     if (path_format(path, sizeof path, "%s/../" EVALUATION_METRICS, checkpoints) != 0)
@@ -200,6 +202,7 @@ static int append_line(const char *checkpoints, const struct evaluation_note *n,
     int rc = file_open(path, O_WRONLY | O_CREAT | O_APPEND, &fd, e);
     if (rc != 0)
         return rc;
+    n->first = fstat(fd, &st) == 0 && st.st_size == 0;
     if (write(fd, line, (size_t)length) != length)
         rc = error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
     close(fd);
@@ -213,6 +216,9 @@ static int note_step(const struct checkpoint *c, int64_t images, struct look *l,
     l->checkpoint = c;
     l->images = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
     *out = (struct evaluation_note){.step = c->step};
+    snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
+    if (path_format(out->config, sizeof out->config, "%s/../config.ini", l->checkpoints) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %s", l->checkpoints);
     int rc = look(l, out, e);
     if (rc == 0)
         rc = keep_best(l, out, e);

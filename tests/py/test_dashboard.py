@@ -131,6 +131,10 @@ class Case:
             assert abs(table["unique_01"][table["step"].index(step)] - told[step]) < 1e-3
             newest = table["step"][-1]
             wait_for("later entries", lambda: far.data()["history-a"]["prototype"]["step"][-1] > newest)
+            self.live.redis.xadd("decant:live:evaluation", {"step": 40, "time": 1.5, "knn": 61.25, "knn_projections": 50, "best_step": 40, "best": 61.25})
+            wait_for("k-NN", lambda: far.data()["history-a"]["evaluation"]["knn"] == [61.25])
+            assert far.data()["history-a"]["evaluation"]["step"] == [40]
+            self.live.redis.delete("decant:live:evaluation")
             assert far.state()["figures"]["loss"] is None and far.data()["shape-a"]["K"] == 64
             assert far.stop() == 0
 
