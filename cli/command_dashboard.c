@@ -182,8 +182,10 @@ static bool parse_nearest(const struct dashboard *d, const char *path, size_t *r
 
 static void answer_line(struct dashboard_answer *out, unsigned status, const char *line)
 {
-    char *text = strdup(line);
-    *out = (struct dashboard_answer){status, "text/plain; charset=utf-8", text, text ? strlen(text) : 0};
+    out->status = status;
+    out->type = "text/plain; charset=utf-8";
+    out->body = strdup(line);
+    out->size = out->body ? strlen(out->body) : 0;
 }
 
 static void answer_nearest(void *arg, const char *path, struct dashboard_answer *out)

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/checkpoint.h"
 #include "cli/contact_sheet.h"
 #include "cli/encoder_load.h"
@@ -145,7 +144,8 @@ static void refresh(struct dashboard_gallery *g)
     if (newer || rc == 0)
         checkpoint_close(&c);
     pthread_mutex_lock(&g->lock);
-    g->trouble = rc == 0 ? (struct error){0} : e;
+    g->trouble = e;
+    g->trouble.code = rc;
     if (fresh) {
         struct gallery_view *old = g->view;
         g->view = fresh;

@@ -1,8 +1,6 @@
 /* One connection for one note: they are minutes apart. */
 #include "cli/evaluation_mirror.h"
 
-#include <inttypes.h>
-#include <string.h>
 #include "cli/printable.h"
 #include "cli/redis_client.h"
 #include "common/clock.h"

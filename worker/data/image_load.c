@@ -156,7 +156,7 @@ struct listed {
     uint32_t min_side;
 };
 
-static int listed_read(const void *state, uint32_t place, struct image *out, struct error *e)
+static int listed_read(void *state, uint32_t place, struct image *out, struct error *e)
 {
     const struct listed *l = state;
     return decode_file(&l->list, &l->list.entries[place], l->min_side, out, e);
@@ -178,12 +178,12 @@ static void listed_free(void *state)
 /* The list becomes the set's. */
 static int lend_list(struct image_list *list, struct image_sink *sink, struct error *e)
 {
-    struct listed *l = malloc(sizeof *l);
+    struct image_access access = {malloc(sizeof(struct listed)), listed_read, listed_name, listed_free};
+    struct listed *l = access.state;
     if (l == NULL)
         return error_set(e, ERR_MEMORY, "%s: no memory to read its images again", list->root);
     *l = (struct listed){*list, min_side_of(sink->out)};
     *list = (struct image_list){0};
-    struct image_access access = {l, listed_read, listed_name, listed_free};
     image_sink_lend(sink, &access);
     return 0;
 }

@@ -178,7 +178,7 @@ void image_sink_miss(struct image_sink *sink, uint32_t i)
 void image_sink_lend(struct image_sink *sink, struct image_access *access)
 {
     struct image_source *source = sink->out->source;
-    ASSERT(source != NULL && source->parts->access.state == NULL);
+    ASSERT(source->parts->access.state == NULL);
     source->parts->access = *access;
     *access = (struct image_access){0};
 }

@@ -14,7 +14,7 @@ enum { IMAGE_SOURCE_NAME_MAX = 400 }; /* bytes of an image's name in messages */
 struct image_access {
     void *state; /* the access's; NULL: there is none */
     /* Pixels of any size, freed by the caller. ERR_* with the cause, without a name. */
-    int (*read)(const void *state, uint32_t place, struct image *out, struct error *e);
+    int (*read)(void *state, uint32_t place, struct image *out, struct error *e);
     void (*name)(const void *state, uint32_t place, char out[IMAGE_SOURCE_NAME_MAX]);
     void (*free)(void *state);
 };

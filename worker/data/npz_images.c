@@ -37,9 +37,9 @@ static int read_entry(const struct archive *a, uint64_t at, uint8_t *out, size_t
     return 0;
 }
 
-static int archive_read(const void *state, uint32_t place, struct image *out, struct error *e)
+static int archive_read(void *state, uint32_t place, struct image *out, struct error *e)
 {
-    struct archive *a = (struct archive *)(uintptr_t)state; /* its lock and position change, the images do not */
+    struct archive *a = state;
     int rc = image_claim(out, a->size.height, a->size.width, a->size.channels, e);
     if (rc != 0)
         return rc;

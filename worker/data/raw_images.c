@@ -70,7 +70,7 @@ static int interleave(struct image *image, struct error *e)
     return 0;
 }
 
-static int raw_read(const void *state, uint32_t place, struct image *out, struct error *e)
+static int raw_read(void *state, uint32_t place, struct image *out, struct error *e)
 {
     const struct raw_images *r = state;
     const struct raw_layout *l = &r->layout;
@@ -100,12 +100,11 @@ static void raw_free(void *state)
 
 int raw_images_new(const struct raw_layout *layout, struct image_access *out)
 {
-    struct raw_images *r = calloc(1, sizeof *r);
-    *out = (struct image_access){0};
+    *out = (struct image_access){calloc(1, sizeof(struct raw_images)), raw_read, raw_name, raw_free};
+    struct raw_images *r = out->state;
     if (r == NULL)
         return ERR_MEMORY;
     r->layout = *layout;
-    *out = (struct image_access){r, raw_read, raw_name, raw_free};
     return 0;
 }
 

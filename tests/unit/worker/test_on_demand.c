@@ -417,9 +417,9 @@ struct counted {
     atomic_bool gone;
 };
 
-static int counted_read(const void *state, uint32_t place, struct image *out, struct error *e)
+static int counted_read(void *state, uint32_t place, struct image *out, struct error *e)
 {
-    struct counted *c = (struct counted *)(uintptr_t)state;
+    struct counted *c = state;
     if (atomic_load(&c->gone))
         return error_set(e, ERR_NOT_FOUND, "gone");
     int rc = image_claim(out, 1, 1, 1, e);
