@@ -119,11 +119,11 @@ static void add_loss(const struct progress *p, char out[PROGRESS_LINE_MAX])
     const struct run_config *c = p->config;
     bool carp = c->loss.objective == LOSS_CARP;
     add(out, "  loss %.3f (", p->loss);
-    if (carp || c->loss.mean_entropy > 0 || c->loss.coding_rate > 0)
+    if (carp || run_config_mean_entropy(c) > 0 || c->loss.coding_rate > 0)
         add(out, "consistency %.3f", p->consistency);
     if (carp)
         add(out, ", entropy %.3f", p->entropy);
-    if (c->loss.mean_entropy > 0)
+    if (run_config_mean_entropy(c) > 0)
         add(out, ", mean entropy %.3f", p->mean_entropy);
     if (c->loss.coding_rate > 0)
         add(out, ", coding rate %.3f", p->coding_rate);

@@ -24,6 +24,8 @@
 #define RUN_MODES(CHOICE) CHOICE(MODE_LOCKSTEP, "lockstep") CHOICE(MODE_STREAM, "stream")
 #define RUN_NUMERICS(CHOICE) CHOICE(NUMERICS_SAME, "same") CHOICE(NUMERICS_ANY, "any")
 #define WEIGHT_PRIORS(CHOICE) CHOICE(PRIOR_UNIFORM, "uniform") CHOICE(PRIOR_COUNT, "count")
+#define RESEED_CHOICES(CHOICE) CHOICE(RESEED_FARTHEST, "farthest") CHOICE(RESEED_RANDOM, "random")
+#define MIXTURE_SOURCES(CHOICE) CHOICE(MIXTURE_OF_VIEWS, "views") CHOICE(MIXTURE_OF_IMAGES, "images")
 #define FORGETTING_FORMS(CHOICE) CHOICE(FORGETTING_MASS, "mass") CHOICE(FORGETTING_CONVEX, "convex")
 #define COVARIANCES(CHOICE)                                                                                            \
     CHOICE(COVARIANCE_SPHERICAL, "spherical")                                                                          \
@@ -51,6 +53,8 @@ enum prototype_loss { PROTOTYPE_LOSSES(CHOICE_ENUMERATOR) };
 enum optimiser_name { OPTIMISER_NAMES(CHOICE_ENUMERATOR) };
 enum run_mode { RUN_MODES(CHOICE_ENUMERATOR) };
 enum run_numerics { RUN_NUMERICS(CHOICE_ENUMERATOR) };
+enum reseed_choice { RESEED_CHOICES(CHOICE_ENUMERATOR) };
+enum mixture_source { MIXTURE_SOURCES(CHOICE_ENUMERATOR) };
 enum forgetting_form { FORGETTING_FORMS(CHOICE_ENUMERATOR) };
 enum weight_prior { WEIGHT_PRIORS(CHOICE_ENUMERATOR) };
 enum covariance { COVARIANCES(CHOICE_ENUMERATOR) };

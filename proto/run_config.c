@@ -200,10 +200,17 @@ const struct config_key run_config_keys[] = {
     KEY_PATH("mixture.init", mixture.init, "",
              "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
              "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
-    KEY_FLOAT("mixture.balance", mixture.balance, "0", 0, 10,
+    KEY_FLOAT("mixture.balance", mixture.balance, "0.1", 0, 10,
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
               "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
+    KEY_CHOICE(
+        "mixture.reseed_choice", mixture.reseed_choice, "random", CHOICE_WORDS(RESEED_CHOICES),
+        "of the embeddings that are so far: the farthest from every prototype, or those that come first, samples "
+        "being in random order, so that prototypes go where images are"),
+    KEY_CHOICE("mixture.source", mixture.source, "images", CHOICE_WORDS(MIXTURE_SOURCES),
+               "what prototypes are means of: embeddings of the two augmented views (views), or of the images as they "
+               "are (images), for another pass of the teacher"),
     KEY_INT("stream.contributions", stream.contributions, "8", 1, 1e6,
             "contributions that make a version of the mixture"),
     KEY_INT("stream.version_ms", stream.version_ms, "200", 1, 3.6e6,
@@ -238,9 +245,10 @@ const struct config_key run_config_keys[] = {
     KEY_INT("loss.sinkhorn_iterations", loss.sinkhorn_iterations, "3", 1, 100,
             "swav: rounds by which assignments are evened out over the prototypes (Sinkhorn-Knopp)"),
     KEY_FLOAT(
-        "loss.mean_entropy", loss.mean_entropy, "0", 0, 1000,
-        "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term"),
-    KEY_FLOAT("loss.coding_rate", loss.coding_rate, "0", 0, 1000,
+        "loss.mean_entropy", loss.mean_entropy, "-1", -1, 1000,
+        "w: rewards an even use of prototypes by the student, loss - w H(mean softmax of a slot); 0: no such term; -1: 2 "
+        "with dino, 1 with swav, none with carp, which has one of its own"),
+    KEY_FLOAT("loss.coding_rate", loss.coding_rate, "1", 0, 1000,
               "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
@@ -271,7 +279,7 @@ const struct config_key run_config_keys[] = {
               "weight decay, apart from the gradient; matrices only"),
     KEY_FLOAT("optimiser.clip", optimiser.clip, "3", 0, 1e9,
               "a step's gradient is scaled down to at most this norm; 0 does not"),
-    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "20", 0, 1e6,
+    KEY_FLOAT("optimiser.prototype_lr", optimiser.prototype_lr, "1", 0, 1e6,
               "joint: learning rate of the prototypes, as a multiple of the encoder's"),
     KEY_FLOAT(
         "teacher.ema_start", teacher.ema_start, "0.99", 0, 1,
@@ -449,7 +457,14 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
 
 uint32_t run_config_slot_rows(const struct run_config *c)
 {
-    return 2 * (uint32_t)c->run.slot_size;
+    uint32_t b = (uint32_t)c->run.slot_size;
+    return c->mixture.source == MIXTURE_OF_IMAGES ? b : 2 * b;
+}
+
+double run_config_mean_entropy(const struct run_config *c)
+{
+    static const double of_objective[] = {[LOSS_CARP] = 0, [LOSS_DINO] = 2, [LOSS_SWAV] = 1};
+    return c->loss.mean_entropy < 0 ? of_objective[c->loss.objective] : c->loss.mean_entropy;
 }
 
 uint32_t run_config_reseed_max(const struct run_config *c)

@@ -62,6 +62,8 @@ struct run_config {
         double merge_distance;
         char init[1024];
         double balance, balance_clip;
+        enum reseed_choice reseed_choice;
+        enum mixture_source source;
     } mixture;
     struct {
         int64_t contributions, version_ms, rows_max, window, keep, checkpoint_ms;
@@ -152,8 +154,10 @@ int run_config_explain_difference(const void *record, size_t size, const struct 
 bool run_config_shapes_result(const char *name);
 /* ERR_CONFIG when this is no configuration to train with: run.mode = stream serves training loops that are not ours. */
 int run_config_check_trains(const struct run_config *c, struct error *e);
-/* Embeddings of a slot: both views of each image. The rows of its normalisation and of its statistics. */
+/* Embeddings of a slot that the mixture learns from: of both views of each image, or of each image as it is. */
 uint32_t run_config_slot_rows(const struct run_config *c);
+/* loss.mean_entropy, or what goes with the objective. */
+double run_config_mean_entropy(const struct run_config *c);
 /* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */
 uint32_t run_config_reseed_max(const struct run_config *c);
 /* What a choice of augment.preset stands for: "augment.KEY=VALUE" ..., then NULL; keys given anywhere win over it. */

@@ -477,7 +477,8 @@ static int farthest_first(const void *a, const void *b)
 
 static void pick_candidates(struct estep *s, const float *h, uint32_t found, struct stats_extra *extra)
 {
-    qsort(s->far, found, sizeof *s->far, farthest_first);
+    if (s->options.choice == RESEED_FARTHEST)
+        qsort(s->far, found, sizeof *s->far, farthest_first);
     extra->V = found < s->options.novel_max ? found : s->options.novel_max;
     extra->novel = s->novel;
     extra->novel_distance = s->novel_distance;

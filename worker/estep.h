@@ -7,7 +7,8 @@
  *
  *   gamma_ik = softmax_k(beta l_ik), those under `drop` removed, of the rest the `top` largest, renormalised
  *   loglik   = sum_i log sum_k exp(l_ik) - D/2 log 2 pi    (von Mises-Fisher: without the last)
- *   novelty  = 1 - max_k h_i.c_k, c_k = mu_k/|mu_k|: the farthest embeddings that are at least novel_distance away
+ *   novelty  = 1 - max_k h_i.c_k, c_k = mu_k/|mu_k|: of the embeddings that are at least novel_distance away the farthest,
+ *              or the first
  *
  * The work runs in blocks of rows that depend on the sizes given at creation only, so that results do not vary. */
 #ifndef DECANT_WORKER_ESTEP_H
@@ -22,6 +23,7 @@ struct estep_options {
     float drop;                 /* smaller responsibilities are dropped, in [0, 0.5] */
     uint32_t novel_max;         /* novelty candidates at most; 0 skips the search */
     float novel_distance;       /* rho: candidates are at least so far from every prototype */
+    enum reseed_choice choice;  /* and the farthest of them, or the first */
     enum covariance covariance; /* of the mixtures that it will use */
 };
 struct estep; /* scratch for N <= rows_max, and the mixture's operand, packed anew per version */
@@ -34,7 +36,8 @@ const float *estep_prototypes(const struct estep *s); /* (K,D), rows of unit len
 
 struct estep_result {
     struct responsibilities gamma; /* owned by the estep, until the next call */
-    struct stats_extra extra;      /* novelty candidates (farthest first, ties by row), assigned, loglik, dropped */
+    struct stats_extra
+        extra; /* novelty candidates (farthest first, ties by row; or by row), assigned, loglik, dropped */
 };
 /* h (N,D) unit rows, N <= rows_max. */
 void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result *out);

@@ -50,6 +50,7 @@ struct slot_workspace {
     float *local_grad;           /* (the model's parameters) */
     float *z, *dz;               /* ((2 + local) b,D) */
     float *h;                    /* (2b,D) */
+    float *images;               /* (b,H,W,C) standardised, for a mixture of images; NULL for one of views */
     float *prototypes[2];        /* (K,D) unit rows, when joint: student's, teacher's */
     uint32_t *order;             /* (K) carp's permutation */
     bool views_held, order_held; /* whether the caches hold anything, and of what: */
@@ -108,7 +109,7 @@ static struct loss_options loss_options_of(const struct run_config *c, uint64_t 
         .sinkhorn_epsilon = (float)c->loss.sinkhorn_epsilon,
         .sinkhorn_iterations = (uint32_t)c->loss.sinkhorn_iterations,
         .normalise = 1,
-        .mean_entropy = (float)c->loss.mean_entropy,
+        .mean_entropy = (float)run_config_mean_entropy(c),
         .coding_rate = (float)c->loss.coding_rate,
         .coding_rate_epsilon = (float)c->loss.coding_rate_epsilon,
         .local = (uint32_t)c->augment.local_crops,
@@ -318,6 +319,7 @@ static int new_estep(const struct slot_shared *s, struct estep **out)
         .drop = (float)c->mixture.drop,
         .novel_max = novel_max(s),
         .novel_distance = (float)c->mixture.reseed_distance,
+        .choice = c->mixture.reseed_choice,
         .covariance = c->mixture.covariance,
     };
     return estep_new(run_config_slot_rows(c), s->K, s->D, o, out);
@@ -335,6 +337,11 @@ static bool allocate_local(struct slot_workspace *w)
            model_workspace_new(s->local_model, (uint32_t)rows, &w->local_workspace) == 0;
 }
 
+static bool has_mixture_of_images(const struct slot_shared *s)
+{
+    return !s->joint && s->config->mixture.source == MIXTURE_OF_IMAGES;
+}
+
 static bool allocate_worker(struct slot_workspace *w)
 {
     const struct slot_shared *s = w->shared;
@@ -346,6 +353,8 @@ static bool allocate_worker(struct slot_workspace *w)
     w->samples = malloc(s->b * sizeof *w->samples);
     w->order = calloc(s->K, sizeof *w->order);
     bool ok = w->views && w->z && w->dz && w->h && w->order && w->samples;
+    if (has_mixture_of_images(s))
+        ok = (w->images = aligned_floats(s->b * s->image_floats)) != NULL && ok;
     for (int i = 0; ok && s->joint && i < 2; i++)
         ok = (w->prototypes[i] = aligned_floats(prototypes)) != NULL;
     return ok && (s->joint || new_estep(s, &w->estep) == 0) && loss_workspace_new(&s->loss, &w->loss) == 0 &&
@@ -381,6 +390,7 @@ void slot_workspace_free(struct slot_workspace **w)
     free((*w)->z);
     free((*w)->dz);
     free((*w)->h);
+    free((*w)->images);
     free((*w)->prototypes[0]);
     free((*w)->prototypes[1]);
     free((*w)->order);
@@ -398,6 +408,7 @@ static double seconds_since(double *mark)
     return elapsed;
 }
 
+/* Image i of the slot. */
 static uint32_t sample_of(const struct slot_shared *s, uint64_t step, uint32_t slot, uint32_t i)
 {
     uint64_t first = ((step % s->steps_per_epoch) * (uint64_t)s->config->run.slots + slot) * s->b;
@@ -440,7 +451,7 @@ static void guess_next(struct slot_workspace *w, uint64_t step, uint32_t slot)
     w->ahead_step = step;
 }
 
-/* The slot's images, b of them; slot_release_images when they were used. */
+/* The slot's images, b of them; image_feed_release when they were used. */
 static int take_images(struct slot_workspace *w, uint64_t step, uint32_t slot, const uint8_t **images)
 {
     const struct slot_shared *s = w->shared;
@@ -453,7 +464,8 @@ static int take_images(struct slot_workspace *w, uint64_t step, uint32_t slot, c
     return rc;
 }
 
-/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. */
+/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. And the images as they are,
+ * where the mixture learns from these. */
 static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
@@ -468,6 +480,9 @@ static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
     for (uint32_t i = 0; i < s->b; i++) {
         uint32_t sample = sample_of(s, step, slot, i);
         const uint8_t *image = taken ? taken + i * s->image_floats : d->images + sample * s->image_floats;
+        if (w->images)
+            augment_standardise(&s->augment.scale, d->channels, image, s->image_floats,
+                                w->images + i * s->image_floats);
         for (uint32_t view = 0; view < 2; view++)
             augment_view(&s->augment, image, d->height, d->width, d->channels, seed, epoch, sample, view,
                          w->views + ((size_t)view * s->b + i) * s->image_floats);
@@ -481,6 +496,21 @@ static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
     w->views_step = step;
     w->views_slot = slot;
     return 0;
+}
+
+/* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as they
+ * are (b,D). Returns how many rows. The model's workspace is used anew. */
+static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights)
+{
+    const struct slot_shared *s = w->shared;
+    uint32_t rows = run_config_slot_rows(s->config);
+    if (!has_mixture_of_images(s))
+        memcpy(w->h, st->z_teacher, (size_t)rows * s->D * sizeof *w->h);
+    else
+        model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->images, rows, w->workspace, NULL,
+                      w->h);
+    vec_normalise_rows(w->h, rows, s->D, NULL);
+    return rows;
 }
 
 int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
@@ -501,13 +531,12 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
                   NULL, st->z_teacher);
     if (st->statistics)
         model_encoder_contribution(s->model, w->workspace, st->statistics);
+    uint32_t learnt = mixture ? mixture_rows(w, st, weights) : 0;
     st->forward_s = seconds_since(&mark);
     if (mixture) {
         struct estep_result result;
-        memcpy(w->h, st->z_teacher, rows * s->D * sizeof *w->h);
-        vec_normalise_rows(w->h, rows, s->D, NULL);
         estep_use(w->estep, mixture);
-        estep_run(w->estep, w->h, (uint32_t)rows, &result);
+        estep_run(w->estep, w->h, learnt, &result);
         rc = stats_encode(w->h, &result.gamma, s->K, s->D, s->config->mixture.covariance, &result.extra, stats);
     }
     st->estep_s = seconds_since(&mark);

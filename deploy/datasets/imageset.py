@@ -5,6 +5,7 @@ A set is a function of the packages' versions, the script and its arguments: the
 
 import base64
 import hashlib
+import io
 import os
 import pathlib
 import shutil
@@ -51,6 +52,37 @@ def npm_package(name, version, checksum):
                 fail(f"{name} {version} is not what it was when this script was written (SHA-512 {sha512(made[0])}): it is not used")
             os.replace(made[0], path)
     return tarfile.open(path, "r:gz")
+
+
+def debian_package(package):
+    """The file of a Debian package, fetched with `apt-get download` into the user's cache once; nothing is installed."""
+    cache = cache_directory()
+    found = sorted(cache.glob(f"{package}_*.deb"))
+    if not found:
+        print(f"fetching {package}", file=sys.stderr, flush=True)
+        done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True)
+        found = sorted(cache.glob(f"{package}_*.deb"))
+        if done.returncode != 0 or not found:
+            fail(f"apt-get download {package} failed; `apt-get update` may help\n{done.stderr.strip()}")
+    return found[-1]
+
+
+def debian_files(package):
+    """(path, bytes) of a Debian package's regular files: no links, nothing is unpacked on disk."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", debian_package(package)], stdout=subprocess.PIPE) as unpacking:
+        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield pathlib.PurePosixPath(member.name), archive.extractfile(member).read()
+    if unpacking.returncode != 0:
+        fail(f"{package}: dpkg-deb could not read it; remove it from {cache_directory()} and try again")
+
+
+def drawn_svg(data, side):
+    """An SVG drawing, side pixels wide and high."""
+    shutil.which("rsvg-convert") or fail("rsvg-convert is missing, which draws SVG: apt-get install librsvg2-bin")
+    drawn = subprocess.run(["rsvg-convert", "--width", str(side), "--height", str(side)], input=data, capture_output=True, check=True)
+    return Image.open(io.BytesIO(drawn.stdout))
 
 
 def pixels(image, side, ground=(255, 255, 255)):

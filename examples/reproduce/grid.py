@@ -19,28 +19,34 @@ TERMS = {
     "dino": ["loss.mean_entropy=2", "loss.coding_rate=1"],
     "swav": ["loss.mean_entropy=1", "loss.coding_rate=1"],
 }
+NO_TERMS = ["loss.mean_entropy=0", "loss.coding_rate=0"]
 
 JOINT = ["loss.prototypes=joint"]
 # The learning rate of joint prototypes over the encoder's: the best k-NN on emoji with seed 1, of 1, 5 and 20 for DINO, of 1 and 20 for the
 # others (docs/design/0010-grid.md). Only the joint side was tuned so; the decoupled side has no such rate.
 JOINT_RATE = 1
 RESEED = ["mixture.reseed_max=12", "mixture.reseed_distance=0.09"]
+VIEWS = ["mixture.source=views", "mixture.reseed_choice=farthest", "mixture.balance=0"]
+IMAGES = ["mixture.source=images", "mixture.reseed_choice=random", "mixture.balance=0.1"]
 REGIMES = {
     "frozen": ("prototypes stay the random ones of the start: what prototypes bring at all", JOINT + ["optimiser.prototype_lr=0"], False),
     "joint": ("prototypes are parameters under the encoder's loss", JOINT, False),
     "koleo": ("joint, and KoLeo pushes each prototype from its nearest", JOINT + ["loss.koleo=0.1"], False),
     "half": ("prototypes are parameters with a loss of their own, as in CAPI", JOINT + ["loss.prototype_loss=own"], False),
-    "plain": ("decoupled: means of a mixture, online EM alone", ["mixture.reseed_usage=0"], False),
-    "decoupled": ("decoupled, unused components are re-seeded with novel embeddings", RESEED, False),
+    "plain": ("decoupled: means of a mixture of augmented views, online EM alone", VIEWS + ["mixture.reseed_usage=0"], False),
+    "views": ("... and unused components are re-seeded with the farthest embeddings", RESEED + VIEWS, False),
+    "decoupled": ("decoupled: a mixture of images as they are, re-seeding where images are, prices that keep components in use",
+                  RESEED + IMAGES, False),
     "joint + terms": ("joint, with the terms of the loss", JOINT, True),
-    "decoupled + terms": ("decoupled with re-seeding, with the same terms", RESEED, True),
-    "decoupled + terms + prices": ("... and a balanced E-step, whose prices keep components in use", RESEED + ["mixture.balance=0.1"], True),
+    "views + terms": ("a mixture of augmented views, with the same terms", RESEED + VIEWS, True),
+    "decoupled + terms": ("decoupled, with the same terms: what Decant does by default", RESEED + IMAGES, True),
 }
 # What is compared, seed by seed: the strongest of each side.
 PAIR = ("decoupled + terms", "joint + terms")
 
 # How each image set is made; Fashion-MNIST is a Debian package.
-DATA = {"emoji": ["deploy/datasets/emoji"], "fashion": None, "glyphs": ["deploy/datasets/glyphs", "--classes", "500"]}
+DATA = {"emoji": ["deploy/datasets/emoji"], "fashion": None, "glyphs": ["deploy/datasets/glyphs", "--classes", "500"],
+        "icons": ["deploy/datasets/icons"]}
 
 Cell = collections.namedtuple("Cell", "data objective regime components seed settings")
 
@@ -49,7 +55,7 @@ def cell(data, objective, regime, components, seed, more):
     _, settings, terms = REGIMES[regime]
     if settings[:1] == JOINT and regime != "frozen":
         settings = settings + [f"optimiser.prototype_lr={JOINT_RATE}"]
-    settings = OBJECTIVES[objective] + settings + (TERMS[objective] if terms else [])
+    settings = OBJECTIVES[objective] + settings + (TERMS[objective] if terms else NO_TERMS)
     return Cell(data, objective, regime, components, seed,
                 settings + [f"mixture.components={components}", f"run.seed={seed}"] + more)
 
@@ -76,9 +82,9 @@ def preset_quick():
 def preset_default():
     more = ["run.checkpoint_every=100"]
     cells = [cell(data, objective, regime, 1024, seed, more)
-             for seed in (1, 2, 3) for data in ("glyphs", "emoji") for objective in OBJECTIVES for regime in PAIR]
+             for seed in (1, 2, 3) for data in ("glyphs", "emoji", "icons") for objective in OBJECTIVES for regime in PAIR]
     return cells + [cell("emoji", "dino", regime, 1024, 1, more)
-                    for regime in ("decoupled + terms + prices", "frozen", "joint", "koleo", "half", "plain", "decoupled")]
+                    for regime in ("views + terms", "frozen", "joint", "koleo", "half", "plain", "views", "decoupled")]
 
 
 def preset_full():

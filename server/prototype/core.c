@@ -638,6 +638,7 @@ static int on_hello_stream(struct prototype_core *c, uint64_t now_ms, const stru
         {"dimensions", o->D},
         {"covariance", o->covariance},
         {"rows_max", prototype_core_slot_rows(c)},
+        {"reseed_choice", o->reseed_choice},
         {"beta", c->mixture->view->beta},
         {"window", (double)c->stream->limits.window},
         {"keep", (double)c->stream->limits.keep},

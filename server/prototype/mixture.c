@@ -33,6 +33,7 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .reseed_usage = c->mixture.reseed_usage,
         .reseed_distance = c->mixture.reseed_distance,
         .reseed_max = run_config_reseed_max(c),
+        .reseed_choice = c->mixture.reseed_choice,
         .merge_distance = c->mixture.merge_distance,
         .balance = c->mixture.balance,
         .balance_clip = c->mixture.balance_clip,
@@ -552,6 +553,15 @@ static uint32_t farthest(const float *distance, uint32_t V)
     return best;
 }
 
+/* The candidate that a component moves to, or V when none is far enough from every prototype. */
+static uint32_t choose_candidate(const struct mixture *m, const float *distance, uint32_t V)
+{
+    uint32_t i = m->options.reseed_choice == RESEED_FARTHEST ? farthest(distance, V) : 0;
+    while (i < V && (double)distance[i] < m->options.reseed_distance)
+        i = m->options.reseed_choice == RESEED_FARTHEST ? V : i + 1;
+    return i;
+}
+
 /* distance_i = min(distance_i, 1 - h_i.h_j): embedding j has become a prototype. */
 static void cover_candidate(const struct stats_rows *s, uint32_t j, float *distance)
 {
@@ -574,15 +584,15 @@ static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint
     m->updated_step[k] = version;
 }
 
-/* (7) The least used components move, greedily, to the embeddings farthest from every prototype. distance (V): scratch,
+/* (7) The least used components move, greedily, to embeddings that are far from every prototype. distance (V): scratch,
  * starting as sent. */
 static void reseed(struct mixture *m, const struct stats_rows *s, float *distance, uint32_t version)
 {
     uint32_t wanted = m->options.reseed_usage > 0 && s->V > 0 ? least_used(m) : 0;
     m->reseed_count = 0;
     for (uint32_t c = 0; c < wanted; c++) {
-        uint32_t j = farthest(distance, s->V);
-        if ((double)distance[j] < m->options.reseed_distance)
+        uint32_t j = choose_candidate(m, distance, s->V);
+        if (j == s->V)
             break;
         reseed_component(m, m->candidates[c], s->novel + (size_t)j * s->D, version);
         m->reseeds[m->reseed_count++] = (struct mixture_reseed){m->candidates[c], j};

@@ -23,15 +23,16 @@ struct mixture_options {
     enum weight_prior prior;
     double forgetting; /* eta: how much of S_k is left says forgetting_form, see mixture_em_step */
     enum forgetting_form form;
-    double variance_floor;  /* smallest variance, or 1/kappa */
-    double initial_mass;    /* n0 of a fresh component */
-    double usage_momentum;  /* r of the usage average */
-    double reseed_usage;    /* re-seed components used less than this / K; 0 never */
-    double reseed_distance; /* rho: 1 - cosine to every prototype that an embedding needs at least */
-    uint32_t reseed_max;    /* re-seeds in a step at most */
-    double merge_distance;  /* eps of split.h; 0 never */
-    double balance;         /* a of the prices (prices.h); 0: none */
-    double balance_clip;    /* c */
+    double variance_floor;            /* smallest variance, or 1/kappa */
+    double initial_mass;              /* n0 of a fresh component */
+    double usage_momentum;            /* r of the usage average */
+    double reseed_usage;              /* re-seed components used less than this / K; 0 never */
+    double reseed_distance;           /* rho: 1 - cosine to every prototype that an embedding needs at least */
+    uint32_t reseed_max;              /* re-seeds in a step at most */
+    enum reseed_choice reseed_choice; /* which of the embeddings that are so far */
+    double merge_distance;            /* eps of split.h; 0 never */
+    double balance;                   /* a of the prices (prices.h); 0: none */
+    double balance_clip;              /* c */
 };
 
 /* The mixture's part of a run's configuration; see run_config_reseed_max. */

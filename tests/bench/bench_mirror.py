@@ -48,7 +48,7 @@ class Server:
     def __init__(self, directory, name, K, store):
         self.endpoint = f"ipc://{directory}/{name}"
         settings = {"run.name": name, "run.out": f"{directory}/{name}-out", "run.steps": 10 ** 6, "run.slots": 1,
-                    "run.slot_size": SLOT_SIZE, "run.log_every": 10 if K <= 1024 else 10 ** 6, "run.checkpoint_every": 0,
+                    "run.slot_size": SLOT_SIZE, "mixture.source": "views", "mixture.balance": 0, "run.log_every": 10 if K <= 1024 else 10 ** 6, "run.checkpoint_every": 0,
                     "mixture.components": K, "mixture.dimensions": D, "mixture.reseed_usage": 0, "net.prototype": self.endpoint,
                     "net.prototype_publish": f"{self.endpoint}-publish", "redis.enabled": str(store is not None).lower(),
                     "redis.host": store.socket if store else "none"}

@@ -76,7 +76,7 @@ class Run:
     def step(self):
         try:
             with open(self.out / "metrics-parameter.jsonl", "rb") as f:
-                f.seek(max(0, os.fstat(f.fileno()).st_size - 400))
+                f.seek(max(0, os.fstat(f.fileno()).st_size - 8192))  # a line and more, however many counters it has
                 line = f.read().split(b"\n")[-2]
             return int(line.split(b'"step":')[1].split(b",")[0].split(b"}")[0])
         except (OSError, IndexError, ValueError):

@@ -60,7 +60,7 @@ check "the bits of the checkpoint" stored
 check "export: prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
 check "(K, D), unit rows" numpy prototypes.npz "o['prototypes'].shape == (256, 32) and abs(np.linalg.norm(o['prototypes'], axis=1) - 1).max() < 1e-5"
 check "export: mixture" exits 0 "$decant" export --checkpoint "$work/a" --what mixture --format npz --out "$work/mixture"
-check "its arrays" numpy mixture "set(o) == {'mean', 'variance', 'weight', 'mass', 'usage'} and abs(o['weight'].sum() - 1) < 1e-4"
+check "its arrays" numpy mixture "set(o) == {'mean', 'variance', 'weight', 'mass', 'usage', 'price'} and abs(o['weight'].sum() - 1) < 1e-4"
 check "export: safetensors" exits 0 "$decant" export --checkpoint "$work/a" --what student --out "$work/student.safetensors"
 check "export does not overwrite" exits 2 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz"
 check "unless told to" exits 0 "$decant" export --checkpoint "$work/a" --out "$work/teacher.npz" --force

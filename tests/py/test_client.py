@@ -145,6 +145,9 @@ def check_expectation(convert):
             assert (got.assigned == wanted.argmax(axis=1)).all()
             cosine = (h.astype(np.float64) @ mixture.prototypes.T).max(axis=1)
             np.testing.assert_allclose(got.distance, np.sort(1 - cosine)[::-1][:len(got.distance)], atol=1e-5)
+            first = decant.expectation(convert(h), mixture, farthest=False)
+            assert list(first.novel) == list(range(len(first.novel))) and len(first.novel) == len(got.novel)
+            np.testing.assert_allclose(first.distance, (1 - cosine)[:len(first.distance)], atol=1e-5)
             few = decant.expectation(convert(h), mixture, top=3)
             assert np.diff(few.start).max() == 3 and few.dropped > 0
             np.testing.assert_allclose(np.add.reduceat(few.gamma, few.start[:-1].astype(int)), 1, rtol=1e-5)

@@ -196,6 +196,52 @@ class Case:
             code, again, err = decant("dataset", "check", path, "--config", ini)
             assert code == 0 and field(again, "fingerprint") == field(out, "fingerprint"), again + err
 
+    def theme(self, cache, package, drawings, links=()):
+        """A package of a theme in the cache of packages: {path below icons/: grey value of a disc on transparent ground}."""
+        root = os.path.join(self.place(), package)
+        os.makedirs(os.path.join(root, "DEBIAN"))
+        with open(os.path.join(root, "DEBIAN", "control"), "w", encoding="utf-8") as f:
+            f.write(f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: icons\n")
+        for path, value in drawings.items():
+            side = int(re.search(r"(\d+)x", path).group(1))
+            at = numpy.hypot(*(numpy.indices((side, side)) - side / 2)) < side / 3
+            pixels = numpy.dstack([numpy.full((side, side), value, "u1")] * 3 + [255 * at.astype("u1")])
+            file = os.path.join(root, "usr/share/icons/t", path)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            Image.fromarray(pixels, "RGBA").save(file)
+        for name, target in links:
+            os.symlink(target, os.path.join(root, "usr/share/icons/t", name))
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, os.path.join(cache, f"{package}_1_all.deb")], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def test_icons_of_themes(self):
+        home = self.place()
+        cache = os.path.join(home, "decant", "packages")
+        os.makedirs(cache)
+        script = os.path.join("deploy", "datasets", "icons")
+        packages = re.search(r'for theme in """(.+?)"""', open(script, encoding="utf-8").read(), re.S).group(1).split()
+        for n, theme in enumerate(packages + ["gnome-colors"]):
+            drawings = {"48x48/actions/both.png": 10 + n, "24x24/actions/both.png": 10 + n, "16x16/actions/small.png": 5,
+                        "48x48/actions/blank.png": 255, "48x48/other/elsewhere.png": 5}
+            if theme in ("oxygen", "papirus", "tango"):
+                drawings["32x32/places/few.png"] = 100 + n
+            self.theme(cache, "gnome-colors-common" if theme == "gnome-colors" else f"{theme}-icon-theme", drawings,
+                       [("48x48/actions/link.png", "both.png")])
+        out = os.path.join(home, "icons.npz")
+        command = [script, "--query", "papirus", "--themes", "2", "--side", "16", "--out", out]
+        environment = {**ENVIRONMENT, "XDG_CACHE_HOME": home}
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        made = numpy.load(out)
+        # Names in byte order: blank has label 0 and nothing to be seen, both 1, few 2. Both sizes of both; no link, nothing too small.
+        assert list(made["y_test"]) == [1, 2], made["y_test"]
+        themes = len(packages)  # with gnome-colors, without the one that is held out
+        assert list(numpy.bincount(made["y_train"])) == [0, 2 * themes, 2], numpy.bincount(made["y_train"])
+        assert made["x_train"].shape[1:] == (16, 16, 3) and made["x_test"][1, 8, 8, 0] == 100 + packages.index("papirus")
+        assert made["x_train"][0, 0, 0, 0] == 255
+        wrong = subprocess.run([script, "--query", "nobody"], env=environment, text=True, capture_output=True, timeout=60, check=False)
+        assert wrong.returncode == 1 and "no such theme" in wrong.stderr
+
     def test_a_set_of_nothing_has_no_section(self):
         path = os.path.join(self.place(), "black")
         self.folder(path, value=0)

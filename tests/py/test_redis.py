@@ -63,7 +63,7 @@ class Server:
         self.out = os.path.join(directory, name)
         self.log = open(os.path.join(directory, f"prototype-{name}.log"), "a+", encoding="utf-8")
         settings = {"run.name": RUN, "run.out": self.out, "run.steps": 100000, "run.slots": SLOTS,
-                    "run.slot_size": SLOT_SIZE, "run.log_every": 2, "run.checkpoint_every": 50,
+                    "run.slot_size": SLOT_SIZE, "mixture.source": "views", "mixture.balance": 0, "run.log_every": 2, "run.checkpoint_every": 50,
                     "mixture.components": K, "mixture.dimensions": D, "loss.block": K, "mixture.reseed_usage": 1,
                     "net.prototype": "tcp://127.0.0.1:*", "net.prototype_publish": "tcp://127.0.0.1:*",
                     "redis.enabled": "true", "redis.host": redis_socket, "redis.interval": 0.1,

@@ -121,7 +121,7 @@ def log_normaliser(kappa):
 class Reference:
     eta, floor, n0, usage_momentum, reseed_usage, reseed_distance = 0.99, 1e-3, 1.0, 0.97, 0.2, 0.1
 
-    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97, balance=0.0, clip=1.0, convex=False):
+    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97, balance=0.0, clip=1.0, convex=False, farthest=True):
         mu = start.mean.astype(np.float64)
         self.N = np.full(K, self.n0)
         self.S1 = self.n0 * mu
@@ -136,7 +136,7 @@ class Reference:
         self.covariance, self.steps, self.reseed_max, self.version = covariance, steps, reseed_max, 0
         self.usage_momentum = usage_momentum
         self.reseeded = 0
-        self.convex = convex
+        self.convex, self.farthest = convex, farthest
         self.balance, self.clip, self.price = balance, clip, np.zeros(K)
 
     def fold(self, h, gamma, novel=None, distance=None):
@@ -170,7 +170,7 @@ class Reference:
     def reseed(self, novel, distance):
         order = sorted(range(K), key=lambda k: (self.usage[k], k))
         for k in [k for k in order if self.usage[k] < self.reseed_usage / K][:self.reseed_max]:
-            j = int(np.argmax(distance))
+            j = int(np.argmax(distance if self.farthest else distance >= self.reseed_distance))
             if distance[j] < self.reseed_distance:
                 return
             self.N[k], self.usage[k], self.price[k] = self.n0, 1.0 / K, 0.0
@@ -270,11 +270,12 @@ def test_prices_are_those_of_the_reference():
     check_mixtures("diag", wire.DIAGONAL, balance=0.5)
 
 
-def test_unused_components_are_reseeded_like_the_reference():
+def check_reseeding(choice):
     rng = np.random.default_rng(2)
-    with session(mixture__covariance="diag", mixture__usage_momentum=0.4, mixture__reseed_max=3) as client:
+    with session(mixture__covariance="diag", mixture__usage_momentum=0.4, mixture__reseed_max=3, mixture__reseed_choice=choice,
+                 mixture__balance=0) as client:
         mixture = newest(client)
-        reference = Reference(mixture, wire.DIAGONAL, steps=100, reseed_max=3, usage_momentum=0.4)
+        reference = Reference(mixture, wire.DIAGONAL, steps=100, reseed_max=3, usage_momentum=0.4, farthest=choice == "farthest")
         for step in range(6):
             centres = unit_rows(rng, 3, rng.normal(size=(3, D)))
             parts = []
@@ -283,7 +284,7 @@ def test_unused_components_are_reseeded_like_the_reference():
                 gamma, loglik = mixture.responsibilities(h, top=2)
                 prototypes = mixture.mean / np.linalg.norm(mixture.mean, axis=1, keepdims=True)
                 distance = 1 - (h @ prototypes.T).max(axis=1)
-                far = np.argsort(-distance)[:3]
+                far = np.argsort(-distance)[:3] if choice == "farthest" else np.arange(3)
                 extra = {"novel": h[far].astype(np.float32), "novel_distance": distance[far].astype(np.float32),
                          "assigned": gamma.argmax(axis=1).astype(np.uint32)}
                 expect_ack(client.request(STATS, step=step, slot=slot, slots=1, **wire.factored(h, gamma, loglik, extra)))
@@ -292,6 +293,14 @@ def test_unused_components_are_reseeded_like_the_reference():
             mixture = newest(client)
             reference.check(mixture)
         assert reference.reseeded > 0
+
+
+def test_unused_components_are_reseeded_like_the_reference():
+    check_reseeding("farthest")
+
+
+def test_they_go_to_the_first_that_are_far_enough():
+    check_reseeding("random")
 
 
 def test_encodings_lead_to_the_same_bytes():
@@ -375,7 +384,7 @@ def test_nameless_hello_learns_everything():
         assert welcome.config != 0 and welcome.generation > 0
         assert re.fullmatch(r"\d+\.\d+\.\d+", welcome.text), welcome.text
         expected = {"components": K, "dimensions": D, "covariance": wire.DIAGONAL, "slots": SLOTS, "slot_size": SLOT_SIZE,
-                    "rows_max": 2 * SLOT_SIZE, "total_steps": 100}
+                    "rows_max": SLOT_SIZE, "total_steps": 100}
         assert expected.items() <= welcome.scalars.items(), welcome.scalars
         pong = client.exchange(wire.encode(PING))
         assert pong.type == PONG and pong.run == RUN and pong.generation == welcome.generation

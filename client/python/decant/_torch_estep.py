@@ -8,7 +8,7 @@ from .mixture import Mixture
 
 
 @torch.no_grad()
-def torch_expectation(embeddings: torch.Tensor, mixture: Mixture, drop: float, top: int) -> Statistics:
+def torch_expectation(embeddings: torch.Tensor, mixture: Mixture, drop: float, top: int, farthest: bool) -> Statistics:
     """See estep.expectation, which is the same in numpy."""
     h = embeddings.detach().to(torch.float32)
     norm = h.norm(dim=1, keepdim=True)
@@ -25,7 +25,7 @@ def torch_expectation(embeddings: torch.Tensor, mixture: Mixture, drop: float, t
     loglik = float(torch.logsumexp(likelihood, dim=1).double().sum())
     gamma = torch.softmax(mixture.beta * likelihood, dim=1)
     cosine = (h @ here(mixture.prototypes).T).max(dim=1).values
-    novel = torch.argsort(cosine)[:NOVEL_MAX]
+    novel = (torch.argsort(cosine) if farthest else torch.arange(len(h), device=h.device))[:NOVEL_MAX]
     keep = gamma >= min(drop, 0.5 / mixture.components)
     if 0 < top < mixture.components:
         keep &= gamma >= gamma.topk(top, dim=1).values[:, -1:]

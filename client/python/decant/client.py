@@ -107,7 +107,7 @@ class PrototypeClient:
         # What follows is guarded by _changed.
         self._follower = _Follower()
         self._run, self._config, self._generation, self._name = run, 0, 0, 0
-        self._rows_max = 0
+        self._rows_max, self._farthest = 0, True
         self._kept: collections.OrderedDict[int, tuple[Statistics, int]] = collections.OrderedDict()  # and their version
         self._submitted = 0  # contributions so far
         self._next = 1  # to be sent
@@ -142,12 +142,12 @@ class PrototypeClient:
         server cannot take more. Many embeddings become several contributions."""
         with self._changed:
             self._wait(lambda: self._follower.base is not None, timeout, "a first version of the mixture")
-            mixture, rows = self._follower.newest(), self._rows_max
+            mixture, rows, farthest = self._follower.newest(), self._rows_max, self._farthest
         assert mixture is not None
         number = 0
         for first in range(0, len(embeddings), rows):
-            number = self.submit_statistics(expectation(embeddings[first:first + rows], mixture, self.drop, self.top), mixture.version,
-                                            timeout)
+            statistics = expectation(embeddings[first:first + rows], mixture, self.drop, self.top, farthest)
+            number = self.submit_statistics(statistics, mixture.version, timeout)
         return number
 
     def submit_statistics(self, statistics: Statistics, version: int = 0, timeout: float | None = None) -> int:
@@ -382,7 +382,7 @@ class PrototypeClient:
         if self._name and m.number("worker") != self._name:
             return  # to a greeting that was repeated before we had a name
         self._run = self._run or m.text("run")
-        self._rows_max = int(m.scalar("rows_max"))
+        self._rows_max, self._farthest = int(m.scalar("rows_max")), m.scalar("reseed_choice") == 0
         self._name = self._name or m.number("worker")
         if m.number("generation") > self._generation:
             self._applied = 0  # it may have gone back; standing says how far

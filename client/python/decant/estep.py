@@ -22,7 +22,7 @@ class Statistics:
     start: np.ndarray  # (N + 1,) uint32
     index: np.ndarray  # (Z,) uint32
     gamma: np.ndarray  # (Z,) float32, the rows of an embedding adding up to 1
-    novel: np.ndarray  # (V,) rows of h farthest from every prototype, farthest first
+    novel: np.ndarray  # (V,) rows of h that unused components may move to: farthest from every prototype first, or the first
     distance: np.ndarray  # (V,) 1 - their largest cosine
     assigned: np.ndarray  # (N,) uint32: component of the largest responsibility
     loglik: float  # sum of log p(h) at beta = 1
@@ -47,15 +47,16 @@ def unit_rows(h: np.ndarray) -> np.ndarray:
     return h / norm
 
 
-def expectation(embeddings: Any, mixture: Mixture, drop: float = 1e-6, top: int = 0) -> Statistics:
+def expectation(embeddings: Any, mixture: Mixture, drop: float = 1e-6, top: int = 0, farthest: bool = True) -> Statistics:
     """Statistics of embeddings (N, D), numpy or torch; a tensor is worked on where it is. They are brought to unit length.
 
-    Responsibilities below `drop`, and, with `top`, those that are not among an embedding's largest so many, are left out."""
+    Responsibilities below `drop`, and, with `top`, those that are not among an embedding's largest so many, are left out.
+    Candidates for re-seeding are the embeddings farthest from every prototype, or the first ones (`mixture.reseed_choice`)."""
     if embeddings.ndim != 2 or embeddings.shape[1] != mixture.dimensions or embeddings.shape[0] == 0:
         raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}, expected (N, {mixture.dimensions})")
     if _is_torch(embeddings):
         from ._torch_estep import torch_expectation
-        return torch_expectation(embeddings, mixture, drop, top)
+        return torch_expectation(embeddings, mixture, drop, top, farthest)
     h = unit_rows(np.asarray(embeddings, np.float32))
     by_mean, by_square = mixture.operands
     square = h * h if by_square.shape[1] > 1 else np.sum(h * h, axis=1, keepdims=True)
@@ -66,7 +67,7 @@ def expectation(embeddings: Any, mixture: Mixture, drop: float = 1e-6, top: int 
     gamma = mass if mixture.beta == 1 else np.exp(mixture.beta * (likelihood - peak))
     gamma /= gamma.sum(axis=1, keepdims=True)
     cosine = (h @ mixture.prototypes.T).max(axis=1)
-    novel = np.argsort(cosine, kind="stable")[:NOVEL_MAX]
+    novel = (np.argsort(cosine, kind="stable") if farthest else np.arange(len(h)))[:NOVEL_MAX]
     keep = gamma >= min(drop, 0.5 / mixture.components)
     if 0 < top < mixture.components:
         keep &= gamma >= np.partition(gamma, -top, axis=1)[:, -top, None]

@@ -163,6 +163,10 @@ static const struct {
     {"mixture.prior", "count", PRIOR_COUNT},
     {"mixture.forgetting_form", "mass", FORGETTING_MASS},
     {"mixture.forgetting_form", "convex", FORGETTING_CONVEX},
+    {"mixture.reseed_choice", "farthest", RESEED_FARTHEST},
+    {"mixture.reseed_choice", "random", RESEED_RANDOM},
+    {"mixture.source", "views", MIXTURE_OF_VIEWS},
+    {"mixture.source", "images", MIXTURE_OF_IMAGES},
     {"run.mode", "lockstep", MODE_LOCKSTEP},
     {"run.mode", "stream", MODE_STREAM},
     {"run.numerics", "same", NUMERICS_SAME},
@@ -231,7 +235,18 @@ static void test_derived_numbers(void **state)
 {
     (void)state;
     struct run_config c = loaded("mixture.components=1024");
+    assert_int_equal(run_config_slot_rows(&c), c.run.slot_size);
+    c.mixture.source = MIXTURE_OF_VIEWS;
     assert_int_equal(run_config_slot_rows(&c), 2 * c.run.slot_size);
+    assert_true(run_config_mean_entropy(&c) == 0);
+    c.loss.objective = LOSS_DINO;
+    assert_true(run_config_mean_entropy(&c) == 2);
+    c.loss.objective = LOSS_SWAV;
+    assert_true(run_config_mean_entropy(&c) == 1);
+    c.loss.mean_entropy = 0.5;
+    assert_true(run_config_mean_entropy(&c) == 0.5);
+    c.loss.mean_entropy = 0;
+    assert_true(run_config_mean_entropy(&c) == 0);
     assert_int_equal(run_config_reseed_max(&c), 8);
     c.mixture.components = 100;
     assert_int_equal(run_config_reseed_max(&c), 1);

@@ -33,9 +33,11 @@ static void config_of(struct run_config *c, const char *extra)
                                "run.log_every=2",
                                "mixture.reseed_usage=1",
                                "mixture.usage_momentum=0.5",
+                               "mixture.source=views",
+                               "mixture.balance=0",
                                extra};
     struct error e = {0};
-    if (run_config_load(c, NULL, NULL, set, extra ? 11 : 10, &e) != 0)
+    if (run_config_load(c, NULL, NULL, set, extra ? 13 : 12, &e) != 0)
         fail_msg("%s", e.text);
 }
 

@@ -38,11 +38,11 @@ struct fixture {
 
 static int open_fixture(void **state)
 {
-    static const char *const set[] = {"run.name=m", "mixture.components=8", "mixture.dimensions=4", "loss.block=4",
-                                      "run.steps=5"};
+    static const char *const set[] = {"run.name=m",   "mixture.components=8", "mixture.dimensions=4",
+                                      "loss.block=4", "run.steps=5",          "mixture.balance=0"};
     struct fixture *f = calloc(1, sizeof *f);
     struct error e;
-    assert_int_equal(run_config_load(&f->config, NULL, NULL, set, 5, &e), 0);
+    assert_int_equal(run_config_load(&f->config, NULL, NULL, set, 6, &e), 0);
     struct prototype_core_options o = {.config = &f->config, .generation = 1};
     assert_int_equal(prototype_core_new(&o, &f->core, &e), 0);
     assert_int_equal(mirror_state_init(&f->state, 8, 4, COVARIANCE_DIAGONAL), 0);

@@ -473,14 +473,44 @@ static void test_reseed_takes_least_used_first(void **state)
     mixture_free(&m);
 }
 
+/* Candidates in the order in which they came, but for those that lie near a prototype, or near one that was chosen. */
+static void test_reseed_to_the_first_that_are_far_enough(void **state)
+{
+    (void)state;
+    struct mixture_options o = small;
+    o.K = 8;
+    o.reseed_max = 5;
+    o.reseed_choice = RESEED_RANDOM;
+    struct mixture *m;
+    assert_int_equal(mixture_new(&o, &m), 0);
+    mixture_start(m, 3);
+    for (uint32_t k = 0; k < 8; k++)
+        m->usage[k] = (k + 1) / 1024.0;
+    float novel[] = {0, 1, 0, 1, 0, 0, 0.999f, 0.0447f, 0, 0, 0, 1}, distance[] = {0.05f, 0.2f, 0.9f, 1.5f};
+    struct stats_rows s = {.K = 8, .D = 3, .V = 4, .novel = novel, .novel_distance = distance};
+    assert_int_equal(mixture_em_step(m, &s, 1), 0);
+    assert_int_equal(m->reseed_count, 2); /* of five: 0 is near a prototype, 2 near candidate 1 */
+    assert_int_equal(m->reseeds[0].component, 0);
+    assert_int_equal(m->reseeds[0].candidate, 1);
+    assert_int_equal(m->reseeds[1].component, 1);
+    assert_int_equal(m->reseeds[1].candidate, 3);
+    mixture_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_start_is_unit_and_seeded),      cmocka_unit_test(test_empty_step_forgets_nothing),
-        cmocka_unit_test(test_only_touched_rows_change),      cmocka_unit_test(test_forms_of_forgetting),
-        cmocka_unit_test(test_convex_masses_are_weights),     cmocka_unit_test(test_vmf_bounds),
-        cmocka_unit_test(test_perplexity_counts_even_use),    cmocka_unit_test(test_beta_schedule),
-        cmocka_unit_test(test_reseed_takes_least_used_first), cmocka_unit_test(test_fixtures_whole),
+        cmocka_unit_test(test_reseed_to_the_first_that_are_far_enough),
+        cmocka_unit_test(test_start_is_unit_and_seeded),
+        cmocka_unit_test(test_empty_step_forgets_nothing),
+        cmocka_unit_test(test_only_touched_rows_change),
+        cmocka_unit_test(test_forms_of_forgetting),
+        cmocka_unit_test(test_convex_masses_are_weights),
+        cmocka_unit_test(test_vmf_bounds),
+        cmocka_unit_test(test_perplexity_counts_even_use),
+        cmocka_unit_test(test_beta_schedule),
+        cmocka_unit_test(test_reseed_takes_least_used_first),
+        cmocka_unit_test(test_fixtures_whole),
         cmocka_unit_test(test_fixtures_over_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

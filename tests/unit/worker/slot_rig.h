@@ -30,21 +30,30 @@ struct outcome {
     double metrics[SLOT_METRICS];
 };
 
-static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",       "encoder.widths=8,16",
-                                          "encoder.groups=4",     "head.hidden=16",    "mixture.components=16",
-                                          "mixture.dimensions=8", "loss.block=8",      "mixture.reseed_distance=0",
-                                          "run.steps=20",         "encoder.layers=10", "encoder.width=4"};
+static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",         "encoder.widths=8,16",
+                                          "encoder.groups=4",     "head.hidden=16",      "mixture.components=16",
+                                          "mixture.dimensions=8", "loss.block=8",        "mixture.reseed_distance=0",
+                                          "run.steps=20",         "encoder.layers=10",   "encoder.width=4",
+                                          "mixture.source=views", "loss.mean_entropy=0", "loss.coding_rate=0"};
 enum { COMMON = sizeof common_keys / sizeof common_keys[0] };
+
+enum { MORE_KEYS = 8 };
+/* The common keys, and n <= MORE_KEYS of others. */
+static inline void load_keys(struct run_config *c, const char *const *more, size_t n)
+{
+    const char *keys[COMMON + MORE_KEYS];
+    struct error e = {0};
+    assert_true(n <= MORE_KEYS);
+    memcpy(keys, common_keys, sizeof common_keys);
+    for (size_t i = 0; i < n; i++)
+        keys[COMMON + i] = more[i];
+    if (run_config_load(c, NULL, NULL, keys, COMMON + n, &e) != 0)
+        fail_msg("%s", e.text);
+}
 
 static inline void load_config(struct run_config *c, const char *a, const char *b)
 {
-    const char *keys[COMMON + 2];
-    struct error e = {0};
-    memcpy(keys, common_keys, sizeof common_keys);
-    keys[COMMON] = a;
-    keys[COMMON + 1] = b;
-    if (run_config_load(c, NULL, NULL, keys, COMMON + (a != NULL) + (b != NULL), &e) != 0)
-        fail_msg("%s", e.text);
+    load_keys(c, (const char *[]){a, b}, (a != NULL) + (b != NULL));
 }
 
 static inline void make_mixture(struct bench *t, uint64_t version)
@@ -66,13 +75,12 @@ static inline void make_mixture(struct bench *t, uint64_t version)
     t->mixture->beta = 0.7;
 }
 
-static inline void open_bench_of(struct bench *t, uint32_t side, uint32_t channels, const char *a, const char *b)
+/* The rest of a bench whose configuration is loaded. */
+static inline void open_loaded(struct bench *t, uint32_t side, uint32_t channels)
 {
     uint32_t bytes = IMAGES * side * side * channels;
     struct error e = {0};
     struct rng r;
-    memset(t, 0, sizeof *t);
-    load_config(&t->config, a, b);
     t->train = (struct dataset){.count = IMAGES, .height = side, .width = side, .channels = channels};
     t->train.images = malloc(bytes);
     rng_open(&r, 1, RNG_JITTER, 0, 0, 0);
@@ -88,6 +96,13 @@ static inline void open_bench_of(struct bench *t, uint32_t side, uint32_t channe
     for (size_t i = 0; i < P; i++)
         t->teacher[i] = t->student[i] * 0.9f;
     make_mixture(t, 0);
+}
+
+static inline void open_bench_of(struct bench *t, uint32_t side, uint32_t channels, const char *a, const char *b)
+{
+    memset(t, 0, sizeof *t);
+    load_config(&t->config, a, b);
+    open_loaded(t, side, channels);
 }
 
 static inline void open_bench(struct bench *t, const char *a, const char *b)

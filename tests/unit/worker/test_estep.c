@@ -559,6 +559,12 @@ static void test_novelty(void **state)
     run_novelty((struct estep_options){.novel_max = 8, .novel_distance = 0.5f}, h, 6, 3, rows, distances);
     run_novelty((struct estep_options){.novel_max = 8, .novel_distance = 1.5f}, h, 6, 0, rows, distances);
     run_novelty((struct estep_options){.novel_max = 0, .novel_distance = 0}, h, 6, 0, rows, distances);
+    static const uint32_t first[] = {1, 2, 3, 4, 5};
+    static const double theirs[] = {1, 0.2, 0.2, 1, 1};
+    struct estep_options o = {.novel_max = 8, .novel_distance = 0.1f, .choice = RESEED_RANDOM};
+    run_novelty(o, h, 6, 5, first, theirs);
+    o.novel_max = 2;
+    run_novelty(o, h, 6, 2, first, theirs);
 }
 
 int main(void)

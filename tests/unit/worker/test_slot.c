@@ -266,6 +266,60 @@ static void test_statistics(void **state)
     close_bench(&t);
 }
 
+/* Statistics of the first slot under keys, and its gradient. */
+static void statistics_under(const char *const *keys, size_t n, struct stats_rows *rows, struct outcome *o)
+{
+    struct bench t = {0};
+    enum reason why = 0;
+    load_keys(&t.config, keys, n);
+    open_loaded(&t, SIDE, 1);
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, o);
+    stats_rows_init(rows);
+    assert_int_equal(stats_decode(&o->stats, K, D, COVARIANCE_DIAGONAL, 2 * B, rows, &why, NULL), 0);
+    slot_workspace_free(&w);
+    close_bench(&t);
+}
+
+/* A mixture of views sees each image twice, one of images once. Where nothing is done to a view the sums are the double
+ * of each other; where something is, they differ. The gradient has no part in it. */
+static void check_sources(const char *const *augment, size_t n, bool alike)
+{
+    const char *keys[MORE_KEYS];
+    struct stats_rows rows[2];
+    struct outcome o[2];
+    for (size_t i = 0; i < n; i++)
+        keys[i] = augment[i];
+    for (int i = 0; i < 2; i++) {
+        keys[n] = i == 0 ? "mixture.source=views" : "mixture.source=images";
+        statistics_under(keys, n + 1, &rows[i], &o[i]);
+        assert_int_equal(rows[i].count, i == 0 ? 2 * B : B);
+        assert_int_equal(rows[i].A, i == 0 ? 2 * B : B);
+    }
+    float largest = 0;
+    for (uint32_t r = 0; r < rows[0].R && r < rows[1].R; r++) {
+        assert_true(!alike || rows[0].index[r] == rows[1].index[r]);
+        for (uint32_t d = 0; d < D; d++)
+            largest = fmaxf(largest, fabsf(rows[0].s1[r * D + d] - 2 * rows[1].s1[r * D + d]));
+    }
+    assert_true(alike ? rows[0].R == rows[1].R && largest < 1e-4f : largest > 1e-3f);
+    assert_memory_equal(o[0].metrics, o[1].metrics, 3 * sizeof(double));
+    for (int i = 0; i < 2; i++) {
+        stats_rows_fini(&rows[i]);
+        outcome_fini(&o[i]);
+    }
+}
+
+static void test_statistics_of_images(void **state)
+{
+    (void)state;
+    static const char *const nothing[] = {"augment.area_min=1", "augment.aspect=1", "augment.flip=0",
+                                          "augment.jitter=0"};
+    check_sources(nothing, 4, true);
+    check_sources(NULL, 0, false);
+    check_purity("mixture.source=images", "mixture.reseed_choice=random");
+}
+
 static void test_statistics_may_be_skipped(void **state)
 {
     (void)state;
@@ -408,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_statistics_of_images),
         cmocka_unit_test(test_statistics_may_be_skipped),
         cmocka_unit_test(test_wall),
         cmocka_unit_test(test_joint_prototypes),
