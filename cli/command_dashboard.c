@@ -1,6 +1,7 @@
 /* decant dashboard: a page that shows a run, or two, as they go on.
  *
  * The loop of this process looks at the runs and sets the topics; libmicrohttpd's thread serves them. */
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <sys/stat.h>
 #include <uv.h>
 #include "cli/command.h"
+#include "cli/dashboard_gallery.h"
 #include "cli/dashboard_http.h"
 #include "cli/dashboard_json.h"
 #include "cli/source_options.h"
@@ -19,8 +21,11 @@ static const char help[] =
     "                        [--listen HOST:PORT] [--host NAME]... [--interval SECONDS]\n\n"
     "Serves one page, for a browser, that shows a run as it goes on: the ring of its prototypes, how many are unique\n"
     "and active, loss, usage, closest pairs, workers, servers, events, and what all that means in words. Figures come\n"
-    "from the Redis mirror while it is live and from the run's files. It only reads, also a run that has not begun.\n"
-    "Ctrl-C ends.\n\n" SOURCE_OPTIONS_HELP "  --compare RUN      a second run beside it, on the same axis of steps\n"
+    "from the Redis mirror while it is live and from the run's files. A prototype that is clicked shows the images\n"
+    "nearest to it, where the run's images and checkpoints are on this machine. It only reads, also a run that has "
+    "not\n"
+    "begun. Ctrl-C ends.\n\n" SOURCE_OPTIONS_HELP
+    "  --compare RUN      a second run beside it, on the same axis of steps\n"
     "  --listen ADDRESS   HOST:PORT to listen on (127.0.0.1:8420); port 0 takes any that is free. There is no\n"
     "                     password: from elsewhere rather use ssh -L 8420:127.0.0.1:8420 HOST\n"
     "  --host NAME        a further host name under which browsers may ask, at most 8\n"
@@ -44,6 +49,7 @@ struct dashboard {
     struct source_options options[RUNS_MAX];
     size_t run_count;
     struct dashboard_run runs[RUNS_MAX];
+    struct dashboard_gallery *galleries[RUNS_MAX];
     unsigned history_sent[RUNS_MAX], shape_sent[RUNS_MAX]; /* versions */
     struct dashboard_http_options http_options;
     struct dashboard_http *http;
@@ -161,8 +167,58 @@ static void print_address(const struct dashboard *d)
     fflush(stdout);
 }
 
+/* ---- nearest images ---- */
+
+/* "/nearest/a/12.png" or "/nearest/b/12.png", and nothing that is only like it. */
+static bool parse_nearest(const struct dashboard *d, const char *path, size_t *run, uint32_t *prototype)
+{
+    char name, expected[64];
+    if (sscanf(path, "/nearest/%c/%" SCNu32, &name, prototype) != 2)
+        return false;
+    *run = (size_t)(name - 'a');
+    snprintf(expected, sizeof expected, "/nearest/%c/%" PRIu32 ".png", name, *prototype);
+    return name >= 'a' && *run < d->run_count && strcmp(path, expected) == 0;
+}
+
+static void answer_line(struct dashboard_answer *out, unsigned status, const char *line)
+{
+    out->status = status;
+    out->type = "text/plain; charset=utf-8";
+    out->body = strdup(line);
+    out->size = out->body ? strlen(out->body) : 0;
+}
+
+static void answer_nearest(void *arg, const char *path, struct dashboard_answer *out)
+{
+    struct dashboard *d = arg;
+    struct error e;
+    size_t run;
+    uint32_t prototype;
+    char *png;
+    if (!parse_nearest(d, path, &run, &prototype))
+        return;
+    out->type = "image/png";
+    switch (dashboard_gallery_picture(d->galleries[run], prototype, &png, &out->size, &e)) {
+    case GALLERY_PICTURE:
+        out->status = 200;
+        out->body = png;
+        return;
+    case GALLERY_BUSY:
+        answer_line(out, 202, "the newest checkpoint is looking at the images\n");
+        return;
+    case GALLERY_UNKNOWN:
+        answer_line(out, 404, "there is no such prototype\n");
+        return;
+    case GALLERY_FAILED:
+        answer_line(out, 503, e.text);
+        return;
+    }
+}
+
 static int serve(struct dashboard *d, struct error *e)
 {
+    d->http_options.more = answer_nearest;
+    d->http_options.more_arg = d;
     d->http_options.gate.loopback = dashboard_gate_loopback(d->http_options.address);
     d->http_options.topics = topics;
     d->http_options.topic_count = d->run_count * TOPICS_PER_RUN;
@@ -183,12 +239,17 @@ static int run(struct dashboard *d)
     struct error e = {0};
     int rc = 0;
     blas_single_threaded();
-    for (size_t i = 0; rc == 0 && i < d->run_count; i++)
+    for (size_t i = 0; rc == 0 && i < d->run_count; i++) {
         rc = dashboard_run_open(&d->options[i], &d->runs[i], &e);
+        if (rc == 0)
+            rc = dashboard_gallery_open(d->runs[i].source.directory, &d->galleries[i], &e);
+    }
     if (rc == 0)
         rc = serve(d, &e);
-    for (size_t i = 0; i < d->run_count; i++)
+    for (size_t i = 0; i < d->run_count; i++) {
+        dashboard_gallery_close(&d->galleries[i]);
         dashboard_run_close(&d->runs[i]);
+    }
     return rc == 0 ? COMMAND_DONE : command_failed("dashboard", &e);
 }
 

@@ -3,17 +3,21 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include "cli/command.h"
 #include "cli/evaluation.h"
+#include "cli/config_options.h"
+#include "cli/evaluation_mirror.h"
 #include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
 #include "cli/run_argument.h"
+#include "common/files.h"
 
 static const char help[] =
     "example: decant eval runs/fashion-mnist\n\n"
     "usage: decant eval {RUN | --checkpoint DIR} [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
     "[--queries N]\n"
-    "       decant eval {RUN | --checkpoint DIR} --note [--bank N]\n\n" RUN_ARGUMENT_HELP
+    "       decant eval {RUN | --checkpoint DIR} --note [--bank N] [--set redis.KEY=VALUE]...\n\n" RUN_ARGUMENT_HELP
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
     "  --linear           logistic regression whatever its size; without it where it takes less than about a minute\n"
@@ -26,7 +30,8 @@ static const char help[] =
     "  --queries N        test images (the run's eval.queries)\n\n"
     "  --note             k-NN only, of --bank N images at most (the run's eval.images), at the lowest priority and on "
     "one\n"
-    "                     thread: noted in the run's metrics-eval.jsonl, the best step kept as checkpoints/best. What\n"
+    "                     thread: noted in the run's metrics-eval.jsonl, the best step kept as checkpoints/best, and\n"
+    "                     shown in Redis where the run's configuration, the environment or --set name one. What\n"
     "                     eval.every does while the run goes on\n\n"
     "Figures: docs/OPERATIONS.md, How to read an evaluation. How far it is goes to stderr.\n";
 
@@ -34,6 +39,7 @@ struct eval_line {
     const char *checkpoint;
     bool json, note;
     struct evaluation_options options;
+    struct config_options redis; /* with --note: keys of the Redis that shows it */
 };
 
 static const struct option options[] = {
@@ -46,6 +52,7 @@ static const struct option options[] = {
     {"note", no_argument, NULL, 'n'},
     {"bank", required_argument, NULL, 'b'},
     {"queries", required_argument, NULL, 'q'},
+    {"set", required_argument, NULL, 's'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -82,6 +89,10 @@ static int take_option(int option, void *arg)
     case 'n':
         line->note = true;
         return -1;
+    case 's':
+        return strncmp(optarg, "redis.", 6) == 0
+                   ? config_option_take("eval", option, optarg, &line->redis)
+                   : command_usage("eval", "--set %s: only keys of [redis], for --note", optarg);
     case 'd':
         line->options.data = optarg;
         return -1;
@@ -96,17 +107,32 @@ static int take_option(int option, void *arg)
 static const struct command_options command = {
     .name = "eval", .help = help, .options = options, .take = take_option, .arguments_max = 1};
 
-/* Of the other options only --bank says something about it. */
+/* Best effort: what is noted stays noted. */
+static void mirror(struct config_options sets, const struct evaluation_note *n)
+{
+    struct run_config c;
+    struct error e = {0};
+    sets.file = file_probe(n->config, NULL) == 0 ? n->config : NULL;
+    int rc = config_options_load(&sets, &c, &e);
+    if (rc == 0)
+        rc = evaluation_mirror_write(&c, n, &e);
+    explicit_bzero(c.redis.password, sizeof c.redis.password);
+    if (rc != 0)
+        fprintf(stderr, "decant eval: noted, but not shown in Redis: %s\n", e.text);
+}
+
+/* Of the other options only --bank and --set say something about it. */
 static int note(const struct eval_line *line)
 {
     const struct evaluation_options *o = &line->options;
     struct evaluation_note n;
     struct error e = {0};
     if (o->references || o->linear != EVALUATION_LINEAR_SHORT || o->data || o->queries > 0 || line->json)
-        return command_usage("eval", "--note goes with --checkpoint and --bank only");
+        return command_usage("eval", "--note goes with --checkpoint, --bank and --set only");
     evaluation_note_give_way();
     if (evaluation_note(line->checkpoint, o->bank, &n, &e) != 0)
         return command_failed("eval", &e);
+    mirror(line->redis, &n);
     printf("step %" PRIu64 ": k-NN %.2f %%, of projections %.2f %% (%u images, %u queries); best: step %" PRIu64
            " with %.2f %%\n",
            n.step, n.knn, n.knn_projections, n.bank, n.queries, n.best_step, n.best);
@@ -130,6 +156,8 @@ int command_eval(int argc, char **argv)
         return command_usage("eval", "name a RUN, or a checkpoint with --checkpoint DIR");
     if (line.note)
         return note(&line);
+    if (line.redis.set_count > 0)
+        return command_usage("eval", "--set goes with --note");
     if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)
         return command_failed("eval", &e);
     if (!line.json)

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/detach.h"
 #include "cli/evaluation.h"
+#include "cli/evaluation_mirror.h"
 #include "cli/evaluation_note.h"
 #include "cli/evaluation_report.h"
 #include "cli/launch_plan.h"
@@ -249,11 +250,14 @@ static void note_last(const struct launch_plan *p)
         return;
     if (evaluation_note(p->config.run.out, p->config.eval.images, &n, &e) != 0)
         fprintf(stderr, "the last step is not noted: %s\n", e.text);
-    else
+    else {
+        if (!p->redis_private && evaluation_mirror_write(&p->config, &n, &e) != 0) /* a private Redis is gone by now */
+            fprintf(stderr, "the last step is not shown in Redis: %s\n", e.text);
         fprintf(stderr,
                 "k-NN of %u images: %.2f %% at step %" PRIu64 ", best %.2f %% at step %" PRIu64
                 ", kept as %s/checkpoints/best\n",
                 n.bank, n.knn, n.step, n.best, n.best_step, p->config.run.out);
+    }
 }
 
 static int evaluate(const struct launch_plan *p, bool references)

@@ -180,6 +180,21 @@ static int draw(const struct contact_sheet *s, FILE *f, const char *path, struct
                                                       path, l.width, l.height, cairo_status_to_string(status));
 }
 
+int contact_sheet_png(const struct contact_sheet *s, char **bytes, size_t *size, struct error *e)
+{
+    FILE *f = open_memstream(bytes, size);
+    if (f == NULL)
+        return error_set(e, ERR_MEMORY, "out of memory for a sheet");
+    int rc = draw(s, f, "PNG", e);
+    if (fclose(f) != 0 && rc == 0)
+        rc = error_set(e, ERR_MEMORY, "out of memory for a sheet");
+    if (rc != 0) {
+        free(*bytes);
+        *bytes = NULL;
+    }
+    return rc;
+}
+
 int contact_sheet_write(const struct contact_sheet *s, const char *path, struct error *e)
 {
     struct output_file out;

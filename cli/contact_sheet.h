@@ -32,5 +32,7 @@ void contact_sheet_text(const char *text, char out[SHEET_TEXT_MAX]);
 /* Small images are shown several pixels large. The same sheet gives the same bytes on one machine; fonts may differ
  * between machines. Atomic. ERR_IO, ERR_MEMORY. */
 int contact_sheet_write(const struct contact_sheet *s, const char *path, struct error *e);
+/* The same in memory, malloc'd. */
+int contact_sheet_png(const struct contact_sheet *s, char **bytes, size_t *size, struct error *e);
 
 #endif

@@ -259,6 +259,16 @@ static enum MHD_Result answer_events(struct dashboard_http *h, struct MHD_Connec
     return send_response(c, MHD_HTTP_OK, r);
 }
 
+static enum MHD_Result answer_more(struct dashboard_http *h, struct MHD_Connection *c, const char *url)
+{
+    struct dashboard_answer a = {0};
+    if (h->o.more)
+        h->o.more(h->o.more_arg, url, &a);
+    return a.status != 0
+               ? answer_text(c, a.status, a.type, a.body, a.size, "none")
+               : answer_line(c, MHD_HTTP_NOT_FOUND, "/, /events, /data.json and /nearest/RUN/PROTOTYPE.png are here\n");
+}
+
 static enum MHD_Result route(struct dashboard_http *h, struct MHD_Connection *c, const char *url)
 {
     if (strcmp(url, "/") == 0)
@@ -267,7 +277,7 @@ static enum MHD_Result route(struct dashboard_http *h, struct MHD_Connection *c,
         return answer_events(h, c);
     if (strcmp(url, "/data.json") == 0)
         return answer_data(h, c);
-    return answer_line(c, MHD_HTTP_NOT_FOUND, "/, /events and /data.json are here\n");
+    return answer_more(h, c, url);
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url, const char *method,

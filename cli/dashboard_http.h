@@ -3,6 +3,7 @@
  *   GET /            the page
  *   GET /events      a stream of events, one for each topic as often as it changes; at once the newest of each
  *   GET /data.json   the newest of all topics as one object, for scripts
+ *   GET ...          whatever else `more` knows
  *
  * It runs on a thread of libmicrohttpd's own, so that a slow Redis does not hold it up; topics are set from another.
  * GET and HEAD only (405), hosts and origins that the gate lets through (421, 403), nothing else (404). Memory is
@@ -26,11 +27,22 @@ enum {
     DASHBOARD_BEAT_TICKS = 5, /* every so many calls of dashboard_http_wake a stream without news gets a comment */
 };
 
+/* An answer to a path that is none of these. */
+struct dashboard_answer {
+    unsigned status;  /* of HTTP; 0: the path is unknown */
+    const char *type; /* of its content */
+    char *body;       /* malloc'd, taken over */
+    size_t size;
+};
+
 struct dashboard_http_options {
     const char *address;       /* "HOST:PORT", "[V6]:PORT"; port 0 lets the system choose */
     const char *const *topics; /* names of events; DASHBOARD_TOPICS_MAX at most */
     size_t topic_count;
     struct dashboard_gate gate;
+    /* NULL, or asked on the server's thread, after the gate: so it must not take long. */
+    void (*more)(void *arg, const char *path, struct dashboard_answer *out);
+    void *more_arg;
 };
 
 struct dashboard_http;

@@ -28,7 +28,8 @@ int dashboard_run_open(const struct source_options *o, struct dashboard_run *out
     dashboard_history_init(&out->parameter, history_of_parameter, HISTORY_PARAMETER_COLUMNS);
     dashboard_history_init(&out->prototype, history_of_prototype, HISTORY_PROTOTYPE_COLUMNS);
     dashboard_history_init(&out->evaluation, history_of_evaluation, HISTORY_EVALUATION_COLUMNS);
-    snprintf(out->stream, sizeof out->stream, "0-0");
+    snprintf(out->metrics_stream, sizeof out->metrics_stream, "0-0");
+    snprintf(out->evaluation_stream, sizeof out->evaluation_stream, "0-0");
     return run_source_directory(o, out->source.directory, e);
 }
 
@@ -95,26 +96,25 @@ static void take_fields(struct dashboard_history *h, const redisReply *fields)
     dashboard_history_add(h, &row);
 }
 
-static void take_entry(struct dashboard_run *r, const redisReply *entry)
+static void take_entry(char stream[48], struct dashboard_history *h, const redisReply *entry)
 {
     if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 || entry->element[0]->type != REDIS_REPLY_STRING ||
         entry->element[1]->type != REDIS_REPLY_ARRAY)
         return;
-    after_entry(entry->element[0]->str, r->stream);
-    take_fields(&r->prototype, entry->element[1]);
+    after_entry(entry->element[0]->str, stream);
+    take_fields(h, entry->element[1]);
 }
 
 /* Best effort: who may not read the stream sees the figures of now only. */
-static size_t follow_stream(struct dashboard_run *r)
+static size_t follow_stream(struct run_source *s, const char *name, char stream[48], struct dashboard_history *h)
 {
     redisReply *reply;
-    struct run_source *s = &r->source.redis;
-    if (run_source_command(s, REDIS_REPLY_ARRAY, &reply, NULL, "XRANGE decant:%s:metrics %s + COUNT %d", s->run,
-                           r->stream, STREAM_BATCH) != 0)
+    if (run_source_command(s, REDIS_REPLY_ARRAY, &reply, NULL, "XRANGE decant:%s:%s %s + COUNT %d", s->run, name,
+                           stream, STREAM_BATCH) != 0)
         return 0;
     size_t entries = reply->elements;
     for (size_t i = 0; i < entries; i++)
-        take_entry(r, reply->element[i]);
+        take_entry(stream, h, reply->element[i]);
     freeReplyObject(reply);
     return entries;
 }
@@ -148,7 +148,9 @@ static void follow_all(struct dashboard_run *r)
     lines += follow(r, &r->prototype_file, "metrics-prototype.jsonl", 0, take_history, &r->prototype);
     lines += follow(r, &r->evaluation_file, EVALUATION_METRICS, 0, take_history, &r->evaluation);
     if (r->state.live && r->prototype_file.inode == 0)
-        lines += follow_stream(r);
+        lines += follow_stream(&r->source.redis, "metrics", r->metrics_stream, &r->prototype);
+    if (r->state.live && r->evaluation_file.inode == 0)
+        lines += follow_stream(&r->source.redis, "evaluation", r->evaluation_stream, &r->evaluation);
     follow(r, &r->parameter_log, "logs/parameter.log", LOG_TAIL_BYTES, take_log, &r->events);
     follow(r, &r->prototype_log, "logs/prototype.log", LOG_TAIL_BYTES, take_log, &r->events);
     r->new_lines = lines;

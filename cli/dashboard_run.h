@@ -24,9 +24,10 @@ struct dashboard_run {
     struct dashboard_shape shape;
     struct dashboard_events events;
     struct run_facts facts;
-    double generation[2];    /* of the parameter and the prototype server; NaN while unknown */
-    bool was_live;           /* the mirror has answered once */
-    char stream[48];         /* newest entry of the mirror's stream that was read */
+    double generation[2]; /* of the parameter and the prototype server; NaN while unknown */
+    bool was_live;        /* the mirror has answered once */
+    /* Newest entries of the mirror's streams that were read: of metrics, of evaluations. */
+    char metrics_stream[48], evaluation_stream[48];
     char shape_trouble[160]; /* why the shape is not newer, or empty */
     size_t new_lines;        /* that the newest look found */
     /* private */

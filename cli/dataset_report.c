@@ -18,11 +18,13 @@ int dataset_report_make(const struct dataset_options *o, struct dataset_report *
     int rc = dataset_load(o, DATASET_TRAIN, &out->train, e);
     if (rc != 0)
         return rc;
-    dataset_measure(&out->train, &out->moments);
-    rc = dataset_load(o, DATASET_TEST, &out->test, &out->test_missing);
-    if (rc == 0 || rc == ERR_NOT_FOUND)
-        return 0;
-    *e = out->test_missing;
+    rc = dataset_measure(&out->train, &out->moments, e);
+    if (rc == 0) {
+        rc = dataset_load(o, DATASET_TEST, &out->test, &out->test_missing);
+        if (rc == 0 || rc == ERR_NOT_FOUND)
+            return 0;
+        *e = out->test_missing;
+    }
     dataset_report_fini(out);
     return rc;
 }

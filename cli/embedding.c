@@ -29,9 +29,9 @@ static int extract(const struct checkpoint *c, const struct dataset *d, const ui
     if (rc != 0)
         return rc;
     encoder.meter = meter;
-    rc = encoder_features(&encoder, d, picked, rows, parallel_threads(), &out->features, &out->z);
+    rc = encoder_features(&encoder, d, picked, rows, parallel_threads(), &out->features, &out->z, e);
     encoder_fini(&encoder);
-    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the features of %u images", rows);
+    return rc;
 }
 
 int embedding_make(const struct checkpoint *c, const struct dataset *d, const uint32_t *picked, uint32_t rows,

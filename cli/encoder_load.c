@@ -85,6 +85,8 @@ void encoder_fini(struct encoder *enc)
 struct extract_thread {
     struct model_workspace *workspace;
     float *images, *features, *z; /* of BLOCK_ROWS rows; z NULL when not wanted */
+    uint8_t *scratch;             /* an image */
+    struct error error;           /* why an image could not be read */
 };
 
 struct extract_job {
@@ -96,22 +98,19 @@ struct extract_job {
     struct extract_thread threads[PARALLEL_THREADS_MAX];
 };
 
-static size_t image_pixels(const struct dataset *d)
-{
-    return (size_t)d->height * d->width * d->channels;
-}
-
 /* A forward pass needs two rows at least: a lone last image goes in twice. */
 static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
 {
     struct extract_job *job = arg;
     const struct encoder *enc = job->encoder;
     struct extract_thread *t = &job->threads[thread];
-    size_t pixels = image_pixels(job->images), rows = end - begin, forward_rows = rows < 2 ? 2 : rows;
+    size_t pixels = dataset_image_bytes(job->images), rows = end - begin, forward_rows = rows < 2 ? 2 : rows;
+    const uint8_t *image;
     for (size_t i = 0; i < forward_rows; i++) {
-        size_t image = job->picked[begin + (i < rows ? i : 0)];
-        augment_standardise(&enc->scale, job->images->channels, job->images->images + image * pixels, pixels,
-                            t->images + i * pixels);
+        uint32_t row = job->picked[begin + (i < rows ? i : 0)];
+        if (t->error.code != 0 || dataset_image(job->images, row, t->scratch, &image, &t->error) != 0)
+            return;
+        augment_standardise(&enc->scale, job->images->channels, image, pixels, t->images + i * pixels);
     }
     model_forward(enc->model, MODEL_EVAL, enc->params, enc->buffers, t->images, (uint32_t)forward_rows, t->workspace,
                   t->features, t->z);
@@ -125,11 +124,12 @@ static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
 static int extract_thread_init(struct extract_thread *t, const struct extract_job *job)
 {
     const struct encoder *enc = job->encoder;
-    t->images = malloc(BLOCK_ROWS * image_pixels(job->images) * sizeof(float));
+    t->images = malloc(BLOCK_ROWS * dataset_image_bytes(job->images) * sizeof(float));
+    t->scratch = malloc(dataset_image_bytes(job->images));
     t->features = malloc(sizeof(float) * BLOCK_ROWS * enc->features);
     if (job->z)
         t->z = malloc(sizeof(float) * BLOCK_ROWS * enc->projection);
-    if (!t->images || !t->features || (job->z && !t->z))
+    if (!t->images || !t->scratch || !t->features || (job->z && !t->z))
         return ERR_MEMORY;
     return model_workspace_new(enc->model, BLOCK_ROWS, &t->workspace);
 }
@@ -138,36 +138,44 @@ static void extract_thread_fini(struct extract_thread *t)
 {
     model_workspace_free(&t->workspace);
     free(t->images);
+    free(t->scratch);
     free(t->features);
     free(t->z);
 }
 
-static int extract(struct extract_job *job, uint32_t rows, unsigned threads)
+static int extract(struct extract_job *job, uint32_t rows, unsigned threads, struct error *e)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < threads; i++)
         rc = extract_thread_init(&job->threads[i], job);
     if (rc == 0)
         parallel_for(rows, BLOCK_ROWS, threads, extract_block, job);
-    for (unsigned i = 0; i < threads; i++)
+    else
+        error_set(e, rc, "out of memory for the features of %u images", rows);
+    for (unsigned i = 0; i < threads; i++) {
+        if (rc == 0 && job->threads[i].error.code != 0) {
+            *e = job->threads[i].error;
+            rc = e->code;
+        }
         extract_thread_fini(&job->threads[i]);
+    }
     return rc;
 }
 
 int encoder_features(const struct encoder *enc, const struct dataset *images, const uint32_t *picked, uint32_t rows,
-                     unsigned threads, struct feature_set *out, float **z)
+                     unsigned threads, struct feature_set *out, float **z, struct error *e)
 {
     ASSERT(threads <= PARALLEL_THREADS_MAX);
     int rc = feature_set_new(images, picked, rows, enc->features, out);
     if (rc != 0)
-        return rc;
+        return error_set(e, rc, "out of memory for the features of %u images", rows);
     struct extract_job job = {.encoder = enc, .images = images, .picked = picked, .rows = rows, .features = out->x};
     if (z) {
         job.z = *z = malloc((size_t)rows * enc->projection * sizeof(float));
-        rc = job.z ? 0 : ERR_MEMORY;
+        rc = job.z ? 0 : error_set(e, ERR_MEMORY, "out of memory for the projections of %u images", rows);
     }
     if (rc == 0)
-        rc = extract(&job, rows, threads);
+        rc = extract(&job, rows, threads, e);
     if (rc != 0) {
         feature_set_fini(out);
         free(job.z);

@@ -26,8 +26,8 @@ int encoder_random(const struct run_config *config, const struct dataset *images
 void encoder_fini(struct encoder *enc);
 
 /* Backbone features of the picked images into out, and, when z is not NULL, their projections (rows, projection) into
- * fresh memory that the caller frees. 0 or ERR_MEMORY. */
+ * fresh memory that the caller frees. ERR_MEMORY, or that of dataset_image. */
 int encoder_features(const struct encoder *enc, const struct dataset *images, const uint32_t *picked, uint32_t rows,
-                     unsigned threads, struct feature_set *out, float **z);
+                     unsigned threads, struct feature_set *out, float **z, struct error *e);
 
 #endif

@@ -204,15 +204,15 @@ static void extract_fini(struct extract *x)
     free(x->query_z);
 }
 
-static int extract(const struct stage *s, const char *who, struct encoder *enc, struct extract *out)
+static int extract(const struct stage *s, const char *who, struct encoder *enc, struct extract *out, struct error *e)
 {
     *out = (struct extract){.D = enc->projection};
     enc->meter = s->meter;
     evaluation_meter_stage(s->meter, who, "features of the bank");
-    int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z);
+    int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z, e);
     evaluation_meter_stage(s->meter, who, "features of the queries");
     if (rc == 0 && s->query_rows > 0)
-        rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &out->queries, &out->query_z);
+        rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &out->queries, &out->query_z, e);
     return rc;
 }
 
@@ -298,10 +298,10 @@ static int score_ranks(const struct stage *s, const struct extract *x, struct en
 }
 
 static int score_encoder(const struct stage *s, struct encoder *enc, const struct prototype_set *p,
-                         struct evaluation *out)
+                         struct evaluation *out, struct error *e)
 {
     struct extract x;
-    int rc = extract(s, trained, enc, &x);
+    int rc = extract(s, trained, enc, &x, e);
     if (rc == 0)
         rc = score_prototypes(s, p, &x, out);
     if (rc == 0)
@@ -323,9 +323,10 @@ static int evaluate_encoder(const struct stage *s, const struct checkpoint *c, s
         return rc;
     rc = prototype_set_load(c, &prototypes, e);
     if (rc == 0) {
-        rc = score_encoder(s, &enc, &prototypes, out);
+        struct error why = {.text = "out of memory in the evaluation"};
+        rc = score_encoder(s, &enc, &prototypes, out, &why);
         if (rc != 0)
-            error_set(e, rc, "out of memory in the evaluation");
+            error_set(e, rc, "%s", why.text);
         prototype_set_fini(&prototypes);
     }
     encoder_fini(&enc);
@@ -334,15 +335,15 @@ static int evaluate_encoder(const struct stage *s, const struct checkpoint *c, s
 
 /* ---- references ---- */
 
-static int evaluate_pixels(const struct stage *s, struct probe_scores *out)
+static int evaluate_pixels(const struct stage *s, struct probe_scores *out, struct error *e)
 {
     struct feature_set bank = {0}, queries = {0};
     struct pixel_scale scale;
     int rc = pixel_scale_of(s->config, s->train.channels, &scale, NULL);
     if (rc == 0)
-        rc = feature_set_pixels(&s->train, s->bank, s->bank_rows, &scale, &bank);
+        rc = feature_set_pixels(&s->train, s->bank, s->bank_rows, &scale, &bank, e);
     if (rc == 0)
-        rc = feature_set_pixels(&s->test, s->queries, s->query_rows, &scale, &queries);
+        rc = feature_set_pixels(&s->test, s->queries, s->query_rows, &scale, &queries, e);
     if (rc == 0)
         rc = probe(s, "raw pixels", &bank, &queries, out, NULL);
     feature_set_fini(&bank);
@@ -358,19 +359,21 @@ static int evaluate_random(const struct stage *s, struct probe_scores *out, stru
     int rc = encoder_random(s->config, &s->train, seed, &enc, e);
     if (rc != 0)
         return rc;
-    rc = extract(s, "random encoder", &enc, &x);
+    struct error why = {.text = "out of memory for the random encoder's features"};
+    rc = extract(s, "random encoder", &enc, &x, &why);
     if (rc == 0)
         rc = probe(s, "random encoder", &x.bank, &x.queries, out, NULL);
     extract_fini(&x);
     encoder_fini(&enc);
-    return rc == 0 ? 0 : error_set(e, rc, "out of memory for the random encoder's features");
+    return rc == 0 ? 0 : error_set(e, rc, "%s", why.text);
 }
 
 static int evaluate_references(const struct stage *s, struct evaluation *out, struct error *e)
 {
-    int rc = evaluate_pixels(s, &out->pixels);
+    struct error why = {.text = "out of memory for the pixels' features"};
+    int rc = evaluate_pixels(s, &out->pixels, &why);
     if (rc != 0)
-        return error_set(e, rc, "out of memory for the pixels' features");
+        return error_set(e, rc, "%s", why.text);
     return evaluate_random(s, &out->random, e);
 }
 

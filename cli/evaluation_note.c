@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "cli/checkpoint.h"
 #include "cli/encoder_load.h"
@@ -105,6 +106,7 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
 {
     struct dataset_options o = dataset_options_of(&l->checkpoint->config);
     o.limit = o.limit == 0 || o.limit > l->images ? l->images : o.limit;
+    o.on_demand = false; /* these few are held while they are looked at */
     int rc = dataset_load(&o, split, out, e);
     if (rc == ERR_NOT_FOUND && split == DATASET_TEST)
         return error_set(e, ERR_CONFIG, "no k-NN: the run has no test images, and data.holdout is 0");
@@ -114,12 +116,14 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
     return error_set(e, ERR_CONFIG, "no k-NN: %s has no labels", o.path);
 }
 
-static int features_of(const struct encoder *encoder, const struct dataset *d, struct feature_set *out, float **z)
+static int features_of(const struct encoder *encoder, const struct dataset *d, struct feature_set *out, float **z,
+                       struct error *e)
 {
     uint32_t *all = malloc(sizeof *all * d->count);
     for (uint32_t i = 0; all != NULL && i < d->count; i++)
         all[i] = i;
-    int rc = all ? encoder_features(encoder, d, all, d->count, 1, out, z) : ERR_MEMORY;
+    int rc = all ? encoder_features(encoder, d, all, d->count, 1, out, z, e)
+                 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
     free(all);
     return rc;
 }
@@ -147,11 +151,11 @@ static int score(const struct look *l, struct evaluation_note *note, struct erro
     int rc = encoder_load(l->checkpoint, &l->bank, &encoder, e);
     if (rc != 0)
         return rc;
-    rc = features_of(&encoder, &l->bank, &bank, &bank_z);
+    rc = features_of(&encoder, &l->bank, &bank, &bank_z, e);
     if (rc == 0)
-        rc = features_of(&encoder, &l->queries, &queries, &query_z);
-    if (rc == 0)
-        rc = vote(&l->checkpoint->config, &bank, &queries, bank_z, query_z, found);
+        rc = features_of(&encoder, &l->queries, &queries, &query_z, e);
+    if (rc == 0 && (rc = vote(&l->checkpoint->config, &bank, &queries, bank_z, query_z, found)) != 0)
+        error_set(e, rc, "out of memory for a k-NN of %u images", l->images);
     if (rc == 0) {
         note->knn = found[0].percent;
         note->knn_projections = found[1].percent;
@@ -161,7 +165,7 @@ static int score(const struct look *l, struct evaluation_note *note, struct erro
     free(bank_z);
     free(query_z);
     encoder_fini(&encoder);
-    return rc == 0 ? 0 : error_set(e, rc, "out of memory for a k-NN of %u images", l->images);
+    return rc;
 }
 
 static int look(struct look *l, struct evaluation_note *note, struct error *e)
@@ -184,8 +188,9 @@ static int look(struct look *l, struct evaluation_note *note, struct error *e)
 
 /* ---- the note ---- */
 
-static int append_line(const char *checkpoints, const struct evaluation_note *n, struct error *e)
+static int append_line(const char *checkpoints, struct evaluation_note *n, struct error *e)
 {
+    struct stat st;
     char path[CHECKPOINT_PATH_MAX], line[512];
     int fd;
     if (path_format(path, sizeof path, "%s/../" EVALUATION_METRICS, checkpoints) != 0)
@@ -197,6 +202,7 @@ static int append_line(const char *checkpoints, const struct evaluation_note *n,
     int rc = file_open(path, O_WRONLY | O_CREAT | O_APPEND, &fd, e);
     if (rc != 0)
         return rc;
+    n->first = fstat(fd, &st) == 0 && st.st_size == 0;
     if (write(fd, line, (size_t)length) != length)
         rc = error_set(e, ERR_IO, "%s: %s", path, strerror(errno));
     close(fd);
@@ -210,6 +216,9 @@ static int note_step(const struct checkpoint *c, int64_t images, struct look *l,
     l->checkpoint = c;
     l->images = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
     *out = (struct evaluation_note){.step = c->step};
+    snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
+    if (path_format(out->config, sizeof out->config, "%s/../config.ini", l->checkpoints) != 0)
+        return error_set(e, ERR_RANGE, "path too long: %s", l->checkpoints);
     int rc = look(l, out, e);
     if (rc == 0)
         rc = keep_best(l, out, e);

@@ -19,6 +19,9 @@ struct evaluation_note {
     uint64_t step, best_step;
     double knn, knn_projections, best; /* percent of the queries */
     uint32_t bank, queries;            /* images, as used */
+    bool first;                        /* the run has no earlier note */
+    char run[64];                      /* its name */
+    char config[1200];                 /* OUT/config.ini, whether it is there or not */
 };
 
 /* Makes this process, and every thread that it starts, give way to all others. Best effort. */

@@ -41,16 +41,21 @@ uint32_t *feature_set_pick(uint32_t count, uint32_t rows)
 }
 
 int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, const struct pixel_scale *scale,
-                       struct feature_set *out)
+                       struct feature_set *out, struct error *e)
 {
     uint32_t pixels = d->height * d->width * d->channels;
+    uint8_t *scratch = malloc(pixels);
+    const uint8_t *image;
     int rc = feature_set_new(d, picked, rows, pixels, out);
+    if (rc != 0 || scratch == NULL)
+        rc = error_set(e, ERR_MEMORY, "out of memory for the pixels of %u images", rows);
+    for (uint32_t i = 0; rc == 0 && i < rows; i++)
+        if ((rc = dataset_image(d, picked[i], scratch, &image, e)) == 0)
+            augment_standardise(scale, d->channels, image, pixels, out->x + (size_t)i * pixels);
+    free(scratch);
     if (rc != 0)
-        return rc;
-    for (uint32_t i = 0; i < rows; i++)
-        augment_standardise(scale, d->channels, d->images + (size_t)picked[i] * pixels, pixels,
-                            out->x + (size_t)i * pixels);
-    return 0;
+        feature_set_fini(out);
+    return rc;
 }
 
 /* mean and 1 / deviation of each column of s. */

@@ -22,9 +22,9 @@ void feature_set_fini(struct feature_set *s);
  * when out of memory. rows <= count. Free with free(). */
 uint32_t *feature_set_pick(uint32_t count, uint32_t rows);
 
-/* Standardised pixels of the picked images as features: the raw-pixel reference. */
+/* Standardised pixels of the picked images as features: the raw-pixel reference. ERR_MEMORY, or as dataset_image. */
 int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, const struct pixel_scale *scale,
-                       struct feature_set *out);
+                       struct feature_set *out, struct error *e);
 
 /* out (s->rows, width), fresh memory: s with the mean and deviation of `reference`'s columns taken out; a column that is
  * constant there stays near 0. 0 or ERR_MEMORY. */

@@ -20,7 +20,7 @@ void image_set_fit(const struct run_config *config, const char *path, struct dat
     struct dataset first;
     struct error ignored;
     own.limit = 1;
-    own.cached = false;
+    own.cached = own.on_demand = false;
     if (strcmp(path, own.path) == 0 || (own.side > 0 && own.channels > 0) ||
         dataset_load(&own, DATASET_TRAIN, &first, &ignored) != 0)
         return;
@@ -204,6 +204,7 @@ int image_set_load(const struct run_config *config, const char *const *paths, si
         o.path = paths[i];
         o.limit = 0;
         o.names = true;
+        o.on_demand = false; /* sheets show them */
         o.progress = image_set_progress;
         o.progress_context = meter;
         o.holdout = split == DATASET_TRAIN ? 0 : o.holdout;

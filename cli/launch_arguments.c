@@ -23,25 +23,32 @@ static void push(struct launch_arguments *a, const char *format, ...)
     a->argv[++a->count] = NULL;
 }
 
-/* What the private directory and the private Redis decided after config.ini was written. */
-static void push_places(struct launch_arguments *a, const struct run_config *c)
+static void push_key(struct launch_arguments *a, const char *key, const char *value)
 {
-    const char *const keys[] = {
-        "net.parameter", "net.parameter_publish", "net.prototype", "net.prototype_publish", "redis.host",
-        "redis.user",    "redis.password_file"};
-    const char *const values[] = {
-        c->net.parameter, c->net.parameter_publish, c->net.prototype, c->net.prototype_publish, c->redis.host,
-        c->redis.user,    c->redis.password_file};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        push(a, "--set");
-        push(a, "%s=%s", keys[i], values[i]);
-    }
+    push(a, "--set");
+    push(a, "%s=%s", key, value);
+}
+
+static void push_redis(struct launch_arguments *a, const struct run_config *c)
+{
+    push_key(a, "redis.host", c->redis.host);
+    push_key(a, "redis.user", c->redis.user);
+    push_key(a, "redis.password_file", c->redis.password_file);
     push(a, "--set");
     push(a, "redis.port=%" PRId64, c->redis.port);
     push(a, "--set");
     push(a, "redis.db=%" PRId64, c->redis.db);
-    push(a, "--set");
-    push(a, "redis.enabled=%s", c->redis.enabled ? "true" : "false");
+    push_key(a, "redis.enabled", c->redis.enabled ? "true" : "false");
+}
+
+/* What the private directory and the private Redis decided after config.ini was written. */
+static void push_places(struct launch_arguments *a, const struct run_config *c)
+{
+    push_key(a, "net.parameter", c->net.parameter);
+    push_key(a, "net.parameter_publish", c->net.parameter_publish);
+    push_key(a, "net.prototype", c->net.prototype);
+    push_key(a, "net.prototype_publish", c->net.prototype_publish);
+    push_redis(a, c);
     if (c->run.accept_data) { /* of this start only: config.ini does not have it */
         push(a, "--set");
         push(a, "run.accept_data=true");
@@ -78,6 +85,7 @@ void launch_arguments_eval(struct launch_arguments *a, const struct launch_plan 
     push(a, "%s", step);
     push(a, "--bank");
     push(a, "%" PRId64, p->config.eval.images);
+    push_redis(a, &p->config);
 }
 
 void launch_arguments_redis(struct launch_arguments *a, const struct launch_plan *p)

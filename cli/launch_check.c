@@ -154,6 +154,7 @@ static int load(const struct run_config *c, uint64_t limit, struct dataset *imag
     bool fewer = limit < UINT32_MAX && (o.limit == 0 || limit < o.limit);
     o.limit = fewer ? (uint32_t)limit : o.limit;
     o.cached = o.cached && !fewer; /* a file of a few images would serve nobody again */
+    o.on_demand = o.on_demand && !fewer;
     int rc = dataset_load(&o, DATASET_TRAIN, images, &why);
     if (rc == 0)
         return 0;

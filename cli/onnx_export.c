@@ -117,31 +117,38 @@ static void gelu(struct export *x, const char *prefix)
 
 /* ---- convolutions ---- */
 
+struct convolution {
+    const char *prefix; /* of its weight, and of what comes out */
+    uint32_t out, in, side;
+    int64_t stride, pad;
+    const float *scale, *bias; /* (out) each, of what comes out; NULL: 1, none */
+};
+
 /* (out, side, side, in) as ours to (out, in, side, side). */
-static void convolution(struct export *x, const char *prefix, uint32_t out, uint32_t in, uint32_t side, int64_t stride,
-                        int64_t pad, const float *bias)
+static void convolution(struct export *x, const struct convolution *c)
 {
-    size_t taps = (size_t)side * side;
-    const float *from = parameter(x, named("%s.weight", prefix).text);
-    float *to = take_floats(x, out * in * taps);
+    size_t taps = (size_t)c->side * c->side;
+    const float *from = parameter(x, named("%s.weight", c->prefix).text);
+    float *to = take_floats(x, c->out * c->in * taps);
     if (to == NULL)
         return;
-    for (size_t o = 0; o < out; o++)
+    for (size_t o = 0; o < c->out; o++)
         for (size_t t = 0; t < taps; t++)
-            for (size_t i = 0; i < in; i++)
-                to[(o * in + i) * taps + t] = from[(o * taps + t) * in + i];
-    struct name weight = named("%s.weight", prefix), added = named("%s.bias", prefix);
-    onnx_floats(&x->graph, weight.text, 4, (const int64_t[]){out, in, side, side}, to);
-    if (bias)
-        onnx_floats(&x->graph, added.text, 1, (const int64_t[]){out}, bias);
-    const int64_t kernel[2] = {side, side}, strides[2] = {stride, stride}, pads[4] = {pad, pad, pad, pad};
+            for (size_t i = 0; i < c->in; i++)
+                to[(o * c->in + i) * taps + t] = from[(o * taps + t) * c->in + i] * (c->scale ? c->scale[o] : 1);
+    struct name weight = named("%s.weight", c->prefix), added = named("%s.bias", c->prefix);
+    onnx_floats(&x->graph, weight.text, 4, (const int64_t[]){c->out, c->in, c->side, c->side}, to);
+    if (c->bias)
+        onnx_floats(&x->graph, added.text, 1, (const int64_t[]){c->out}, c->bias);
+    const int64_t kernel[2] = {c->side, c->side}, strides[2] = {c->stride, c->stride},
+                  pads[4] = {c->pad, c->pad, c->pad, c->pad};
     onnx_node(&x->graph, &(struct onnx_node){.op = "Conv",
-                                             .in = {x->x.text, weight.text, bias ? added.text : NULL},
-                                             .out = prefix,
+                                             .in = {x->x.text, weight.text, c->bias ? added.text : NULL},
+                                             .out = c->prefix,
                                              .attributes = {{.name = "kernel_shape", .integers = kernel, .n = 2},
                                                             {.name = "strides", .integers = strides, .n = 2},
                                                             {.name = "pads", .integers = pads, .n = 4}}});
-    x->x = named("%s", prefix);
+    x->x = named("%s", c->prefix);
     free(to);
 }
 
@@ -167,6 +174,13 @@ static void instance_norm(struct export *x, const char *ones, const char *zeros,
     x->x = named("%s", out);
 }
 
+/* What group_norm scales with and adds. */
+static void group_constants(struct export *x)
+{
+    repeated(x, "group.ones", x->spec.groups, 1);
+    repeated(x, "group.zeros", x->spec.groups, 0);
+}
+
 /* GroupNorm, which opset 13 does not have: instance normalisation of each group as one long row. */
 static void group_norm(struct export *x, const char *prefix, uint32_t channels, uint32_t height, uint32_t width)
 {
@@ -184,10 +198,9 @@ static void conv_encoder(struct export *x)
 {
     const struct model_spec *s = &x->spec;
     uint32_t height = s->height, width = s->width, channels = s->channels;
-    repeated(x, "group.ones", s->groups, 1);
-    repeated(x, "group.zeros", s->groups, 0);
+    group_constants(x);
     for (uint32_t i = 0; i < s->stages; i++) {
-        convolution(x, named("conv%u", i + 1).text, s->widths[i], channels, 3, 2, 1, NULL);
+        convolution(x, &(struct convolution){named("conv%u", i + 1).text, s->widths[i], channels, 3, 2, 1, NULL, NULL});
         height = (height + 1) / 2;
         width = (width + 1) / 2;
         channels = s->widths[i];
@@ -198,30 +211,127 @@ static void conv_encoder(struct export *x)
     reshape(x, "features", 2, (const int64_t[]){0, channels});
 }
 
-/* ---- transformers ---- */
+/* ---- residual networks ---- */
 
-/* LayerNorm, which opset 13 does not have: instance normalisation with tokens for channels. Its gamma and beta are folded
- * into what follows. */
-static void layer_norm(struct export *x, const char *prefix)
+/* An image on its way through the stages. */
+struct plane {
+    uint32_t height, width, channels;
+};
+
+/* What BatchNorm by running statistics does to the convolution before it: scale and shift, (channels) each. */
+static void fold_batch_norm(const struct export *x, const char *norm, uint32_t channels, float *scale, float *shift)
 {
-    instance_norm(x, "token.ones", "token.zeros", prefix);
+    const float *gamma = parameter(x, named("%s.weight", norm).text), *beta = parameter(x, named("%s.bias", norm).text);
+    const float *mean = buffer(x, named("%s.mean", norm).text), *variance = buffer(x, named("%s.var", norm).text);
+    for (uint32_t c = 0; c < channels; c++) {
+        double s = (double)gamma[c] / sqrt((double)variance[c] + epsilon);
+        scale[c] = (float)s;
+        shift[c] = (float)((double)beta[c] - s * (double)mean[c]);
+    }
 }
 
-/* b + W beta and W diag(gamma), in double, for rows of `in`. */
-static void fold_norm(const struct export *x, const char *norm, const float *weight, const float *bias, size_t rows,
-                      size_t in, float *w, float *b)
+/* A convolution and the norm after it, which BatchNorm needs no node for. */
+static void conv_norm(struct export *x, struct convolution c, const char *norm, struct plane *image)
 {
-    const float *gamma = norm ? parameter(x, named("%s.weight", norm).text) : NULL;
-    const float *beta = norm ? parameter(x, named("%s.bias", norm).text) : NULL;
-    for (size_t r = 0; r < rows; r++) {
-        double shift = (double)bias[r];
-        for (size_t i = 0; i < in; i++) {
-            double value = (double)weight[r * in + i];
-            w[i * rows + r] = (float)(norm ? value * (double)gamma[i] : value);
-            shift += norm ? value * (double)beta[i] : 0;
-        }
-        b[r] = (float)shift;
+    const uint32_t stride = (uint32_t)c.stride;
+    bool batch = x->spec.norm == ENCODER_NORM_BATCH;
+    float *scale = batch ? take_floats(x, c.out) : NULL, *shift = batch ? take_floats(x, c.out) : NULL;
+    if (scale && shift)
+        fold_batch_norm(x, norm, c.out, scale, shift);
+    c.scale = scale;
+    c.bias = shift;
+    *image = (struct plane){(image->height + stride - 1) / stride, (image->width + stride - 1) / stride, c.out};
+    convolution(x, &c);
+    if (!batch)
+        group_norm(x, norm, image->channels, image->height, image->width);
+    free(scale);
+    free(shift);
+}
+
+/* Of a basic block: its input, or that on every second pixel through weights and a norm of its own. */
+static struct name shortcut(struct export *x, const char *block, struct plane image, uint32_t out, int64_t stride)
+{
+    struct name in = x->x, prefix = named("%s.shortcut", block);
+    if (stride == 1 && out == image.channels)
+        return in;
+    conv_norm(x, (struct convolution){prefix.text, out, image.channels, 1, stride, 0, NULL, NULL},
+              named("%s.norm3", block).text, &image);
+    struct name through = x->x;
+    x->x = in;
+    return through;
+}
+
+static void basic_block(struct export *x, uint32_t number, uint32_t out, int64_t stride, struct plane *image)
+{
+    struct name name = named("block%u", number), beside = shortcut(x, name.text, *image, out, stride);
+    const char *b = name.text;
+    struct name conv1 = named("%s.conv1", b), conv2 = named("%s.conv2", b);
+    conv_norm(x, (struct convolution){conv1.text, out, image->channels, 3, stride, 1, NULL, NULL},
+              named("%s.norm1", b).text, image);
+    apply(x, "Relu", NULL, named("%s.relu1", b).text);
+    conv_norm(x, (struct convolution){conv2.text, out, out, 3, 1, 1, NULL, NULL}, named("%s.norm2", b).text, image);
+    apply(x, "Add", beside.text, named("%s.sum", b).text);
+    apply(x, "Relu", NULL, b);
+}
+
+/* Channels that a block puts out; 0: there is no such block. */
+static uint32_t block_width(const struct export *x, uint32_t number)
+{
+    const struct manifest *m = model_manifest(x->encoder->model);
+    const struct manifest_entry *conv =
+        entry_of(m->parameters, m->parameter_count, named("block%u.conv1.weight", number).text);
+    return conv ? (uint32_t)conv->shape[0] : 0;
+}
+
+/* Where a block doubles the channels, it halves the image. */
+static void resnet_encoder(struct export *x)
+{
+    const struct model_spec *s = &x->spec;
+    struct plane image = {s->height, s->width, s->channels};
+    uint32_t blocks = 0, width;
+    group_constants(x);
+    conv_norm(x, (struct convolution){"stem.conv", s->base, s->channels, 3, 1, 1, NULL, NULL}, "stem.norm", &image);
+    apply(x, "Relu", NULL, "stem");
+    while ((width = block_width(x, blocks + 1)) > 0)
+        basic_block(x, ++blocks, width, width == image.channels ? 1 : 2, &image);
+    apply(x, "GlobalAveragePool", NULL, "pool");
+    reshape(x, "features", 2, (const int64_t[]){0, image.channels});
+}
+
+/* ---- transformers ---- */
+
+/* Matrices (dim, dim): x times the first is x without the mean of its row, x times the second that mean, dim times. */
+static void norm_matrices(struct export *x)
+{
+    const size_t dim = x->spec.dim;
+    float *centre = take_floats(x, dim * dim), *mean = take_floats(x, dim * dim);
+    for (size_t i = 0; centre && mean && i < dim * dim; i++) {
+        mean[i] = 1 / (float)dim;
+        centre[i] = (i % (dim + 1) == 0 ? 1 : 0) - mean[i];
     }
+    const int64_t shape[2] = {(int64_t)dim, (int64_t)dim};
+    if (centre && mean) {
+        onnx_floats(&x->graph, "centre", 2, shape, centre);
+        onnx_floats(&x->graph, "row_mean", 2, shape, mean);
+    }
+    free(centre);
+    free(mean);
+}
+
+/* LayerNorm, which opset 13 does not have. Its gamma and beta are folded into what follows. As products of matrices, which
+ * every engine computes alike: OpenCV 4.6 adds InstanceNormalization's epsilon to the deviation, and does not broadcast a
+ * mean to the tokens of several images. */
+static void layer_norm(struct export *x, const char *prefix)
+{
+    struct name centred = named("%s.centred", prefix);
+    apply(x, "MatMul", "centre", centred.text);
+    apply(x, "Mul", centred.text, named("%s.squares", prefix).text);
+    apply(x, "MatMul", "row_mean", named("%s.variance", prefix).text);
+    apply(x, "Add", "epsilon", named("%s.shifted", prefix).text);
+    apply(x, "Sqrt", NULL, named("%s.deviation", prefix).text);
+    struct name deviation = x->x;
+    x->x = centred;
+    apply(x, "Div", deviation.text, prefix);
 }
 
 /* Rows of a matrix (.., in), of which `first` is the first. */
@@ -229,7 +339,25 @@ struct rows {
     const char *prefix; /* of its weight and bias */
     uint32_t first, rows, in;
     const char *norm; /* LayerNorm that x has gone through but for gamma and beta; NULL: none */
+    double scale;     /* of all that comes out */
 };
+
+/* scale (b + W beta) and scale W diag(gamma), in double. */
+static void fold_norm(const struct export *x, const struct rows *l, const float *weight, const float *bias, float *w,
+                      float *b)
+{
+    const float *gamma = l->norm ? parameter(x, named("%s.weight", l->norm).text) : NULL;
+    const float *beta = l->norm ? parameter(x, named("%s.bias", l->norm).text) : NULL;
+    for (size_t r = 0; r < l->rows; r++) {
+        double shift = (double)bias[r];
+        for (size_t i = 0; i < l->in; i++) {
+            double value = (double)weight[r * l->in + i];
+            w[i * l->rows + r] = (float)(l->scale * (gamma ? value * (double)gamma[i] : value));
+            shift += beta ? value * (double)beta[i] : 0;
+        }
+        b[r] = (float)(l->scale * shift);
+    }
+}
 
 /* y = x W^T + b, named out. */
 static void linear_rows(struct export *x, const struct rows *l, const char *out)
@@ -239,7 +367,7 @@ static void linear_rows(struct export *x, const struct rows *l, const char *out)
     float *w = take_floats(x, (size_t)l->rows * l->in), *b = take_floats(x, l->rows);
     struct name matrix = named("%s.weight", out), added = named("%s.bias", out);
     if (w && b) {
-        fold_norm(x, l->norm, weight, bias, l->rows, l->in, w, b);
+        fold_norm(x, l, weight, bias, w, b);
         onnx_floats(&x->graph, matrix.text, 2, (const int64_t[]){l->in, l->rows}, w);
         onnx_floats(&x->graph, added.text, 1, (const int64_t[]){l->rows}, b);
     }
@@ -259,7 +387,8 @@ static void embed_patches(struct export *x)
     const struct model_spec *s = &x->spec;
     const int64_t tokens = tokens_of(s), patches = tokens - (s->pool == VIT_POOL_CLS), dim = s->dim;
     const float *positions = parameter(x, "embed.positions");
-    convolution(x, "embed", s->dim, s->channels, s->patch, s->patch, 0, parameter(x, "embed.bias"));
+    convolution(x, &(struct convolution){"embed", s->dim, s->channels, s->patch, s->patch, 0, NULL,
+                                         parameter(x, "embed.bias")});
     reshape(x, "embed.rows", 3, (const int64_t[]){0, dim, patches});
     onnx_node(&x->graph,
               &(struct onnx_node){.op = "Transpose",
@@ -290,7 +419,8 @@ static struct name heads_of(struct export *x, const char *block, uint32_t part, 
     const int64_t plain[4] = {0, 2, 1, 3}, turned[4] = {0, 2, 3, 1};
     struct name before = x->x, rows = named("%s.%s", block, letter), heads = named("%s.%s.heads", block, letter);
     struct name qkv = named("%s.qkv", block), norm = named("%s.norm1", block);
-    linear_rows(x, &(struct rows){qkv.text, part * s->dim, s->dim, s->dim, norm.text}, rows.text);
+    const double scale = part == 0 ? 1 / sqrt((double)s->dim / s->heads) : 1; /* of the scores, which queries begin */
+    linear_rows(x, &(struct rows){qkv.text, part * s->dim, s->dim, s->dim, norm.text, scale}, rows.text);
     reshape(x, named("%s.%s.cut", block, letter).text, 4, (const int64_t[]){0, -1, s->heads, s->dim / s->heads});
     transpose(x, x->x.text, heads.text, part == 1 ? turned : plain);
     x->x = before;
@@ -304,7 +434,6 @@ static void attention(struct export *x, const char *block)
     struct name softmax = named("%s.softmax", block), rows = named("%s.mixed.rows", block);
     x->x = q;
     apply(x, "MatMul", k.text, named("%s.scores", block).text);
-    apply(x, "Mul", "score_scale", named("%s.scores.scaled", block).text);
     onnx_node(&x->graph, &(struct onnx_node){.op = "Softmax",
                                              .in = {x->x.text},
                                              .out = softmax.text,
@@ -315,7 +444,7 @@ static void attention(struct export *x, const char *block)
     x->x = rows;
     reshape(x, named("%s.attended", block).text, 3, (const int64_t[]){0, -1, s->dim});
     struct name out = named("%s.out", block);
-    linear_rows(x, &(struct rows){out.text, 0, s->dim, s->dim, NULL}, out.text);
+    linear_rows(x, &(struct rows){out.text, 0, s->dim, s->dim, NULL, 1}, out.text);
 }
 
 static void block(struct export *x, uint32_t number)
@@ -329,9 +458,9 @@ static void block(struct export *x, uint32_t number)
     struct name mid = x->x;
     struct name norm = named("%s.norm2", b), mlp1 = named("%s.mlp1", b), mlp2 = named("%s.mlp2", b);
     layer_norm(x, norm.text);
-    linear_rows(x, &(struct rows){mlp1.text, 0, s->mlp * s->dim, s->dim, norm.text}, mlp1.text);
+    linear_rows(x, &(struct rows){mlp1.text, 0, s->mlp * s->dim, s->dim, norm.text, 1}, mlp1.text);
     gelu(x, mlp1.text);
-    linear_rows(x, &(struct rows){mlp2.text, 0, s->dim, s->mlp * s->dim, NULL}, mlp2.text);
+    linear_rows(x, &(struct rows){mlp2.text, 0, s->dim, s->mlp * s->dim, NULL, 1}, mlp2.text);
     apply(x, "Add", mid.text, b);
 }
 
@@ -362,9 +491,8 @@ static void mean_tokens(struct export *x)
 static void vit_encoder(struct export *x)
 {
     const struct model_spec *s = &x->spec;
-    repeated(x, "token.ones", tokens_of(s), 1);
-    repeated(x, "token.zeros", tokens_of(s), 0);
-    scalar(x, "score_scale", 1 / sqrt((double)s->dim / s->heads));
+    norm_matrices(x);
+    scalar(x, "epsilon", epsilon);
     embed_patches(x);
     for (uint32_t i = 0; i < s->depth; i++)
         block(x, i + 1);
@@ -448,10 +576,17 @@ static void build(struct export *x)
     x->x = named("images");
     apply(x, "Sub", "mean", "images.centred");
     apply(x, "Div", "deviation", "images.standardised");
-    if (s->family == ENCODER_VIT)
+    switch (s->family) {
+    case ENCODER_VIT:
         vit_encoder(x);
-    else
+        break;
+    case ENCODER_RESNET:
+        resnet_encoder(x);
+        break;
+    case ENCODER_CONV:
         conv_encoder(x);
+        break;
+    }
     head_layer(x, 1, s->hidden, enc->features, true);
     head_layer(x, 2, s->hidden, s->hidden, true);
     head_layer(x, 3, s->projection, s->hidden, false);
@@ -501,8 +636,6 @@ int onnx_export(const struct checkpoint *c, uint32_t side, const char *path, str
     struct export x = {.failed = false};
     struct dataset shape;
     struct encoder encoder;
-    if (c->config.encoder.model != ENCODER_CONV && c->config.encoder.model != ENCODER_VIT)
-        return error_set(e, ERR_CONFIG, "ONNX is written for encoder.model = conv and vit; take --format safetensors");
     int rc = image_shape(&c->config, side, &shape, e);
     if (rc == 0)
         rc = model_spec_of(&c->config, &shape, &x.spec, e);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include "cli/evaluation_mirror.h"
 #include "cli/evaluation_note.h"
 #include "cli/metrics_tail.h"
 #include "cli/printable.h"
@@ -175,6 +176,8 @@ void top_source_read(struct top_source *s, struct top_state *out)
     read_metrics(s->directory, "metrics-parameter.jsonl", out, &out->parameter, &out->parameter_age_s);
     read_metrics(s->directory, "metrics-prototype.jsonl", out, &out->prototype, &out->prototype_age_s);
     read_metrics(s->directory, EVALUATION_METRICS, out, &out->evaluation, &(double){0});
+    if (out->live && out->evaluation.count == 0) /* the run is on another machine */
+        evaluation_mirror_read(&s->redis, &out->evaluation);
     read_latest(s->directory, out);
     read_config(s->directory, out);
 }

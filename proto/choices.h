@@ -8,7 +8,8 @@
     CHOICE(AUGMENT_CUSTOM, "custom")                                                                                   \
     CHOICE(AUGMENT_OBJECTS, "objects")                                                                                 \
     CHOICE(AUGMENT_PHOTOS, "photos") CHOICE(AUGMENT_DRAWINGS, "drawings") CHOICE(AUGMENT_GLYPHS, "glyphs")
-#define DATA_CACHES(CHOICE) CHOICE(DATA_CACHE_MEMORY, "memory") CHOICE(DATA_CACHE_FILE, "file")
+#define DATA_CACHES(CHOICE)                                                                                            \
+    CHOICE(DATA_CACHE_MEMORY, "memory") CHOICE(DATA_CACHE_FILE, "file") CHOICE(DATA_CACHE_NONE, "none")
 #define DATA_BACKGROUNDS(CHOICE)                                                                                       \
     CHOICE(BACKGROUND_AUTO, "auto")                                                                                    \
     CHOICE(BACKGROUND_BLACK, "black") CHOICE(BACKGROUND_GREY, "grey") CHOICE(BACKGROUND_WHITE, "white")

@@ -90,7 +90,8 @@ const struct config_key run_config_keys[] = {
     KEY_CHOICE(
         "data.cache", data.cache, "memory", CHOICE_WORDS(DATA_CACHES),
         "memory: each worker decodes and holds the images; file: the first one decodes them into a file that all "
-        "of a machine share, and data.memory does not count"),
+        "of a machine share; none: they are read when they are wanted, a little ahead. data.memory is a limit for "
+        "memory only"),
     KEY_PATH("data.cache_directory", data.cache_directory, "",
              "of that file; empty: decant in $XDG_CACHE_HOME or ~/.cache"),
     KEY_FLOATS("data.mean", data.mean, "0.2860", 0, 1,

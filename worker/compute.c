@@ -104,9 +104,8 @@ static int compute_b(struct compute *c, struct slot_workspace *w, struct slot_jo
     if (job->gradient == NULL || job->new_buffers == NULL || job->metrics == NULL)
         return ERR_MEMORY;
     job->metric_count = SLOT_METRICS;
-    slot_part_b(w, c->states[job->index], &weights, job->mixture_b, (float *)job->gradient->data,
-                (float *)job->new_buffers->data, (double *)job->metrics->data);
-    return 0;
+    return slot_part_b(w, c->states[job->index], &weights, job->mixture_b, (float *)job->gradient->data,
+                       (float *)job->new_buffers->data, (double *)job->metrics->data);
 }
 
 /* Hands over in two steps: once A is reported, what A wrote is the loop's; once B is reported, so is the rest. That

@@ -131,6 +131,16 @@ static void leave_early(struct service *s)
     close_all(s);
 }
 
+/* Leases that wait for a thread or for weights: the images can come meanwhile. */
+static void read_ahead(const struct service *s)
+{
+    uint64_t step;
+    uint32_t slot;
+    for (uint32_t i = 0; s->train.source && i < session_jobs_max(s->session); i++)
+        if (session_queued(s->session, i, &step, &slot))
+            slot_read_ahead(s->shared, step, slot);
+}
+
 /* Ends every turn. rc: what the session returned. Jobs are handed out before anything is sent, so that the threads
  * compute while this one encodes; messages leave before the log is written, because a log may block on its reader;
  * and whether the worker is to end is looked at last, so that the session's goodbyes and its last words have left by
@@ -140,6 +150,7 @@ static void finish_turn(struct service *s, int rc)
     struct slot_job *job;
     while (!s->closing && (job = session_next_job(s->session)) != NULL)
         compute_submit(s->compute, job);
+    read_ahead(s);
     send_all(s);
     log_events(s);
     if (s->closing || (rc == 0 && session_status(s->session) == SESSION_RUNNING))
@@ -226,8 +237,12 @@ static void on_timer(uv_timer_t *timer)
 static void on_part(void *arg, struct slot_job *job, unsigned part)
 {
     struct service *s = arg;
+    bool failed = job->rc_a != 0 || job->rc_b != 0;
+    struct error e;
     finish_turn(s, part == SLOT_PART_A ? session_on_part_a(s->session, job, now_us())
                                        : session_on_part_b(s->session, job, now_us()));
+    if (failed && slot_failure(s->shared, &e))
+        s->error = e; /* says more than that a slot failed */
 }
 
 /* The first signal finishes what is in hand; the second does not. */

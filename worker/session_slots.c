@@ -232,6 +232,14 @@ struct slot_job *session_next_job(struct session *s)
     return &best->job;
 }
 
+bool session_queued(const struct session *s, uint32_t i, uint64_t *step, uint32_t *slot)
+{
+    const struct slot_in_hand *e = &s->slots[i];
+    *step = e->job.step;
+    *slot = e->job.slot;
+    return e->phase == SLOT_QUEUED;
+}
+
 static bool mixture_beyond(const struct session *s, uint64_t step)
 {
     uint64_t newest;

@@ -10,6 +10,7 @@
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "worker/data/augment.h"
+#include "worker/data/image_feed.h"
 #include "worker/estep.h"
 #include "worker/loss/loss.h"
 #include "worker/freeze.h"
@@ -25,6 +26,7 @@ static const double warmup_fraction = 0.3; /* of the run: dino's temperature */
 struct slot_shared {
     const struct run_config *config;
     const struct dataset *train;
+    struct image_feed *feed; /* NULL when images are in memory */
     struct model *model;
     struct model *local_model; /* the same for images of local views' size; NULL without these */
     struct manifest manifest;
@@ -54,6 +56,9 @@ struct slot_workspace {
     bool views_held, order_held; /* whether the caches hold anything, and of what: */
     uint64_t views_step, order_step;
     uint32_t views_slot;
+    uint32_t *samples;   /* (b) of a slot; with a feed */
+    bool ahead;          /* the thread has computed something */
+    uint64_t ahead_step; /* the newest step that it did */
 };
 
 /* ---- shared ---- */
@@ -191,6 +196,20 @@ static int build_shared(struct slot_shared *s, struct error *e)
     return rc == 0 ? extend_manifest(s, e) : rc;
 }
 
+/* Room for what every thread has in hand and for what is leased ahead, and for the beginning of the next step. */
+static int open_feed(struct slot_shared *s, struct error *e)
+{
+    uint32_t threads = (uint32_t)s->config->worker.threads;
+    const struct image_feed_options o = {
+        .source = s->train->source,
+        .image_bytes = dataset_image_bytes(s->train),
+        .size = s->b,
+        .batches = 2 * threads + (uint32_t)s->config->worker.ahead + 2,
+        .threads = threads,
+    };
+    return image_feed_new(&o, &s->feed, e);
+}
+
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e)
 {
     struct slot_shared *s = calloc(1, sizeof *s);
@@ -212,6 +231,8 @@ int slot_shared_new(const struct run_config *c, const struct dataset *train, str
     s->image_floats = (size_t)train->height * train->width * train->channels;
     manifest_init(&s->manifest);
     int rc = build_shared(s, e);
+    if (rc == 0 && train->source)
+        rc = open_feed(s, e);
     if (rc != 0)
         slot_shared_free(&s);
     *out = s;
@@ -222,6 +243,7 @@ void slot_shared_free(struct slot_shared **s)
 {
     if (*s == NULL)
         return;
+    image_feed_free(&(*s)->feed);
     manifest_fini(&(*s)->manifest);
     model_free(&(*s)->model);
     model_free(&(*s)->local_model);
@@ -331,8 +353,9 @@ static bool allocate_worker(struct slot_workspace *w)
     w->z = aligned_floats(projections + (size_t)s->local * s->b * s->D);
     w->dz = aligned_floats(projections + (size_t)s->local * s->b * s->D);
     w->h = aligned_floats(projections);
+    w->samples = malloc(s->b * sizeof *w->samples);
     w->order = calloc(s->K, sizeof *w->order);
-    bool ok = w->views && w->z && w->dz && w->h && w->order;
+    bool ok = w->views && w->z && w->dz && w->h && w->order && w->samples;
     if (has_mixture_of_images(s))
         ok = (w->images = aligned_floats(s->b * s->image_floats)) != NULL && ok;
     for (int i = 0; ok && s->joint && i < 2; i++)
@@ -374,6 +397,7 @@ void slot_workspace_free(struct slot_workspace **w)
     free((*w)->prototypes[0]);
     free((*w)->prototypes[1]);
     free((*w)->order);
+    free((*w)->samples);
     free(*w);
     *w = NULL;
 }
@@ -388,23 +412,80 @@ static double seconds_since(double *mark)
 }
 
 /* Image i of the slot. */
-static uint64_t sample_of(const struct slot_shared *s, uint64_t step, uint32_t slot, uint32_t i)
+static uint32_t sample_of(const struct slot_shared *s, uint64_t step, uint32_t slot, uint32_t i)
 {
     uint64_t first = ((step % s->steps_per_epoch) * (uint64_t)s->config->run.slots + slot) * s->b;
-    return permute((uint64_t)s->config->run.seed, step / s->steps_per_epoch, first + i, s->samples);
+    return (uint32_t)permute((uint64_t)s->config->run.seed, step / s->steps_per_epoch, first + i, s->samples);
 }
 
-/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. */
-static void draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
+/* ---- images that are not in memory ---- */
+
+/* A batch of the feed is a slot, known by how many slots come before it in the run. */
+static uint64_t feed_key(const struct slot_shared *s, uint64_t step, uint32_t slot)
+{
+    return step * (uint64_t)s->config->run.slots + slot;
+}
+
+void slot_read_ahead(const struct slot_shared *s, uint64_t step, uint32_t slot)
+{
+    uint32_t *samples = s->feed && step < s->total_steps ? malloc(s->b * sizeof *samples) : NULL;
+    for (uint32_t i = 0; samples && i < s->b; i++)
+        samples[i] = sample_of(s, step, slot, i);
+    if (samples)
+        image_feed_want(s->feed, feed_key(s, step, slot), samples);
+    free(samples);
+}
+
+bool slot_failure(const struct slot_shared *s, struct error *out)
+{
+    return s->feed && image_feed_failure(s->feed, out);
+}
+
+/* What a thread begins a step with it will likely begin the next with: leases of that step come only when this one is over,
+ * and until then nobody could read anything. */
+static void guess_next(struct slot_workspace *w, uint64_t step, uint32_t slot)
+{
+    const struct slot_shared *s = w->shared;
+    if (w->ahead && w->ahead_step >= step)
+        return;
+    image_feed_pass(s->feed, feed_key(s, step, 0));
+    slot_read_ahead(s, step + 1, slot);
+    w->ahead = true;
+    w->ahead_step = step;
+}
+
+/* The slot's images, b of them; image_feed_release when they were used. */
+static int take_images(struct slot_workspace *w, uint64_t step, uint32_t slot, const uint8_t **images)
+{
+    const struct slot_shared *s = w->shared;
+    struct error e; /* slot_failure has it */
+    for (uint32_t i = 0; i < s->b; i++)
+        w->samples[i] = sample_of(s, step, slot, i);
+    int rc = image_feed_take(s->feed, feed_key(s, step, slot), w->samples, images, &e);
+    if (rc == 0)
+        guess_next(w, step, slot);
+    return rc;
+}
+
+/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. And the images as they are,
+ * where the mixture learns from these. */
+static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
     const struct dataset *d = s->train;
     uint64_t seed = (uint64_t)s->config->run.seed, epoch = step / s->steps_per_epoch;
+    const uint8_t *taken = NULL;
     if (w->views_held && w->views_step == step && w->views_slot == slot)
-        return;
+        return 0;
+    int rc = s->feed ? take_images(w, step, slot, &taken) : 0;
+    if (rc != 0)
+        return rc;
     for (uint32_t i = 0; i < s->b; i++) {
-        uint64_t sample = sample_of(s, step, slot, i);
-        const uint8_t *image = d->images + sample * s->image_floats;
+        uint32_t sample = sample_of(s, step, slot, i);
+        const uint8_t *image = taken ? taken + i * s->image_floats : d->images + sample * s->image_floats;
+        if (w->images)
+            augment_standardise(&s->augment.scale, d->channels, image, s->image_floats,
+                                w->images + i * s->image_floats);
         for (uint32_t view = 0; view < 2; view++)
             augment_view(&s->augment, image, d->height, d->width, d->channels, seed, epoch, sample, view,
                          w->views + ((size_t)view * s->b + i) * s->image_floats);
@@ -412,9 +493,12 @@ static void draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
             augment_view(&s->local_augment, image, d->height, d->width, d->channels, seed, epoch, sample, 2 + view,
                          w->local_views + ((size_t)view * s->b + i) * s->local_floats);
     }
+    if (taken)
+        image_feed_release(s->feed, feed_key(s, step, slot));
     w->views_held = true;
     w->views_step = step;
     w->views_slot = slot;
+    return 0;
 }
 
 /* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as they
@@ -425,11 +509,7 @@ static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *
     uint32_t rows = run_config_slot_rows(s->config);
     if (!has_mixture_of_images(s))
         memcpy(w->h, st->z_teacher, (size_t)rows * s->D * sizeof *w->h);
-    for (uint32_t i = 0; has_mixture_of_images(s) && i < s->b; i++)
-        augment_standardise(&s->augment.scale, s->train->channels,
-                            s->train->images + sample_of(s, st->step, st->slot, i) * s->image_floats, s->image_floats,
-                            w->images + i * s->image_floats);
-    if (has_mixture_of_images(s))
+    else
         model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->images, rows, w->workspace, NULL,
                       w->h);
     vec_normalise_rows(w->h, rows, s->D, NULL);
@@ -445,7 +525,8 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
     int rc = 0;
     ASSERT(slot < (uint32_t)s->config->run.slots && (mixture == NULL) == (stats == NULL));
     seconds_since(&mark);
-    draw_views(w, step, slot);
+    if ((rc = draw_views(w, step, slot)) != 0)
+        return rc;
     st->step = step;
     st->slot = slot;
     st->augment_s = seconds_since(&mark);
@@ -539,14 +620,16 @@ static void backward(struct slot_workspace *w, const struct slot_weights *weight
     vec_add(grad, w->local_grad, model_manifest(s->model)->parameter_floats);
 }
 
-void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
-                 const struct mixture_view *mixture, float *grad, float *buffers, double *metrics)
+int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
+                const struct mixture_view *mixture, float *grad, float *buffers, double *metrics)
 {
     const struct slot_shared *s = w->shared;
     double mark = 0;
     ASSERT((mixture == NULL) == s->joint);
     seconds_since(&mark);
-    draw_views(w, st->step, st->slot);
+    int rc = draw_views(w, st->step, st->slot);
+    if (rc != 0)
+        return rc;
     double augment_s = seconds_since(&mark);
     model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
                   w->z);
@@ -572,4 +655,5 @@ void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const st
                                          result.mean_entropy,
                                          result.coding_rate};
     memcpy(metrics, values, sizeof values);
+    return 0;
 }

@@ -19,7 +19,7 @@
 
 /* What all slot_workspaces of a process share, read-only: configuration, images, model, the run's manifest. */
 struct slot_shared;
-/* Keeps pointers to c and train. ERR_CONFIG names the key when the configuration does not fit the images. */
+/* Keeps pointers to c and train; of a set that is not in memory (data.cache = none) threads of it read images ahead. ERR_CONFIG names the key when the configuration does not fit the images. */
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e);
 void slot_shared_free(struct slot_shared **s);
 /* Model's manifest; joint: plus parameter "prototypes" (unit_rows, lr_scale, no clip, no decay); dino: plus buffer
@@ -28,6 +28,10 @@ const struct manifest *slot_manifest(const struct slot_shared *s);
 void slot_initial(const struct slot_shared *s, float *params,
                   float *buffers); /* pure function of configuration and seed */
 uint64_t slot_total_steps(const struct slot_shared *s);
+/* That slot will be computed soon: its images may be read. Does nothing when they are in memory. */
+void slot_read_ahead(const struct slot_shared *s, uint64_t step, uint32_t slot);
+/* Why a part failed, when it was for an image that cannot be read; else false. */
+bool slot_failure(const struct slot_shared *s, struct error *out);
 
 struct slot_weights {
     const float *student, *teacher, *buffers;
@@ -41,7 +45,7 @@ enum { SLOT_METRICS = 10 };
 struct slot_state {
     uint64_t step;
     uint32_t slot;
-    double augment_s, forward_s, estep_s; /* time spent, seconds */
+    double augment_s, forward_s, estep_s; /* time spent, seconds; augment_s with reading images, where they are read */
     float *z_teacher;                     /* (2b,D) raw projections */
     float *statistics; /* what the teacher's forward contributes to the encoder's buffers; NULL: it has none */
 };
@@ -53,12 +57,12 @@ int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out,
 void slot_workspace_free(struct slot_workspace **w);
 
 /* Part A; fills *st. mixture and stats: both NULL, or a message to which encoding, tensors and scalars are added (NULL
- * in joint mode, and when the statistics are already known to be applied). 0 or ERR_MEMORY. */
+ * in joint mode, and when the statistics are already known to be applied). 0, ERR_MEMORY, or that of slot_failure. */
 int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
                 const struct mixture_view *mixture, struct slot_state *st, struct msg *stats);
-/* Part B, with the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint: NULL).
+/* Part B: 0 or that of slot_failure. With the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint: NULL).
  * grad (parameter_floats), buffers (buffer_floats) and metrics (SLOT_METRICS) are overwritten. */
-void slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
-                 const struct mixture_view *mixture, float *grad, float *buffers, double *metrics);
+int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
+                const struct mixture_view *mixture, float *grad, float *buffers, double *metrics);
 
 #endif

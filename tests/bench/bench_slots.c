@@ -97,7 +97,8 @@ static void slot(struct bench *b, uint64_t step, uint32_t number)
     b->mixture->version = step; /* every step has a mixture of its own, whose operands are built again */
     if (slot_part_a(b->worker, step, number, &weights, b->mixture, b->state, &stats) != 0)
         abort();
-    slot_part_b(b->worker, b->state, &weights, b->mixture, b->gradient, b->contribution, b->metrics);
+    if (slot_part_b(b->worker, b->state, &weights, b->mixture, b->gradient, b->contribution, b->metrics) != 0)
+        abort();
     msg_fini(&stats);
 }
 

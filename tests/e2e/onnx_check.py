@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Runs an ONNX file of `decant export` on images and compares with the features of `decant embed`.
-Usage: onnx_check.py MODEL.onnx EMBEDDING.npz LOOSE
+Usage: onnx_check.py MODEL.onnx EMBEDDING.npz
 
-The file is read from nothing but the description of protobuf and of the operators, and computed by NumPy: to 1e-4. Where
-OpenCV is installed its engine computes it too: to 1e-4, or to LOOSE, since OpenCV 4.6 adds InstanceNormalization's epsilon
-to the deviation instead of the variance."""
+The file is read from nothing but the description of protobuf and of the operators, and computed by NumPy and, where it is
+installed, by OpenCV's engine: both to 1e-4."""
 import math
 import struct
 import sys
@@ -93,6 +92,7 @@ OPERATORS = {
     "MatMul": lambda a, b: a @ b, "Relu": lambda x: np.maximum(x, 0), "Erf": np.vectorize(math.erf),
     "Conv": lambda x, w, b=None, **a: convolution(x, w, b, **a), "InstanceNormalization": instance_norm,
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdims=True), "Gemm": lambda x, w, b, transB: x @ (w.T if transB else w) + b,
+    "Sqrt": np.sqrt,
     "Reshape": reshape, "Transpose": lambda x, perm: x.transpose(perm), "Softmax": softmax, "Pad": pad, "Slice": cut,
 }
 
@@ -134,8 +134,7 @@ def main():
     for n in (1, len(images)):
         net = cv2.dnn.readNetFromONNX(sys.argv[1])
         net.setInput(images[:n], "images")
-        compare("OpenCV", net.forward(["features", "projections"]), {k: wanted[k][:n] for k in ("features", "projections")},
-                float(sys.argv[3]))
+        compare("OpenCV", net.forward(["features", "projections"]), {k: wanted[k][:n] for k in ("features", "projections")}, 1e-4)
 
 
 if __name__ == "__main__":

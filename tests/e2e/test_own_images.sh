@@ -102,14 +102,40 @@ check "a set larger than the allowed memory" with_little 1 "$decant" "${large[@]
 check "is refused" says "no memory for 10000 images"
 check "with a file it is not" with_little 0 "$decant" "${large[@]}" --set data.cache=file --set "data.cache_directory=$work/cache"
 check "and is whole" json 'o["train"]["images"] == 10000 and o["train"]["bytes"] > 4e7'
+# Without either: a hundred and sixty megabytes, from files in which images can be found.
+mkdir "$work/plain"
+for file in train-images-idx3-ubyte train-labels-idx1-ubyte; do gunzip -c "/usr/share/datasets/fashion-mnist/$file.gz" >"$work/plain/$file"; done
+plain=(dataset check "$work/plain" --json --set data.limit=40000 --set data.side=64)
+check "eight times the allowed memory" with_little 1 "$decant" "${plain[@]}"
+check "is refused, with what needs less" says "data.cache = file or none needs less"
+check "but not when nothing is kept" with_little 0 "$decant" "${plain[@]}" --set data.cache=none
+check "and it is whole" json 'o["train"]["images"] == 40000 and o["train"]["bytes"] > 1.6e8'
+check "compressed files have no middle" exits 2 "$decant" "${large[@]}" --set data.cache=none
+check "it says what to do" says "gunzip it"
 cached=("${colour[@]}" --set data.side=64 --set data.memory=0.001 --set data.cache=file --set "data.cache_directory=$work/cache")
 check "the folder with less data.memory than it needs" exits 1 "$decant" dataset check "$work/photos" --set data.side=64 --set data.memory=0.001
 check "it says how to go on" says "data.cache = file"
 check "two workers share a file" run cached "${cached[@]}" --workers 2
 check "one decoding for each split" test "$(ls "$work"/cache/*.images | wc -l)" -eq 4
 check "in memory it is the same set" run uncached "${colour[@]}" --set data.side=64
-check "one fingerprint" test "$(cat "$work"/{cached,uncached}/logs/worker-*.log | grep -oE 'event=loaded .*data=[0-9a-f]{14}' | grep -oE 'data=.*' | sort -u | wc -l)" -eq 1
-check "and equal tensors" bash -c "'$decant' verify '$work/cached' '$work/uncached' | grep -c 'every tensor is equal' | grep -qx 2"
+check "read when they are wanted it is, too" run wanted "${colour[@]}" --set data.side=64 --set data.memory=0.001 --set data.cache=none --workers 2
+check "also with three threads that read far ahead" run ahead "${colour[@]}" --set data.side=64 --set data.cache=none --set worker.threads=3 --set worker.ahead=8
+check "one fingerprint" test "$(cat "$work"/{cached,uncached,wanted,ahead}/logs/worker-*.log | grep -oE 'event=loaded .*data=[0-9a-f]{14}' | grep -oE 'data=.*' | sort -u | wc -l)" -eq 1
+for other in cached wanted ahead; do
+    check "and equal tensors: $other" bash -c "'$decant' verify '$work/$other' '$work/uncached' | grep -c 'every tensor is equal' | grep -qx 2"
+done
+check "and the same figures" cmp <("$decant" eval --checkpoint "$work/wanted" --json | grep -v '"\(data\|directory\)') <("$decant" eval --checkpoint "$work/uncached" --json | grep -v '"\(data\|directory\)')
+
+# An image that goes while they train: the worker says which, and does not train on something else.
+cp -r "$work/photos" "$work/leaving"
+timeout -k 5 60 "$decant" train --run own --out "$work/lost" --workers 1 --no-redis --no-eval "${small[@]}" "${colour[@]}" --set "data.path=$work/leaving" \
+    --set run.slot_size=8 --set data.limit=0 --set data.side=64 --set data.cache=none --set run.steps=100000 >"$work/lost.log" 2>&1 &
+launcher=$!
+check "it trains on them" wait_step lost 3
+rm "$work"/leaving/columns/0*.png
+wait $launcher
+check "without them it ends" test $? -eq 1
+check "and the worker says which and what to do" grep -qE 'event=failed .*leaving/columns/0..\.png.*put it back' "$work/lost/logs/worker-1.log"
 
 check "a vision transformer on 64 x 64" run vit --set "data.path=$work/photos" --set data.side=64 --set encoder.model=vit \
     --set encoder.patch=16 --set encoder.dim=32 --set encoder.depth=1

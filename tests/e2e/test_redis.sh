@@ -3,7 +3,7 @@
 # what it shows is the run's state. What it held at the end can be opened later.
 source "$(dirname "$0")/lib.sh"
 both=(encoder.safetensors mixture.safetensors)
-steps=(--set run.steps=400 --set redis.interval=0.1)
+steps=(--set run.steps=400 --set redis.interval=0.1 --set run.checkpoint_every=40 --set eval.images=200)
 free_port() { "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 port=$(free_port)
 start_redis() {
@@ -37,7 +37,7 @@ wait $redis 2>/dev/null
 check "a Redis that is never there" train absent "${steps[@]}" --redis "127.0.0.1:$port"
 check "same bytes as without Redis" same off absent 000400 "${both[@]}"
 
-check "a private Redis" train private "${steps[@]}"
+check "a private Redis" train private "${steps[@]}" --set eval.every=40
 check "same bytes as without Redis" same off private 000400 "${both[@]}"
 check "its dump is kept" test -s "$work/private/redis/dump.rdb"
 check "its address is not" test ! -e "$work/private/redis/address"
@@ -45,6 +45,8 @@ redis-server --port "$port" --bind 127.0.0.1 --dir "$work/private/redis" --save 
 redis=$!
 later() { for _ in $(seq 50); do redis-cli -p "$port" hget decant:e2e version 2>/dev/null | grep -qx 400 && return 0; sleep 0.1; done; return 1; }
 check "opened later, it holds the last version" later
+noted() { [ "$(redis-cli -p "$port" xlen decant:e2e:evaluation)" -ge 1 ] && redis-cli -p "$port" xrange decant:e2e:evaluation - + count 1 | grep -qx knn_projections; }
+check "and the k-NN of steps on the way" noted
 check "decant status reads it" exits 0 "$decant" status --run e2e --redis "127.0.0.1:$port" --json
 check "step 400" "$PYTHON" -c 'import json, sys; assert json.load(open(sys.argv[1]))["step"] == 400' "$work/out"
 check "decant prototypes reads it" exits 0 "$decant" prototypes --run e2e --redis "127.0.0.1:$port" --json --limit 0 --sort index
@@ -58,5 +60,9 @@ for a, b in zip(mirror, file):
     assert a["index"] == b["index"] and abs(a["mass"] - b["mass"]) <= 1e-4 * b["mass"], (a, b)
     assert a["nearest"] == b["nearest"] or abs(a["cosine"] - b["cosine"]) < 1e-5, (a, b)
 PY
+check "evaluated with a Redis that is named" train seen --set run.steps=4 --set run.checkpoint_every=2 --set eval.every=2 --set eval.images=200 --redis "127.0.0.1:$port"
+last() { redis-cli -p "$port" xrevrange decant:e2e:evaluation + - count 1 | sed -n 3p; }
+check "the last step is shown, too" test "$(last)" = 4
+check "and nothing of the run before" bash -c "! redis-cli -p $port xrange decant:e2e:evaluation - + | grep -qx 80"
 check "an unknown run is said to be unknown" exits 1 "$decant" status --run nobody --redis "127.0.0.1:$port"
 finish

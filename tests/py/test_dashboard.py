@@ -3,6 +3,7 @@
 Ends with "N passed, M failed", and ", K skipped" without a browser."""
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+
+from PIL import Image
 
 import browser
 from live_run import BUILD, LiveRun, run_tests, wait_for
@@ -119,6 +122,21 @@ class Case:
         for path in ("/../config.ini", "/%2e%2e/%2e%2e/etc/passwd", "/config.ini", "/checkpoints/latest"):
             assert self.dashboard.status(path)[0] == 404
 
+    def test_images_nearest_to_a_prototype(self):
+        """The picture is that of `decant prototypes --sheet` of the newest checkpoint: made when asked for."""
+        wait_for("a checkpoint", lambda: os.path.exists(os.path.join(self.out, "checkpoints/latest")))
+        status, png = wait_for("the picture", lambda: (lambda a: a if a[0] != 202 else None)(self.dashboard.status("/nearest/a/3.png")))
+        image = Image.open(io.BytesIO(png))
+        assert status == 200 and image.format == "PNG" and image.width > 9 * 28 and len(set(image.convert("L").getdata())) > 20, status
+        assert self.dashboard.status("/nearest/a/3.png", Host="evil.example")[0] == 421
+        assert self.dashboard.status("/nearest/a/3.png", Origin="http://evil.example")[0] == 403
+        for path in ("a/64.png", "b/3.png", "a/03.png", "a/-1.png", "a/3.png.png", "a/3", "`/3.png", "a/99999999999999999999.png"):
+            assert self.dashboard.status("/nearest/" + path)[0] == 404, path
+        with tempfile.TemporaryDirectory() as nowhere, Dashboard("--out", nowhere) as other:
+            status, text = wait_for("why not", lambda: (lambda a: a if a[0] != 202 else None)(other.status("/nearest/a/0.png")))
+            assert status == 503 and b"checkpoint" in text, text
+            assert other.stop() == 0
+
     def test_from_the_mirror_alone(self):
         """On another machine there are no files: curves come from the mirror's stream."""
         nowhere = os.path.join(self.live.directory, "nowhere")
@@ -131,6 +149,10 @@ class Case:
             assert abs(table["unique_01"][table["step"].index(step)] - told[step]) < 1e-3
             newest = table["step"][-1]
             wait_for("later entries", lambda: far.data()["history-a"]["prototype"]["step"][-1] > newest)
+            self.live.redis.xadd("decant:live:evaluation", {"step": 40, "time": 1.5, "knn": 61.25, "knn_projections": 50, "best_step": 40, "best": 61.25})
+            wait_for("k-NN", lambda: far.data()["history-a"]["evaluation"]["knn"] == [61.25])
+            assert far.data()["history-a"]["evaluation"]["step"] == [40]
+            self.live.redis.delete("decant:live:evaluation")
             assert far.state()["figures"]["loss"] is None and far.data()["shape-a"]["K"] == 64
             assert far.stop() == 0
 
@@ -192,6 +214,17 @@ class Case:
         page.run(press, "Home,ArrowRight", "#loss svg")
         assert re.match(r"step \d+: loss [\d.]+, consistency", page.text("#loss p.unseen")), page.text("#loss p.unseen")
         page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        page.run("document.querySelector('#pairs .pick').focus(); document.activeElement.click()")
+        picture = "const i = document.querySelector('#rings .pictures img'); return i && i.naturalWidth ? i.alt : ''"
+        said = wait_for("the images of a prototype of the table", lambda: page.run(picture))
+        assert re.match(r"The training images nearest to prototype \d+,", said), said
+        assert page.run("const b = document.querySelector('#pairs .pick'); b.focus(); renderPairs(); return b !== document.activeElement && b.dataset.pick === document.activeElement.dataset.pick"), "the focus stays"
+        page.run("document.querySelector('#rings .pictures').replaceChildren()")
+        page.run("const s = document.querySelector('.ring'), b = s.getBoundingClientRect(); s.dispatchEvent(new MouseEvent('click', {clientX: b.x + b.width / 2, clientY: b.y + b.height / 3, bubbles: true}))")
+        assert re.match(r"The training images nearest", wait_for("those of one that was clicked", lambda: page.run(picture)))
+        page.run("document.querySelector('#rings .pictures').replaceChildren()")
+        page.run(press, "ArrowRight,Enter", ".ring")
+        wait_for("those of one that the keyboard chose", lambda: page.run(picture))
         wait_for("tables beside the plots", lambda: page.run("return document.querySelectorAll('#unique tbody tr, #rings tbody tr').length") > 72)
 
     def page_fits_a_phone(self, page):
@@ -253,6 +286,6 @@ class Case:
 
 
 if __name__ == "__main__":
-    with LiveRun() as run, contextlib.ExitStack() as stack:
+    with LiveRun(**{"eval.images": 300}) as run, contextlib.ExitStack() as stack:
         code = run_tests(Case(run, stack.enter_context(Dashboard("--run", "live", "--out", run.settings["run.out"], "--redis", run.socket))))
     sys.exit(code)

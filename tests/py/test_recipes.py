@@ -2,6 +2,7 @@
 """The recipes of docs/REDIS.md, as they stand there, against a live run: each command runs, and what it says makes sense.
 
 A recipe without a check here, or a check without a recipe, is a failure. Ends with "N passed, M failed"."""
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from datetime import datetime
 import numpy as np
 import redis
 
-from live_run import LiveRun, run_tests, wait_for
+from live_run import BUILD, LiveRun, run_tests, wait_for
 
 RUN = "fashion-mnist"  # the name in the Python recipe
 DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/REDIS.md")
@@ -71,6 +72,25 @@ class Case:
         assert 1 <= perplexity <= self.K + 1e-6 and 1 <= rank <= self.D + 1e-6
         assert 0 <= int(lines[6]) <= self.K
         assert "loglik" in lines and "unique_01" in lines
+
+    def test_best_step(self):
+        out, notes = self.live.settings["run.out"], []
+        wait_for("a checkpoint", lambda: os.path.exists(os.path.join(out, "checkpoints/latest")))
+        self.live.redis.xadd(f"decant:{RUN}:evaluation", {"step": 10**6, "knn": 1})  # of an earlier run
+        for _ in range(2):
+            subprocess.run([os.path.join(BUILD, "bin/decant"), "eval", "--note", "--checkpoint", out, "--bank", "300", "--set",
+                            "redis.enabled=true", "--set", "redis.host=" + self.live.socket], check=True, capture_output=True)
+        with open(os.path.join(out, "metrics-eval.jsonl"), encoding="utf-8") as f:
+            notes = [json.loads(line) for line in f]
+        lines = self.shell("How good are the features, and at which step were they best?")
+        shown = [dict(zip(lines[i + 1:i + 17:2], map(float, lines[i + 2:i + 17:2]))) for i in range(0, len(lines), 17)]
+        assert len(shown) == len(notes) == 2, (lines, notes)
+        for a, b in zip(shown, notes[::-1]):
+            assert a.keys() == b.keys() and all(a[k] == b[k] for k in a if k != "time"), (a, b)
+        assert 10 < shown[0]["knn"] <= shown[0]["best"] <= 100
+        elsewhere = subprocess.run([os.path.join(BUILD, "bin/decant"), "top", "--once", "--run", RUN, "--redis", self.live.socket],
+                                   check=True, text=True, capture_output=True, cwd=self.live.directory).stdout
+        assert f"{shown[0]['knn']:.1f}" in elsewhere and "k-NN" in elsewhere, elsewhere
 
     def test_slow_worker(self):
         wait_for("a rate", lambda: self.live.redis.hexists(

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/files.h"
+#include "worker/data/raw_images.h"
 #include "worker/data/reader.h"
 
 enum {
@@ -153,12 +154,34 @@ static void read_names(const struct cifar *c, struct dataset *d)
     free(names);
 }
 
+/* The files' records are read again where they are. */
+static int lend(const struct cifar *c, const char *const *names, struct image_sink *sink, struct error *e)
+{
+    const struct raw_layout layout = {
+        .size = {CIFAR_SIDE, CIFAR_SIDE, 3}, .label_bytes = c->variant->label_bytes, .planes = true};
+    struct image_access access;
+    char full[DATASET_PATH_MAX];
+    int rc = raw_images_new(&layout, &access);
+    if (rc != 0)
+        return error_set(e, rc, "%s: no memory to read it again", c->path);
+    for (; rc == 0 && *names; names++) {
+        uint64_t records = records_of(c, *names, e);
+        path_format(full, sizeof full, "%s/%s", c->path, *names);
+        rc = records == 0 ? e->code : raw_images_add(&access, full, 0, records, e);
+    }
+    if (rc == 0)
+        image_sink_lend(sink, &access);
+    image_access_free(&access);
+    return rc;
+}
+
 static int read_split(const char *path, struct image_sink *sink, struct error *e)
 {
     struct cifar c = {.path = path, .variant = variant_of(path)};
     if (c.variant == NULL)
         return error_set(e, ERR_NOT_FOUND, "%s: the CIFAR files are gone", path);
-    c.names = sink->test && !sink->may_hold_out ? c.variant->test : c.variant->train;
+    const char *const *names = sink->test && !sink->may_hold_out ? c.variant->test : c.variant->train;
+    c.names = names;
     struct image_sink_stream s = {
         .where = path,
         .size = {CIFAR_SIDE, CIFAR_SIDE, 3},
@@ -178,7 +201,7 @@ static int read_split(const char *path, struct image_sink *sink, struct error *e
         fclose(c.file);
     if (rc == 0)
         read_names(&c, sink->out);
-    return rc;
+    return rc == 0 && sink->options->on_demand ? lend(&c, names, sink, e) : rc;
 }
 
 const struct dataset_reader cifar_reader = {"CIFAR", recognises, has_test, read_split};

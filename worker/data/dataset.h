@@ -1,4 +1,4 @@
-/* Image sets in memory: N x H x W x C bytes and, where there are any, labels. What data.path is decides how it is read
+/* Image sets: N x H x W x C bytes, in memory or read when they are wanted, and, where there are any, labels. What data.path is decides how it is read
  * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files; or several of
  * these, one after the other. Every image is brought to one size and one number of channels on the way in.
  *
@@ -16,6 +16,7 @@
 #include "proto/run_config.h"
 #include "worker/data/limits.h"
 
+struct image_source;
 struct image_store;
 
 struct dataset_options {
@@ -26,7 +27,8 @@ struct dataset_options {
     uint32_t holdout;  /* every holdout-th labelled image is a test image when there are none; 0: none are held out */
     uint64_t memory_bytes;           /* that the images may take; 0: no limit */
     enum data_background background; /* what transparency is composited on */
-    bool cached; /* decoded images stay in a file that is mapped (image_cache.h), and memory_bytes is no limit */
+    bool cached;    /* decoded images stay in a file that is mapped (image_cache.h), and memory_bytes is no limit */
+    bool on_demand; /* images are read once to know them, and again when they are wanted (image_source.h); likewise */
     const char *cache_directory; /* of that file; "" or NULL: the user's cache directory */
     struct image_store *store;   /* NULL, or where readers put images: image_cache.c's business */
     bool names;                  /* keep the images' names: only who shows them pays for the memory */
@@ -46,7 +48,9 @@ struct dataset {
     uint8_t *images; /* (N,H,W,C); malloc'd, or inside: */
     void *map;       /* NULL, or a mapping of so many bytes, which may be read only */
     size_t map_bytes;
-    uint16_t *labels; /* (N) each < classes, NULL when unlabelled */
+    struct image_source *source; /* NULL, or where images are, which is NULL then */
+    uint64_t fingerprint;        /* with a source: of dataset_fingerprint */
+    uint16_t *labels;            /* (N) each < classes, NULL when unlabelled */
 
     char **names; /* (N) file of each image, below the path that was loaded; NULL unless asked for, and where images
                    * are no files */
@@ -68,15 +72,23 @@ enum dataset_split { DATASET_TRAIN, DATASET_TEST };
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e);
 void dataset_fini(struct dataset *d);
 
+/* Image i, for whoever reads each seldom (training has image_feed.h): where it is in memory, or read into scratch, which
+ * has room for one. Thread-safe, each thread with a scratch of its own. As image_source_read. */
+int dataset_image(const struct dataset *d, uint32_t i, uint8_t *scratch, const uint8_t **out, struct error *e);
+size_t dataset_image_bytes(const struct dataset *d);
+
 /* Hash of images, labels and shape: equal sets have equal fingerprints on every machine. 1 to FINGERPRINT_MASK
  * (proto/provenance.h). */
 uint64_t dataset_fingerprint(const struct dataset *d);
+/* What the hash begins with; then come images and labels. */
+enum { DATASET_SHAPE = 6 };
+void dataset_shape(const struct dataset *d, uint32_t shape[DATASET_SHAPE]);
 
 /* Mean and standard deviation of pixels in 0..1: what data.mean and data.deviation should be. */
 struct dataset_moments {
     double mean, deviation; /* of all */
     double channel_mean[DATASET_CHANNELS_MAX], channel_deviation[DATASET_CHANNELS_MAX];
 };
-void dataset_measure(const struct dataset *d, struct dataset_moments *out);
+int dataset_measure(const struct dataset *d, struct dataset_moments *out, struct error *e); /* as dataset_image */
 
 #endif

@@ -5,11 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "common/path_list.h"
+#include "proto/provenance.h"
 #include "worker/data/class_index.h"
 #include "worker/data/dataset.h"
 #include "worker/data/dataset_one.h"
 #include "worker/data/image_cache.h"
+#include "worker/data/image_feed.h"
+#include "worker/data/image_source.h"
 #include "worker/data/image_store.h"
 
 /* A set that grows. */
@@ -187,27 +191,36 @@ static void merge_words(struct dataset *out, struct dataset *part)
     out->skipped = part->skipped < UINT32_MAX - out->skipped ? out->skipped + part->skipped : UINT32_MAX;
 }
 
-/* With a store the images are where they belong already. */
-static int append_images(struct dataset *out, const struct dataset *part, struct image_store *store, const char *path,
+static int append_pixels(struct dataset *out, struct dataset *part, struct image_store *store)
+{
+    size_t image = dataset_image_bytes(part);
+    if (part->source)
+        return image_source_join(&out->source, &part->source);
+    if (store) { /* they are where they belong already */
+        image_store_keep(store, part->count * image);
+        return 0;
+    }
+    uint8_t *images = realloc(out->images, ((size_t)out->count + part->count) * image);
+    if (images == NULL)
+        return ERR_MEMORY;
+    memcpy(images + out->count * image, part->images, part->count * image);
+    out->images = images;
+    return 0;
+}
+
+static int append_images(struct dataset *out, struct dataset *part, struct image_store *store, const char *path,
                          struct error *e)
 {
-    size_t image = (size_t)part->height * part->width * part->channels, total = (size_t)out->count + part->count;
+    size_t total = (size_t)out->count + part->count;
     if (part->count == 0)
         return 0;
     if (total > DATASET_IMAGES_MAX)
         return error_set(e, ERR_RANGE, "%s: with it there are %zu images, at most %d; set data.limit", path, total,
                          DATASET_IMAGES_MAX);
-    uint8_t *images = store ? part->images : realloc(out->images, total * image);
-    if (images && !store)
-        out->images = images;
     uint16_t *labels = part->labels ? realloc(out->labels, total * sizeof *labels) : NULL;
     out->labels = labels ? labels : out->labels;
-    if (!images || (part->labels && !labels))
+    if ((part->labels && !labels) || append_pixels(out, part, store) != 0)
         return no_memory(path, e);
-    if (store)
-        image_store_keep(store, part->count * image);
-    else
-        memcpy(images + out->count * image, part->images, part->count * image);
     if (labels)
         memcpy(labels + out->count, part->labels, part->count * sizeof *labels);
     out->height = part->height;
@@ -368,12 +381,81 @@ static int load_cached(const struct dataset_options *o, enum dataset_split split
     return rc;
 }
 
+/* ---- sets that stay in their files ---- */
+
+enum { HASH_BATCH = 64, HASH_BATCHES = 4, HASH_THREADS = 4 };
+
+/* The next images of the set in their order, batch by batch, while threads read those that follow. */
+static int hash_batches(struct image_feed *feed, const struct dataset *d, XXH64_state_t *state, struct error *e)
+{
+    const uint8_t *pixels;
+    uint32_t images[HASH_BATCH];
+    uint64_t batches = ((uint64_t)d->count + HASH_BATCH - 1) / HASH_BATCH;
+    for (uint64_t batch = 0, wanted = 0; batch < batches; batch++) {
+        for (; wanted < batches && wanted < batch + HASH_BATCHES; wanted++) {
+            for (uint32_t i = 0; i < HASH_BATCH; i++) /* the last is filled up with the last image */
+                images[i] = (uint32_t)(wanted * HASH_BATCH + i < d->count ? wanted * HASH_BATCH + i : d->count - 1);
+            image_feed_want(feed, wanted, images);
+        }
+        int rc = image_feed_take(feed, batch, NULL, &pixels, e);
+        if (rc != 0)
+            return rc;
+        uint64_t rest = d->count - batch * HASH_BATCH;
+        XXH64_update(state, pixels, (size_t)(rest < HASH_BATCH ? rest : HASH_BATCH) * dataset_image_bytes(d));
+        image_feed_release(feed, batch);
+    }
+    return 0;
+}
+
+/* A set whose fingerprint was not known in advance is read once more: one of several paths, one with damaged files, or
+ * one in whose files the images lie as they are. */
+static int hash_again(struct dataset *d, struct error *e)
+{
+    uint32_t shape[DATASET_SHAPE];
+    struct image_feed *feed;
+    const struct image_feed_options o = {.source = d->source,
+                                         .image_bytes = dataset_image_bytes(d),
+                                         .size = HASH_BATCH,
+                                         .batches = HASH_BATCHES,
+                                         .threads = HASH_THREADS};
+    XXH64_state_t *state = XXH64_createState();
+    int rc = image_feed_new(&o, &feed, e);
+    if (rc == 0 && state == NULL)
+        rc = error_set(e, ERR_MEMORY, "no memory");
+    if (rc == 0) {
+        dataset_shape(d, shape);
+        XXH64_reset(state, 0);
+        XXH64_update(state, shape, sizeof shape);
+        rc = hash_batches(feed, d, state, e);
+    }
+    if (rc == 0 && d->labels)
+        XXH64_update(state, d->labels, d->count * sizeof *d->labels);
+    if (rc == 0)
+        d->fingerprint = fingerprint_of(XXH64_digest(state));
+    XXH64_freeState(state);
+    image_feed_free(&feed);
+    return rc;
+}
+
+static int load_on_demand(const struct dataset_options *o, enum dataset_split split, struct dataset *out,
+                          struct error *e)
+{
+    int rc = decode(o, split, out, e);
+    if (rc == 0 && out->fingerprint == 0)
+        rc = hash_again(out, e);
+    if (rc != 0)
+        dataset_fini(out);
+    return rc;
+}
+
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
 {
     struct error local = {0};
     if (e == NULL)
         e = &local;
     memset(out, 0, sizeof *out);
+    if (o->on_demand)
+        return load_on_demand(o, split, out, e);
     /* The cache keeps no names. */
     return o->cached && !o->names ? load_cached(o, split, out, e) : decode(o, split, out, e);
 }

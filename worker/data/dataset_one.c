@@ -7,8 +7,6 @@
 #include "worker/data/near_miss.h"
 #include "worker/data/reader.h"
 
-enum { CONTRAST_MIN = 16 }; /* values that a set should span: fewer come of a wrong scale, as 12 bits in 16 */
-
 /* The first that recognises a path reads it: a directory of images is what is left of directories. */
 static const struct dataset_reader *const readers[] = {&idx_reader, &cifar_reader, &npy_reader,
                                                        &npz_reader, &tar_reader,   &image_folder_reader};
@@ -43,36 +41,12 @@ static uint8_t ground_of(enum data_background background)
     return background == BACKGROUND_WHITE ? GROUND_WHITE : background == BACKGROUND_GREY ? GROUND_GREY : GROUND_BLACK;
 }
 
-struct contrast {
-    uint32_t flat, first; /* images of one colour throughout, and the first of them */
-    uint8_t low, high;    /* of all values; exact only while they are closer than CONTRAST_MIN */
-};
-
-static struct contrast measure_contrast(const struct dataset *d)
-{
-    size_t image = (size_t)d->height * d->width * d->channels;
-    struct contrast c = {.low = 255};
-    for (uint32_t i = 0; i < d->count; i++) {
-        const uint8_t *x = d->images + i * image;
-        size_t same = d->channels; /* a pixel at a time: one colour, not one value */
-        while (same < image && x[same] == x[same - d->channels])
-            same++;
-        if (same == image && c.flat++ == 0)
-            c.first = i;
-        for (size_t k = 0; c.high - c.low < CONTRAST_MIN && k < image; k++) {
-            c.low = x[k] < c.low ? x[k] : c.low;
-            c.high = x[k] > c.high ? x[k] : c.high;
-        }
-    }
-    return c;
-}
-
 /* What training would not notice, and neither would its user: images with nothing to be seen in them. */
 static void judge_contrast(struct image_sink *sink)
 {
     const struct dataset *d = sink->out;
     const char *path = sink->options->path;
-    struct contrast c = measure_contrast(d);
+    struct contrast c = sink->contrast;
     if (d->height * d->width == 1)
         return;
     if (c.low == c.high)

@@ -13,6 +13,7 @@
 #include <zlib.h>
 #include "common/files.h"
 #include "worker/data/idx_names.h"
+#include "worker/data/raw_images.h"
 #include "worker/data/reader.h"
 
 enum { IDX_UNSIGNED_BYTE = 8, IDX_RANK_MAX = 4, READ_CHUNK = 1 << 24 };
@@ -176,6 +177,21 @@ static int next_image(void *arg, uint8_t *pixels, int64_t *label, struct error *
     return rc;
 }
 
+/* The images are read again where they are: behind the header, unless the file is compressed. */
+static int lend(const struct idx_pair *p, struct image_sink *sink, struct error *e)
+{
+    const struct idx *x = &p->images;
+    const struct raw_layout layout = {.size = p->size};
+    struct image_access access;
+    if (raw_images_new(&layout, &access) != 0)
+        return error_set(e, ERR_MEMORY, "%s: no memory to read it again", x->name);
+    int rc = raw_images_add(&access, x->name, 4 + 4 * x->rank, x->dims[0], e);
+    if (rc == 0)
+        image_sink_lend(sink, &access);
+    image_access_free(&access);
+    return rc;
+}
+
 static int take_pair(struct idx_pair *p, struct image_sink *sink, struct error *e)
 {
     struct image_sink_stream s = {
@@ -187,9 +203,13 @@ static int take_pair(struct idx_pair *p, struct image_sink *sink, struct error *
         .arg = p,
     };
     bool whole = false;
+    if (sink->options->on_demand && !gzdirect(p->images.file))
+        return error_set(e, ERR_CONFIG, IMAGE_SINK_COMPRESSED "gunzip it", p->images.name);
     int rc = image_sink_from_stream(sink, &s, &whole, e);
     if (rc == 0 && whole)
         rc = expect_end(&p->images, e);
+    if (rc == 0 && sink->options->on_demand)
+        rc = lend(p, sink, e);
     return rc == 0 && whole && p->labels.file ? expect_end(&p->labels, e) : rc;
 }
 

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,8 +13,8 @@
 struct decoding {
     const struct image_list *list;
     struct image_sink *sink;
-    uint32_t min_side;
-    atomic_uint next; /* the next file that nobody has taken */
+    uint32_t min_side; /* of the larger set: leaves our filter its share of the work */
+    atomic_uint next;  /* the next file that nobody has taken */
     struct decoded {
         struct image_size size; /* in the file; zero when it could not be read */
         char *cause;            /* why it could not */
@@ -49,9 +50,10 @@ static void decode_one(struct decoding *d, uint32_t i)
     int rc = decode_file(d->list, x, d->min_side, &image, &e);
     if (rc == 0 && image_sink_put(d->sink, i, image.pixels, &image.size, (uint16_t)x->class) != 0)
         rc = error_set(&e, ERR_MEMORY, "no memory to resize it");
-    if (rc != 0)
+    if (rc != 0) {
         d->files[i].cause = strdup(e.text);
-    else
+        image_sink_miss(d->sink, i);
+    } else
         d->files[i].size = image.file;
     image_fini(&image);
 }
@@ -120,12 +122,16 @@ static int keep_names(const struct image_list *l, struct image_sink *sink)
     return d->names ? 0 : ERR_MEMORY;
 }
 
+static uint32_t min_side_of(const struct dataset *set)
+{
+    return 2 * (set->height > set->width ? set->height : set->width);
+}
+
 static int load_files(const struct image_list *l, struct image_sink *sink, struct error *e)
 {
     const struct dataset *set = sink->out;
     struct decoding d = {.list = l, .sink = sink};
-    d.min_side =
-        2 * (set->height > set->width ? set->height : set->width); /* leaves our filter its share of the work */
+    d.min_side = min_side_of(set);
     d.files = calloc(set->count, sizeof *d.files);
     if (!d.files || keep_names(l, sink) != 0) {
         free(d.files);
@@ -141,6 +147,45 @@ static int load_files(const struct image_list *l, struct image_sink *sink, struc
         free(d.files[i].cause);
     free(d.files);
     return any ? 0 : ERR_FORMAT;
+}
+
+/* ---- reading again ---- */
+
+struct listed {
+    struct image_list list; /* the place of an image is that in the list */
+    uint32_t min_side;
+};
+
+static int listed_read(void *state, uint32_t place, struct image *out, struct error *e)
+{
+    const struct listed *l = state;
+    return decode_file(&l->list, &l->list.entries[place], l->min_side, out, e);
+}
+
+static void listed_name(const void *state, uint32_t place, char out[IMAGE_SOURCE_NAME_MAX])
+{
+    const struct listed *l = state;
+    snprintf(out, IMAGE_SOURCE_NAME_MAX, "%.200s/%.190s", l->list.root, l->list.entries[place].name);
+}
+
+static void listed_free(void *state)
+{
+    struct listed *l = state;
+    image_list_fini(&l->list);
+    free(l);
+}
+
+/* The list becomes the set's. */
+static int lend_list(struct image_list *list, struct image_sink *sink, struct error *e)
+{
+    struct image_access access = {malloc(sizeof(struct listed)), listed_read, listed_name, listed_free};
+    struct listed *l = access.state;
+    if (l == NULL)
+        return error_set(e, ERR_MEMORY, "%s: no memory to read its images again", list->root);
+    *l = (struct listed){*list, min_side_of(sink->out)};
+    *list = (struct image_list){0};
+    image_sink_lend(sink, &access);
+    return 0;
 }
 
 /* ---- the ground ---- */
@@ -203,6 +248,15 @@ static void hand_over_classes(struct image_list *l, struct dataset *d)
     l->class_count = 0;
 }
 
+/* Of labels that are numbers. */
+static uint32_t highest_class(const struct image_list *l, uint64_t count)
+{
+    uint32_t classes = 0;
+    for (size_t i = 0; i < count; i++)
+        classes = l->entries[i].class >= classes ? l->entries[i].class + 1 : classes;
+    return classes;
+}
+
 int image_load(struct image_list *train, struct image_list *wanted, struct image_sink *sink, struct error *e)
 {
     bool named = train->class_count > 0 && wanted->class_count > 0;
@@ -217,10 +271,14 @@ int image_load(struct image_list *train, struct image_list *wanted, struct image
     if (rc != 0)
         return rc;
     image_list_filter(wanted, is_wanted, sink);
+    uint32_t limit = sink->options->limit;
+    sink->classes = named      ? train->class_count
+                    : labelled ? highest_class(wanted, limit > 0 && limit < wanted->count ? limit : wanted->count)
+                               : 0;
     rc = image_sink_open(sink, wanted->count, &first, labelled, wanted->root, e);
     if (rc == 0)
         rc = load_files(wanted, sink, e);
     if (rc == 0 && named)
         hand_over_classes(train, sink->out);
-    return rc;
+    return rc == 0 && sink->options->on_demand ? lend_list(wanted, sink, e) : rc;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "proto/provenance.h"
 #include "worker/data/image_store.h"
 
 enum { PROGRESS_EVERY = 256 }; /* images of a stream: small ones, which take less time than a look at the clock each */
@@ -71,12 +72,39 @@ static int check_memory(const struct image_sink *sink, uint64_t count, uint64_t 
                         struct error *e)
 {
     uint64_t limit = sink->options->memory_bytes;
-    if (limit == 0 || count <= limit / image || sink->options->store)
+    if (limit == 0 || count <= limit / image || sink->options->store || sink->options->on_demand)
         return 0;
     return error_set(e, ERR_RANGE,
                      "%s: %llu images of %llu bytes need %.2f GiB, data.memory allows %.2f; raise it, or set "
-                     "data.side or data.limit, or data.cache = file",
+                     "data.side or data.limit, or data.cache = file or none",
                      where, (unsigned long long)count, (unsigned long long)image, gib(count * image), gib(limit));
+}
+
+/* Where image_sink_put puts images that it does not keep. */
+static int open_survey(struct image_sink *sink)
+{
+    struct dataset *d = sink->out, expected = *d;
+    struct image_size size = {d->height, d->width, d->channels};
+    uint32_t shape[DATASET_SHAPE];
+    _Static_assert((int)DATASET_SHAPE == (int)IMAGE_SURVEY_SHAPE, "a survey begins with a set's shape");
+    expected.classes = sink->classes;
+    dataset_shape(&expected, shape);
+    int rc = image_source_new(d->count, &d->source);
+    if (rc != 0)
+        return rc;
+    d->source->parts->size = size;
+    d->source->parts->ground = sink->ground;
+    for (uint32_t i = 0; i < d->count; i++)
+        d->source->parts->places[i] = i;
+    return image_survey_new(&size, sink->classes == UINT32_MAX ? NULL : shape, &sink->survey);
+}
+
+static int take_memory(struct image_sink *sink, uint64_t bytes)
+{
+    if (sink->options->on_demand)
+        return open_survey(sink);
+    sink->out->images = malloc(bytes);
+    return sink->out->images ? 0 : ERR_MEMORY;
 }
 
 int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_size *first, bool labelled,
@@ -98,17 +126,31 @@ int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_s
         rc = check_memory(sink, count, image, where, e);
     if (rc != 0)
         return rc;
-    rc = sink->options->store ? image_store_take(sink->options->store, count * image, d, e) : 0;
-    if (rc != 0)
-        return rc;
-    if (!sink->options->store)
-        d->images = malloc(count * image);
+    d->count = (uint32_t)count;
     d->labels = labelled ? calloc(count, sizeof *d->labels) : NULL;
     sink->loaded = calloc(count, 1);
-    if (!d->images || !sink->loaded || (labelled && !d->labels))
-        return error_set(e, ERR_MEMORY, "%s: no memory for %llu images of %llu bytes, %.2f GiB", where,
-                         (unsigned long long)count, (unsigned long long)image, gib(count * image));
-    d->count = (uint32_t)count;
+    bool room = sink->loaded && (d->labels || !labelled);
+    if (room && sink->options->store)
+        return image_store_take(sink->options->store, count * image, d, e);
+    if (room && take_memory(sink, count * image) == 0)
+        return 0;
+    return error_set(e, ERR_MEMORY, "%s: no memory for %llu images of %llu bytes, %.2f GiB%s", where,
+                     (unsigned long long)count, (unsigned long long)image, gib(count * image),
+                     sink->options->on_demand ? "" : "; data.cache = file or none needs less");
+}
+
+/* What is kept of an image that is not. */
+static int survey_image(struct image_sink *sink, uint32_t i, const uint8_t *pixels, const struct image_size *size)
+{
+    struct image_part *part = sink->out->source->parts;
+    uint8_t *image = malloc(image_bytes(&part->size));
+    int rc = image ? image_fit(pixels, size, image, &part->size, sink->ground) : ERR_MEMORY;
+    if (rc != 0) {
+        free(image);
+        return rc;
+    }
+    part->hashes[i] = image_source_hash(image, &part->size);
+    image_survey_take(sink->survey, i, image);
     return 0;
 }
 
@@ -118,11 +160,27 @@ int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, c
     struct dataset *d = sink->out;
     struct image_size to = {d->height, d->width, d->channels};
     ASSERT(i < d->count);
-    int rc = image_fit(pixels, size, d->images + i * image_bytes(&to), &to, sink->ground);
+    int rc = sink->survey ? survey_image(sink, i, pixels, size)
+                          : image_fit(pixels, size, d->images + i * image_bytes(&to), &to, sink->ground);
     if (rc == 0 && d->labels)
         d->labels[i] = label;
     sink->loaded[i] = rc == 0;
     return rc;
+}
+
+void image_sink_miss(struct image_sink *sink, uint32_t i)
+{
+    sink->loaded[i] = 0;
+    if (sink->survey)
+        image_survey_miss(sink->survey);
+}
+
+void image_sink_lend(struct image_sink *sink, struct image_access *access)
+{
+    struct image_source *source = sink->out->source;
+    ASSERT(source->parts->access.state == NULL);
+    source->parts->access = *access;
+    *access = (struct image_access){0};
 }
 
 void image_sink_saw(struct image_sink *sink, const struct image_size *size)
@@ -152,6 +210,8 @@ static int take_next(struct image_sink *sink, const struct image_sink_stream *s,
     if (label < 0 || label >= DATASET_CLASSES_MAX)
         return error_set(e, ERR_FORMAT, "%s: label %lld of image %llu, expected 0..%d", s->where, (long long)label,
                          (unsigned long long)position, DATASET_CLASSES_MAX - 1);
+    if (sink->survey)
+        sink->out->source->parts->places[*kept] = (uint32_t)position;
     rc = image_sink_put(sink, (*kept)++, pixels, &s->size, (uint16_t)label);
     return rc == 0 ? 0 : error_set(e, rc, "%s: no memory to resize an image", s->where);
 }
@@ -196,6 +256,7 @@ int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stre
     uint32_t kept = 0;
     uint64_t position = 0;
     int rc = image_sink_begin(sink, s->labelled, e);
+    sink->classes = UINT32_MAX;
     if (rc == 0)
         rc = image_sink_open(sink, image_sink_share_of(sink, s->count), &s->size, s->labelled, s->where, e);
     if (rc != 0)
@@ -219,10 +280,25 @@ int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stre
     return rc;
 }
 
+/* Image `from` becomes image `to`. */
+static void move_image(struct dataset *d, uint32_t to, uint32_t from)
+{
+    size_t image = dataset_image_bytes(d);
+    if (d->images)
+        memcpy(d->images + to * image, d->images + from * image, image);
+    if (d->source) {
+        d->source->parts->places[to] = d->source->parts->places[from];
+        d->source->parts->hashes[to] = d->source->parts->hashes[from];
+    }
+    if (d->labels)
+        d->labels[to] = d->labels[from];
+    if (d->names)
+        d->names[to] = d->names[from];
+}
+
 static void close_holes(struct image_sink *sink)
 {
     struct dataset *d = sink->out;
-    size_t image = (size_t)d->height * d->width * d->channels;
     uint32_t kept = 0;
     for (uint32_t i = 0; sink->loaded && i < d->count; i++) {
         if (!sink->loaded[i]) {
@@ -230,17 +306,40 @@ static void close_holes(struct image_sink *sink)
                 free(d->names[i]);
             continue;
         }
-        if (kept != i) {
-            memcpy(d->images + kept * image, d->images + i * image, image);
-            if (d->labels)
-                d->labels[kept] = d->labels[i];
-            if (d->names)
-                d->names[kept] = d->names[i];
-        }
+        if (kept != i)
+            move_image(d, kept, i);
+        if (sink->survey && i == image_survey_contrast(sink->survey)->first)
+            sink->contrast.first = kept;
         kept++;
     }
     d->skipped += d->count - kept;
     d->count = kept;
+}
+
+/* Of a set that is not kept, while it is known: see dataset_fingerprint. */
+static void take_fingerprint(struct image_sink *sink)
+{
+    struct dataset *d = sink->out;
+    uint32_t shape[DATASET_SHAPE];
+    uint64_t hash;
+    dataset_shape(d, shape);
+    d->source->parts->count = d->count;
+    if (image_survey_hash(sink->survey, shape, d->labels, d->labels ? d->count * sizeof *d->labels : 0, &hash))
+        d->fingerprint = fingerprint_of(hash);
+}
+
+static void look_at_contrast(struct image_sink *sink)
+{
+    const struct dataset *d = sink->out;
+    size_t image = dataset_image_bytes(d);
+    uint32_t first = sink->contrast.first;
+    contrast_init(&sink->contrast);
+    if (sink->survey) {
+        sink->contrast = *image_survey_contrast(sink->survey);
+        sink->contrast.first = first; /* as images are numbered without the holes */
+    } else
+        for (uint32_t i = 0; d->images && i < d->count; i++)
+            contrast_add(&sink->contrast, i, d->images + i * image, image, d->channels);
 }
 
 void image_sink_close(struct image_sink *sink)
@@ -252,6 +351,10 @@ void image_sink_close(struct image_sink *sink)
     for (uint32_t i = 0; d->labels && !d->class_names && i < d->count; i++)
         if (d->labels[i] >= d->classes)
             d->classes = d->labels[i] + 1u;
+    if (sink->survey)
+        take_fingerprint(sink);
+    look_at_contrast(sink);
+    image_survey_free(&sink->survey);
 }
 
 void image_sink_leave_out(struct image_sink *sink, uint64_t images)

@@ -7,8 +7,10 @@
 #define DECANT_WORKER_DATA_IMAGE_SINK_H
 
 #include "worker/data/dataset.h"
+#include "worker/data/contrast.h"
 #include "worker/data/ground.h"
-#include "worker/data/image.h"
+#include "worker/data/image_source.h"
+#include "worker/data/image_survey.h"
 
 enum image_sink_share { IMAGE_SINK_ALL, IMAGE_SINK_WITHOUT_HELD_OUT, IMAGE_SINK_HELD_OUT };
 
@@ -21,6 +23,10 @@ struct image_sink {
     enum image_sink_share share;
     uint8_t ground; /* what transparency is composited on; image_sink_judge decides it when the options leave it open */
     uint8_t *loaded; /* (count) whether image i came in */
+    uint32_t
+        classes; /* that the set will have, and so its fingerprint; UINT32_MAX: that is not known before all are read */
+    struct image_survey *survey; /* of images that are not kept; NULL when they are */
+    struct contrast contrast;    /* of all images; from image_sink_close on */
 };
 
 /* Call before the functions below: only labelled images are held out, since nothing else needs test images.
@@ -45,10 +51,19 @@ int image_sink_open(struct image_sink *sink, uint64_t kept, const struct image_s
 /* Image i < out->count, from pixels of any size. Thread-safe for different i. ERR_MEMORY. */
 int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, const struct image_size *size,
                    uint16_t label);
+/* Image i will not come. Thread-safe. */
+void image_sink_miss(struct image_sink *sink, uint32_t i);
+/* With options->on_demand the set's images are read again by this, by their places: the i-th that was put is at place i, or
+ * the position in its stream. Taken over. After image_sink_open. */
+void image_sink_lend(struct image_sink *sink, struct image_access *access);
 /* Tells how far the load is, of out->count images. From the thread that called the reader. */
 void image_sink_progress(const struct image_sink *sink, uint64_t done);
 /* Notes the size of a file's image before it was resized. Not thread-safe. */
 void image_sink_saw(struct image_sink *sink, const struct image_size *size);
+
+/* Begins the message about a file, %s, that cannot be read from its middle; what to do instead ends it. */
+#define IMAGE_SINK_COMPRESSED                                                                                          \
+    "%.300s: compressed, so that data.cache = none cannot find an image in it; set data.cache = file, or "
 
 /* A file of images of one size, which come one after the other. */
 struct image_sink_stream {
@@ -66,7 +81,7 @@ int image_sink_judge_stream(struct image_sink *sink, const struct image_sink_str
  * when the reader may insist on the end of the file. */
 int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stream *s, bool *whole, struct error *e);
 
-/* Drops the places of images that never came, and counts the classes when no names are known. */
+/* Drops the places of images that never came, counts the classes when no names are known, and looks at the contrast. */
 void image_sink_close(struct image_sink *sink);
 
 /* Counts images that are there and do not become part of the set. */

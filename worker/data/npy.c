@@ -12,6 +12,8 @@
 #include <zip.h>
 #include "common/files.h"
 #include "worker/data/npy_header.h"
+#include "worker/data/npz_images.h"
+#include "worker/data/raw_images.h"
 #include "worker/data/reader.h"
 
 static const struct {
@@ -31,6 +33,7 @@ struct array {
     char where[DATASET_PATH_MAX];
     FILE *file; /* one of the two is open */
     zip_file_t *entry;
+    uint64_t index; /* of the entry in its archive */
     uint64_t bytes; /* of the file or entry */
     struct npy_header header;
 };
@@ -146,6 +149,7 @@ static int array_open_entry(struct array *a, zip_t *z, const char *path, const c
     a->entry = zip_fopen_index(z, (zip_uint64_t)index, 0);
     if (!a->entry)
         return error_set(e, ERR_FORMAT, "%s: %s", a->where, zip_strerror(z));
+    a->index = (uint64_t)index;
     a->bytes = st.size;
     return read_header(a, e);
 }
@@ -307,6 +311,20 @@ static bool npy_has_test(const char *path)
     return false;
 }
 
+static int npy_lend(const struct array *a, const char *path, const struct image_size *size, struct image_sink *sink,
+                    struct error *e)
+{
+    const struct raw_layout layout = {.size = *size};
+    struct image_access access;
+    if (raw_images_new(&layout, &access) != 0)
+        return error_set(e, ERR_MEMORY, "%s: no memory to read it again", path);
+    int rc = raw_images_add(&access, path, a->bytes - value_bytes(&a->header), a->header.dims[0], e);
+    if (rc == 0)
+        image_sink_lend(sink, &access);
+    image_access_free(&access);
+    return rc;
+}
+
 static int npy_read(const char *path, struct image_sink *sink, struct error *e)
 {
     struct arrays p = {0};
@@ -318,6 +336,8 @@ static int npy_read(const char *path, struct image_sink *sink, struct error *e)
         rc = array_open_file(&p.images, path, e);
     if (rc == 0)
         rc = take_arrays(&p, sink, e);
+    if (rc == 0 && sink->options->on_demand)
+        rc = npy_lend(&p.images, path, &p.size, sink, e);
     arrays_close(&p);
     return rc;
 }
@@ -438,6 +458,16 @@ static int open_arrays(zip_t *z, const char *path, enum dataset_split split, str
     return rc;
 }
 
+static int npz_lend(const struct npz_images *images, const char *path, struct image_sink *sink, struct error *e)
+{
+    struct image_access access = {0};
+    zip_t *z = open_archive(path, e);
+    int rc = z ? npz_images_new(z, images, &access, e) : e->code;
+    if (rc == 0)
+        image_sink_lend(sink, &access);
+    return rc;
+}
+
 static int npz_read_split(zip_t *z, const char *path, struct image_sink *sink, struct error *e)
 {
     enum dataset_split split = sink->test && !sink->may_hold_out ? DATASET_TEST : DATASET_TRAIN;
@@ -446,8 +476,16 @@ static int npz_read_split(zip_t *z, const char *path, struct image_sink *sink, s
     arrays_close(&p);
     if (rc == 0)
         rc = open_arrays(z, path, split, &p, e);
+    struct npz_images again = {.index = p.images.index, .where = p.images.where};
+    if (rc == 0 && sink->options->on_demand && !npz_images_possible(z, again.index))
+        rc = error_set(e, ERR_CONFIG, IMAGE_SINK_COMPRESSED "save it with numpy.savez", p.images.where);
     if (rc == 0)
         rc = take_arrays(&p, sink, e);
+    if (rc == 0 && sink->options->on_demand) {
+        again.offset = p.images.bytes - value_bytes(&p.images.header);
+        again.size = p.size;
+        rc = npz_lend(&again, path, sink, e);
+    }
     arrays_close(&p);
     if (rc == 0 && !sink->test)
         note_unread(z, path, p.labelled, sink);

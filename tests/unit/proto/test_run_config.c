@@ -139,6 +139,7 @@ static const struct {
     {"augment.preset", "glyphs", AUGMENT_GLYPHS},
     {"data.cache", "memory", DATA_CACHE_MEMORY},
     {"data.cache", "file", DATA_CACHE_FILE},
+    {"data.cache", "none", DATA_CACHE_NONE},
     {"data.background", "auto", BACKGROUND_AUTO},
     {"data.background", "black", BACKGROUND_BLACK},
     {"data.background", "grey", BACKGROUND_GREY},

@@ -168,7 +168,7 @@ static inline void part_b(const struct bench *t, struct slot_workspace *w, const
     struct slot_weights x = weights(t);
     o->grad = calloc(slot_manifest(t->shared)->parameter_floats, sizeof(float));
     o->buffers = calloc(slot_manifest(t->shared)->buffer_floats, sizeof(float));
-    slot_part_b(w, st, &x, joint(t) ? NULL : t->mixture, o->grad, o->buffers, o->metrics);
+    assert_int_equal(slot_part_b(w, st, &x, joint(t) ? NULL : t->mixture, o->grad, o->buffers, o->metrics), 0);
 }
 
 static inline void compute(const struct bench *t, struct slot_workspace *w, uint64_t step, uint32_t slot,
