@@ -88,7 +88,7 @@ class Case:
         for a, b in zip(shown, notes[::-1]):
             assert a.keys() == b.keys() and all(a[k] == b[k] for k in a if k != "time"), (a, b)
         assert 10 < shown[0]["knn"] <= shown[0]["best"] <= 100
-        elsewhere = subprocess.run([os.path.join(BUILD, "bin/decant"), "top", "--once", "--run", RUN, "--redis", self.live.socket],
+        elsewhere = subprocess.run([os.path.abspath(os.path.join(BUILD, "bin/decant")), "top", "--once", "--run", RUN, "--redis", self.live.socket],
                                    check=True, text=True, capture_output=True, cwd=self.live.directory).stdout
         assert f"{shown[0]['knn']:.1f}" in elsewhere and "k-NN" in elsewhere, elsewhere
 
