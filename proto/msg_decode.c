@@ -35,9 +35,11 @@ static bool is_string(const msgpack_object *o, const char *text)
     return o->type == MSGPACK_OBJECT_STR && o->via.str.size == length && memcmp(o->via.str.ptr, text, length) == 0;
 }
 
+/* Empty ones may have no pointer. */
 static bool same_string(const msgpack_object *a, const msgpack_object *b)
 {
-    return a->via.str.size == b->via.str.size && memcmp(a->via.str.ptr, b->via.str.ptr, a->via.str.size) == 0;
+    uint32_t size = a->via.str.size;
+    return b->via.str.size == size && (size == 0 || memcmp(a->via.str.ptr, b->via.str.ptr, size) == 0);
 }
 
 /* Keys of a map: strings, none twice. */

@@ -237,7 +237,7 @@ static void on_timer(uv_timer_t *timer)
 static void on_part(void *arg, struct slot_job *job, unsigned part)
 {
     struct service *s = arg;
-    bool failed = job->rc_a != 0 || job->rc_b != 0;
+    bool failed = (part == SLOT_PART_A ? job->rc_a : job->rc_b) != 0; /* the other part may be the thread's still */
     struct error e;
     finish_turn(s, part == SLOT_PART_A ? session_on_part_a(s->session, job, now_us())
                                        : session_on_part_b(s->session, job, now_us()));
