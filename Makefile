@@ -184,7 +184,7 @@ run: deps ## the main job: build, train on Fashion-MNIST with two workers, evalu
 
 PRESET ?= default
 .PHONY: reproduce
-reproduce: deps ## joint against decoupled: a grid of runs into results/, under an hour; PRESET=quick about 8 minutes, seeds two hours, full a night
+reproduce: deps ## joint against decoupled: a grid of runs into results/, 26 runs of 1 to 2 minutes; PRESET=quick 6 shorter ones, seeds 54, full a night
 	deploy/install-deps --data
 	$(MAKE) -j$(JOBS) all
 	$(PYTHON) examples/reproduce/reproduce --preset $(PRESET) --programs $(BUILD)/bin
