@@ -553,13 +553,16 @@ static uint32_t farthest(const float *distance, uint32_t V)
     return best;
 }
 
-/* The candidate that a component moves to, or V when none is far enough from every prototype. */
+/* The candidate of V >= 1 that a component moves to, or V when none is far enough from every prototype. */
 static uint32_t choose_candidate(const struct mixture *m, const float *distance, uint32_t V)
 {
-    uint32_t i = m->options.reseed_choice == RESEED_FARTHEST ? farthest(distance, V) : 0;
-    while (i < V && (double)distance[i] < m->options.reseed_distance)
-        i = m->options.reseed_choice == RESEED_FARTHEST ? V : i + 1;
-    return i;
+    uint32_t i = 0;
+    if (m->options.reseed_choice == RESEED_FARTHEST)
+        i = farthest(distance, V);
+    else
+        while (i + 1 < V && (double)distance[i] < m->options.reseed_distance)
+            i++;
+    return (double)distance[i] < m->options.reseed_distance ? V : i;
 }
 
 /* distance_i = min(distance_i, 1 - h_i.h_j): embedding j has become a prototype. */
