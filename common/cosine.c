@@ -46,7 +46,7 @@ static struct tiling tiling_chosen(void)
 {
 #if KERNELS_X86
     enum kernels chosen = kernels_chosen();
-    if (chosen == KERNELS_AVX512)
+    if (chosen >= KERNELS_AVX512) /* amx is avx512 in float32 */
         return (struct tiling){avx512_PANEL, avx512_cosines};
     if (chosen == KERNELS_AVX2)
         return (struct tiling){avx2_PANEL, avx2_cosines};

@@ -233,6 +233,27 @@ static void test_survey_is_both(void **state)
     free(x);
 }
 
+/* There is no cosine in bf16: amx is avx512, not the portable choice. */
+static void test_amx_is_avx512(void **state)
+{
+    (void)state;
+    enum { K = 600, D = 17 };
+    const char *chosen = kernels_name(kernels_chosen());
+    float *x, cosine[2][K];
+    uint32_t nearest[2][K];
+    if (!kernels_possible(KERNELS_AMX))
+        skip();
+    x = clustered(K, D, 100, K);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kernels_choose(i == 0 ? "amx" : "avx512", NULL), 0);
+        assert_int_equal(cosine_nearest(x, K, D, nearest[i], cosine[i]), 0);
+    }
+    assert_int_equal(kernels_choose(chosen, NULL), 0);
+    assert_memory_equal(nearest[0], nearest[1], sizeof nearest[0]);
+    assert_memory_equal(cosine[0], cosine[1], sizeof cosine[0]);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_nearest_of_equals_is_the_first),
         cmocka_unit_test(test_opposite_rows_still_have_a_nearest),
         cmocka_unit_test(test_survey_is_both),
+        cmocka_unit_test(test_amx_is_avx512),
     };
     blas_single_threaded();
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
