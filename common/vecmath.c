@@ -13,7 +13,7 @@
 #include <xmmintrin.h>
 #endif
 
-enum { LANES = VEC_SPAN };
+enum { LANES = 32 };
 
 void compute_thread_init(void)
 {
@@ -160,41 +160,6 @@ KERNEL(float, vec_exp_shifted, (float *x, float shift, size_t n), (x, shift, n))
         x[i + lane] = exp_or_zero(x[i + lane] - shift);
         sums[lane] += x[i + lane];
     }
-    return fold_sum(sums);
-}
-
-/* Whether any of LANES differences is not under -87, where exp_or_zero gives 0; NaN is not. */
-static inline __attribute__((always_inline)) bool counts(const float *x, float shift)
-{
-    int any = 0;
-    for (size_t lane = 0; lane < LANES; lane++)
-        any |= !(x[lane] - shift < -87.0f);
-    return any != 0;
-}
-
-KERNEL(float, vec_exp_spans,
-       (const float *restrict x, float shift, size_t n, float *restrict out, struct spans *restrict live),
-       (x, shift, n, out, live))
-{
-    float sums[LANES] = {0};
-    uint32_t count = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        if (!counts(x + i, shift))
-            continue;
-        live->first[count++] = (uint32_t)i;
-        for (size_t lane = 0; lane < LANES; lane++) {
-            out[i + lane] = exp_or_zero(x[i + lane] - shift);
-            sums[lane] += out[i + lane];
-        }
-    }
-    if (i < n)
-        live->first[count++] = (uint32_t)i;
-    for (size_t lane = 0; i + lane < n; lane++) {
-        out[i + lane] = exp_or_zero(x[i + lane] - shift);
-        sums[lane] += out[i + lane];
-    }
-    live->count = count;
     return fold_sum(sums);
 }
 

@@ -26,15 +26,6 @@ void vec_normalise_rows(float *x, size_t R, size_t D, float *norms);
 /* x_i = exp(x_i - shift) for i < n; returns the sum. Differences under -87 give 0, NaN stays NaN, from 88.38 on
  * infinity. Relative error <= 2e-7 of the exponential of the rounded difference. */
 float vec_exp_shifted(float *x, float shift, size_t n);
-/* Spans of VEC_SPAN values, by the index of their first. */
-enum { VEC_SPAN = 32 };
-struct spans {
-    uint32_t *first; /* room for n / VEC_SPAN + 1, ascending */
-    uint32_t count;
-};
-/* The same to the bit, out_i = exp(x_i - shift), but spans of zeros alone are passed over: their part of `out` is left as
- * it is, and `live` lists the others, an incomplete last one always among them. */
-float vec_exp_spans(const float *restrict x, float shift, size_t n, float *restrict out, struct spans *restrict live);
 float vec_max(const float *x, size_t n); /* n > 0; no NaN among them */
 
 #endif

@@ -1,11 +1,17 @@
 /* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as tile operands
  * (worker/nn/tiles.h), TILE_COMPONENTS components each, so that a tile stays in the second-level cache while a block's
- * rows go by. A new version changes the columns of the components that moved. Of each row of logits, spans whose
- * exponentials are all 0 are looked at once.
+ * rows go by. A new version changes the columns of the components that moved. Of each row of logits those that matter are
+ * listed, and all else works on the list: a logit that is further below the row's largest than ln K + 18 (and than what
+ * `drop` removes) counts as none. All of these together are less than e^-18 of the sum, a quarter of what a float
+ * resolves. With drop = 0 it is 87, where the exponential is 0 in float.
+ *
+ * Where a sieve pays (worker/sieve.h) only what passes it for any row of the block has a column in the logits. What it
+ * holds back is further below than that, so the lists are the same as without it, and so is every bit after them. A block
+ * of which too much passes, as with the mixture that a run begins with, is computed as without.
  *
  * Novelty needs the largest cosine of those rows only that are far from every prototype. The prototype that a row was
  * assigned to is near most of them, which settles those for good; the rest, few or none after the first steps, meet all
- * prototypes. There the prototypes are the rows of the product, in place, and the embeddings its packed operand. */
+ * prototypes (worker/novelty.h). */
 #include "worker/estep.h"
 
 #include <float.h>
@@ -16,15 +22,20 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
+#include "worker/novelty.h"
+#include "worker/sieve.h"
 #include "worker/whitened.h"
 
 enum {
     BLOCK_ROWS_MAX = 256,
     BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
-    TILE_COMPONENTS = 1024,
-    REPACK_SHARE = 4,        /* a tile of which more than one component in four moved is packed as a whole */
-    SEARCH_PROTOTYPES = 256, /* that meet the rows of a search at a time: a quarter of a megabyte at D = 256 */
+    TILE_COMPONENTS = SIEVE_TILE,
+    SPAN = 32, /* logits that are looked at together */
+    GAP = 272, /* floats after each row of logits: K is often a power of two, and all rows would share few lines of
+                         the cache */
+    PASSING_SHARE = 8, /* when more than one component in so many passes the sieve, a block is computed as a whole */
+    REPACK_SHARE = 4,  /* a tile of which more than one component in four moved is packed as a whole */
 };
 
 struct kept {
@@ -37,10 +48,18 @@ struct estep {
     uint32_t rows_max, K, D, block_rows;
     uint32_t
         width; /* of the product that gives logits: 2D, [h^2 | h]; von Mises-Fisher D, h; tied D, W h; full 0, none */
-    struct whitened *whitened; /* gives logits when width is 0 */
-    float *shared_operand;     /* W^T, packed, when components share it */
-    double log_det;            /* of that W */
-    bool loaded;               /* a mixture is in use */
+    struct whitened *whitened;       /* gives logits when width is 0 */
+    size_t logit_stride;             /* floats from a row of logits to the next */
+    struct sieve *sieve;             /* NULL where there is none; otherwise logit_operand has one tile */
+    const struct mixture_view *view; /* in use: components that pass the sieve are read there */
+    uint32_t *passing;               /* (passing_max) components of the block, */
+    float *passing_logits;           /* (block,passing_max) and their logits */
+    uint32_t *passing_at;            /* (block) */
+    uint32_t passing_max;
+    float cutoff;          /* nats below the largest logit, times beta, from which on one counts as none */
+    float *shared_operand; /* W^T, packed, when components share it */
+    double log_det;        /* of that W */
+    bool loaded;           /* a mixture is in use */
     uint64_t version;
     double beta;
     float *logit_operand; /* of each tile: [log_const + price; [-1/2 1/v | mu/v]^T], packed, logit_size apart */
@@ -49,19 +68,17 @@ struct estep {
     float *bias;         /* (tile) its log_const + price */
     float *prototypes;   /* (K,D) */
     float *squares;      /* (block,2D) [h^2 | h]; tied: (block,D) W h; else nothing */
-    float *logits;       /* (block,K) */
-    float *row;          /* (K) exp(beta l), in the live spans, and zeros up to whole spans */
-    struct spans live;   /* of the row */
+    float *logits;       /* (block,logit_stride) */
+    uint32_t *near;      /* (K) a row's components that matter, */
+    float *near_logit;   /* (K and a span) their logits; like the next, filled up to whole spans */
+    float *row;          /* (K and a span) and exp(beta l), or exp(l) */
     uint32_t *square_at; /* (block) where a row of squares, of h, of logits starts */
     uint32_t *h_at, *logit_at;
-    uint32_t *searched;     /* (block) rows that meet all prototypes, */
-    float *search_rows;     /* (block,D) together, */
-    float *search_operand;  /* transposed and packed; */
-    float *cosines;         /* (SEARCH_PROTOTYPES,block) of some prototypes to each, */
-    float *nearest;         /* (block) and the largest so far */
-    uint32_t *prototype_at; /* (SEARCH_PROTOTYPES) where a prototype starts, */
-    uint32_t *cosine_at;    /* and its row of cosines */
-    struct kept *top;       /* (top) heap of one row's largest */
+    uint32_t *searched;      /* (block) rows that meet all prototypes, */
+    float *search_rows;      /* (block,D) together, */
+    float *nearest;          /* (block) and how near they come */
+    struct novelty *novelty; /* NULL when nothing is searched for */
+    struct kept *top;        /* (top) heap of one row's largest */
     size_t nonzero_max;
     uint32_t *start, *index;       /* (rows_max+1), (nonzero_max) */
     float *gamma;                  /* (nonzero_max) */
@@ -108,7 +125,7 @@ static bool allocate_operands(struct estep *s)
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
     s->logit_size = s->width > 0 ? tile_packed_size(s->width, tile) : 0;
     s->shared_operand = words(is_tied(s) ? tile_packed_size(D, D) : 0);
-    s->logit_operand = words(tiles * s->logit_size);
+    s->logit_operand = words((s->sieve ? 1 : tiles) * s->logit_size);
     s->rows = words(s->width * tile);
     s->bias = words(tile);
     s->prototypes = words(K * D);
@@ -128,30 +145,36 @@ static bool allocate_block(struct estep *s)
 {
     size_t D = s->D, block = s->block_rows;
     s->squares = words(s->width == 2 * D ? 2 * block * D : is_tied(s) ? block * D : 0);
-    s->logits = words(block * s->K);
-    s->row = words(s->K + VEC_SPAN);
-    if (s->row)
-        memset(s->row + s->K, 0, VEC_SPAN * sizeof *s->row);
-    s->live.first = words(s->K / VEC_SPAN + 1);
+    s->logits = words(block * s->logit_stride);
+    s->near = words(s->K);
+    s->near_logit = words(s->K + SPAN);
+    s->row = words(s->K + SPAN);
     s->square_at = starts(block, 2 * D);
     s->h_at = starts(block, D);
-    s->logit_at = starts(block, s->K);
-    return s->squares && s->logits && s->row && s->live.first && s->square_at && s->h_at && s->logit_at;
+    s->logit_at = starts(block, s->logit_stride);
+    return s->squares && s->logits && s->near && s->near_logit && s->row && s->square_at && s->h_at && s->logit_at;
 }
 
-/* Nothing where there is no novelty search. */
+static bool allocate_sieve(struct estep *s)
+{
+    if (is_tied(s) || !sieve_pays(s->K, s->width))
+        return true;
+    s->passing_max = s->K / PASSING_SHARE;
+    s->passing = words(s->passing_max);
+    s->passing_logits = words((size_t)s->block_rows * s->passing_max);
+    s->passing_at = starts(s->block_rows, s->passing_max);
+    return s->passing && s->passing_logits && s->passing_at &&
+           sieve_new(s->block_rows, s->K, s->width, s->D, &s->sieve) == 0;
+}
+
 static bool allocate_search(struct estep *s)
 {
-    size_t block = s->options.novel_max > 0 ? s->block_rows : 0, chunk = block > 0 ? SEARCH_PROTOTYPES : 0;
-    s->searched = words(block);
-    s->search_rows = words(block * s->D);
-    s->search_operand = words(tile_packed_size(s->D, block));
-    s->cosines = words(chunk * block);
-    s->nearest = words(block);
-    s->prototype_at = starts(chunk, s->D);
-    s->cosine_at = starts(chunk, block);
-    return s->searched && s->search_rows && s->search_operand && s->cosines && s->nearest && s->prototype_at &&
-           s->cosine_at;
+    if (s->options.novel_max == 0)
+        return true;
+    s->searched = words(s->block_rows);
+    s->search_rows = words((size_t)s->block_rows * s->D);
+    s->nearest = words(s->block_rows);
+    return s->searched && s->search_rows && s->nearest && novelty_new(s->block_rows, s->K, s->D, &s->novelty) == 0;
 }
 
 static bool allocate_results(struct estep *s)
@@ -166,6 +189,15 @@ static bool allocate_results(struct estep *s)
     s->novel = words(novel * D);
     s->novel_distance = words(novel);
     return s->top && s->start && s->index && s->gamma && s->assigned && s->far && s->novel && s->novel_distance;
+}
+
+static float cutoff_of(uint32_t K, float drop)
+{
+    float all = 87, sum = logf((float)K) + 18;
+    if (!(drop > 0))
+        return all;
+    float cutoff = fmaxf(sum, 1 - logf(drop));
+    return cutoff < all ? cutoff : all;
 }
 
 static uint32_t operand_width(enum covariance c, uint32_t D)
@@ -189,9 +221,11 @@ int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o,
     s->width = operand_width(o.covariance, D);
     s->block_rows = block_rows_for(rows_max, K);
     s->nonzero_max = rows_max * kept_per_row(K, &s->options);
+    s->cutoff = cutoff_of(K, o.drop);
     bool whitens = s->width == 0;
-    if (!allocate_operands(s) || !allocate_block(s) || !allocate_search(s) || !allocate_results(s) ||
-        (whitens && whitened_new(s->block_rows, K, D, &s->whitened) != 0)) {
+    s->logit_stride = whitens ? K : K + (size_t)GAP;
+    if (!allocate_sieve(s) || !allocate_operands(s) || !allocate_block(s) || !allocate_search(s) ||
+        !allocate_results(s) || (whitens && whitened_new(s->block_rows, K, D, &s->whitened) != 0)) {
         estep_free(&s);
         return ERR_MEMORY;
     }
@@ -203,16 +237,18 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {(*s)->logit_operand,  (*s)->rows,     (*s)->prototypes,    (*s)->squares,
-                           (*s)->logits,         (*s)->row,      (*s)->live.first,    (*s)->square_at,
-                           (*s)->h_at,           (*s)->logit_at, (*s)->searched,      (*s)->search_rows,
-                           (*s)->search_operand, (*s)->cosines,  (*s)->nearest,       (*s)->prototype_at,
-                           (*s)->cosine_at,      (*s)->top,      (*s)->start,         (*s)->index,
-                           (*s)->gamma,          (*s)->assigned, (*s)->far,           (*s)->novel,
-                           (*s)->novel_distance, (*s)->bias,     (*s)->shared_operand};
+    void *const owned[] = {(*s)->logit_operand, (*s)->rows,           (*s)->bias,           (*s)->prototypes,
+                           (*s)->squares,       (*s)->logits,         (*s)->near,           (*s)->near_logit,
+                           (*s)->row,           (*s)->square_at,      (*s)->h_at,           (*s)->logit_at,
+                           (*s)->searched,      (*s)->search_rows,    (*s)->nearest,        (*s)->top,
+                           (*s)->start,         (*s)->index,          (*s)->gamma,          (*s)->assigned,
+                           (*s)->far,           (*s)->novel,          (*s)->novel_distance, (*s)->shared_operand,
+                           (*s)->passing,       (*s)->passing_logits, (*s)->passing_at};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     whitened_free(&(*s)->whitened);
+    sieve_free(&(*s)->sieve);
+    novelty_free(&(*s)->novelty);
     free(*s);
     *s = NULL;
 }
@@ -293,13 +329,24 @@ static bool has_moved(const struct estep *s, const struct mixture_view *v, size_
     return !s->loaded || v->moved == NULL || v->version < s->version || v->moved[k] > s->version;
 }
 
-/* The operand of logits of the tile of n components from k on. */
-static void pack_whole(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+static void read_biases(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        s->bias[i] = v->log_const[k + i] + v->price[k + i];
+}
+
+static void read_rows(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
     if (is_tied(s))
         whiten_means(s, v, k, n);
     for (size_t i = 0; i < n && !is_tied(s); i++)
         component_row(v, k + i, s->rows + i * s->width);
+}
+
+/* The operand of logits of the tile of n components from k on. */
+static void pack_whole(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
+{
+    read_rows(s, v, k, n);
     pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
 }
 
@@ -315,16 +362,32 @@ static void pack_moved(struct estep *s, const struct mixture_view *v, size_t k, 
         }
 }
 
+/* The sieve's part of the tile. */
+static void pack_sieve(struct estep *s, const struct mixture_view *v, size_t k, size_t n, bool whole)
+{
+    if (whole) {
+        read_rows(s, v, k, n);
+        sieve_set_tile(s->sieve, k, n, s->rows);
+    }
+    for (size_t i = 0; i < n && !whole; i++)
+        if (has_moved(s, v, k + i)) {
+            component_row(v, k + i, s->rows);
+            sieve_set_row(s->sieve, k + i, s->rows);
+        }
+    sieve_set_biases(s->sieve, k, n, s->bias);
+}
+
 static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
     size_t moved = 0;
-    for (size_t i = 0; i < n; i++) {
-        s->bias[i] = v->log_const[k + i] + v->price[k + i];
-        moved += has_moved(s, v, k + i);
-    }
     if (s->width == 0)
         return;
-    if (is_tied(s) || REPACK_SHARE * moved > n) /* a shared W moves all */
+    read_biases(s, v, k, n);
+    for (size_t i = 0; i < n; i++)
+        moved += has_moved(s, v, k + i);
+    if (s->sieve)
+        pack_sieve(s, v, k, n, REPACK_SHARE * moved > n);
+    else if (is_tied(s) || REPACK_SHARE * moved > n) /* a shared W moves all */
         pack_whole(s, v, k, n);
     else
         pack_moved(s, v, k, n);
@@ -344,6 +407,7 @@ void estep_use(struct estep *s, const struct mixture_view *v)
 {
     ASSERT(v->K == s->K && v->D == s->D && operand_width(v->covariance, v->D) == s->width &&
            is_tied(s) == (v->covariance == COVARIANCE_TIED));
+    s->view = v;
     if (s->loaded && s->version == v->version)
         return;
     normalise_moved(s, v);
@@ -383,17 +447,67 @@ static const float *operand_input(struct estep *s, const float *h, size_t rows, 
     return s->width == s->D && !is_tied(s) ? h : s->squares;
 }
 
-/* Logits of the block's rows into s->logits. */
-static void block_logits(struct estep *s, const float *h, size_t rows)
+/* The packed operand of the tile of components from k on; beside a sieve it is packed when it is wanted. */
+static const float *tile_operand(struct estep *s, size_t k)
 {
-    uint32_t *at;
-    const float *input = operand_input(s, h, rows, &at);
+    if (s->sieve == NULL)
+        return s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
+    read_biases(s, s->view, k, tile_at(s, k));
+    read_rows(s, s->view, k, tile_at(s, k));
+    pack_rows(s->rows, tile_at(s, k), s->width, s->bias, s->logit_operand);
+    return s->logit_operand;
+}
+
+/* Logits of the block's rows into s->logits. */
+static void block_logits(struct estep *s, const float *h, const float *input, uint32_t *at, size_t rows)
+{
     if (s->whitened)
         whitened_logits(s->whitened, h, rows, s->logits);
-    for (size_t k = 0; k < s->K && s->width > 0; k += TILE_COMPONENTS) {
-        const float *operand = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-        tile_product(input, at, rows, s->width, tile_at(s, k), operand, s->logits + k, s->logit_at);
+    for (size_t k = 0; k < s->K && s->width > 0; k += TILE_COMPONENTS)
+        tile_product(input, at, rows, s->width, tile_at(s, k), tile_operand(s, k), s->logits + k, s->logit_at);
+}
+
+/* Below which bound a component is further from row i's largest logit than s->cutoff; NaN when the row is no number. The
+ * component of the largest bound has a logit near it, and the row's largest is no less. */
+static float sieve_threshold(struct estep *s, uint32_t i, const float *x)
+{
+    uint32_t k = sieve_best(s->sieve, i);
+    component_row(s->view, k, s->rows);
+    float largest = s->view->log_const[k] + s->view->price[k] + vec_dot(x, s->rows, s->width);
+    float rounding = 0.25f * sieve_error(s->sieve, k) + 1e-5f * fabsf(largest);
+    return largest - rounding - (1.001f * s->cutoff + 0.01f) / (float)s->beta;
+}
+
+/* Logits of the n components that pass, into s->passing_logits. */
+static void passing_product(struct estep *s, const float *input, uint32_t *at, size_t rows, uint32_t n)
+{
+    for (uint32_t first = 0; first < n; first += TILE_COMPONENTS) {
+        uint32_t components = n - first < TILE_COMPONENTS ? n - first : TILE_COMPONENTS;
+        for (uint32_t j = 0; j < components; j++) {
+            uint32_t k = s->passing[first + j];
+            component_row(s->view, k, s->rows + (size_t)j * s->width);
+            s->bias[j] = s->view->log_const[k] + s->view->price[k];
+        }
+        pack_rows(s->rows, components, s->width, s->bias, s->logit_operand);
+        tile_product(input, at, rows, s->width, components, s->logit_operand, s->passing_logits + first, s->passing_at);
     }
+}
+
+/* The components that may matter to any of the block's rows, and their logits. Returns how many; 0 when they are too many. */
+static uint32_t sift(struct estep *s, const float *input, uint32_t *at, uint32_t rows)
+{
+    bool finite = true;
+    sieve_bound(s->sieve, input, at, rows, s->logits, s->logit_at);
+    for (uint32_t i = 0; i < rows; i++) {
+        float threshold = sieve_threshold(s, i, input + at[i]);
+        finite = finite && isfinite(threshold);
+        sieve_pick(s->sieve, i, threshold);
+    }
+    uint32_t n = sieve_take(s->sieve, s->passing_max, s->passing);
+    if (!finite || n > s->passing_max)
+        return 0;
+    passing_product(s, input, at, rows, n);
+    return n;
 }
 
 /* What the logits of the block's rows lack, the same for all components of a row, and so of the log-likelihood only:
@@ -413,50 +527,40 @@ STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n
         out[i] = x[i] * factor;
 }
 
-/* Bit i tells whether x[i] >= limit. */
-static inline __attribute__((always_inline)) uint32_t at_least(const float *x, float limit)
+/* Those of the logits x (n) for which beta x is not below `limit`, in order, with the components that they are of:
+ * component[k], or k where there is no such list. Writes and counts them. */
+STATIC_KERNEL(uint32_t, list_near,
+              (const float *restrict x, uint32_t n, const uint32_t *restrict component, float beta, float limit,
+               uint32_t *restrict near, float *restrict logit),
+              (x, n, component, beta, limit, near, logit))
 {
-    uint32_t mask = 0;
-    for (int lane = 0; lane < VEC_SPAN; lane++)
-        mask |= x[lane] >= limit ? 1u << lane : 0;
-    return mask;
-}
-
-/* Where x (n) is `value`, its maximum, by the live spans of its exponentials; the last place when it is nowhere, should
- * the network have diverged. */
-STATIC_KERNEL(uint32_t, first_of, (const float *x, const struct spans *live, uint32_t n, float value),
-              (x, live, n, value))
-{
-    uint32_t spans = live->count - (n % VEC_SPAN > 0);
-    for (uint32_t i = 0; i < spans; i++) {
-        uint32_t mask = at_least(x + live->first[i], value);
-        if (mask != 0)
-            return live->first[i] + (uint32_t)__builtin_ctz(mask);
-    }
-    for (uint32_t k = n / VEC_SPAN * VEC_SPAN; k < n; k++)
-        if (x[k] >= value)
-            return k;
-    return n - 1;
-}
-
-/* Those of the live spans of x that are above 0 and no less than `limit`, in order; of those that are just as large only
- * up to index `last`. An incomplete last span is followed by zeros. Writes and counts them. */
-STATIC_KERNEL(uint32_t, collect,
-              (const float *restrict x, const struct spans *live, float limit, uint32_t last, uint32_t *restrict index,
-               float *restrict value),
-              (x, live, limit, last, index, value))
-{
-    uint32_t found = 0, spans = live->count;
-    for (uint32_t i = 0; i < spans; i++) {
-        const float *span = x + live->first[i];
-        uint32_t first = live->first[i];
-        for (uint32_t mask = at_least(span, limit); mask != 0; mask &= mask - 1) {
-            uint32_t lane = (uint32_t)__builtin_ctz(mask);
-            if (!(span[lane] > 0) || (span[lane] == limit && first + lane > last))
-                continue;
-            index[found] = first + lane;
-            value[found++] = span[lane];
+    uint32_t found = 0;
+    for (uint32_t k = 0; k < n; k += SPAN) {
+        uint32_t lanes = n - k < SPAN ? n - k : SPAN, mask = 0;
+        for (uint32_t lane = 0; lane < SPAN && lanes == SPAN; lane++)
+            mask |= !(x[k + lane] * beta < limit) ? 1u << lane : 0;
+        for (uint32_t lane = 0; lane < lanes && lanes < SPAN; lane++)
+            mask |= !(x[k + lane] * beta < limit) ? 1u << lane : 0;
+        for (; mask != 0; mask &= mask - 1) {
+            uint32_t at = k + (uint32_t)__builtin_ctz(mask);
+            near[found] = component ? component[at] : at;
+            logit[found++] = x[at];
         }
+    }
+    return found;
+}
+
+/* Those of x (n) that are above 0 and no less than `limit`, in order; of those that are just as large only components up
+ * to `last`. Writes and counts them. */
+static uint32_t collect(const float *x, const uint32_t *component, uint32_t n, struct kept limit, uint32_t *index,
+                        float *value)
+{
+    uint32_t found = 0;
+    for (uint32_t j = 0; j < n; j++) {
+        if (!(x[j] > 0) || !(x[j] >= limit.value) || (x[j] == limit.value && component[j] > limit.index))
+            continue;
+        index[found] = component[j];
+        value[found++] = x[j];
     }
     return found;
 }
@@ -470,35 +574,34 @@ static bool weaker(struct kept a, struct kept b)
 
 HEAP_DEFINE(kept_heap, struct kept, weaker) /* the weakest at the root */
 
-/* The weakest of the `top` largest values of the row; the caller drops everything weaker. Zeros of spans that are not
- * live would be dropped anyway. */
-static struct kept top_threshold(struct estep *s)
+/* The weakest of the `top` largest of the n values in s->row; the caller drops everything weaker. */
+static struct kept top_threshold(struct estep *s, uint32_t n)
 {
     size_t m = s->options.top, count = 0;
-    for (uint32_t i = 0; i < s->live.count; i++)
-        for (uint32_t k = s->live.first[i]; k < s->K && k < s->live.first[i] + VEC_SPAN; k++) {
-            struct kept candidate = {k, s->row[k]};
-            if (count < m) {
-                s->top[count] = candidate;
-                kept_heap_rise(s->top, count++);
-            } else if (weaker(s->top[0], candidate)) {
-                s->top[0] = candidate;
-                kept_heap_sink(s->top, m, 0);
-            }
+    for (uint32_t j = 0; j < n; j++) {
+        struct kept candidate = {s->near[j], s->row[j]};
+        if (count < m) {
+            s->top[count] = candidate;
+            kept_heap_rise(s->top, count++);
+        } else if (weaker(s->top[0], candidate)) {
+            s->top[0] = candidate;
+            kept_heap_sink(s->top, m, 0);
         }
+    }
     return count < m ? (struct kept){s->K, 0} : s->top[0];
 }
 
-/* Appends the row's responsibilities from s->row, which sums to `total`; returns the share that was dropped. */
-static double keep_row(struct estep *s, uint32_t i, double total)
+/* Appends the row's responsibilities from the n values in s->row, which sum to `total`; returns the share that was
+ * dropped. */
+static double keep_row(struct estep *s, uint32_t i, uint32_t n, double total)
 {
     struct kept limit = {s->K, (float)(s->options.drop * total)};
     if (s->options.top > 0) {
-        struct kept top = top_threshold(s);
+        struct kept top = top_threshold(s, n);
         limit = weaker(limit, top) ? top : limit;
     }
     uint32_t begin = s->start[i];
-    uint32_t count = collect(s->row, &s->live, limit.value, limit.index, s->index + begin, s->gamma + begin);
+    uint32_t count = collect(s->row, s->near, n, limit, s->index + begin, s->gamma + begin);
     ASSERT(begin + count <= s->nonzero_max);
     double sum = 0;
     for (uint32_t z = begin; z < begin + count; z++)
@@ -508,19 +611,38 @@ static double keep_row(struct estep *s, uint32_t i, double total)
     return total > sum ? 1 - sum / total : 0;
 }
 
-/* Softmax of one row of logits, which are overwritten when beta is not 1. The largest term is exp(0) = 1, so that nothing
- * overflows. */
-static void finish_row(struct estep *s, float *logits, uint32_t i, struct stats_extra *extra)
+/* s->row = exp(beta (l - max)) of the n logits in s->near_logit; returns the sum. Whole spans, so that every element is
+ * computed by the same instructions wherever it stands. */
+static double exponentials(struct estep *s, uint32_t n, float beta, float max)
 {
-    float max = vec_max(logits, s->K), beta = (float)s->beta;
-    const float *scaled = beta == 1 ? logits : s->row;
-    if (beta != 1)
-        scale_into(logits, beta, s->K, s->row);
-    double total = vec_exp_spans(scaled, beta * max, s->K, s->row, &s->live);
-    s->assigned[i] = first_of(logits, &s->live, s->K, max);
-    double evidence = beta == 1 ? total : vec_exp_shifted(logits, max, s->K);
-    extra->loglik += max + log(evidence);
-    extra->dropped += keep_row(s, i, total);
+    uint32_t whole = (n + SPAN - 1) / SPAN * SPAN;
+    for (uint32_t j = n; j < whole; j++)
+        s->near_logit[j] = -INFINITY;
+    scale_into(s->near_logit, beta, whole, s->row);
+    return vec_exp_shifted(s->row, beta * max, whole);
+}
+
+/* The first of n components in s->near whose logit is the largest; the last of all when there is none, should the network
+ * have diverged. */
+static uint32_t first_near(const struct estep *s, uint32_t n, float max)
+{
+    for (uint32_t j = 0; j < n; j++)
+        if (s->near_logit[j] >= max)
+            return s->near[j];
+    return s->K - 1;
+}
+
+/* Softmax of one row of n logits, of the components that are listed, or of all. The largest term is exp(0) = 1, so that
+ * nothing overflows. */
+static void finish_row(struct estep *s, const float *logits, uint32_t n, const uint32_t *component, uint32_t i,
+                       struct stats_extra *extra)
+{
+    float max = vec_max(logits, n), beta = (float)s->beta;
+    uint32_t near = list_near(logits, n, component, beta, beta * max - s->cutoff, s->near, s->near_logit);
+    s->assigned[i] = first_near(s, near, max);
+    double evidence = beta == 1 ? 0 : exponentials(s, near, 1, max), total = exponentials(s, near, beta, max);
+    extra->loglik += max + log(beta == 1 ? total : evidence);
+    extra->dropped += keep_row(s, i, near, total);
 }
 
 /* Which of the block's rows may be as far as novel_distance from every prototype: the one that a row is assigned to
@@ -538,39 +660,12 @@ static uint32_t choose_searched(struct estep *s, const float *h, const uint32_t 
     return count;
 }
 
-/* nearest (n) = max(nearest, cosines of each of `prototypes`), whose rows are `stride` apart. */
-STATIC_KERNEL(void, keep_nearest,
-              (const float *restrict cosines, size_t prototypes, size_t stride, size_t n, float *restrict nearest),
-              (cosines, prototypes, stride, n, nearest))
-{
-    for (size_t k = 0; k < prototypes; k++)
-        for (size_t i = 0; i < n; i++) {
-            float cosine = cosines[k * stride + i];
-            nearest[i] = cosine > nearest[i] ? cosine : nearest[i];
-        }
-}
-
-/* The largest cosine of each of the n rows in s->search_rows to a prototype. */
-static void search(struct estep *s, uint32_t n)
-{
-    size_t D = s->D;
-    struct gather g = {.runs = 1, .run = D, .stride = D, .columns = n, .in = s->prototype_at, .out = s->cosine_at};
-    pack_rows(s->search_rows, n, D, NULL, s->search_operand);
-    for (uint32_t i = 0; i < n; i++)
-        s->nearest[i] = -INFINITY;
-    for (size_t k = 0; k < s->K; k += SEARCH_PROTOTYPES) {
-        size_t prototypes = s->K - k < SEARCH_PROTOTYPES ? s->K - k : SEARCH_PROTOTYPES;
-        gather_product(&g, prototypes, s->prototypes + k * D, s->search_operand, s->cosines);
-        keep_nearest(s->cosines, prototypes, s->block_rows, n, s->nearest);
-    }
-}
-
 /* Adds the block's rows that are far from every prototype to s->far. */
 static uint32_t block_candidates(struct estep *s, const float *h, uint32_t first, uint32_t rows, uint32_t found)
 {
     uint32_t searched = choose_searched(s, h, s->assigned + first, rows);
     if (searched > 0)
-        search(s, searched);
+        novelty_search(s->novelty, s->search_rows, searched, s->prototypes, 1 - s->options.novel_distance, s->nearest);
     for (uint32_t i = 0; i < searched; i++) {
         float distance = 1 - s->nearest[i];
         if (distance >= s->options.novel_distance)
@@ -597,6 +692,22 @@ static void pick_candidates(struct estep *s, const float *h, uint32_t found, str
     }
 }
 
+/* The responsibilities of the block's rows, which are `first` and on. */
+static void finish_block(struct estep *s, const float *h, uint32_t first, uint32_t rows, struct stats_extra *extra)
+{
+    uint32_t *at, passing = 0;
+    const float *input = operand_input(s, h, rows, &at);
+    if (s->sieve)
+        passing = sift(s, input, at, rows);
+    if (passing == 0)
+        block_logits(s, h, input, at, rows);
+    for (uint32_t i = 0; i < rows; i++)
+        if (passing > 0)
+            finish_row(s, s->passing_logits + s->passing_at[i], passing, s->passing, first + i, extra);
+        else
+            finish_row(s, s->logits + s->logit_at[i], s->K, NULL, first + i, extra);
+}
+
 void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result *out)
 {
     ASSERT(s->loaded && N <= s->rows_max);
@@ -605,9 +716,7 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
     s->start[0] = 0;
     for (uint32_t first = 0; first < N; first += s->block_rows) {
         uint32_t rows = N - first < s->block_rows ? N - first : s->block_rows;
-        block_logits(s, h + (size_t)first * s->D, rows);
-        for (uint32_t i = 0; i < rows; i++)
-            finish_row(s, s->logits + (size_t)i * s->K, first + i, &out->extra);
+        finish_block(s, h + (size_t)first * s->D, first, rows, &out->extra);
         out->extra.loglik += block_shift(s, rows);
         if (s->options.novel_max > 0)
             found = block_candidates(s, h + (size_t)first * s->D, first, rows, found);

@@ -30,7 +30,8 @@ struct estep; /* scratch for N <= rows_max, and the mixture's operand, packed an
 
 int estep_new(uint32_t rows_max, uint32_t K, uint32_t D, struct estep_options o, struct estep **out);
 void estep_free(struct estep **s);
-/* Takes the mixture's operands (copies them); cheap when the version is the one already held. Same K and D. */
+/* Takes the mixture's operands (copies them, but may read v again); cheap when the version is the one already held. Same
+ * K and D. v must stay until the last run with it. */
 void estep_use(struct estep *s, const struct mixture_view *v);
 const float *estep_prototypes(const struct estep *s); /* (K,D), rows of unit length, of the version in use */
 

@@ -334,6 +334,18 @@ void bf16_pack(const struct pack *p, const float *source, float *packed)
         pack_panel(p, source + j * p->column_stride, at_most(p->columns - j, SIDE), panel);
 }
 
+void bf16_pack_column(size_t K, size_t columns, size_t j, const float *source, float *packed)
+{
+    uint16_t rounded[DEPTH];
+    uint16_t *panel = (uint16_t *)(packed + round_up(columns, SIDE)) + j / SIDE * SIDE * round_up(K, DEPTH);
+    for (size_t k = 0; k < K; k += DEPTH) {
+        size_t n = at_most(K - k, DEPTH);
+        round_run(source + k, n, rounded);
+        for (size_t i = 0; i < n; i++)
+            panel[(k + i) / 2 * 2 * SIDE + 2 * (j % SIDE) + (k + i) % 2] = rounded[i];
+    }
+}
+
 void bf16_unpack_gradient(const struct pack *p, const float *gradient, float *target)
 {
     for (size_t j = 0; j < p->columns; j += SIDE, gradient += round_up(p->K, SIDE) * SIDE) {

@@ -29,6 +29,7 @@ size_t bf16_packed_size(size_t K, size_t columns);   /* reals */
 size_t bf16_gradient_size(size_t K, size_t columns); /* reals */
 void bf16_pack(const struct pack *p, const float *source, float *packed);
 void bf16_pack_bias(size_t columns, const float *bias, float *packed);
+void bf16_pack_column(size_t K, size_t columns, size_t j, const float *source, float *packed);
 void bf16_unpack_gradient(const struct pack *p, const float *gradient, float *target);
 void bf16_gather_product(const struct gather *g, size_t rows, const float *a, const float *packed, float *c);
 void bf16_gather_outer(const struct outer *o, size_t points, const float *a, const float *d, float *gradient);

@@ -204,6 +204,17 @@ void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, re
         packed[k * width] = source[k];
 }
 
+void tile_pack_column_in(enum encoder_precision precision, size_t K, size_t columns, size_t j, const real *source,
+                         real *packed)
+{
+    IN_BF16(precision, {
+        bf16_pack_column(K, columns, j, source, packed);
+        return;
+    })
+    (void)precision;
+    tile_pack_column(K, columns, j, source, packed);
+}
+
 void tile_pack_bias_in(enum encoder_precision precision, size_t K, size_t columns, const real *bias, real *packed)
 {
     IN_BF16(precision, {

@@ -59,10 +59,12 @@ void tile_pack(const struct pack *p, const real *source, real *packed);
 void tile_pack_bias(size_t K, size_t columns, const real *bias, real *packed);
 /* Column j of B alone, source (K), into what has been packed already. */
 void tile_pack_column(size_t K, size_t columns, size_t j, const real *source, real *packed);
-/* The same three in either precision. */
+/* The same in either precision. */
 size_t tile_packed_size_in(enum encoder_precision precision, size_t K, size_t columns);
 size_t tile_gradient_size_in(enum encoder_precision precision, size_t K, size_t columns);
 void tile_pack_bias_in(enum encoder_precision precision, size_t K, size_t columns, const real *bias, real *packed);
+void tile_pack_column_in(enum encoder_precision precision, size_t K, size_t columns, size_t j, const real *source,
+                         real *packed);
 /* target[k * row_stride + j * column_stride] = G(k,j); p->k0 = 0, p->n = p->K. */
 void tile_unpack_gradient(const struct pack *p, const real *gradient, real *target);
 

@@ -168,31 +168,6 @@ static void test_exponentials_do_not_depend_on_the_place(void **state)
         assert_memory_equal(&x[i], &y[0], sizeof y[0]);
 }
 
-/* The same bits as without spans, whichever of them are zeros; those are passed over. */
-static void test_exponentials_by_spans(void **state)
-{
-    (void)state;
-    enum { SIZE = 5 * VEC_SPAN + 7 };
-    float x[SIZE], y[SIZE], out[SIZE];
-    uint32_t first[SIZE / VEC_SPAN + 1];
-    struct spans live = {.first = first};
-    for (int i = 0; i < SIZE; i++) {
-        x[i] = y[i] = i / VEC_SPAN == 1 || i / VEC_SPAN == 3 ? -88 - (float)i : -(float)(i % 91);
-        out[i] = 0;
-    }
-    out[VEC_SPAN] = -1; /* in a span of zeros: left as it is */
-    float sum = vec_exp_shifted(y, 0, SIZE), got = vec_exp_spans(x, 0, SIZE, out, &live);
-    assert_memory_equal(&got, &sum, sizeof sum);
-    assert_int_equal(live.count, 4);
-    assert_memory_equal(first, ((uint32_t[]){0, 2 * VEC_SPAN, 4 * VEC_SPAN, 5 * VEC_SPAN}), 4 * sizeof *first);
-    assert_true(out[VEC_SPAN] == -1);
-    out[VEC_SPAN] = 0;
-    assert_memory_equal(out, y, sizeof y);
-    x[3 * VEC_SPAN] = NAN; /* must show */
-    assert_true(isnan(vec_exp_spans(x, 0, SIZE, out, &live)));
-    assert_int_equal(live.count, 5);
-}
-
 static void test_rows_get_unit_length(void **state)
 {
     (void)state;
@@ -238,7 +213,6 @@ int main(void)
         cmocka_unit_test(test_exponentials_against_double),
         cmocka_unit_test(test_exponentials_at_the_edges),
         cmocka_unit_test(test_exponentials_do_not_depend_on_the_place),
-        cmocka_unit_test(test_exponentials_by_spans),
         cmocka_unit_test(test_rows_get_unit_length),
         cmocka_unit_test(test_denormals_are_flushed),
     };
