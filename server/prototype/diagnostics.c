@@ -53,7 +53,8 @@ static void copy_row(struct diagnostics_input *in, const struct mixture *m, uint
     in->held[k] = m->updated_step[k] + 1;
 }
 
-bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window, uint32_t rows_max)
+/* Copies at most rows_max rows; true when no more differ. */
+static bool copy_rows(struct diagnostics_input *in, const struct mixture *m, uint32_t rows_max)
 {
     uint32_t copied = 0, from = in->at;
     for (uint32_t i = 0; i < in->K; i++) {
@@ -64,7 +65,16 @@ bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture
         if (copied++ == rows_max)
             return false;
         copy_row(in, m, k);
+        in->copied++;
     }
+    return true;
+}
+
+bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window, uint32_t rows_max)
+{
+    if (!copy_rows(in, m, rows_max) && in->copied < (uint64_t)3 * in->K)
+        return false;
+    in->copied = 0;
     in->version = m->view->version;
     in->active = mixture_active_percent(m, window);
     memcpy(in->usage, m->usage, in->K * sizeof *in->usage);

@@ -20,6 +20,7 @@ struct diagnostics_input {
     double active;                 /* percent */
     uint32_t *held;                /* (K) 1 + the updated_step of the row that prototypes has; 0: none */
     uint32_t at;                   /* the row that the next copying begins with */
+    uint64_t copied;               /* rows since the copying began */
     bool (*stop)(const void *arg); /* asked during a pass, many times a second; NULL: it runs to its end */
     const void *stop_arg;
 };
@@ -38,8 +39,9 @@ struct diagnostics {
 int diagnostics_input_init(struct diagnostics_input *in, const struct mixture *m); /* holds nothing; 0 or ERR_MEMORY */
 void diagnostics_input_fini(struct diagnostics_input *in);
 /* Copies rows that differ from m's, at most rows_max, so that a large mixture is copied in pieces between its steps. True
- * when none is left to copy: from then to the next call `in` is of m's version. window: versions over which a component
- * counts as active. */
+ * when none is left to copy: from then to the next call `in` is of m's version. Also when 3 K rows have been copied: then
+ * more rows move than pieces can follow, and those that still differ are as they were at most K / rows_max pieces ago.
+ * window: versions over which a component counts as active. */
 bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window,
                               uint32_t rows_max);
 void diagnostics_input_forget(struct diagnostics_input *in); /* m has gone back: what is held means nothing any more */

@@ -6,8 +6,6 @@
 #include "common/log.h"
 #include "common/vecmath.h"
 
-enum { TURN_FLOATS = 1 << 20 }; /* copied in one turn: about a millisecond */
-
 static uint64_t clock_ms(void)
 {
     return uv_hrtime() / 1000000;
@@ -46,20 +44,32 @@ static void on_done(uv_work_t *work, int status)
     r->on_result(r->arg, result);
 }
 
-/* Rows to copy in one turn at most. Where versions change more than that, twice as many as the newest one changed, or
- * the copy would never catch up; its M-step took many times longer. */
-static uint32_t turn_rows(const struct mixture *m)
+static void on_idle(uv_idle_t *idle)
 {
-    uint32_t rows = TURN_FLOATS / m->options.D, changed = 0;
-    for (uint32_t k = 0; k < m->options.K && m->view->version > 0; k++)
-        changed += m->updated_step[k] == m->view->version;
-    return 2 * changed > rows ? 2 * changed : rows;
+    struct diagnostics_runner *r = idle->data;
+    uv_idle_stop(idle);
+    r->again(r->arg);
 }
 
-/* True when the input is of m's version. */
+/* A turn of its own follows, without waiting for a message. */
+static void wake(struct diagnostics_runner *r)
+{
+    if (!r->idle_open)
+        uv_idle_init(r->loop, &r->idle);
+    r->idle_open = true;
+    r->idle.data = r;
+    uv_idle_start(&r->idle, on_idle);
+}
+
+/* True when there is nothing more to copy. */
 static bool copy_some(struct diagnostics_runner *r, const struct mixture *m, uint32_t window)
 {
-    return diagnostics_input_follow(&r->input, m, window, r->leaving ? m->options.K : turn_rows(m));
+    uint32_t rows = DIAGNOSTICS_TURN_BYTES / (m->options.D * (uint32_t)sizeof(float));
+    if (diagnostics_input_follow(&r->input, m, window, r->leaving ? m->options.K : rows))
+        return true;
+    if (!r->leaving)
+        wake(r);
+    return false;
 }
 
 int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *m, uint32_t window)
@@ -91,6 +101,8 @@ void diagnostics_runner_rewound(struct diagnostics_runner *r)
 void diagnostics_runner_end(struct diagnostics_runner *r, uint64_t within_ms)
 {
     r->leaving = true;
+    if (r->idle_open && !uv_is_closing((uv_handle_t *)&r->idle))
+        uv_close((uv_handle_t *)&r->idle, NULL);
     atomic_store(&r->end_ms, clock_ms() + within_ms);
 }
 

@@ -292,6 +292,13 @@ static void on_leaving(void *arg, const char *reason)
     end_mirror(s);
 }
 
+static void on_diagnostics_again(void *arg)
+{
+    struct service *s = arg;
+    if (!s->leaving)
+        poll_diagnostics(s);
+}
+
 static void figures(const void *arg, struct server_figures *f)
 {
     const struct prototype_counters *c = prototype_core_counters(((const struct service *)arg)->lives.core);
@@ -398,8 +405,8 @@ int prototype_service_run(const struct run_config *config, bool resume, struct e
     int rc = shell_init(&s.shell, &service, &s, config, e);
     if (rc != 0)
         return rc;
-    s.runner =
-        (struct diagnostics_runner){.loop = &s.shell.loop, .wanted = true, .on_result = on_diagnostics, .arg = &s};
+    s.runner = (struct diagnostics_runner){
+        .loop = &s.shell.loop, .wanted = true, .on_result = on_diagnostics, .again = on_diagnostics_again, .arg = &s};
     rc = shell_run(&s.shell, &s.lives, resume, e);
     release(&s);
     return rc;

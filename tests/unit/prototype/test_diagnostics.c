@@ -150,6 +150,31 @@ static void test_copy_in_pieces(void **state)
     mixture_free(&m);
 }
 
+/* Where every version moves every row, no piece is larger for it, and a pass comes about all the same. */
+static void test_pieces_that_cannot_follow(void **state)
+{
+    (void)state;
+    struct mixture *m = small_mixture();
+    struct diagnostics_input in;
+    uint32_t turns = 0, seen = 0;
+    bool done = false;
+    assert_int_equal(diagnostics_input_init(&in, m), 0);
+    for (; !done && turns < 100; turns++) {
+        for (uint32_t k = 0; k < 50; k++)
+            touch(m, k);
+        done = diagnostics_input_follow(&in, m, 5, 16);
+        assert_int_equal(held(&in, m), 16);
+    }
+    assert_int_equal(turns, 3 * 50 / 16 + 1);
+    assert_int_equal(in.version, m->view->version);
+    for (uint32_t k = 0; k < 50; k++)
+        seen += in.held[k] > 0;
+    assert_int_equal(seen, 50);
+    assert_false(diagnostics_input_follow(&in, m, 5, 16)); /* the next one begins anew */
+    diagnostics_input_fini(&in);
+    mixture_free(&m);
+}
+
 static bool always(const void *arg)
 {
     return arg != NULL;
@@ -174,9 +199,13 @@ static void test_pass_can_be_stopped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_row_has_rank_one),     cmocka_unit_test(test_rank_counts_even_directions),
-        cmocka_unit_test(test_rank_over_several_blocks), cmocka_unit_test(test_cover_neighbours_and_usage),
-        cmocka_unit_test(test_copy_in_pieces),           cmocka_unit_test(test_pass_can_be_stopped),
+        cmocka_unit_test(test_one_row_has_rank_one),
+        cmocka_unit_test(test_rank_counts_even_directions),
+        cmocka_unit_test(test_rank_over_several_blocks),
+        cmocka_unit_test(test_cover_neighbours_and_usage),
+        cmocka_unit_test(test_copy_in_pieces),
+        cmocka_unit_test(test_pass_can_be_stopped),
+        cmocka_unit_test(test_pieces_that_cannot_follow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
