@@ -265,6 +265,8 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/compare.sh
 	$(BUILD)/bench/bench_parameter
 	$(BUILD)/bench/bench_prototype
+	$(BUILD)/bench/bench_diagnostics 1
+	$(BUILD)/bench/bench_large
 	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mirror.py
 	BUILD=$(BUILD) $(PYTHON) tests/bench/training.py
 	$(MAKE) cost capacity recovery

@@ -4,9 +4,13 @@
 
   BUILD=build tests/bench/training.py [STEPS]     (default 300 steps of deploy/configs/fashion-mnist.ini)
   BUILD=build tests/bench/training.py start       (the first two alone)
+  BUILD=build tests/bench/training.py large [STEPS]   (K = 65 536 prototypes in 256 dimensions, two workers, 100 steps)
 
 First step: seconds from the start of the launcher to the first step's metrics, for each data.cache; of the file, once it is
 there. Memory of a worker then, MiB: resident, of that its own (anonymous) and mapped files, which workers of a machine share.
+
+large prints besides: CPU time of a worker's compute thread for an image, when the first diagnostics came, and the most memory that
+a worker and the prototype server held.
 
 Shares are of the wall time of a worker's compute thread between the first and the last metrics line: augment, forward, backward and
 E-step as the workers report them, scaled by the CPU time of the thread named "compute"; wire is the CPU time of the
@@ -24,15 +28,18 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PARTS = ("augment", "forward", "backward", "estep")
 
 
-def workers_of(parent):
-    """Process ids of the decant-worker children of `parent`."""
+LARGE = ("mixture.components=65536", "mixture.dimensions=256", "run.checkpoint_every=0", "run.log_every=5")
+
+
+def children_of(parent, program="decant-worker"):
+    """Process ids of the children of `parent` that run a program; its name as the kernel cuts it."""
     found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             name, rest = (entry / "stat").read_text().rsplit(")", 1)
         except OSError:
             continue
-        if name.endswith("(decant-worker") and int(rest.split()[1]) == parent:
+        if name.endswith("(" + program[:15]) and int(rest.split()[1]) == parent:
             found.append(int(entry.name))
     return found
 
@@ -57,7 +64,7 @@ def lines_of(path):
 
 def sample(launcher, metrics):
     """(time, [threads of each worker], metrics lines so far)"""
-    return time.monotonic(), [thread_seconds(p) for p in workers_of(launcher.pid)], lines_of(metrics)
+    return time.monotonic(), [thread_seconds(p) for p in children_of(launcher.pid)], lines_of(metrics)
 
 
 def launch(out, workers, steps, *more):
@@ -68,10 +75,10 @@ def launch(out, workers, steps, *more):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def memory(pid):
+def memory(pid, keys=("VmRSS", "RssAnon", "RssFile")):
     """(resident, anonymous, of files), MiB."""
     status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return [int(status[key].split()[0]) / 1024 for key in ("VmRSS", "RssAnon", "RssFile")]
+    return [int(status[key].split()[0]) / 1024 for key in keys]
 
 
 def start(out, cache):
@@ -83,7 +90,7 @@ def start(out, cache):
             if launcher.poll() is not None:
                 sys.exit(f"decant train exited {launcher.returncode}")
             time.sleep(0.005)
-        return time.monotonic() - begin, memory(workers_of(launcher.pid)[0])
+        return time.monotonic() - begin, memory(children_of(launcher.pid)[0])
     finally:
         launcher.terminate()
         launcher.wait()
@@ -100,20 +107,49 @@ def starts():
               f"files_mib={files:.0f}", flush=True)
 
 
-def run(workers, steps):
+def most(launcher, program):
+    """MiB that the largest of these processes has ever held."""
+    found = [0.0]
+    for pid in children_of(launcher.pid, program):
+        try:
+            found += memory(pid, ("VmHWM",))
+        except (OSError, KeyError):
+            pass  # about to end
+    return max(found)
+
+
+def run(workers, steps, *more, peaks=None):
+    """peaks: a dict of programs, whose values are raised to what they held."""
     with tempfile.TemporaryDirectory() as out:
-        launcher = launch(out, workers, steps)
+        launcher, began = launch(out, workers, steps, *more), time.time()
         metrics = pathlib.Path(out) / "run/metrics-parameter.jsonl"
         first = last = None
         while launcher.poll() is None:
             now = sample(launcher, metrics)
+            for program in peaks or ():
+                peaks[program] = max(peaks[program], most(launcher, program))
             # A worker that is about to end has no compute threads any more.
             if len(now[1]) == workers and all("compute" in threads for threads in now[1]) and now[2]:
                 first, last = first or now, now
             time.sleep(0.2)
         if launcher.returncode != 0 or first is last:
             sys.exit(f"decant train exited {launcher.returncode} (or was too short to measure)")
+        if peaks is not None:
+            report_large(first, last, lines_of(metrics), began, pathlib.Path(out) / "run/metrics-prototype.jsonl")
         return report(workers, first, last, lines_of(metrics)[1:])
+
+
+def compute_seconds(now):
+    return sum(threads["compute"] for threads in now[1])
+
+
+def report_large(first, last, lines, began, prototype):
+    """Steps of deploy/configs/fashion-mnist.ini are of 384 images."""
+    images = 384 * (last[2][-1]["step"] - first[2][-1]["step"])
+    cpu = (compute_seconds(last) - compute_seconds(first)) / images if images else float("nan")
+    shown = [l["time"] - began for l in lines_of(prototype) if "unique_01" in l]
+    print(f"bench=large compute_cpu_us={1e6 * cpu:.0f} steps={lines[-1]['step']} "
+          f"first_diagnostics_s={shown[0] if shown else float('nan'):.0f} load={os.getloadavg()[0]:.1f}")
 
 
 def report(workers, first, last, lines):
@@ -132,7 +168,16 @@ def report(workers, first, last, lines):
     return rate
 
 
+def large(steps):
+    peaks = {"decant-worker": 0.0, "decant-prototype": 0.0}
+    run(2, steps, *LARGE, peaks=peaks)
+    print(f"bench=memory worker_most_mib={peaks['decant-worker']:.0f} prototype_most_mib={peaks['decant-prototype']:.0f}")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["large"]:
+        large(int(sys.argv[2]) if len(sys.argv) > 2 else 100)
+        sys.exit()
     starts()
     if sys.argv[1:] == ["start"]:
         sys.exit()
