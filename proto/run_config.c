@@ -675,6 +675,10 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
                          "encoder.init takes");
+    if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
+        return error_set(e, ERR_CONFIG,
+                         "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
+                         c->loss.mean_entropy);
     if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
         return error_set(e, ERR_CONFIG,
                          "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
