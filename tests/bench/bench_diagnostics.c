@@ -9,7 +9,6 @@
 #include <time.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
-#include "proto/stats_wire.h"
 #include "server/prototype/core.h"
 #include "server/prototype/diagnostics_runner.h"
 
