@@ -48,15 +48,10 @@ static void *floats(size_t n)
     return memset(p, 0, n * sizeof(float));
 }
 
-static double smaller(double a, double b)
-{
-    return a < b ? a : b;
-}
-
 static void keep_best(struct gain *g, int round, double with, double without)
 {
-    g->with = round == 0 ? with : smaller(g->with, with);
-    g->without = round == 0 ? without : smaller(g->without, without);
+    g->with = round == 0 ? with : fmin(g->with, with);
+    g->without = round == 0 ? without : fmin(g->without, without);
 }
 
 static void compare(struct gain *g, const float *a, const float *b, size_t n, double scale)
