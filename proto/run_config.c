@@ -698,6 +698,10 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
                          "encoder.init takes");
+    if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
+        return error_set(e, ERR_CONFIG,
+                         "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
+                         c->loss.mean_entropy);
     if (check_prices(c, e) != 0)
         return ERR_CONFIG;
     if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
