@@ -18,7 +18,6 @@
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
-#include "common/kernels.h"
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "tests/bench/bench_mixture.h"

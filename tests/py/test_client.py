@@ -483,7 +483,8 @@ def test_another_shape_is_refused():
             client.submit(unit(np.random.default_rng(12)))
             client.flush(PATIENCE_S, durable=True)
         s.stop()
-        for extra, text in ((["--components", "64"], "mixture.components = 32, not 64"), (["--run", "other"], "holds run 'client'")):
+        for extra, text in ((["--components", "64"], "mixture.components = 32, not 64"), (["--run", "other"], "holds run 'client'"),
+                            (["--covariance", "full"], "mixture.covariance = diag, not full")):
             done = subprocess.run([f"{BUILD}/bin/decant", "serve-mixture", "--out", f"{s.directory}/out", *extra], capture_output=True,
                                   text=True, timeout=PATIENCE_S)
             assert done.returncode == 1 and text in done.stderr, done
