@@ -62,7 +62,7 @@ struct run_config {
         int64_t reseed_max, prototype_lag;
         double merge_distance;
         char init[1024];
-        double balance, balance_clip;
+        double balance, balance_clip, balance_power;
         enum reseed_choice reseed_choice;
         enum mixture_source source;
     } mixture;
