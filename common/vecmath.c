@@ -8,6 +8,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if KERNELS_X86
+#include <immintrin.h>
+#endif
 #if defined(__x86_64__)
 #include <pmmintrin.h>
 #include <xmmintrin.h>
@@ -161,6 +164,80 @@ KERNEL(float, vec_exp_shifted, (float *x, float shift, size_t n), (x, shift, n))
         sums[lane] += x[i + lane];
     }
     return fold_sum(sums);
+}
+
+/* Bit i tells whether scale x[i] is not below limit, of at most LANES. */
+static inline __attribute__((always_inline)) uint32_t not_below(const float *x, uint32_t n, float scale, float limit)
+{
+    uint32_t mask = 0;
+    for (uint32_t lane = 0; lane < n; lane++)
+        mask |= !(x[lane] * scale < limit) ? 1u << lane : 0;
+    return mask;
+}
+
+/* LANES values from x[i] on, all of them, and their names. */
+static inline __attribute__((always_inline)) void list_all(const float *x, const uint32_t *names, uint32_t i,
+                                                           uint32_t *name, float *value)
+{
+    memcpy(value, x + i, LANES * sizeof *value);
+    for (uint32_t lane = 0; lane < LANES; lane++)
+        name[lane] = names ? names[i + lane] : i + lane;
+}
+
+STATIC_KERNEL(uint32_t, list_from,
+              (uint32_t i, const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale,
+               float limit, uint32_t *restrict name, float *restrict value),
+              (i, x, n, names, scale, limit, name, value))
+{
+    uint32_t found = 0;
+    for (; i < n; i += LANES) {
+        uint32_t mask = n - i < LANES ? not_below(x + i, n - i, scale, limit) : not_below(x + i, LANES, scale, limit);
+        if (mask == UINT32_MAX) {
+            list_all(x, names, i, name + found, value + found);
+            found += LANES;
+            continue;
+        }
+        for (; mask != 0; mask &= mask - 1) {
+            uint32_t at = i + (uint32_t)__builtin_ctz(mask);
+            name[found] = names ? names[at] : at;
+            value[found++] = x[at];
+        }
+    }
+    return found;
+}
+
+#if KERNELS_X86
+/* The first n, a multiple of 16: moves only, so nothing can differ. */
+KERNELS_TARGET_AVX512 static uint32_t list_compressed(const float *x, uint32_t n, const uint32_t *names, float scale,
+                                                      float limit, uint32_t *name, float *value)
+{
+    const __m512i counted = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i), scaled = _mm512_mul_ps(v, _mm512_set1_ps(scale));
+        __mmask16 mask = _mm512_cmp_ps_mask(scaled, _mm512_set1_ps(limit), _CMP_NLT_UQ);
+        if (mask == 0)
+            continue;
+        __m512i from = names ? _mm512_loadu_si512(names + i) : _mm512_add_epi32(counted, _mm512_set1_epi32((int)i));
+        _mm512_mask_compressstoreu_ps(value + found, mask, v);
+        _mm512_mask_compressstoreu_epi32(name + found, mask, from);
+        found += (uint32_t)__builtin_popcount(mask);
+    }
+    return found;
+}
+#endif
+
+uint32_t vec_list(const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
+                  uint32_t *restrict name, float *restrict value)
+{
+    uint32_t done = 0, found = 0;
+#if KERNELS_X86
+    if (kernels_chosen() >= KERNELS_AVX512) {
+        done = n / 16 * 16;
+        found = list_compressed(x, done, names, scale, limit, name, value);
+    }
+#endif
+    return found + list_from(done, x, n, names, scale, limit, name + found, value + found);
 }
 
 KERNEL(float, vec_max, (const float *x, size_t n), (x, n))

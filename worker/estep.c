@@ -31,7 +31,7 @@ enum {
     BLOCK_ROWS_MIN = 16,        /* with fewer rows a block reads the operand too often for its work */
     BLOCK_BYTES_MAX = 64 << 20, /* of logits, when K is large */
     TILE_COMPONENTS = SIEVE_TILE,
-    SPAN = 32, /* logits that are looked at together */
+    SPAN = 32, /* exponentials are computed so many at a time */
     GAP = 272, /* floats after each row of logits: K is often a power of two, and all rows would share few lines of
                          the cache */
     PASSING_SHARE = 8, /* when more than one component in so many passes the sieve, a block is computed as a whole */
@@ -70,6 +70,7 @@ struct estep {
     float *squares;      /* (block,2D) [h^2 | h]; tied: (block,D) W h; else nothing */
     float *logits;       /* (block,logit_stride) */
     uint32_t *near;      /* (K) a row's components that matter, */
+    uint32_t *found;     /* (K) scratch */
     float *near_logit;   /* (K and a span) their logits; like the next, filled up to whole spans */
     float *row;          /* (K and a span) and exp(beta l), or exp(l) */
     uint32_t *square_at; /* (block) where a row of squares, of h, of logits starts */
@@ -147,12 +148,14 @@ static bool allocate_block(struct estep *s)
     s->squares = words(s->width == 2 * D ? 2 * block * D : is_tied(s) ? block * D : 0);
     s->logits = words(block * s->logit_stride);
     s->near = words(s->K);
+    s->found = words(s->K);
     s->near_logit = words(s->K + SPAN);
     s->row = words(s->K + SPAN);
     s->square_at = starts(block, 2 * D);
     s->h_at = starts(block, D);
     s->logit_at = starts(block, s->logit_stride);
-    return s->squares && s->logits && s->near && s->near_logit && s->row && s->square_at && s->h_at && s->logit_at;
+    return s->squares && s->logits && s->near && s->found && s->near_logit && s->row && s->square_at && s->h_at &&
+           s->logit_at;
 }
 
 static bool allocate_sieve(struct estep *s)
@@ -237,13 +240,34 @@ void estep_free(struct estep **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {(*s)->logit_operand, (*s)->rows,           (*s)->bias,           (*s)->prototypes,
-                           (*s)->squares,       (*s)->logits,         (*s)->near,           (*s)->near_logit,
-                           (*s)->row,           (*s)->square_at,      (*s)->h_at,           (*s)->logit_at,
-                           (*s)->searched,      (*s)->search_rows,    (*s)->nearest,        (*s)->top,
-                           (*s)->start,         (*s)->index,          (*s)->gamma,          (*s)->assigned,
-                           (*s)->far,           (*s)->novel,          (*s)->novel_distance, (*s)->shared_operand,
-                           (*s)->passing,       (*s)->passing_logits, (*s)->passing_at};
+    void *const owned[] = {(*s)->logit_operand,
+                           (*s)->rows,
+                           (*s)->bias,
+                           (*s)->prototypes,
+                           (*s)->squares,
+                           (*s)->logits,
+                           (*s)->near,
+                           (*s)->found,
+                           (*s)->near_logit,
+                           (*s)->row,
+                           (*s)->square_at,
+                           (*s)->h_at,
+                           (*s)->logit_at,
+                           (*s)->searched,
+                           (*s)->search_rows,
+                           (*s)->nearest,
+                           (*s)->top,
+                           (*s)->start,
+                           (*s)->index,
+                           (*s)->gamma,
+                           (*s)->assigned,
+                           (*s)->far,
+                           (*s)->novel,
+                           (*s)->novel_distance,
+                           (*s)->shared_operand,
+                           (*s)->passing,
+                           (*s)->passing_logits,
+                           (*s)->passing_at};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     whitened_free(&(*s)->whitened);
@@ -527,42 +551,20 @@ STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n
         out[i] = x[i] * factor;
 }
 
-/* Those of the logits x (n) for which beta x is not below `limit`, in order, with the components that they are of:
- * component[k], or k where there is no such list. Writes and counts them. */
-STATIC_KERNEL(uint32_t, list_near,
-              (const float *restrict x, uint32_t n, const uint32_t *restrict component, float beta, float limit,
-               uint32_t *restrict near, float *restrict logit),
-              (x, n, component, beta, limit, near, logit))
-{
-    uint32_t found = 0;
-    for (uint32_t k = 0; k < n; k += SPAN) {
-        uint32_t lanes = n - k < SPAN ? n - k : SPAN, mask = 0;
-        for (uint32_t lane = 0; lane < SPAN && lanes == SPAN; lane++)
-            mask |= !(x[k + lane] * beta < limit) ? 1u << lane : 0;
-        for (uint32_t lane = 0; lane < lanes && lanes < SPAN; lane++)
-            mask |= !(x[k + lane] * beta < limit) ? 1u << lane : 0;
-        for (; mask != 0; mask &= mask - 1) {
-            uint32_t at = k + (uint32_t)__builtin_ctz(mask);
-            near[found] = component ? component[at] : at;
-            logit[found++] = x[at];
-        }
-    }
-    return found;
-}
-
-/* Those of x (n) that are above 0 and no less than `limit`, in order; of those that are just as large only components up
+/* Those of the n values in s->row that are above 0 and no less than `limit`, in order; of those that are just as large only components up
  * to `last`. Writes and counts them. */
-static uint32_t collect(const float *x, const uint32_t *component, uint32_t n, struct kept limit, uint32_t *index,
-                        float *value)
+static uint32_t collect(struct estep *s, uint32_t n, struct kept limit, uint32_t *index, float *value)
 {
-    uint32_t found = 0;
-    for (uint32_t j = 0; j < n; j++) {
-        if (!(x[j] > 0) || !(x[j] >= limit.value) || (x[j] == limit.value && component[j] > limit.index))
+    float least = limit.value > FLT_MIN ? limit.value : FLT_MIN; /* denormals are flushed */
+    float *found = s->near_logit;                                /* the logits have done their part */
+    uint32_t listed = vec_list(s->row, n, s->near, 1, least, s->found, found), kept = 0;
+    for (uint32_t j = 0; j < listed; j++) {
+        if (!(found[j] > 0) || (found[j] == limit.value && s->found[j] > limit.index))
             continue;
-        index[found] = component[j];
-        value[found++] = x[j];
+        index[kept] = s->found[j];
+        value[kept++] = found[j];
     }
-    return found;
+    return kept;
 }
 
 /* Whether a is given up before b: it is smaller, or equal and of higher index. The index makes the order total, so that
@@ -601,7 +603,7 @@ static double keep_row(struct estep *s, uint32_t i, uint32_t n, double total)
         limit = weaker(limit, top) ? top : limit;
     }
     uint32_t begin = s->start[i];
-    uint32_t count = collect(s->row, s->near, n, limit, s->index + begin, s->gamma + begin);
+    uint32_t count = collect(s, n, limit, s->index + begin, s->gamma + begin);
     ASSERT(begin + count <= s->nonzero_max);
     double sum = 0;
     for (uint32_t z = begin; z < begin + count; z++)
@@ -638,7 +640,7 @@ static void finish_row(struct estep *s, const float *logits, uint32_t n, const u
                        struct stats_extra *extra)
 {
     float max = vec_max(logits, n), beta = (float)s->beta;
-    uint32_t near = list_near(logits, n, component, beta, beta * max - s->cutoff, s->near, s->near_logit);
+    uint32_t near = vec_list(logits, n, component, beta, beta * max - s->cutoff, s->near, s->near_logit);
     s->assigned[i] = first_near(s, near, max);
     double evidence = beta == 1 ? 0 : exponentials(s, near, 1, max), total = exponentials(s, near, beta, max);
     extra->loglik += max + log(beta == 1 ? total : evidence);

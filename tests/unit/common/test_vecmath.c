@@ -168,6 +168,32 @@ static void test_exponentials_do_not_depend_on_the_place(void **state)
         assert_memory_equal(&x[i], &y[0], sizeof y[0]);
 }
 
+/* Around whole spans, with and without names; what is exactly at the limit and what is no number are listed. */
+static void test_list(void **state)
+{
+    (void)state;
+    for (uint32_t n = 0; n <= 97; n++) {
+        float x[97], value[97];
+        uint32_t names[97], name[97], plain[97], want = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            x[i] = (float)(i * 37 % 19);
+            names[i] = 1000 + i;
+        }
+        if (n > 40)
+            x[40] = NAN;
+        uint32_t found = vec_list(x, n, names, 0.5f, 6, name, value);
+        assert_int_equal(vec_list(x, n, NULL, 0.5f, 6, plain, value), found);
+        for (uint32_t i = 0; i < n; i++)
+            if (isnan(x[i]) || x[i] >= 12) {
+                assert_true(want < found);
+                assert_int_equal(plain[want], i);
+                assert_int_equal(name[want], 1000 + i);
+                assert_memory_equal(&value[want++], &x[i], sizeof x[i]);
+            }
+        assert_int_equal(found, want);
+    }
+}
+
 static void test_rows_get_unit_length(void **state)
 {
     (void)state;
@@ -213,6 +239,7 @@ int main(void)
         cmocka_unit_test(test_exponentials_against_double),
         cmocka_unit_test(test_exponentials_at_the_edges),
         cmocka_unit_test(test_exponentials_do_not_depend_on_the_place),
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_rows_get_unit_length),
         cmocka_unit_test(test_denormals_are_flushed),
     };
