@@ -13,6 +13,15 @@
 
 enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
 
+/* Of mixture.init = kmeans++. */
+static const char init_kmeans[] = "kmeans++";
+enum {
+    INIT_EMBEDDINGS_EACH = 4, /* by default, for each prototype: fairly arbitrary */
+    INIT_FLOATS_MAX = 1 << 26 /* embeddings x dimensions: the server keeps them, 256 MiB, and in checkpoints */
+};
+static const int64_t init_work_step = INT64_C(1) << 31, /* multiply-adds between two versions: under a second */
+    init_work_max = INT64_C(1) << 41;                   /* and in all, in 1024 versions */
+
 #define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
 #define KEY_INT(name, f, initial, min, max, help)                                                                      \
     {                                                                                                                  \
@@ -33,6 +42,10 @@ enum { RESEED_COMPONENTS = 128 }; /* the help of mixture.reseed_max names it */
 #define KEY_PATH(name, f, initial, help)                                                                               \
     {                                                                                                                  \
         name, CONFIG_PATH, FIELD(f), initial, 0, 0, NULL, help                                                         \
+    }
+#define KEY_PATH_OR(words, name, f, initial, help)                                                                     \
+    {                                                                                                                  \
+        name, CONFIG_PATH, FIELD(f), initial, 0, 0, words, help                                                        \
     }
 #define KEY_PATHS(name, f, initial, help)                                                                              \
     {                                                                                                                  \
@@ -200,9 +213,12 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("mixture.merge_distance", mixture.merge_distance, "0", 0, 2,
               "eps: two prototypes nearer than this, in 1 - cosine, merge, and the freed one takes half of the "
               "heaviest wide one, a pair a step at most; 0 never"),
-    KEY_PATH("mixture.init", mixture.init, "",
-             "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
-             "mixture.dimensions; read by the prototype server before step 0 only; empty: random prototypes"),
+    KEY_PATH_OR(init_kmeans, "mixture.init", mixture.init, "",
+                "mixture to begin with: a run's directory, a checkpoint's, or a safetensors file, of the same "
+                "mixture.dimensions, read by the prototype server before step 0 only; or kmeans++: prototypes move to "
+                "embeddings of the first steps that k-means++ chooses; empty: random prototypes"),
+    KEY_INT("mixture.init_embeddings", mixture.init_embeddings, "0", 0, 16777216,
+            "kmeans++: it chooses among so many embeddings, those that come first; 0: four for each prototype"),
     KEY_FLOAT("mixture.balance", mixture.balance, "0.1", 0, 10,
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
@@ -463,6 +479,47 @@ uint32_t run_config_slot_rows(const struct run_config *c)
     return c->mixture.source == MIXTURE_OF_IMAGES ? b : 2 * b;
 }
 
+/* ---- k-means++ ---- */
+
+int64_t run_config_init_embeddings(const struct run_config *c)
+{
+    if (strcmp(c->mixture.init, init_kmeans) != 0)
+        return 0;
+    return c->mixture.init_embeddings > 0 ? c->mixture.init_embeddings : INIT_EMBEDDINGS_EACH * c->mixture.components;
+}
+
+uint32_t run_config_init_rounds(const struct run_config *c)
+{
+    int64_t work = run_config_init_embeddings(c) * c->mixture.dimensions;
+    return work > 0 && work < init_work_step ? (uint32_t)(init_work_step / work) : 1;
+}
+
+uint64_t run_config_init_rows(const struct run_config *c, uint64_t step, uint64_t slot, uint64_t slots)
+{
+    uint64_t N = (uint64_t)run_config_init_embeddings(c), rows = run_config_slot_rows(c);
+    uint64_t first = (step * (uint64_t)c->run.slots + slot) * rows, end = first + slots * rows;
+    return (end < N ? end : N) - (first < N ? first : N);
+}
+
+uint64_t run_config_init_steps(const struct run_config *c)
+{
+    uint64_t N = (uint64_t)run_config_init_embeddings(c), K = (uint64_t)c->mixture.components;
+    uint64_t step = (uint64_t)c->run.slots * run_config_slot_rows(c), rounds = run_config_init_rounds(c);
+    return N == 0 ? 0 : (N + step - 1) / step + (K + rounds - 1) / rounds - 1; /* the last gathers and chooses */
+}
+
+int run_config_check_init(const struct run_config *c, uint64_t total_steps, struct error *e)
+{
+    uint64_t steps = run_config_init_steps(c);
+    if (steps < total_steps || steps == 0)
+        return 0;
+    return error_set(e, ERR_CONFIG,
+                     "mixture.init = kmeans++ with %lld embeddings takes %llu steps, and the run has %llu: set "
+                     "mixture.init_embeddings lower, or train longer",
+                     (long long)run_config_init_embeddings(c), (unsigned long long)steps,
+                     (unsigned long long)total_steps);
+}
+
 double run_config_mean_entropy(const struct run_config *c)
 {
     static const double of_objective[] = {[LOSS_CARP] = 0, [LOSS_DINO] = 2, [LOSS_SWAV] = 1};
@@ -637,6 +694,31 @@ static int check_covariance(const struct run_config *c, struct error *e)
     return 0;
 }
 
+static int check_kmeans(const struct run_config *c, struct error *e)
+{
+    int64_t N = run_config_init_embeddings(c), K = c->mixture.components, D = c->mixture.dimensions;
+    if (N == 0)
+        return c->mixture.init_embeddings == 0
+                   ? 0
+                   : error_set(e, ERR_CONFIG, "mixture.init_embeddings is for mixture.init = kmeans++");
+    if (c->run.mode == MODE_STREAM)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init = kmeans++ with run.mode = stream: its clients send no embeddings; begin with a "
+                         "file");
+    if (N < K)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init_embeddings = %lld is less than mixture.components = %lld, each of which becomes "
+                         "one of them",
+                         (long long)N, (long long)K);
+    if (N * D > INIT_FLOATS_MAX || N * D > init_work_max / K)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init = kmeans++ among %lld embeddings of %lld dimensions, for %lld components, at "
+                         "most %lld are possible: set mixture.init_embeddings",
+                         (long long)N, (long long)D, (long long)K,
+                         (long long)((INIT_FLOATS_MAX < init_work_max / K ? INIT_FLOATS_MAX : init_work_max / K) / D));
+    return c->run.steps > 0 ? run_config_check_init(c, (uint64_t)c->run.steps, e) : 0;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -675,6 +757,8 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
                          "encoder.init takes");
+    if (check_kmeans(c, e) != 0)
+        return ERR_CONFIG;
     if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
         return error_set(e, ERR_CONFIG,
                          "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",

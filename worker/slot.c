@@ -183,7 +183,9 @@ static int build_shared(struct slot_shared *s, struct error *e)
         return error_set(e, ERR_CONFIG, "%llu images are less than a step of run.slots * run.slot_size = %lld",
                          (unsigned long long)s->samples, (long long)c->run.slots * c->run.slot_size);
     struct model_spec spec;
-    int rc = model_precision_check(c, e);
+    int rc = run_config_check_init(c, s->total_steps, e);
+    if (rc == 0)
+        rc = model_precision_check(c, e);
     if (rc == 0)
         rc = pixel_scale_of(c, s->train->channels, &s->augment.scale, e);
     if (rc == 0)
@@ -540,6 +542,7 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
         struct estep_result result;
         estep_use(w->estep, mixture);
         estep_run(w->estep, w->h, learnt, &result);
+        result.extra.S = (uint32_t)run_config_init_rows(s->config, step, slot, 1);
         rc = stats_encode(w->h, &result.gamma, s->K, s->D, s->config->mixture.covariance, &result.extra, stats);
     }
     st->estep_s = seconds_since(&mark);

@@ -290,6 +290,63 @@ static void test_statistics(void **state)
     close_bench(&t);
 }
 
+/* Of the slot's embeddings, eight, the first S are in its statistics: all of step 0, four of slot 0 of step 1, no more. */
+static void test_first_steps_send_their_embeddings(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t step;
+        uint32_t slot, S;
+    } cases[] = {{0, 0, 2 * B}, {0, 3, 2 * B}, {1, 0, 4}, {1, 1, 0}, {2, 0, 0}};
+    struct bench t, plain;
+    open_bench(&t, "mixture.init=kmeans++", "mixture.init_embeddings=36");
+    open_bench(&plain, NULL, NULL);
+    struct slot_workspace *w = new_worker(&t), *v = new_worker(&plain);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct outcome o, p;
+        struct stats_rows rows;
+        enum reason why = 0;
+        compute(&t, w, cases[i].step, cases[i].slot, &o);
+        compute(&plain, v, cases[i].step, cases[i].slot, &p);
+        assert_memory_equal(o.grad, p.grad, slot_manifest(t.shared)->parameter_floats * sizeof(float));
+        assert_int_equal(stats_decode(&o.stats, K, D, COVARIANCE_DIAGONAL, 2 * B, &rows, &why, NULL), 0);
+        assert_int_equal(rows.S, cases[i].S);
+        for (uint32_t d = 0; d < D && rows.S == 2 * B; d++) { /* they add up to what components received */
+            double sum = 0;
+            for (uint32_t r = 0; r < rows.R; r++)
+                sum += rows.s1[r * D + d];
+            for (uint32_t s = 0; s < rows.S; s++)
+                sum -= rows.sample[s * D + d];
+            assert_true(fabs(sum) < 1e-4);
+        }
+        stats_rows_fini(&rows);
+        outcome_fini(&o);
+        outcome_fini(&p);
+    }
+    slot_workspace_free(&w);
+    slot_workspace_free(&v);
+    close_bench(&t);
+    close_bench(&plain);
+}
+
+/* The images say how long the run is. */
+static void test_a_run_too_short_for_kmeans(void **state)
+{
+    (void)state;
+    struct run_config c;
+    struct slot_shared *shared;
+    struct error e = {0};
+    uint8_t pixels[IMAGES * SIDE * SIDE] = {0};
+    struct dataset train = {.count = IMAGES, .height = SIDE, .width = SIDE, .channels = 1, .images = pixels};
+    const char *const keys[] = {"run.steps=0", "run.epochs=1", "mixture.init=kmeans++", "mixture.init_embeddings=97"};
+    load_keys(&c, keys, 4); /* 4 steps of 32 embeddings: the last begins no other */
+    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "takes 4 steps, and the run has 4: set mixture.init_embeddings lower"));
+    c.mixture.init_embeddings = 96;
+    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), 0);
+    slot_shared_free(&shared);
+}
+
 /* Statistics of the first slot under keys, and its gradient. */
 static void statistics_under(const char *const *keys, size_t n, struct stats_rows *rows, struct outcome *o)
 {
@@ -487,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_first_steps_send_their_embeddings),
+        cmocka_unit_test(test_a_run_too_short_for_kmeans),
         cmocka_unit_test(test_statistics_of_images),
         cmocka_unit_test(test_statistics_may_be_skipped),
         cmocka_unit_test(test_wall),
