@@ -290,6 +290,30 @@ static void test_statistics(void **state)
     close_bench(&t);
 }
 
+/* Images of one colour have a projection of 0 before the first step; their statistics are of unit vectors all the same. */
+static void test_blank_images(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {"mixture.source=views", "mixture.source=images"};
+    for (int i = 0; i < 2; i++) {
+        struct bench t;
+        struct outcome o;
+        struct stats_rows rows;
+        struct error e = {0};
+        enum reason why = 0;
+        open_bench(&t, sources[i], NULL);
+        memset(t.train.images, 0, (size_t)IMAGES * SIDE * SIDE);
+        struct slot_workspace *w = new_worker(&t);
+        compute(&t, w, 0, 0, &o);
+        if (stats_decode(&o.stats, K, D, COVARIANCE_DIAGONAL, 2 * B, &rows, &why, &e) != 0)
+            fail_msg("%s", e.text);
+        stats_rows_fini(&rows);
+        outcome_fini(&o);
+        slot_workspace_free(&w);
+        close_bench(&t);
+    }
+}
+
 /* Of the slot's embeddings, eight, the first S are in its statistics: all of step 0, four of slot 0 of step 1, no more. */
 static void test_first_steps_send_their_embeddings(void **state)
 {
@@ -327,24 +351,6 @@ static void test_first_steps_send_their_embeddings(void **state)
     slot_workspace_free(&v);
     close_bench(&t);
     close_bench(&plain);
-}
-
-/* The images say how long the run is. */
-static void test_a_run_too_short_for_kmeans(void **state)
-{
-    (void)state;
-    struct run_config c;
-    struct slot_shared *shared;
-    struct error e = {0};
-    uint8_t pixels[IMAGES * SIDE * SIDE] = {0};
-    struct dataset train = {.count = IMAGES, .height = SIDE, .width = SIDE, .channels = 1, .images = pixels};
-    const char *const keys[] = {"run.steps=0", "run.epochs=1", "mixture.init=kmeans++", "mixture.init_embeddings=97"};
-    load_keys(&c, keys, 4); /* 4 steps of 32 embeddings: the last begins no other */
-    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), ERR_CONFIG);
-    assert_non_null(strstr(e.text, "takes 4 steps, and the run has 4: set mixture.init_embeddings lower"));
-    c.mixture.init_embeddings = 96;
-    assert_int_equal(slot_shared_new(&c, &train, &shared, &e), 0);
-    slot_shared_free(&shared);
 }
 
 /* Statistics of the first slot under keys, and its gradient. */
@@ -544,8 +550,8 @@ int main(void)
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_blank_images),
         cmocka_unit_test(test_first_steps_send_their_embeddings),
-        cmocka_unit_test(test_a_run_too_short_for_kmeans),
         cmocka_unit_test(test_statistics_of_images),
         cmocka_unit_test(test_statistics_may_be_skipped),
         cmocka_unit_test(test_wall),
