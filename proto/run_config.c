@@ -19,8 +19,8 @@ enum {
     INIT_EMBEDDINGS_EACH = 4, /* by default, for each prototype: fairly arbitrary */
     INIT_FLOATS_MAX = 1 << 26 /* embeddings x dimensions: the server keeps them, 256 MiB, and in checkpoints */
 };
-static const int64_t init_work_step = INT64_C(1) << 31, /* multiply-adds between two versions: under a second */
-    init_work_max = INT64_C(1) << 41;                   /* and in all, in 1024 versions */
+static const int64_t init_work_step = INT64_C(1) << 29, /* multiply-adds between two versions: a quarter of a second */
+    init_work_max = INT64_C(1) << 41;                   /* and in all, in 4096 versions */
 
 #define FIELD(f) offsetof(struct run_config, f), sizeof(((struct run_config *)0)->f)
 #define KEY_INT(name, f, initial, min, max, help)                                                                      \

@@ -376,7 +376,7 @@ static void test_kmeans(void **state)
     struct error e = {0};
     struct run_config c = loaded("mixture.init=kmeans++");
     assert_int_equal(run_config_init_embeddings(&c), 4096);
-    assert_int_equal(run_config_init_rounds(&c), 4096); /* of 4096 x 128 multiply-adds each */
+    assert_int_equal(run_config_init_rounds(&c), 1024); /* of 4096 x 128 multiply-adds each */
     assert_int_equal(run_config_init_steps(&c), 16);    /* of 4 x 64 images */
     assert_int_equal(run_config_check_init(&c, 17, &e), 0);
     assert_int_equal(run_config_check_init(&c, 16, &e), ERR_CONFIG);
@@ -391,8 +391,9 @@ static void test_kmeans(void **state)
     assert_int_equal(run_config_init_rows(&c, 1000000000, 3, 1), 0);
     c.mixture.components = 65536;
     c.mixture.init_embeddings = 131072;
-    assert_int_equal(run_config_init_rounds(&c), 128);
-    assert_int_equal(run_config_init_steps(&c), 512 + 512 - 1); /* the first 512 gather, the last of them chooses too */
+    assert_int_equal(run_config_init_rounds(&c), 32);
+    assert_int_equal(run_config_init_steps(&c),
+                     512 + 2048 - 1); /* the first 512 gather, the last of them chooses too */
     c = loaded(NULL);
     assert_int_equal(run_config_init_embeddings(&c), 0);
     assert_int_equal(run_config_init_rows(&c, 0, 0, 4), 0);
