@@ -178,9 +178,11 @@ PREFIX ?= /usr/local
 deps: ## install the Debian packages that are missing (with sudo when not root)
 	deploy/install-deps
 
-run: deps ## the main job: build, train on Fashion-MNIST with two workers, evaluate
+run: deps ## the main job: build, train on Fashion-MNIST with two workers, decoupled and then joint, and compare
 	$(MAKE) -j$(JOBS) all
-	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --resume
+	$(BUILD)/bin/decant train --config deploy/configs/fashion-mnist.ini --run fashion-mnist --out runs/fashion-mnist --resume --no-eval
+	$(BUILD)/bin/decant train --config deploy/configs/joint-carp.ini --run joint-carp --out runs/joint-carp --resume --no-eval
+	$(BUILD)/bin/decant eval runs/fashion-mnist runs/joint-carp --references
 
 PRESET ?= default
 .PHONY: reproduce

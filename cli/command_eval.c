@@ -6,6 +6,7 @@
 #include <string.h>
 #include "cli/command.h"
 #include "cli/evaluation.h"
+#include "cli/evaluation_compare.h"
 #include "cli/config_options.h"
 #include "cli/evaluation_mirror.h"
 #include "cli/evaluation_note.h"
@@ -15,14 +16,15 @@
 
 static const char help[] =
     "example: decant eval runs/fashion-mnist\n\n"
-    "usage: decant eval {RUN | --checkpoint DIR} [--references] [--linear | --quick] [--json] [--data PATH] [--bank N] "
-    "[--queries N]\n"
+    "usage: decant eval {RUN... | --checkpoint DIR} [--references] [--linear | --quick] [--json] [--data PATH] [--bank "
+    "N] [--queries N]\n"
     "       decant eval {RUN | --checkpoint DIR} --note [--bank N] [--set redis.KEY=VALUE]...\n\n" RUN_ARGUMENT_HELP
+    "                     several (8 at most): one table with a column for each, such as joint beside decoupled\n"
     "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
     "  --references       also raw pixels and an encoder with random weights\n"
     "  --linear           logistic regression whatever its size; without it where it takes less than about a minute\n"
     "  --quick            no logistic regression: ridge regression says about the same in seconds\n"
-    "  --json             one JSON object on stdout instead of the table\n"
+    "  --json             one JSON object on stdout instead of the table; of several runs an array\n"
     "  --data PATH        other images (docs/DATA.md), brought to the size of the run's own: what the encoder is "
     "worth\n"
     "                     elsewhere; without it those of the run's configuration\n"
@@ -105,7 +107,7 @@ static int take_option(int option, void *arg)
 }
 
 static const struct command_options command = {
-    .name = "eval", .help = help, .options = options, .take = take_option, .arguments_max = 1};
+    .name = "eval", .help = help, .options = options, .take = take_option, .arguments_max = EVALUATION_RUNS_MAX};
 
 /* Best effort: what is noted stays noted. */
 static void mirror(struct config_options sets, const struct evaluation_note *n)
@@ -139,11 +141,44 @@ static int note(const struct eval_line *line)
     return COMMAND_DONE;
 }
 
+static int evaluate_one(const struct eval_line *line)
+{
+    struct evaluation result;
+    struct error e = {0};
+    if (evaluate_checkpoint(line->checkpoint, &line->options, &result, &e) != 0)
+        return command_failed("eval", &e);
+    if (!line->json)
+        evaluation_print(&result, stdout);
+    else if (evaluation_print_json(&result, stdout) != 0)
+        return COMMAND_FAILED;
+    return COMMAND_DONE;
+}
+
+/* References hang on the images, not on the run: the first one's stand for all. */
+static int evaluate_several(struct eval_line *line, char **argv, size_t count)
+{
+    struct evaluation results[EVALUATION_RUNS_MAX];
+    char directory[CHECKPOINT_PATH_MAX];
+    struct error e = {0};
+    for (size_t i = 0; i < count; i++) {
+        int code = run_argument_at("eval", argv, (int)i, directory);
+        if (code >= 0)
+            return code;
+        fprintf(stderr, "%zu of %zu: %s\n", i + 1, count, directory);
+        if (evaluate_checkpoint(directory, &line->options, &results[i], &e) != 0)
+            return command_failed("eval", &e);
+        line->options.references = false;
+    }
+    if (!line->json)
+        evaluation_print_beside(results, count, stdout);
+    else if (evaluations_print_json(results, count, stdout) != 0)
+        return COMMAND_FAILED;
+    return COMMAND_DONE;
+}
+
 int command_eval(int argc, char **argv)
 {
     struct eval_line line = {.options.progress = stderr};
-    struct evaluation result;
-    struct error e = {0};
     char named[CHECKPOINT_PATH_MAX];
     int code = command_take_options(&command, argc, argv, &line);
     if (code < 0)
@@ -154,15 +189,10 @@ int command_eval(int argc, char **argv)
         line.checkpoint = named;
     if (!line.checkpoint)
         return command_usage("eval", "name a RUN, or a checkpoint with --checkpoint DIR");
+    bool several = argc - optind > 1;
     if (line.note)
-        return note(&line);
+        return several ? command_usage("eval", "--note takes one run") : note(&line);
     if (line.redis.set_count > 0)
         return command_usage("eval", "--set goes with --note");
-    if (evaluate_checkpoint(line.checkpoint, &line.options, &result, &e) != 0)
-        return command_failed("eval", &e);
-    if (!line.json)
-        evaluation_print(&result, stdout);
-    else if (evaluation_print_json(&result, stdout) != 0)
-        return COMMAND_FAILED;
-    return COMMAND_DONE;
+    return several ? evaluate_several(&line, argv, (size_t)(argc - optind)) : evaluate_one(&line);
 }

@@ -245,7 +245,7 @@ static void add_probes(json_t *o, const struct evaluation *v)
     json_object_set_new(macro, "prototype_classifier", number_json(s->prototype_classifier.macro));
 }
 
-int evaluation_print_json(const struct evaluation *v, FILE *f)
+static json_t *evaluation_json(const struct evaluation *v)
 {
     const struct prototype_scores *p = &v->prototypes;
     json_t *o =
@@ -270,5 +270,18 @@ int evaluation_print_json(const struct evaluation *v, FILE *f)
         json_object_set_new(
             o, "references",
             json_pack("{s:o, s:o}", "pixels", probe_json(&v->pixels), "random", probe_json(&v->random)));
-    return json_print(o, f);
+    return o;
+}
+
+int evaluation_print_json(const struct evaluation *v, FILE *f)
+{
+    return json_print(evaluation_json(v), f);
+}
+
+int evaluations_print_json(const struct evaluation *v, size_t count, FILE *f)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(all, evaluation_json(&v[i]));
+    return json_print(all, f);
 }

@@ -13,5 +13,7 @@ void evaluation_print(const struct evaluation *v, FILE *f);
  * {"0.025": percent, ...}, "active", "active_unique", "perplexity", "usage_perplexity", "feature_cover", "references":
  * {"pixels": {"knn", "linear", "ridge", "macro"}, "random"}}. What is not known is null. */
 int evaluation_print_json(const struct evaluation *v, FILE *f);
+/* An array of such objects. */
+int evaluations_print_json(const struct evaluation *v, size_t count, FILE *f);
 
 #endif

@@ -1,4 +1,4 @@
-/* One JSON object on one line: what every --json option prints. */
+/* One JSON object, or array of them, on one line: what every --json option prints. */
 #ifndef DECANT_CLI_JSON_PRINT_H
 #define DECANT_CLI_JSON_PRINT_H
 

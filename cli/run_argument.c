@@ -22,6 +22,13 @@ int run_argument_directory(const char *text, char out[CHECKPOINT_PATH_MAX])
     return rc;
 }
 
+int run_argument_at(const char *command, char **argv, int i, char out[CHECKPOINT_PATH_MAX])
+{
+    if (argv[optind + i][0] == '\0' || run_argument_directory(argv[optind + i], out) != 0)
+        return command_usage(command, "RUN is empty or too long");
+    return -1;
+}
+
 int run_argument_take(const char *command, int argc, char **argv, bool named, char out[CHECKPOINT_PATH_MAX])
 {
     out[0] = '\0';
@@ -29,7 +36,5 @@ int run_argument_take(const char *command, int argc, char **argv, bool named, ch
         return -1;
     if (named)
         return command_usage(command, "'%s': the run is named by an option already", argv[optind]);
-    if (argv[optind][0] == '\0' || run_argument_directory(argv[optind], out) != 0)
-        return command_usage(command, "RUN is empty or too long");
-    return -1;
+    return run_argument_at(command, argv, 0, out);
 }

@@ -13,5 +13,7 @@ int run_argument_directory(const char *text, char out[CHECKPOINT_PATH_MAX]);
 /* What follows the options (argv[optind]), if anything: out is empty when nothing does. -1 to go on, else the exit code,
  * having said why: too long, or the run was named by an option as well, which `named` says. */
 int run_argument_take(const char *command, int argc, char **argv, bool named, char out[CHECKPOINT_PATH_MAX]);
+/* The i-th of several; -1, or the exit code of one that is empty or too long. */
+int run_argument_at(const char *command, char **argv, int i, char out[CHECKPOINT_PATH_MAX]);
 
 #endif

@@ -759,6 +759,10 @@ int run_config_check(const struct run_config *c, struct error *e)
                          "encoder.init takes");
     if (check_kmeans(c, e) != 0)
         return ERR_CONFIG;
+    if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
+        return error_set(e, ERR_CONFIG,
+                         "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
+                         c->loss.mean_entropy);
     if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
         return error_set(e, ERR_CONFIG,
                          "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",

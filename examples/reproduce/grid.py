@@ -48,6 +48,10 @@ PAIR = ("decoupled + terms", "joint + terms")
 DATA = {"emoji": ["deploy/datasets/emoji"], "fashion": None, "glyphs": ["deploy/datasets/glyphs", "--classes", "500"],
         "icons": ["deploy/datasets/icons"]}
 
+# Where each set's images are, seen from the tree: every encoder is also tried on the others' (as far as they are there).
+PLACES = {"emoji": "datasets/emoji.npz", "fashion": "/usr/share/datasets/fashion-mnist", "glyphs": "datasets/glyphs.npz",
+          "icons": "datasets/icons.npz"}
+
 Cell = collections.namedtuple("Cell", "data objective regime components seed settings")
 
 

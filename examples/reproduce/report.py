@@ -12,6 +12,18 @@ import chart
 import grid
 
 # Name, where it stands in an evaluation, digits after the point.
+def figures_of(outcome):
+    return {**outcome["eval"], "transfer": outcome["transfer"]}
+
+
+def elsewhere(figure):
+    """Mean over the other image sets that were there."""
+    def get(e):
+        values = [on[figure] for on in e["transfer"].values()]
+        return mean(values) if values else None
+    return get
+
+
 COLUMNS = [
     ("k-NN", lambda e: e["knn"], 1),
     ("k-NN, projections", lambda e: e["knn_projections"], 1),
@@ -20,6 +32,8 @@ COLUMNS = [
     ("10 % of labels", lambda e: (e.get("few_shot") or {}).get("0.1", {}).get("mean"), 1),
     ("prototype classifier", lambda e: e["prototype_classifier"], 1),
     ("NMI", lambda e: e["nmi"], 3),
+    ("k-NN on the other sets", elsewhere("knn"), 1),
+    ("ridge on the other sets", elsewhere("ridge"), 1),
     ("active %", lambda e: e["active"], 1),
     ("unique % .025", lambda e: e["unique"]["0.025"], 1),
     ("unique % .1", lambda e: e["unique"]["0.1"], 1),
@@ -68,7 +82,7 @@ def quality_rows(outcomes, data, members):
     rows = [["", "seeds"] + NAMES]
     for (objective, regime), entries in members.items():
         rows.append([f"{objective}, {regime}", str(len(entries))]
-                    + [figure([get(o["eval"]) for _, _, o in entries], digits) for _, get, digits in COLUMNS])
+                    + [figure([get(figures_of(o)) for _, _, o in entries], digits) for _, get, digits in COLUMNS])
     for name, words in (("pixels", "raw pixels"), ("random", "random encoder")):
         known = references(outcomes, data).get(name)
         if known:
@@ -87,7 +101,7 @@ def pair_rows(members):
     """Decoupled minus joint, seed by seed: what the seeds share cancels."""
     rows = [["objective", "seeds"] + NAMES]
     for objective in grid.OBJECTIVES:
-        sides = [{cell.seed: o["eval"] for cell, _, o in members.get((objective, regime), [])} for regime in grid.PAIR]
+        sides = [{cell.seed: figures_of(o) for cell, _, o in members.get((objective, regime), [])} for regime in grid.PAIR]
         seeds = sorted(set(sides[0]) & set(sides[1]))
         if not seeds:
             continue
@@ -167,7 +181,8 @@ def page(out, preset, outcomes):
     for (data, components), members in groups(outcomes).items():
         parts.append(f"<h2>{data}, {components} prototypes</h2>{table(quality_rows(outcomes, data, members))}")
         parts.append("<p>k-NN, linear and ridge read the backbone's features; the prototype classifier gives an image the commonest label of its "
-                     "nearest prototype. <i>Unique</i> alone misleads, since prototypes that nothing uses stay distinct: read it with <i>active</i>.</p>")
+                     "nearest prototype. On the other sets: the same encoder on images and classes that it was not trained on, mean over the sets. "
+                     "<i>Unique</i> alone misleads, since prototypes that nothing uses stay distinct: read it with <i>active</i>.</p>")
         if len(pair_rows(members)) > 1:
             parts.append(f"<h3>{html.escape(grid.PAIR[0])} minus {html.escape(grid.PAIR[1])}</h3>{table(pair_rows(members))}"
                          "<p>Differences seed by seed. A mean that is smaller than its spread says nothing yet.</p>")
@@ -185,7 +200,7 @@ def page(out, preset, outcomes):
 
 
 def write(out, preset, outcomes):
-    """outcomes: [(cell, directory of the run, {"eval", "history"})]. Writes report.html, tables.md and the figures into out."""
+    """outcomes: [(cell, directory of the run, {"eval", "history", "transfer"})]. Writes report.html, tables.md and the figures into out."""
     text = []
     for (data, components), members in groups(outcomes).items():
         text.append(f"## {data}, {components} prototypes\n\n{markdown(quality_rows(outcomes, data, members))}")

@@ -91,6 +91,17 @@ check "ridge regression does not" grep -qE 'trained encoder +[0-9.]+ +- +[0-9.]+
 check "eval of the step's directory, references" exits 0 "$decant" eval --checkpoint "$work/short/checkpoints/step-000008" --json --references
 check "references beside it" json '60 < o["references"]["pixels"]["knn"] < 90 and 40 < o["references"]["random"]["linear"] < 90'
 check "the same figures again" json "o['knn'] == json.load(open('$work/first.json'))['knn'] and o['linear'] == json.load(open('$work/first.json'))['linear']"
+cp -r "$work/short" "$work/twin"
+check "eval of two runs" exits 0 "$decant" eval "$work/short" "$work/twin" --quick --references
+check "a column for each, and the references" grep -qE '^ +A +B +pixels +random$' "$work/out"
+check "the same figures in both" bash -c "grep -qE '^  k-NN % +([0-9.]+) +\\1 +[0-9.]+ +[0-9.]+$' '$work/out' && grep -qE '^  active % +([0-9.]+) +\\1$' '$work/out'"
+check "as JSON" exits 0 "$decant" eval "$work/short" "$work/twin" --quick --json
+check "an array of two, as of one alone" json "len(o) == 2 and all(x['knn'] == json.load(open('$work/first.json'))['knn'] for x in o)"
+check "one of two that is not there" exits 1 "$decant" eval "$work/short" "$work/absent" --quick
+check "says which" says absent
+check "--note takes one" exits 2 "$decant" eval "$work/short" "$work/twin" --note
+check "an option and arguments" exits 2 "$decant" eval "$work/short" "$work/twin" --checkpoint "$work/short"
+rm -r "$work/twin"
 check "eval --bank --queries" exits 0 "$decant" eval --checkpoint "$work/short" --json --bank 500 --queries 100
 check "as many as asked for" json 'o["bank"] == 500 and o["queries"] == 100'
 check "status from the checkpoint" exits 0 "$decant" status --out "$work/short" --json

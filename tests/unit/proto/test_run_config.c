@@ -324,6 +324,9 @@ static void test_cross_checks(void **state)
     assert_non_null(strstr(e.text, "encoder.init"));
     const char *const kmeans_of_joint[] = {"loss.prototypes=joint", "mixture.init=kmeans++"};
     assert_int_equal(run_config_load(&c, NULL, NULL, kmeans_of_joint, 2, &e), ERR_CONFIG);
+    assert_int_equal(load(&c, "loss.mean_entropy=-0.5", &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "-1 for what goes with the objective"));
+    assert_int_equal(load(&c, "loss.mean_entropy=-1", &e), 0);
     static const char *const prices[][3] = {{"loss.balance=1", "mixture.balance=0", ""},
                                             {"loss.balance=1", "mixture.balance=0.1", "loss.prototypes=joint"},
                                             {"loss.balance=1", "mixture.balance=0.1", "loss.objective=swav"}};
