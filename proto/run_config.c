@@ -719,6 +719,18 @@ static int check_kmeans(const struct run_config *c, struct error *e)
     return c->run.steps > 0 ? run_config_check_init(c, (uint64_t)c->run.steps, e) : 0;
 }
 
+/* What a run begins with. */
+static int check_init(const struct run_config *c, struct error *e)
+{
+    if (c->encoder.init_map[0] != '\0' && c->encoder.init[0] == '\0')
+        return error_set(e, ERR_CONFIG, "encoder.init_map is for the names of encoder.init, which is empty");
+    if (c->mixture.init[0] != '\0' && c->loss.prototypes == PROTOTYPES_JOINT)
+        return error_set(e, ERR_CONFIG,
+                         "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
+                         "encoder.init takes");
+    return check_kmeans(c, e);
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -751,13 +763,7 @@ int run_config_check(const struct run_config *c, struct error *e)
             e, ERR_CONFIG,
             "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv or resnet, or 0",
             (long long)c->augment.local_crops);
-    if (c->encoder.init_map[0] != '\0' && c->encoder.init[0] == '\0')
-        return error_set(e, ERR_CONFIG, "encoder.init_map is for the names of encoder.init, which is empty");
-    if (c->mixture.init[0] != '\0' && c->loss.prototypes == PROTOTYPES_JOINT)
-        return error_set(e, ERR_CONFIG,
-                         "mixture.init with loss.prototypes = joint: those prototypes are parameters, which "
-                         "encoder.init takes");
-    if (check_kmeans(c, e) != 0)
+    if (check_init(c, e) != 0)
         return ERR_CONFIG;
     if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
         return error_set(e, ERR_CONFIG,
