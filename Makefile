@@ -272,7 +272,7 @@ bench: $(BINS) $(BENCH) ## measure against peers in the same sitting
 	$(MAKE) cost capacity recovery
 
 .PHONY: bench-mixture
-bench-mixture: $(BUILD)/bench/bench_mixture ## one EM iteration against scikit-learn, Armadillo and PyTorch, as a table and JSON
+bench-mixture: $(BUILD)/bench/bench_mixture $(BUILD)/bench/bench_shortcuts ## one EM iteration against scikit-learn, Armadillo and PyTorch, as a table and JSON
 	deploy/install-deps --bench
 	BUILD=$(BUILD) $(PYTHON) tests/bench/bench_mixture.py
 

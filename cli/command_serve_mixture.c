@@ -15,12 +15,12 @@
 #include "common/files.h"
 #include "proto/run_dir.h"
 
-enum { SETS_MAX = 64, OWN_SETS = 8, SET_BYTES = 1400, PORT_MAX = 65534 };
+enum { SETS_MAX = 64, OWN_SETS = 10, SET_BYTES = 1400, PORT_MAX = 65534 };
 
 static const char help[] =
     "example: decant serve-mixture --components 4096 --dimensions 128 --run proto\n\n"
-    "usage: decant serve-mixture [--components K] [--dimensions D] [--run NAME] [--out DIR] [--port P]\n"
-    "                            [--config FILE] [--set section.key=value]...\n\n"
+    "usage: decant serve-mixture [--components K] [--dimensions D] [--covariance FORM] [--run NAME] [--out DIR]\n"
+    "                            [--port P] [--config FILE] [--set section.key=value]...\n\n"
     "Serves a Gaussian mixture to training loops that are not ours: they send statistics of their embeddings, it sends "
     "the\n"
     "prototypes back. client/python has the client and a PyTorch module; docs/PROTOCOL.md, section 12, is the "
@@ -30,6 +30,8 @@ static const char help[] =
     "a checkpoint and ends; clients keep what is not in one, and send it again after the next start.\n\n"
     "  --components K    prototypes (1024)\n"
     "  --dimensions D    of an embedding (128)\n"
+    "  --covariance spherical|diag|vmf|full|tied\n"
+    "                    shape of the components (diag): mixture.covariance\n"
     "  --run NAME        name of the run (mixture); its directory is runs/NAME\n"
     "  --out DIR         another directory\n"
     "  --port P          requests on tcp://127.0.0.1:P (5711), publications on the next port\n"
@@ -41,6 +43,7 @@ static const char help[] =
 static const struct option options[] = {
     {"components", required_argument, NULL, 'k'},
     {"dimensions", required_argument, NULL, 'd'},
+    {"covariance", required_argument, NULL, 'v'},
     {"run", required_argument, NULL, 'n'},
     {"out", required_argument, NULL, 'o'},
     {"port", required_argument, NULL, 'p'},
@@ -105,6 +108,8 @@ static int take_option(int option, void *arg)
         return take_own(line, "mixture.components", optarg);
     case 'd':
         return take_own(line, "mixture.dimensions", optarg);
+    case 'v':
+        return take_own(line, "mixture.covariance", optarg);
     case 'n':
         line->run = optarg;
         return -1;

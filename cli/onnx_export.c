@@ -8,6 +8,7 @@
 #include "cli/encoder_load.h"
 #include "cli/onnx_encoders.h"
 #include "common/version.h"
+#include "worker/model_spec.h"
 
 /* ---- the head ---- */
 

@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include "cli/encoder_load.h"
 #include "cli/onnx_graph.h"
-#include "worker/model_spec.h"
 
 enum { ONNX_NAME_BYTES = 96 };
 

@@ -9,15 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "common/at_most.h"
 #include "common/config_internal.h"
 #include "common/path_list.h"
 
 enum { NAME_MAX_BYTES = 128 }; /* "section.key"; longer names in a table are a programmer error */
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Levenshtein distance of two words, one row at a time; case does not count. */
 static size_t edit_distance(const char *a, size_t length, const char *b, size_t n)
@@ -33,7 +29,7 @@ static size_t edit_distance(const char *a, size_t length, const char *b, size_t 
             bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
             size_t substituted = diagonal + !same;
             diagonal = row[j];
-            row[j] = smaller(substituted, smaller(row[j], row[j - 1]) + 1);
+            row[j] = at_most(substituted, at_most(row[j], row[j - 1]) + 1);
         }
     }
     return row[n];
@@ -59,7 +55,7 @@ static size_t name_distance(const char *typed, const char *known)
     if (letters == 0)
         return 1 + section;
     bool same_section = section_length > 0 && section <= 2;
-    if (same_section && letters <= smaller(length, known_length) / 3)
+    if (same_section && letters <= at_most(length, known_length) / 3)
         return section + letters;
     bool cut_short = length >= 3 && length < known_length && strncasecmp(key, known_key, length) == 0;
     return same_section && cut_short ? section + 3 : FAR;

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "common/at_most.h"
 #include "common/error.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
@@ -52,11 +53,6 @@ static struct tiling tiling_chosen(void)
         return (struct tiling){avx2_PANEL, avx2_cosines};
 #endif
     return (struct tiling){portable_PANEL, portable_cosines};
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 static const float PENALTY = -4.0f; /* cosines lie within 1 of zero */
@@ -193,8 +189,8 @@ static void settle_row(struct survey *s, size_t i, size_t c)
 static void settle_chunk(struct survey *s, size_t first, size_t n)
 {
     for (size_t r = 0; r < n; r += ROWS) {
-        size_t rows = smaller(ROWS, n - r);
-        s->tiling.cosines(s->o->x + (first + r) * s->o->D, rows, s->o->D, s->panels, smaller(r + rows, n), s->tile);
+        size_t rows = at_most(n - r, ROWS);
+        s->tiling.cosines(s->o->x + (first + r) * s->o->D, rows, s->o->D, s->panels, at_most(r + rows, n), s->tile);
         for (size_t i = 0; i < rows; i++) {
             meet_row(s, first + r + i, s->tile + i * COLUMNS, r + i);
             settle_row(s, first + r + i, r + i);
@@ -225,7 +221,7 @@ static void keep_representatives(struct survey *s)
 static void meet_chunk(struct survey *s, size_t from)
 {
     for (size_t r = from; r < s->o->K && s->columns > 0; r += ROWS) {
-        size_t rows = smaller(ROWS, s->o->K - r);
+        size_t rows = at_most(s->o->K - r, ROWS);
         s->tiling.cosines(s->o->x + r * s->o->D, rows, s->o->D, s->panels, s->columns, s->tile);
         for (size_t i = 0; i < rows; i++)
             meet_row(s, r + i, s->tile + i * COLUMNS, s->columns);
@@ -254,14 +250,14 @@ int cosine_survey(const struct cosine_survey *o)
     begin(&s);
     bool stopped = false;
     for (size_t first = 0; first < o->K && !stopped; first += COLUMNS) {
-        s.columns = smaller(COLUMNS, o->K - first);
+        s.columns = at_most(o->K - first, COLUMNS);
         for (size_t c = 0; c < s.columns; c++)
             s.index[c] = (uint32_t)(first + c);
         pack(&s);
         settle_chunk(&s, first, s.columns);
         if (o->nearest == NULL)
             keep_representatives(&s);
-        meet_chunk(&s, first + smaller(COLUMNS, o->K - first));
+        meet_chunk(&s, first + at_most(o->K - first, COLUMNS));
         stopped = o->stop && o->stop(o->stop_arg);
     }
     survey_fini(&s);

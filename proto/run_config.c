@@ -202,7 +202,9 @@ const struct config_key run_config_keys[] = {
               "how slowly the average of each component's share of the embeddings follows: what it keeps of itself at "
               "a step"),
     KEY_FLOAT("mixture.reseed_usage", mixture.reseed_usage, "0.2", 0, 1,
-              "components are moved elsewhere when that average is less than this, 1 being an even share; 0 never"),
+              "components are moved elsewhere when that average is less than this, 1 being an even share, or that of "
+              "the last "
+              "rank (mixture.balance_power); 0 never"),
     KEY_FLOAT("mixture.reseed_distance", mixture.reseed_distance, "0.1", 0, 2,
               "they are moved to embeddings at least so far (cosine distance) from every prototype"),
     KEY_INT("mixture.reseed_max", mixture.reseed_max, "0", 0, 1024,
@@ -223,6 +225,9 @@ const struct config_key run_config_keys[] = {
               "a: a component's price in the E-step, nats, moves by a log(1 / (K usage)) a step; 0: no prices"),
     KEY_FLOAT("mixture.balance_clip", mixture.balance_clip, "1", 1e-3, 100,
               "c: that logarithm is cut to -c..c, so that a price moves by a c a step at most"),
+    KEY_FLOAT("mixture.balance_power", mixture.balance_power, "0", 0, 4,
+              "prices lead to a power law of usage: a share in proportion to rank^-this, rank 1 being the most used "
+              "component; 0: all alike"),
     KEY_CHOICE(
         "mixture.reseed_choice", mixture.reseed_choice, "random", CHOICE_WORDS(RESEED_CHOICES),
         "of the embeddings that are so far: the farthest from every prototype, or those that come first, samples "
@@ -731,6 +736,24 @@ static int check_init(const struct run_config *c, struct error *e)
     return check_kmeans(c, e);
 }
 
+static int check_prices(const struct run_config *c, struct error *e)
+{
+    if (c->mixture.balance_power > 0 && c->mixture.balance == 0)
+        return error_set(e, ERR_CONFIG, "mixture.balance_power = %g without prices: set mixture.balance > 0",
+                         c->mixture.balance_power);
+    if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
+        return error_set(e, ERR_CONFIG,
+                         "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
+                         c->loss.balance);
+    if (c->loss.balance > 0 && c->loss.objective == LOSS_SWAV)
+        return error_set(
+            e, ERR_CONFIG,
+            "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
+            "set it to 0",
+            c->loss.balance);
+    return 0;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -769,16 +792,8 @@ int run_config_check(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
                          c->loss.mean_entropy);
-    if (c->loss.balance > 0 && (c->mixture.balance == 0 || c->loss.prototypes == PROTOTYPES_JOINT))
-        return error_set(e, ERR_CONFIG,
-                         "loss.balance = %g without prices: set mixture.balance > 0 and loss.prototypes = decoupled",
-                         c->loss.balance);
-    if (c->loss.balance > 0 && c->loss.objective == LOSS_SWAV)
-        return error_set(
-            e, ERR_CONFIG,
-            "loss.balance = %g has no effect on loss.objective = swav, which evens its targets out itself: "
-            "set it to 0",
-            c->loss.balance);
+    if (check_prices(c, e) != 0)
+        return ERR_CONFIG;
     if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
         return error_set(
             e, ERR_CONFIG,

@@ -63,7 +63,7 @@ struct run_config {
         double merge_distance;
         char init[1024];
         int64_t init_embeddings;
-        double balance, balance_clip;
+        double balance, balance_clip, balance_power;
         enum reseed_choice reseed_choice;
         enum mixture_source source;
     } mixture;

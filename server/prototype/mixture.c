@@ -11,6 +11,7 @@
 #include "proto/covariance.h"
 #include "server/prototype/full.h"
 #include "server/prototype/prices.h"
+#include "server/prototype/ranks.h"
 #include "server/prototype/split.h"
 #include "server/prototype/tied.h"
 #include "server/prototype/vmf.h"
@@ -40,6 +41,7 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .seeding = {.N = (uint32_t)run_config_init_embeddings(c),
                     .rounds = run_config_init_rounds(c),
                     .seed = (uint64_t)c->run.seed},
+        .balance_power = c->mixture.balance_power,
     };
 }
 
@@ -98,6 +100,9 @@ static int allocate_scratch(struct mixture *m)
     m->looked = merges ? calloc((SPLIT_LOOKED + 1) * (size_t)m->options.D, sizeof *m->looked) : NULL;
     if (merges && m->looked == NULL)
         return ERR_MEMORY;
+    if (m->options.balance > 0 && m->options.balance_power > 0 &&
+        ranks_new(m->options.K, m->options.balance_power, &m->ranks) != 0)
+        return ERR_MEMORY;
     return m->quadratic && m->changed && m->reseeds && m->candidates && m->scratch ? 0 : ERR_MEMORY;
 }
 
@@ -140,6 +145,7 @@ void mixture_free(struct mixture **out)
     free(m->scratch);
     free(m->looked);
     seeding_free(&m->seeding);
+    ranks_free(&m->ranks);
     mixture_view_free(&m->view);
     free(m);
     *out = NULL;
@@ -532,12 +538,18 @@ static void sift_up(const struct mixture *m, uint32_t *heap, uint32_t i)
     }
 }
 
+/* Nothing is re-seeded for being used as little as a power law wants it to be. */
+static double idle_below(const struct mixture *m)
+{
+    return m->ranks ? m->options.reseed_usage * ranks_least(m->ranks) : m->options.reseed_usage / m->options.K;
+}
+
 /* The reseed_max least used components below the threshold, in ascending (usage, k): a bounded heap over one pass,
  * then heap sort. Returns how many. */
 static uint32_t least_used(struct mixture *m)
 {
     uint32_t *heap = m->candidates, count = 0;
-    double limit = m->options.reseed_usage / m->options.K;
+    double limit = idle_below(m);
     for (uint32_t k = 0; k < m->options.K; k++) {
         if (!(m->usage[k] < limit))
             continue;
@@ -685,7 +697,8 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     if (m->options.merge_distance > 0)
         split_nearest(m, version);
     if (m->options.balance > 0)
-        prices_move(m->price, m->usage, m->options.K, m->options.balance, m->options.balance_clip);
+        prices_move(m->price, m->usage, m->ranks ? ranks_wanted(m->ranks, m->usage) : NULL, m->options.K,
+                    m->options.balance, m->options.balance_clip);
     list_changed(m, version);
     maximise_updated(m, version);
     publish_prices(m);

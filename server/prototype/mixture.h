@@ -27,7 +27,8 @@ struct mixture_options {
     double variance_floor;            /* smallest variance, or 1/kappa */
     double initial_mass;              /* n0 of a fresh component */
     double usage_momentum;            /* r of the usage average */
-    double reseed_usage;              /* re-seed components used less than this / K; 0 never */
+    double reseed_usage;              /* re-seed components used less than this / K, with a power law this times the
+                                       * share of the last rank; 0 never */
     double reseed_distance;           /* rho: 1 - cosine to every prototype that an embedding needs at least */
     uint32_t reseed_max;              /* re-seeds in a step at most */
     enum reseed_choice reseed_choice; /* which of the embeddings that are so far */
@@ -35,6 +36,7 @@ struct mixture_options {
     double balance;                   /* a of the prices (prices.h); 0: none */
     double balance_clip;              /* c */
     struct seeding_options seeding;   /* of mixture.init = kmeans++ */
+    double balance_power;             /* of the shares that prices lead to (ranks.h); 0: even ones */
 };
 
 /* The mixture's part of a run's configuration; see run_config_reseed_max. */
@@ -53,11 +55,12 @@ struct mixture_split {
 
 struct mixture {
     struct mixture_options options;
-    double *mass;  /* (K)   N_k */
-    double *s1;    /* (K,D) */
-    double *s2;    /* (K,covariance_square_width), or (covariance_shared_width): tied.h; NULL without either */
-    double *usage; /* (K)   average share of the embeddings, sums to 1 before re-seeds */
-    double *price; /* (K)   b_k of the balanced E-step, nats; zeros without */
+    double *mass;        /* (K)   N_k */
+    double *s1;          /* (K,D) */
+    double *s2;          /* (K,covariance_square_width), or (covariance_shared_width): tied.h; NULL without either */
+    double *usage;       /* (K)   average share of the embeddings, sums to 1 before re-seeds */
+    double *price;       /* (K)   b_k of the balanced E-step, nats; zeros without */
+    struct ranks *ranks; /* of the power law; NULL without */
     uint32_t *last_assigned;   /* (K)   newest version whose statistics had k as an argmax; 0 = none yet */
     uint32_t *updated_step;    /* (K)   version in which k's row last changed */
     struct mixture_view *view; /* what is published; view->version is the mixture's version */

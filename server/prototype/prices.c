@@ -44,11 +44,11 @@ static double cut_wanting(double x, double c, double least)
     return wanting > c ? c : wanting < -c ? -c : wanting;
 }
 
-void prices_move(double *price, const double *usage, uint32_t K, double a, double c)
+void prices_move(double *price, const double *usage, const double *wanted, uint32_t K, double a, double c)
 {
     double least = exp(-c) * (1 - 1e-9);
     for (uint32_t k = 0; k < K; k++)
-        price[k] += a * cut_wanting(K * usage[k], c, least);
+        price[k] += a * cut_wanting(wanted ? usage[k] / wanted[k] : K * usage[k], c, least);
     shift(price, K);
 }
 

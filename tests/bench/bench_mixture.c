@@ -4,67 +4,21 @@
  *
  * Usage: bench_mixture ROWS.f32 MEANS.f32 N K D OUT.f32      variances are 1/D, weights 1/K */
 #include <cblas.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include "common/kernels.h"
 #include "common/vecmath.h"
-#include "server/prototype/mixture.h"
+#include "tests/bench/bench_mixture.h"
 #include "worker/estep.h"
 
-enum { SLOT = 1024, SGEMM_ROWS = 256, SGEMM_RUNS = 20 };
+enum { SGEMM_ROWS = 256, SGEMM_RUNS = 20 };
 
 struct bench {
     uint32_t N, K, D;
-    float *h;      /* (N,D) */
-    double *means; /* (K,D) */
+    float *h; /* (N,D) */
     struct estep *estep;
     double loglik; /* of the newest iteration, per row */
 };
-
-/* Of this thread, the only one: other programs count for less than by the clock on the wall. */
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static float *read_floats(const char *path, size_t n)
-{
-    float *x = malloc(n * sizeof *x);
-    FILE *f = fopen(path, "rb");
-    if (x == NULL || f == NULL || fread(x, sizeof *x, n, f) != n) {
-        fprintf(stderr, "bench_mixture: %s does not have %zu floats\n", path, n);
-        exit(1);
-    }
-    fclose(f);
-    return x;
-}
-
-static void must(int rc)
-{
-    if (rc != 0)
-        abort();
-}
-
-/* A mixture whose statistics weigh nothing: what comes out is the step's alone, as in batch EM. */
-static struct mixture *fresh_mixture(const struct bench *b)
-{
-    const struct mixture_options o = {.K = b->K,
-                                      .D = b->D,
-                                      .covariance = COVARIANCE_DIAGONAL,
-                                      .forgetting = 0.01,
-                                      .variance_floor = 1e-3,
-                                      .initial_mass = 1e-6,
-                                      .usage_momentum = 0.97,
-                                      .reseed_max = 1};
-    struct mixture *m;
-    must(mixture_new(&o, &m));
-    mixture_start_from(m, b->means);
-    return m;
-}
 
 static void iterate(struct bench *b, struct mixture *m)
 {
@@ -126,17 +80,12 @@ int main(int argc, char **argv)
         return 2;
     }
     struct bench b = {.N = (uint32_t)atol(argv[3]), .K = (uint32_t)atol(argv[4]), .D = (uint32_t)atol(argv[5])};
-    size_t n = (size_t)b.K * b.D;
     compute_thread_init();
     blas_single_threaded();
     b.h = read_floats(argv[1], (size_t)b.N * b.D);
-    float *means = read_floats(argv[2], n);
-    b.means = malloc(n * sizeof *b.means);
-    must(b.means ? 0 : ERR_MEMORY);
-    for (size_t i = 0; i < n; i++)
-        b.means[i] = (double)means[i];
+    float *means = read_floats(argv[2], (size_t)b.K * b.D);
     must(estep_new(SLOT, b.K, b.D, (struct estep_options){.drop = 1e-6f, .covariance = COVARIANCE_DIAGONAL}, &b.estep));
-    struct mixture *warm = fresh_mixture(&b), *m = fresh_mixture(&b);
+    struct mixture *warm = mixture_around(means, b.K, b.D), *m = mixture_around(means, b.K, b.D);
     m->view->version = 1; /* another than the warm one's, so that its operand is packed anew */
     iterate(&b, warm);
     double from = cpu_seconds();
@@ -149,7 +98,6 @@ int main(int argc, char **argv)
     mixture_free(&m);
     estep_free(&b.estep);
     free(b.h);
-    free(b.means);
     free(means);
     return 0;
 }

@@ -6,6 +6,10 @@ programs on the machine count for less. A peer whose first round took more than 
 minutes, gets a part of the rows where there are many products: its time is that of the part times N / rows, and only the log-likelihood
 is compared, with ours of the same rows. Says on stderr where it is; prints a table, writes JSON.
 
+A second table has what each shortcut of ours brings: the time of a piece of work with it and by what it replaces, in turns in one process
+(bench_shortcuts.c says what they are), and the whole iteration with narrower kernels (DECANT_KERNELS). The results of both must agree within
+the bound that is stated. "Iteration" is what an iteration would take without the shortcut, over what it takes.
+
 OpenBLAS, on which all peers stand, takes processors newer than itself for the oldest of its family. So that they get what the processor
 can do, it is told to use its kernels for AVX-512, or AVX2, unless OPENBLAS_CORETYPE says otherwise; the sgemm rate is theirs too.
 
@@ -27,7 +31,8 @@ def blas_kernels_for_this_processor():
     return "SkylakeX" if "avx512vl" in flags else "Haswell" if "avx2" in flags else None
 
 
-if "OPENBLAS_CORETYPE" not in os.environ and blas_kernels_for_this_processor():
+TOLD = "OPENBLAS_CORETYPE" not in os.environ and blas_kernels_for_this_processor() is not None  # by us, not by whoever calls
+if TOLD:
     os.environ["OPENBLAS_CORETYPE"] = blas_kernels_for_this_processor()
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before numpy is loaded
     os.environ[name] = "1"
@@ -40,6 +45,18 @@ PEERS = ("ours", "torch", "armadillo", "sklearn")
 FLOOR = 1e-3
 SLOW = 4  # s
 ARMADILLO_PRODUCTS = 1e9  # N K D that it is given at most
+EPS = 2.0 ** -23
+# Name in bench_shortcuts.c: what it is, what it replaces, what it is exact to, how far results may differ, whether an iteration has it.
+SHORTCUTS = {
+    "products": ("our tiles for logits", "sgemm, its kernels told", "rounding", lambda N, D, K: 3 * D * D * EPS, True),
+    "untold": ("the same", "sgemm as Debian's OpenBLAS chooses", "rounding", lambda N, D, K: 3 * D * D * EPS, True),
+    "exponentials": ("spans of zeros passed over", "all K exponentials", "exact", lambda N, D, K: 0, True),
+    "fitted": ("the same, second iteration", "all K exponentials", "exact", lambda N, D, K: 0, True),
+    "dropping": ("responsibilities under 1e-6 dropped", "all that are not 0 kept", "K 1e-6 of an embedding's mass", lambda N, D, K: K * 1e-6, False),
+    "sums": ("sums of the kept", "sgemm of all", "rounding", lambda N, D, K: 1e-6, True),
+    "novelty": ("search bounded by the assigned prototype", "all prototypes", "exact", lambda N, D, K: 0, False),
+    "operand": ("1/64 of the operand packed anew", "all of it", "exact", lambda N, D, K: 0, False),
+}
 
 
 # ---- the peers, each in a process of its own ----
@@ -121,9 +138,36 @@ def command_of(peer, directory):
     return [sys.executable, str(HERE / "bench_mixture.py"), "--peer", peer]
 
 
-def run_peer(peer, directory, N, K, D):
+def run_shortcuts(directory, N, K, D):
+    """Seconds with and without each, and how far results differ, which must be as little as is said."""
+    arguments = [str(BUILD / "bench" / "bench_shortcuts"), str(directory / "rows"), str(directory / "means"), str(N), str(K), str(D)]
+    untold = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE" or not TOLD}
+    found = json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout)
+    found["untold"] = json.loads(subprocess.run(arguments + ["products"], check=True, stdout=subprocess.PIPE, env=untold).stdout)["products"]
+    for name, (_, _, _, bound, _) in SHORTCUTS.items():
+        assert found[name]["difference"] <= bound(N, D, K), (name, found[name])
+    return found
+
+
+def run_kernels(directory, N, K, D, rounds):
+    """The whole iteration, with and without the widest kernels of this processor: by narrower ones, in turns."""
+    widest, found = run_peer("ours", directory, N, K, D), {}
+    for kernels in ("portable", "avx2"):
+        if kernels == widest["kernels"]:
+            break
+        seconds = {"with": [], "without": []}
+        for _ in range(rounds):
+            answer = run_peer("ours", directory, N, K, D, {**os.environ, "DECANT_KERNELS": kernels})
+            check_same(kernels, widest, answer)
+            seconds["without"].append(answer["seconds"])
+            seconds["with"].append(run_peer("ours", directory, N, K, D)["seconds"])
+        found[kernels] = {which: min(times) for which, times in seconds.items()}
+    return found
+
+
+def run_peer(peer, directory, N, K, D, environment=None):
     arguments = [str(directory / "rows"), str(directory / "means"), str(N), str(K), str(D), str(directory / f"{peer}.out")]
-    answer = json.loads(subprocess.run(command_of(peer, directory) + arguments, check=True, stdout=subprocess.PIPE).stdout)
+    answer = json.loads(subprocess.run(command_of(peer, directory) + arguments, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     answer["mean"], answer["variance"] = np.fromfile(directory / f"{peer}.out", "<f4").reshape(2, K, D)
     return answer
 
@@ -161,11 +205,13 @@ def measure(size, rounds, directory):
             best[peer] = min(best.get(peer, 1e9), answer["seconds"])
             if peer == "ours":
                 best["sgemm"] = max(best.get("sgemm", 0), answer["sgemm_gflops"])
+    print(f"{size}: shortcuts", file=sys.stderr, flush=True)
+    shortcuts, kernels = run_shortcuts(directory, N, K, D), run_kernels(directory, N, K, D, rounds)
     fastest = min((p for p in PEERS if p != "ours"), key=best.get)
     return {"armadillo_rows": part, "rows": N, "dimensions": D, "components": K, "seconds": {p: best[p] for p in PEERS}, "fastest_peer": fastest,
             "times_fastest": best[fastest] / best["ours"], "times_sklearn": best["sklearn"] / best["ours"],
             "gflops": 8e-9 * N * K * D / best["ours"], "sgemm_gflops": best["sgemm"],
-            "kernels": first["ours"]["kernels"], "blas": first["ours"]["blas"]}
+            "shortcuts": shortcuts, "narrower_kernels": kernels, "kernels": first["ours"]["kernels"], "blas": first["ours"]["blas"]}
 
 
 def print_table(results):
@@ -180,6 +226,21 @@ def print_table(results):
         seconds = " | ".join(f"{r['seconds'][p]:.3f}" for p in PEERS)
         print(f"| {r['rows']} x {r['dimensions']}, {r['components']} | {seconds} | {r['times_fastest']:.2f} | "
               f"{r['times_sklearn']:.1f} | {r['gflops']:.0f} | {r['sgemm_gflops']:.0f} |")
+
+
+def print_shortcuts(results):
+    print("\n| rows x D, K | shortcut | instead of | ms with, without | gain | iteration | result |")
+    print("|---|" + "---|" * 6)
+    for r in results:
+        size, ours = f"{r['rows']} x {r['dimensions']}, {r['components']}", r["seconds"]["ours"]
+        for name, (what, instead, exact, _, part) in SHORTCUTS.items():
+            found = r["shortcuts"][name]
+            both, gain = f"{1e3 * found['with']:.4g}, {1e3 * found['without']:.4g}", found["without"] / found["with"]
+            iteration = f"{1 + (found['without'] - found['with']) / ours:.2f}" if part else f"{gain:.2f}" if name == "dropping" else ""
+            print(f"| {size} | {what} | {instead} | {both} | {gain:.2f} | {iteration} | {exact}: {found['difference']:.1g} |")
+        for kernels, found in r["narrower_kernels"].items():
+            both, gain = f"{1e3 * found['with']:.4g}, {1e3 * found['without']:.4g}", found["without"] / found["with"]
+            print(f"| {size} | kernels {r['kernels']} | {kernels} | {both} | {gain:.2f} | {gain:.2f} | rounding |")
 
 
 def main():
@@ -198,6 +259,7 @@ def main():
                         str(directory / "armadillo"), "-larmadillo"], check=True)
         results = [measure(size, options.rounds, directory) for size in options.sizes]
     print_table(results)
+    print_shortcuts(results)
     with open(options.out, "w") as f:
         json.dump(results, f, indent=1)
         f.write("\n")

@@ -22,9 +22,11 @@ import numpy as np
 import zmq
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "client" / "python"))
+sys.path[:0] = [str(ROOT / "client" / "python"), str(ROOT / "tests" / "py")]
 import decant
-from decant.mixture import Mixture
+from decant import wire
+from decant.mixture import COVARIANCES, Mixture
+from test_wire import Reference, log_normaliser
 
 BUILD = os.environ.get("BUILD", "build")
 PATIENCE_S = 20.0  # before a wait counts as failed; nothing passes or fails by being fast
@@ -35,12 +37,12 @@ MASS_0 = K  # mixture.initial_mass is 1
 class Server:
     """decant serve-mixture on ipc sockets, to be killed and started again with the same command."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, options=(), **settings):
         self.directory = directory
         self.address, self.publish = f"ipc://{directory}/requests", f"ipc://{directory}/publish"
         sets = {"mixture.forgetting": 1, "mixture.reseed_usage": 0, "stream.contributions": 4, "stream.version_ms": 20,
                 "stream.checkpoint_ms": 100, "net.prototype": self.address, "net.prototype_publish": self.publish, **settings}
-        self.arguments = ["--components", str(K), "--dimensions", str(D), "--run", "client", "--out", f"{directory}/out",
+        self.arguments = ["--components", str(K), "--dimensions", str(D), "--run", "client", "--out", f"{directory}/out", *options,
                           *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))]
         self.process, self.lives = None, 0
 
@@ -91,9 +93,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(**settings):
+def server(*options, **settings):
     with tempfile.TemporaryDirectory(prefix="decant-client-") as directory:
-        it = Server(directory, **{key.replace("__", "."): value for key, value in settings.items()}).start()
+        it = Server(directory, options, **{key.replace("__", "."): value for key, value in settings.items()}).start()
         try:
             yield it
         except BaseException:
@@ -109,39 +111,71 @@ def unit(rng, rows=ROWS):
     return h / np.linalg.norm(h, axis=1, keepdims=True)
 
 
-def random_mixture(spherical, beta, priced=False):
+def log_det(W):
+    return np.log(np.diagonal(W, axis1=-2, axis2=-1)).sum(axis=-1)
+
+
+def mixture_of(covariance, beta, mean, V, weight, price=None):
+    """As a server would publish it. V: variances, 1 / kappa, or covariance matrices."""
+    log_pi, D = np.log(weight), mean.shape[1]
+    if covariance in ("full", "tied"):
+        spread = np.linalg.inv(np.linalg.cholesky(V))
+        log_const = log_pi + (log_det(spread) if covariance == "full" else 0)
+        spread = spread.reshape(-1, D * D) if covariance == "full" else spread
+    elif covariance == "vmf":
+        spread, log_const = V, log_pi + np.array([log_normaliser(1 / v) for v in V])
+    else:
+        wide = V.reshape(len(mean), -1) * np.ones(D)
+        spread, log_const = V, log_pi - 0.5 * (np.log(wide) + mean ** 2 / wide).sum(axis=1)
+    parts = [np.asarray(part, np.float32) for part in (mean, spread, weight, log_const)]
+    return Mixture(1, 1, covariance, beta, *parts, price)
+
+
+def random_mixture(covariance, beta=1.0, priced=False):
     rng = np.random.default_rng(3)
-    mean = unit(rng, K) * 0.9
-    variance = rng.uniform(0.05, 0.3, (K,) if spherical else (K, D)).astype(np.float32)
-    wide = variance.reshape(K, -1) * np.ones((1, D), np.float32)
-    weight = rng.dirichlet(np.ones(K)).astype(np.float32)
-    log_const = (np.log(weight) - 0.5 * (np.log(wide) + mean ** 2 / wide).sum(axis=1)).astype(np.float32)
+    mean = unit(rng, K) * (1 if covariance == "vmf" else 0.9)
+    factor = 0.4 * rng.normal(size=(K, D, D)) / np.sqrt(D) + 0.1 * np.eye(D)
+    matrices = factor @ factor.transpose(0, 2, 1) + 0.01 * np.eye(D)
+    V = {"full": matrices, "tied": matrices[0], "diag": rng.uniform(0.05, 0.3, (K, D))}.get(covariance, rng.uniform(0.05, 0.3, K))
     price = rng.normal(size=K).astype(np.float32) if priced else None
-    return Mixture(1, 1, beta, mean, variance, weight, log_const, price), wide
+    return mixture_of(covariance, beta, mean, V, rng.dirichlet(np.ones(K)), price)
 
 
-def reference(mixture, wide, h):
-    """gamma, and log p(h), in float64 by the definition of a Gaussian."""
-    h, mean, wide = h.astype(np.float64), mixture.mean.astype(np.float64), wide.astype(np.float64)
-    price = 0 if mixture.price is None else mixture.price.astype(np.float64)
-    l = price + np.log(mixture.weight.astype(np.float64)) - 0.5 * (np.log(2 * np.pi * wide).sum(axis=1)
-                                                           + ((h[:, None] - mean) ** 2 / wide).sum(axis=2))
+def reference(mixture, h):
+    """gamma (N, K) and log p (N,) of each embedding, in float64 by the definition of the density, from what is published."""
+    h, mean, spread = h.astype(np.float64), mixture.mean.astype(np.float64), mixture.spread.astype(np.float64)
+    K, D = mean.shape
+    log_density = -0.5 * D * np.log(2 * np.pi)
+    if mixture.covariance in ("full", "tied"):
+        W = spread.reshape(-1, D, D) * np.ones((K, 1, 1))
+        log_density = log_density + log_det(W) - 0.5 * (np.einsum("kij,nkj->nki", W, h[:, None] - mean) ** 2).sum(axis=2)
+    elif mixture.covariance == "vmf":
+        log_density = [log_normaliser(1 / v) for v in spread] + h @ (mean / spread[:, None]).T
+    else:
+        wide = spread.reshape(K, -1) * np.ones(D)
+        log_density = log_density - 0.5 * (np.log(wide).sum(axis=1) + ((h[:, None] - mean) ** 2 / wide).sum(axis=2))
+    l = np.log(mixture.weight.astype(np.float64)) + log_density + (0 if mixture.price is None else mixture.price.astype(np.float64))
     gamma = np.exp(mixture.beta * (l - l.max(axis=1, keepdims=True)))
-    return gamma / gamma.sum(axis=1, keepdims=True), np.log(np.exp(l).sum(axis=1)).sum()
+    return gamma / gamma.sum(axis=1, keepdims=True), np.log(np.exp(l).sum(axis=1))
+
+
+def responsibilities(statistics):
+    """gamma (N, K) of what was made."""
+    dense = np.zeros((len(statistics.h), statistics.components))
+    dense[np.repeat(np.arange(len(dense)), np.diff(statistics.start)), statistics.index] = statistics.gamma
+    return dense
 
 
 def check_expectation(convert):
     h = unit(np.random.default_rng(4))
-    for spherical in (True, False):
+    for covariance in COVARIANCES:
         for beta in (1.0, 0.6):
-            mixture, wide = random_mixture(spherical, beta, priced=beta < 1)
-            wanted, loglik = reference(mixture, wide, h)
+            mixture = random_mixture(covariance, beta, priced=beta < 1)
+            wanted, log_p = reference(mixture, h)
             got = decant.expectation(convert(3 * h), mixture)  # brought to unit length
-            dense = np.zeros((ROWS, K))
-            dense[np.repeat(np.arange(ROWS), np.diff(got.start)), got.index] = got.gamma
-            np.testing.assert_allclose(dense, wanted, atol=2e-5)
+            np.testing.assert_allclose(responsibilities(got), wanted, atol=2e-5)
             np.testing.assert_allclose(got.h, h, atol=1e-6)
-            np.testing.assert_allclose(got.loglik, loglik, rtol=1e-5)
+            np.testing.assert_allclose(got.loglik, log_p.sum(), rtol=1e-5)
             assert (got.assigned == wanted.argmax(axis=1)).all()
             cosine = (h.astype(np.float64) @ mixture.prototypes.T).max(axis=1)
             np.testing.assert_allclose(got.distance, np.sort(1 - cosine)[::-1][:len(got.distance)], atol=1e-5)
@@ -151,6 +185,18 @@ def check_expectation(convert):
             few = decant.expectation(convert(h), mixture, top=3)
             assert np.diff(few.start).max() == 3 and few.dropped > 0
             np.testing.assert_allclose(np.add.reduceat(few.gamma, few.start[:-1].astype(int)), 1, rtol=1e-5)
+    check_against_sklearn(convert)
+
+
+def check_against_sklearn(convert):
+    """Responsibilities and log p of the same parameters by scikit-learn's GaussianMixture."""
+    golden = json.loads((ROOT / "tests/golden/em_sklearn.json").read_text())
+    h, mean = np.array(golden["H"], np.float32), np.array(golden["means"])
+    for covariance, form in golden["forms"].items():
+        mixture = mixture_of(covariance, 1.0, mean, np.array(form["covariances"]), np.array(golden["weights"]))
+        got = decant.expectation(convert(h), mixture, drop=0)
+        np.testing.assert_allclose(responsibilities(got), form["resp"], atol=1e-5)
+        np.testing.assert_allclose(got.loglik, np.sum(form["loglik"]), rtol=1e-5)
 
 
 def test_expectation_is_the_reference():
@@ -158,13 +204,67 @@ def test_expectation_is_the_reference():
 
 
 def test_what_cannot_be_is_refused_here():
-    mixture, _ = random_mixture(False, 1.0)
+    mixture = random_mixture("diag")
     for wrong in (np.zeros((2, D)), np.full((2, D), np.nan), np.ones((2, D + 1)), np.ones(D), np.ones((0, D))):
         try:
             decant.expectation(wrong, mixture)
         except ValueError:
             continue
         raise AssertionError(wrong)
+
+
+def test_the_smallest_encoding_says_the_same():
+    """Many embeddings with many components each are sent as sums, few as they are."""
+    h = unit(np.random.default_rng(18), 8)
+    for covariance in COVARIANCES:
+        mixture = random_mixture(covariance, 0.05)
+        for rows, top, encoding in ((512, 0, wire.DENSE), (512, 2, wire.ROWS), (2, 4, wire.FACTORED)):
+            statistics = decant.expectation(np.tile(h, (64, 1))[:rows], mixture, top=top)
+            sent, tensors = statistics.message()
+            assert sent == encoding, (covariance, encoding, sent)
+            if sent == wire.FACTORED:
+                assert tensors["gamma"] is statistics.gamma and "n" not in tensors
+                continue
+            gamma, h64 = responsibilities(statistics), statistics.h.astype(np.float64)
+            used = tensors.get("index", np.arange(K))
+            assert (gamma.sum(axis=0)[used] > 0).sum() == (gamma.sum(axis=0) > 0).sum()
+            squares = {"vmf": None, "tied": h64.T @ h64,
+                       "full": np.einsum("nk,ni,nj->kij", gamma, h64, h64).reshape(K, D * D)[used]}.get(covariance, (gamma.T @ h64 ** 2)[used])
+            for name, wanted in (("n", gamma.sum(axis=0)[used]), ("s1", (gamma.T @ h64)[used]), ("s2", squares)):
+                assert (name in tensors) == (wanted is not None), (covariance, name)
+                if wanted is not None:
+                    np.testing.assert_allclose(tensors[name], wanted, rtol=1e-5, atol=1e-5, err_msg=covariance)
+
+
+def test_every_covariance_is_the_reference():
+    """Versions that the server makes of this client's statistics, by each form: those of a float64 reference."""
+    for number, covariance in enumerate(COVARIANCES):
+        rng = np.random.default_rng(19)
+        centres = unit(rng, 5)
+        with server("--covariance", covariance, stream__contributions=1, mixture__forgetting=0.99) as s, s.client(drop=0) as client:
+            mixture = client.mixture()
+            assert mixture.covariance == covariance
+            expected = StreamReference(mixture, number, steps=1, balance=0.1)
+            sent = set()
+            for step in range(9):
+                rows = (2, 24, 200)[step % 3]
+                h = centres[rng.integers(0, 5, rows)] + 0.15 * rng.normal(size=(rows, D))
+                h = (h / np.linalg.norm(h, axis=1, keepdims=True)).astype(np.float32)
+                gamma, log_p = reference(mixture, h)
+                statistics = decant.expectation(h, mixture, drop=0)
+                np.testing.assert_allclose(statistics.loglik, log_p.sum(), rtol=1e-5, atol=1e-3)
+                sent.add(statistics.message()[0])
+                client.submit(h)
+                client.wait_version(step + 1, PATIENCE_S)
+                mixture = client.mixture()
+                expected.fold(h.astype(np.float64), gamma)
+                expected.check(mixture)
+            assert len(sent) > 1, (covariance, sent)
+
+
+class StreamReference(Reference):
+    def beta(self):
+        return 1.0
 
 
 def test_submitted_statistics_move_the_prototypes():
@@ -186,19 +286,21 @@ def test_submitted_statistics_move_the_prototypes():
 
 def test_deltas_give_the_servers_mixture():
     """Few embeddings touch few components, so that versions come as deltas: what the client makes of them is a snapshot's bytes."""
-    with server(stream__contributions=1, mixture__balance=0.1) as s, s.client(top=2) as client:
-        rng = np.random.default_rng(6)
-        for _ in range(50):
-            client.submit(unit(rng, 2))
-        client.flush(PATIENCE_S)
-        client.wait_version(50, PATIENCE_S)
-        mine = client.mixture()
-        with s.client() as fresh:
-            theirs = fresh.mixture()
-        assert mine.version == theirs.version == 50
-        assert np.abs(mine.price).max() > 0
-        for part in ("mean", "variance", "weight", "log_const", "price"):
-            assert (getattr(mine, part) == getattr(theirs, part)).all(), part
+    for covariance in ("diag", "full", "tied"):
+        with server("--covariance", covariance, stream__contributions=1, mixture__balance=0.1) as s, s.client(top=2) as client:
+            rng = np.random.default_rng(6)
+            for _ in range(50):
+                client.submit(unit(rng, 2))
+            client.flush(PATIENCE_S)
+            client.wait_version(50, PATIENCE_S)
+            mine = client.mixture()
+            with s.client() as fresh:
+                theirs = fresh.mixture()
+            assert mine.version == theirs.version == 50
+            assert np.abs(mine.price).max() > 0
+            for part in ("mean", "spread", "weight", "log_const", "price"):
+                assert (getattr(mine, part) == getattr(theirs, part)).all(), (covariance, part)
+            assert mine.whitening.shape[-2:] == (D, D) if covariance != "diag" else mine.variance.shape == (K, D)
 
 
 def test_many_embeddings_are_several_contributions():
@@ -208,6 +310,18 @@ def test_many_embeddings_are_several_contributions():
         client.close()
         s.stop()
         assert abs(s.applied() - 120) < 0.01
+
+
+def test_responsibilities_beyond_the_largest_frame_arrive():
+    """Of 16384 embeddings nearly all 32 responsibilities count: as they are they would be larger than what a server takes."""
+    with server(stream__rows_max=16384) as s, s.client() as client:
+        h = unit(np.random.default_rng(20), 16384)
+        assert decant.expectation(h, client.mixture()).gamma.nbytes > 2 ** 20 + 4 * D * len(h)
+        client.submit(h)
+        client.flush(PATIENCE_S)
+        client.close()
+        s.stop()
+        assert abs(s.applied() - len(h)) < 0.05
 
 
 # ---- exactly once ----
@@ -369,7 +483,8 @@ def test_another_shape_is_refused():
             client.submit(unit(np.random.default_rng(12)))
             client.flush(PATIENCE_S, durable=True)
         s.stop()
-        for extra, text in ((["--components", "64"], "mixture.components = 32, not 64"), (["--run", "other"], "holds run 'client'")):
+        for extra, text in ((["--components", "64"], "mixture.components = 32, not 64"), (["--run", "other"], "holds run 'client'"),
+                            (["--covariance", "full"], "mixture.covariance = diag, not full")):
             done = subprocess.run([f"{BUILD}/bin/decant", "serve-mixture", "--out", f"{s.directory}/out", *extra], capture_output=True,
                                   text=True, timeout=PATIENCE_S)
             assert done.returncode == 1 and text in done.stderr, done

@@ -121,7 +121,8 @@ def log_normaliser(kappa):
 class Reference:
     eta, floor, n0, usage_momentum, reseed_usage, reseed_distance = 0.99, 1e-3, 1.0, 0.97, 0.2, 0.1
 
-    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97, balance=0.0, clip=1.0, convex=False, farthest=True):
+    def __init__(self, start, covariance, steps, reseed_max=1, usage_momentum=0.97, balance=0.0, clip=1.0, convex=False, farthest=True,
+                 power=0.0):
         mu = start.mean.astype(np.float64)
         self.N = np.full(K, self.n0)
         self.S1 = self.n0 * mu
@@ -137,7 +138,7 @@ class Reference:
         self.usage_momentum = usage_momentum
         self.reseeded = 0
         self.convex, self.farthest = convex, farthest
-        self.balance, self.clip, self.price = balance, clip, np.zeros(K)
+        self.balance, self.clip, self.price, self.power = balance, clip, np.zeros(K), power
 
     def fold(self, h, gamma, novel=None, distance=None):
         n = gamma.sum(axis=0)
@@ -154,7 +155,9 @@ class Reference:
         self.usage = self.usage_momentum * self.usage + (1 - self.usage_momentum) * n / n.sum()
         if novel is not None:
             self.reseed(novel, distance.copy())
-        self.price += self.balance * np.clip(-np.log(K * self.usage), -self.clip, self.clip)
+        wanted = np.empty(K)
+        wanted[np.lexsort((np.arange(K), -self.usage))] = np.arange(1, K + 1) ** -self.power
+        self.price += self.balance * np.clip(np.log(wanted / wanted.sum() / self.usage), -self.clip, self.clip)
         self.price -= np.log(np.exp(self.price).mean())
         self.version += 1
 
@@ -229,16 +232,16 @@ def newest(client):
 
 # ---- statistics in, mixtures out ----
 
-def check_mixtures(name, covariance, balance=0.0, convex=False):
+def check_mixtures(name, covariance, balance=0.0, convex=False, power=0.0):
     """Three encodings in turn, several steps: each returned mixture is the reference's."""
     rng = np.random.default_rng(1)
-    with session(mixture__covariance=name, run__steps=20, mixture__balance=balance,
+    with session(mixture__covariance=name, run__steps=20, mixture__balance=balance, mixture__balance_power=power,
                  mixture__forgetting_form="convex" if convex else "mass") as client:
         assert client.welcome.scalars["covariance"] == covariance
         client.centres = unit_rows(rng, 5, rng.normal(size=(5, D)))
         mixture = newest(client)
         np.testing.assert_allclose(np.linalg.norm(mixture.mean, axis=1), 1, rtol=1e-6)
-        reference = Reference(mixture, covariance, steps=20, balance=balance, convex=convex)
+        reference = Reference(mixture, covariance, steps=20, balance=balance, convex=convex, power=power)
         reference.check(mixture)
         for step in range(12):
             reference.fold(*send_step(client, rng, mixture, list(ENCODINGS)[step % 3], top=None if step % 2 else 4))
@@ -268,6 +271,10 @@ def test_a_tied_covariance_is_that_of_the_reference():
 
 def test_prices_are_those_of_the_reference():
     check_mixtures("diag", wire.DIAGONAL, balance=0.5)
+
+
+def test_prices_of_a_power_law_are_those_of_the_reference():
+    check_mixtures("diag", wire.DIAGONAL, balance=0.5, power=1.5)
 
 
 def check_reseeding(choice):

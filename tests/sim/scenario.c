@@ -67,6 +67,7 @@ static void draw_result(struct rng *r, struct scenario *s, struct assignments *a
     static const char *const forms[5] = {"spherical", "full", "vmf", "diag", "tied"};
     assign_text(a, "mixture.covariance", forms[chance(r, 50) ? s->number % 5 : 0]); /* no other draw than there was */
     assign_text(a, "mixture.balance", s->number % 3 == 1 ? "0.1" : "0");            /* no draw: seeds keep the rest */
+    assign_text(a, "mixture.balance_power", s->number % 6 == 1 ? "1" : "0");        /* likewise */
     assign_text(a, "mixture.forgetting_form", s->number % 5 < 2 ? "convex" : "mass");
     assign_text(a, "mixture.merge_distance", s->number % 7 == 3 && s->number % 5 < 4 ? "0.3" : "0");
     assign_text(a, "mixture.prior", chance(r, 50) ? "count" : "uniform");

@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 #include <string.h>
+#include "common/at_most.h"
 #include "worker/nn/transpose.h"
 
 enum {
@@ -39,11 +40,6 @@ struct block {
 static size_t round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
-}
-
-static size_t at_most(size_t n, size_t limit)
-{
-    return n < limit ? n : limit;
 }
 
 /* ---- inner kernels ---- */

@@ -3,6 +3,7 @@
  * Samples are independent, so passes run over chunks of CHUNK samples, and within a stage over the convolution's
  * blocks; each GroupNorm writes straight into the zero-padded input of the next stage. A kept pass stores, for every
  * sample, the padded input and the raw output of each stage; other passes reuse the first chunk's places. */
+#include "common/at_most.h"
 #include "worker/nn/encoder.h"
 
 #include <math.h>
@@ -196,11 +197,6 @@ static void stage_forward(const struct conv_encoder *c, uint32_t i, const real *
         if (!next)
             pool_mean(y, pixels, conv->shape.out, features + k * conv->shape.out);
     }
-}
-
-static size_t at_most(size_t left, size_t limit)
-{
-    return left < limit ? left : limit;
 }
 
 static void chunk_forward(const struct conv_encoder *c, const real *params, const real *images, size_t place, size_t n,

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/at_most.h"
 #include "worker/nn/rows.h"
 
 static const double BUFFER_MOMENTUM = 0.1; /* as the head's */
@@ -115,11 +116,6 @@ struct norm_images conv_norm_inputs(const struct conv_norm *u, const struct conv
     const struct conv *c = &u->conv;
     return (struct norm_images){{conv_padded_image(c, w->input, p->first), (size_t)c->padded_width * c->shape.in},
                                 conv_padded_size(c)};
-}
-
-static size_t at_most(size_t left, size_t limit)
-{
-    return left < limit ? left : limit;
 }
 
 /* Whether the pass's samples wait for each other. */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/at_most.h"
 #include "worker/nn/rows.h"
 
 int residual_init(struct residual *b, struct conv_shape shape, struct norm_kind kind, enum encoder_precision precision)
@@ -103,11 +104,6 @@ void residual_end_backward(const struct residual *b, const struct residual_store
 }
 
 /* ---- the shortcut with weights ---- */
-
-static size_t at_most(size_t left, size_t limit)
-{
-    return left < limit ? left : limit;
-}
 
 static size_t output_pixels(const struct residual *b)
 {

@@ -4,6 +4,7 @@
  *
  * With GroupNorm passes run over chunks of samples. With BatchNorm a pass that takes statistics of its batch runs over
  * all of them, layer by layer; one that uses running statistics runs over chunks again. */
+#include "common/at_most.h"
 #include "worker/nn/encoder.h"
 
 #include <stdio.h>
@@ -206,11 +207,6 @@ static void pass_forward(const struct resnet *n, const real *images, struct resn
     for (size_t k = 0; k < p->n; k++)
         pool_mean(norm_image(&y, k).at, (size_t)last->out_height * last->out_width, last->shape.out,
                   features + k * last->shape.out);
-}
-
-static size_t at_most(size_t left, size_t limit)
-{
-    return left < limit ? left : limit;
 }
 
 static void encoder_forward(const void *encoder, enum model_mode mode, const real *params, const real *buffers,

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include "common/at_most.h"
 #include "common/kernels.h"
 #include "worker/nn/bf16.h"
 #include "worker/nn/transpose.h"
@@ -122,11 +123,6 @@ static size_t panel_width(const struct tile_set *t, size_t columns)
         if (panels_cost(t, vectors, panel) < panels_cost(t, vectors, best))
             best = panel;
     return best * t->lanes;
-}
-
-static size_t at_most(size_t n, size_t limit)
-{
-    return n < limit ? n : limit;
 }
 
 size_t tile_packed_size(size_t K, size_t columns)

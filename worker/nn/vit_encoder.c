@@ -1,6 +1,7 @@
 /* The vision transformer (Dosovitskiy et al., ICLR 2021): a linear embedding of patches, learned positions, pre-norm
  * blocks, a last LayerNorm, and the CLS token or the mean over tokens as the feature. Without CLS pooling there is no
  * CLS token. Samples are independent, so passes run over chunks of samples whose tokens stay in cache. */
+#include "common/at_most.h"
 #include "worker/nn/encoder.h"
 
 #include <math.h>
@@ -234,11 +235,6 @@ static void chunk_forward(const struct vit_encoder *v, const real *params, const
         vit_block_forward(&pass, i + 1 < v->depth ? w->block[i + 1].x + first * sample : last_tokens(v, w, first));
     }
     pool(v, params, last_tokens(v, w, first), n, w, features);
-}
-
-static size_t at_most(size_t left, size_t limit)
-{
-    return left < limit ? left : limit;
 }
 
 static void encoder_forward(const void *encoder, enum model_mode mode, const real *params, const real *buffers,

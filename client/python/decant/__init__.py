@@ -10,8 +10,9 @@
 `decant.torch` has an nn.Module whose buffer follows the versions, and losses on it.
 """
 from .client import Expired, PrototypeClient, Refused
-from .estep import Statistics, expectation
+from .estep import expectation
 from .keys import Keys
 from .mixture import Mixture
+from .statistics import Statistics
 
 __all__ = ["Expired", "Keys", "Mixture", "PrototypeClient", "Refused", "Statistics", "expectation"]

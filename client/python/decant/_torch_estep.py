@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import torch
 
-from .estep import NOVEL_MAX, Statistics, sparse
+from .estep import NOVEL_MAX, log_likelihoods, smallest_kept
 from .mixture import Mixture
+from .statistics import Statistics, sparse
 
 
 @torch.no_grad()
@@ -19,15 +20,13 @@ def torch_expectation(embeddings: torch.Tensor, mixture: Mixture, drop: float, t
     def here(array) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=h.device)
 
-    by_mean, by_square = (here(operand) for operand in mixture.operands)
-    square = h * h if by_square.shape[1] > 1 else (h * h).sum(dim=1, keepdim=True)
-    likelihood = h @ by_mean.T + square @ by_square.T + here(mixture.bias)
-    loglik = float(torch.logsumexp(likelihood, dim=1).double().sum())
+    likelihood, shared = log_likelihoods(h, mixture, here)
+    loglik = shared + float(torch.logsumexp(likelihood, dim=1).double().sum())
     gamma = torch.softmax(mixture.beta * likelihood, dim=1)
     cosine = (h @ here(mixture.prototypes).T).max(dim=1).values
     novel = (torch.argsort(cosine) if farthest else torch.arange(len(h), device=h.device))[:NOVEL_MAX]
-    keep = gamma >= min(drop, 0.5 / mixture.components)
+    keep = gamma >= smallest_kept(mixture, drop)
     if 0 < top < mixture.components:
         keep &= gamma >= gamma.topk(top, dim=1).values[:, -1:]
     row, index = torch.nonzero(keep, as_tuple=True)
-    return sparse(*(t.cpu().numpy() for t in (h, row, index, gamma[row, index], novel, 1 - cosine[novel], gamma.argmax(dim=1))), loglik)
+    return sparse(mixture, *(t.cpu().numpy() for t in (h, row, index, gamma[row, index], novel, 1 - cosine[novel], gamma.argmax(dim=1))), loglik)

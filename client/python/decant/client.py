@@ -11,15 +11,16 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
 
 from . import wire
-from .estep import Statistics, expectation
+from .estep import expectation
 from .keys import Keys
-from .mixture import DIAGONAL, Mixture
+from .mixture import COVARIANCES, Mixture
+from .statistics import Statistics
 from .wire import Message
 
 log = logging.getLogger("decant")
@@ -46,12 +47,22 @@ def publications_of(address: str) -> str | None:
     return f"{head}:{int(port) + 1}" if address.startswith("tcp://") and port.isdigit() else None
 
 
+class _Contribution(NamedTuple):
+    """What is kept of statistics until they are durable."""
+
+    encoding: int
+    tensors: dict[str, np.ndarray]
+    scalars: dict[str, float]
+    version: int  # of the mixture that they were made with
+
+
 class _Follower:
     """The newest version, put together when somebody wants it: deltas are only kept until then."""
 
     DELTAS_MAX = 64
 
     def __init__(self) -> None:
+        self.covariance = ""  # of all versions; the server's WELCOME says it
         self.base: Mixture | None = None
         self.deltas: list[Message] = []
 
@@ -71,7 +82,7 @@ class _Follower:
         if generation < self.generation or (generation == self.generation and version <= self.version):
             return True
         if m.number("encoding") != wire.DELTA:
-            self.base, self.deltas = Mixture.full(m), []
+            self.base, self.deltas = Mixture.full(m, self.covariance), []
             return True
         if generation != self.generation or m.number("seq") != self.version:
             return False
@@ -108,7 +119,7 @@ class PrototypeClient:
         self._follower = _Follower()
         self._run, self._config, self._generation, self._name = run, 0, 0, 0
         self._rows_max, self._farthest = 0, True
-        self._kept: collections.OrderedDict[int, tuple[Statistics, int]] = collections.OrderedDict()  # and their version
+        self._kept: collections.OrderedDict[int, _Contribution] = collections.OrderedDict()
         self._submitted = 0  # contributions so far
         self._next = 1  # to be sent
         self._applied = self._durable = self._credit = 0  # as the server last said
@@ -152,10 +163,11 @@ class PrototypeClient:
 
     def submit_statistics(self, statistics: Statistics, version: int = 0, timeout: float | None = None) -> int:
         """The same with statistics that were made already, under that version."""
+        contribution = _Contribution(*statistics.message(), statistics.scalars(), version)
         with self._changed:
             self._wait(lambda: self._submitted < self._credit, timeout, "credit: the server is behind, or away")
             self._submitted = number = self._submitted + 1
-            self._kept[number] = statistics, version
+            self._kept[number] = contribution
         self._wake()
         return number
 
@@ -309,9 +321,8 @@ class PrototypeClient:
             pass  # a thousand wait for a server that is away: as if it were lost on the way, and mended likewise
 
     def _send_contribution(self, number: int) -> None:
-        statistics, version = self._kept[number]
-        self._send(wire.STATS, statistics.tensors(), encoding=wire.FACTORED, scalars=statistics.scalars(), worker=self._name,
-                   seq=number, step=version)
+        c = self._kept[number]
+        self._send(wire.STATS, c.tensors, encoding=c.encoding, scalars=c.scalars, worker=self._name, seq=number, step=c.version)
 
     def _fail(self, error: Exception) -> None:
         with self._changed:
@@ -366,7 +377,7 @@ class PrototypeClient:
             self._on_pong(m)
 
     def _on_mixture(self, m: Message) -> None:
-        if m.number("generation") == self._generation or not self._generation:
+        if m.number("generation") == self._generation:  # none before WELCOME has told what they are made of
             if not self._follower.apply(m):
                 self._wanted_version = m.number("step")
             elif m.number("encoding") != wire.DELTA:
@@ -376,12 +387,14 @@ class PrototypeClient:
         if m.scalar("mode") != 1:
             self._fail(Refused(f"{self._address}: this server trains by steps; start one with decant serve-mixture"))
             return
-        if m.scalar("covariance") > DIAGONAL:
-            self._fail(Refused(f"{self._address}: this form of covariance is not known here; use spherical or diag"))
+        covariance = int(m.scalar("covariance"))
+        if covariance >= len(COVARIANCES):
+            self._fail(Refused(f"{self._address}: covariance {covariance} is not known here; this client is older than the server"))
             return
         if self._name and m.number("worker") != self._name:
             return  # to a greeting that was repeated before we had a name
         self._run = self._run or m.text("run")
+        self._follower.covariance = COVARIANCES[covariance]
         self._rows_max, self._farthest = int(m.scalar("rows_max")), m.scalar("reseed_choice") == 0
         self._name = self._name or m.number("worker")
         if m.number("generation") > self._generation:

@@ -251,4 +251,23 @@ static inline void rig_weights(struct rig *r, float out[2 * RIG_P + RIG_Q])
     memcpy(out + 2 * RIG_P, msg_tensor(m, "buffers", DTYPE_F32, NULL)->data->data, RIG_Q * sizeof(float));
 }
 
+/* Weights after the whole run, contributed slot by slot in ascending order. */
+static inline void rig_undisturbed(float out[2 * RIG_P + RIG_Q])
+{
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    rig_run_to(&r, RIG_STEPS);
+    rig_weights(&r, out);
+    rig_free(&r);
+}
+
+static inline void rig_assert_undisturbed(struct rig *r)
+{
+    float expected[2 * RIG_P + RIG_Q], got[2 * RIG_P + RIG_Q];
+    rig_run_to(r, RIG_STEPS);
+    rig_undisturbed(expected);
+    rig_weights(r, got);
+    assert_memory_equal(got, expected, sizeof got);
+}
+
 #endif

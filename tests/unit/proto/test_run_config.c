@@ -335,6 +335,10 @@ static void test_cross_checks(void **state)
         assert_non_null(strstr(e.text, "loss.balance"));
     }
     assert_int_equal(run_config_load(&c, NULL, NULL, prices[1], 2, &e), 0);
+    const char *const power[] = {"mixture.balance_power=1", "mixture.balance=0"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, power, 2, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "mixture.balance_power"));
+    assert_int_equal(run_config_load(&c, NULL, NULL, power, 1, &e), 0);
     const char *const still[] = {"mixture.forgetting_form=convex", "mixture.forgetting=1"};
     assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "learns nothing"));

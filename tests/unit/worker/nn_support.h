@@ -23,6 +23,13 @@ static inline void *nn_take(size_t n)
     return p;
 }
 
+#define NN_FREE(...)                                                                                                   \
+    do {                                                                                                               \
+        void *all_[] = {__VA_ARGS__};                                                                                  \
+        for (size_t i_ = 0; i_ < sizeof all_ / sizeof all_[0]; i_++)                                                   \
+            free(all_[i_]);                                                                                            \
+    } while (0)
+
 static inline real *nn_random(uint64_t seed, size_t n)
 {
     struct rng r;

@@ -109,9 +109,18 @@ static void problem_open(struct problem *p, struct shape s)
 
 static void problem_close(struct problem *p)
 {
-    void *all[] = {p->a, p->b, p->bias, p->c, p->in, p->out, p->left};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
+    NN_FREE(p->a, p->b, p->bias, p->c, p->in, p->out, p->left);
+}
+
+/* Of a matrix (K,columns) by rows. */
+static struct pack packing_of(size_t K, size_t columns)
+{
+    return (struct pack){.K = (uint32_t)K,
+                         .columns = columns,
+                         .n = K,
+                         .row_stride = columns,
+                         .column_stride = 1,
+                         .precision = PRECISION_BF16};
 }
 
 static void same_bits(const char *what, const float *got, const float *want, size_t n)
@@ -140,12 +149,7 @@ static void check_product(enum kernels k, struct shape s)
             exact[p.out[r] + j] = exact_sum(p.bias[j], row, column, p.deep);
         }
     float *packed = nn_take(tile_packed_size_in(PRECISION_BF16, p.K, s.columns));
-    struct pack pack = {.K = (uint32_t)p.K,
-                        .columns = s.columns,
-                        .n = p.K,
-                        .row_stride = s.columns,
-                        .column_stride = 1,
-                        .precision = PRECISION_BF16};
+    struct pack pack = packing_of(p.K, s.columns);
     struct gather g = {.runs = s.runs,
                        .run = s.run,
                        .stride = s.run + GAP,
@@ -158,9 +162,7 @@ static void check_product(enum kernels k, struct shape s)
     gather_product(&g, s.rows, p.a, packed, p.c);
     nn_assert_close("product", p.c, exact, p.c_size);
     same_bits("product", p.c, want, p.c_size);
-    void *all[] = {row, column, want, exact, packed};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
+    NN_FREE(row, column, want, exact, packed);
     problem_close(&p);
 }
 
@@ -189,20 +191,13 @@ static void check_outer(enum kernels k, struct shape s)
                       .a = p.in,
                       .d = p.out,
                       .precision = PRECISION_BF16};
-    struct pack pack = {.K = (uint32_t)p.K,
-                        .columns = s.columns,
-                        .n = p.K,
-                        .row_stride = s.columns,
-                        .column_stride = 1,
-                        .precision = PRECISION_BF16};
+    struct pack pack = packing_of(p.K, s.columns);
     gather_outer(&o, s.rows, p.a, p.c, gradient);
     gather_outer(&o, s.rows, p.a, p.c, gradient);
     tile_unpack_gradient(&pack, gradient, got);
     nn_assert_close("outer", got, exact, n);
     same_bits("outer", got, want, n);
-    void *all[] = {row, column, want, got, exact, gradient};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
+    NN_FREE(row, column, want, got, exact, gradient);
     problem_close(&p);
 }
 
@@ -258,7 +253,7 @@ static void edges(enum kernels k)
     uint32_t in[N], out[N];
     for (uint32_t i = 0; i < N; i++)
         in[i] = out[i] = i;
-    struct pack pack = {.K = 1, .columns = 1, .n = 1, .row_stride = 1, .column_stride = 1, .precision = PRECISION_BF16};
+    struct pack pack = packing_of(1, 1);
     struct gather g = {.runs = 1, .run = 1, .columns = 1, .in = in, .out = out, .precision = PRECISION_BF16};
     float *room = nn_take(tile_packed_size_in(PRECISION_BF16, 1, 1));
     tile_pack(&pack, &one, room);
@@ -285,7 +280,7 @@ static void packings(enum kernels k)
     float *b = nn_random(5, K * N), *turned = nn_take(K * N), *whole = nn_take(size), *other = nn_take(size);
     for (size_t i = 0; i < (size_t)K * N; i++)
         turned[i % N * K + i / N] = b[i];
-    struct pack rows = {.K = K, .columns = N, .n = K, .row_stride = N, .column_stride = 1, .precision = PRECISION_BF16};
+    struct pack rows = packing_of(K, N);
     tile_pack(&rows, b, whole);
     struct pack columns = rows;
     columns.row_stride = 1;
@@ -299,10 +294,7 @@ static void packings(enum kernels k)
         tile_pack(&rows, b + rows.k0 * N, other);
     }
     assert_memory_equal(whole, other, size * sizeof *whole);
-    free(b);
-    free(turned);
-    free(whole);
-    free(other);
+    NN_FREE(b, turned, whole, other);
 }
 
 static void test_packing(void **state)
@@ -380,9 +372,7 @@ static float *gradient_of(struct model_spec spec, enum encoder_precision precisi
     model_init(m, 3, params, buffers);
     model_forward(m, MODEL_TRAIN, params, buffers, images, ROWS, w, NULL, z);
     model_backward(m, params, dz, w, grad);
-    void *all[] = {params, buffers, images, dz, z};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
+    NN_FREE(params, buffers, images, dz, z);
     model_workspace_free(&w);
     model_free(&m);
     return grad;
@@ -404,8 +394,7 @@ static void check_model(const char *name, const struct model_spec *spec, double 
     if (!(cosine > least && fabs(squares[1] / squares[0] - 1) < 0.02))
         fail_msg("%s: cosine %g, squares %g, not %g", name, cosine, squares[1], squares[0]);
     assert_memory_not_equal(wide, narrow, n * sizeof *wide);
-    free(wide);
-    free(narrow);
+    NN_FREE(wide, narrow);
 }
 
 static void models(enum kernels k)

@@ -47,9 +47,7 @@ static void problem_open(struct problem *p, struct shape s)
 
 static void problem_close(struct problem *p)
 {
-    void *all[] = {p->a, p->b, p->bias, p->c, p->packed, p->in, p->out};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]);
+    NN_FREE(p->a, p->b, p->bias, p->c, p->packed, p->in, p->out);
 }
 
 static size_t a_offset(const struct problem *p, size_t k)
