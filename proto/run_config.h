@@ -9,6 +9,8 @@
 #include "common/error.h"
 #include "proto/choices.h"
 
+#define RUN_CONFIG_KMEANS "kmeans++" /* mixture.init: no path */
+
 struct run_config {
     struct {
         char name[64], out[1024];
@@ -171,6 +173,8 @@ uint64_t run_config_init_rows(const struct run_config *c, uint64_t step, uint64_
 uint64_t run_config_init_steps(const struct run_config *c);
 /* ERR_CONFIG when the run is over before that. */
 int run_config_check_init(const struct run_config *c, uint64_t total_steps, struct error *e);
+/* What of it does not hang on the length of the run: part of run_config_check. */
+int run_config_check_kmeans(const struct run_config *c, struct error *e);
 /* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */
 uint32_t run_config_reseed_max(const struct run_config *c);
 /* What a choice of augment.preset stands for: "augment.KEY=VALUE" ..., then NULL; keys given anywhere win over it. */
