@@ -179,7 +179,7 @@ int main(int argc, char **argv)
     struct error e = {0};
     fill_streams();
     log_init("decant", LOG_WARN);
-    if (limits_prepare(DESCRIPTORS, ADDRESS_BYTES, &e) != 0) {
+    if (limits_prepare(DESCRIPTORS, ADDRESS_BYTES, 0, &e) != 0) {
         fprintf(stderr, "decant: %s\n", e.text);
         return COMMAND_USAGE;
     }

@@ -340,9 +340,21 @@ static size_t absolute_path(const char *path, const char *directory, char *out, 
                             itself ? "" : relative);
 }
 
+static bool is_choice(const struct config_key *key, const char *text)
+{
+    size_t length;
+    const char *choice;
+    for (int i = 0; key->choices && (choice = choice_at(key->choices, i, &length)) != NULL; i++)
+        if (strlen(text) == length && memcmp(text, choice, length) == 0)
+            return true;
+    return false;
+}
+
 static int resolve_path(const struct config_key *key, char *path, const char *directory, struct error *e)
 {
     char absolute[CONFIG_VALUE_MAX];
+    if (is_choice(key, path))
+        return 0;
     size_t length = absolute_path(path, directory, absolute, sizeof absolute);
     if (length >= sizeof absolute || length >= key->size)
         return error_set(e, ERR_CONFIG, "%s = %.200s: as an absolute path it has %zu bytes, at most %zu are allowed",

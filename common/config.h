@@ -41,7 +41,7 @@ struct config_key {
     size_t size;         /* of a string, secret or path field, with its NUL */
     const char *initial; /* default, as text */
     double min, max;     /* of INT, FLOAT, and each of FLOATS */
-    const char *choices; /* "a|b|c" of CHOICE */
+    const char *choices; /* "a|b|c" of CHOICE; of a PATH: words that name no file, or NULL */
     const char *help;    /* one sentence with unit */
 };
 
@@ -61,8 +61,8 @@ int config_assign(const struct config_key *keys, size_t n, void *target, const c
 /* The value of a key as canonical text (floats with the fewest digits, at least nine, that read back the same). Writes
  * at most size bytes. Of a secret: nothing. */
 void config_value(const struct config_key *key, const void *target, char *out, size_t size);
-/* Gives every PATH, and each of PATHS, that is relative, and not empty, the directory that it is relative to (absolute itself). ERR_CONFIG
- * when it does not fit then. */
+/* Gives every PATH, and each of PATHS, that is relative, neither empty nor one of the choices, the directory that it is
+ * relative to (absolute itself). ERR_CONFIG when it does not fit then. */
 int config_resolve_paths(const struct config_key *keys, size_t n, void *target, const char *directory, struct error *e);
 /* Every key, grouped by section, as an INI file that reads back to the same values, but for secrets. */
 void config_write(const struct config_key *keys, size_t n, const void *target, FILE *f);

@@ -81,30 +81,41 @@ static void raise_descriptors(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit); /* what is there is looked at next */
 }
 
-/* Threads' stacks, arenas and thread-local memory are mapped as the process goes on; what of that fails ends libraries. */
-static int check_address_space(uint64_t bytes, struct error *e)
+struct room {
+    const char *what, *how; /* in words; the shell's command */
+    __rlimit_resource_t resource;
+    int protection; /* of a mapping that counts */
+};
+
+/* Threads' stacks, arenas and thread-local memory are mapped as the process goes on; what of that fails ends libraries, or
+ * keeps OpenBLAS, whose buffer has 128 MiB, busy for ever. */
+static int check_room(const struct room *r, uint64_t bytes, struct error *e)
 {
     struct rlimit limit;
-    void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = bytes > 0 ? mmap(NULL, bytes, r->protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : NULL;
     if (p != MAP_FAILED) {
-        munmap(p, bytes);
+        if (p != NULL)
+            munmap(p, bytes);
         return 0;
     }
     int reason = errno;
-    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return error_set(e, ERR_CONFIG, "%llu MiB of address space cannot be had: %s", (unsigned long long)bytes >> 20,
+    if (getrlimit(r->resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return error_set(e, ERR_CONFIG, "%llu MiB of %s cannot be had: %s", (unsigned long long)bytes >> 20, r->what,
                          strerror(reason));
     return error_set(e, ERR_CONFIG,
-                     "the limit of address space (ulimit -v) is %llu MiB, which leaves less than the %llu MiB that are "
-                     "needed; raise it, or set none",
-                     (unsigned long long)limit.rlim_cur >> 20, (unsigned long long)bytes >> 20);
+                     "the limit of %s (%s) is %llu MiB, which leaves less than the %llu MiB that are needed; raise it, "
+                     "or set none",
+                     r->what, r->how, (unsigned long long)limit.rlim_cur >> 20, (unsigned long long)bytes >> 20);
 }
 
-int limits_prepare(size_t descriptors, uint64_t address_space, struct error *e)
+int limits_prepare(size_t descriptors, uint64_t address_space, uint64_t data, struct error *e)
 {
+    static const struct room space = {"address space", "ulimit -v", RLIMIT_AS, PROT_NONE},
+                             own = {"a process's own memory", "ulimit -d", RLIMIT_DATA, PROT_READ | PROT_WRITE};
     raise_descriptors();
     if (limits_descriptors() < descriptors)
         return error_set(e, ERR_CONFIG, "the limit of open files (ulimit -n) is %zu, at least %zu are needed; raise it",
                          limits_descriptors(), descriptors);
-    return check_address_space(address_space, e);
+    int rc = check_room(&space, address_space, e);
+    return rc == 0 ? check_room(&own, data, e) : rc;
 }

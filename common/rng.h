@@ -7,7 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rng_purpose { RNG_INIT = 1, RNG_ORDER = 2, RNG_AUGMENT = 3, RNG_BLOCKS = 4, RNG_MIXTURE = 5, RNG_JITTER = 6 };
+enum rng_purpose {
+    RNG_INIT = 1,
+    RNG_ORDER = 2,
+    RNG_AUGMENT = 3,
+    RNG_BLOCKS = 4,
+    RNG_MIXTURE = 5,
+    RNG_JITTER = 6,
+    RNG_SEEDING = 7
+};
 
 struct rng {
     uint32_t key[2];

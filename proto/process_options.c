@@ -15,7 +15,8 @@ enum {
     ASSIGNMENTS_MAX = 256,    /* more than there are keys */
     SERVER_DESCRIPTORS = 256, /* HTTP, files, libraries, and a few dozen connections for each socket */
     WORKER_DESCRIPTORS = 64,
-    ADDRESS_BYTES = 256 << 20 /* beside what is mapped at the start: stacks and arenas of a handful of threads */
+    ADDRESS_BYTES = 256 << 20, /* beside what is mapped at the start: stacks and arenas of a handful of threads */
+    DATA_BYTES = 208 << 20     /* of its own: 128 MiB are a buffer of OpenBLAS, 64 stacks */
 };
 
 struct sources {
@@ -85,7 +86,7 @@ static int take_option(struct process_options *o, struct sources *s, int option)
 
 int process_limits(bool listens, struct error *e)
 {
-    return limits_prepare(listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, e);
+    return limits_prepare(listens ? SERVER_DESCRIPTORS : WORKER_DESCRIPTORS, ADDRESS_BYTES, DATA_BYTES, e);
 }
 
 int process_options_parse(struct process_options *o, int argc, char **argv)

@@ -9,6 +9,8 @@
 #include "common/error.h"
 #include "proto/choices.h"
 
+#define RUN_CONFIG_KMEANS "kmeans++" /* mixture.init: no path */
+
 struct run_config {
     struct {
         char name[64], out[1024];
@@ -62,6 +64,7 @@ struct run_config {
         int64_t reseed_max, prototype_lag;
         double merge_distance;
         char init[1024];
+        int64_t init_embeddings;
         double balance, balance_clip, balance_power;
         enum reseed_choice reseed_choice;
         enum mixture_source source;
@@ -159,6 +162,19 @@ int run_config_check_trains(const struct run_config *c, struct error *e);
 uint32_t run_config_slot_rows(const struct run_config *c);
 /* loss.mean_entropy, or what goes with the objective. */
 double run_config_mean_entropy(const struct run_config *c);
+/* mixture.init = kmeans++: N, the embeddings that it chooses among; 0 without. */
+int64_t run_config_init_embeddings(const struct run_config *c);
+/* Prototypes that it chooses between two versions at most. */
+uint32_t run_config_init_rounds(const struct run_config *c);
+/* The first N embeddings of a run, in the order of (step, slot, row), are in the statistics themselves: how many are of
+ * these slots of that step. step < 2^40. */
+uint64_t run_config_init_rows(const struct run_config *c, uint64_t step, uint64_t slot, uint64_t slots);
+/* Steps after which it is done; 0 without. */
+uint64_t run_config_init_steps(const struct run_config *c);
+/* ERR_CONFIG when the run is over before that. */
+int run_config_check_init(const struct run_config *c, uint64_t total_steps, struct error *e);
+/* What of it does not hang on the length of the run: part of run_config_check. */
+int run_config_check_kmeans(const struct run_config *c, struct error *e);
 /* mixture.reseed_max, or one for every 128 components (fairly arbitrary; at least one). */
 uint32_t run_config_reseed_max(const struct run_config *c);
 /* What a choice of augment.preset stands for: "augment.KEY=VALUE" ..., then NULL; keys given anywhere win over it. */

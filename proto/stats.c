@@ -43,6 +43,7 @@ void stats_rows_fini(struct stats_rows *s)
     free(s->novel);
     free(s->novel_distance);
     free(s->assigned);
+    free(s->sample);
     stats_rows_init(s);
 }
 
@@ -74,14 +75,16 @@ int stats_reserve_rows(struct stats_rows *s, uint32_t R)
     return complete(s, s->index && s->n && s->s1 && s->s2 && (s->moment || s->shared == 0));
 }
 
-int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A)
+int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A, uint32_t S)
 {
     s->V = V;
     s->A = A;
+    s->S = S;
     s->novel = array(V, s->D * sizeof *s->novel);
     s->novel_distance = array(V, sizeof *s->novel_distance);
     s->assigned = array(A, sizeof *s->assigned);
-    return complete(s, s->novel && s->novel_distance && s->assigned);
+    s->sample = array(S, s->D * sizeof *s->sample);
+    return complete(s, s->novel && s->novel_distance && s->assigned && s->sample);
 }
 
 /* ---- from responsibilities ---- */
@@ -325,7 +328,7 @@ int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
     ASSERT(a->K == b->K && a->D == b->D && a->squares == b->squares && a->shared == b->shared);
     struct stats_rows sum = {.K = a->K, .D = a->D, .squares = a->squares, .shared = a->shared};
     int rc = stats_reserve_rows(&sum, count_union(a, b));
-    rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A);
+    rc = rc ? rc : stats_reserve_extra(&sum, a->V + b->V, a->A + b->A, a->S + b->S);
     if (rc == 0) {
         merge_rows(&sum, a, b);
         if (sum.shared > 0) {
@@ -335,6 +338,7 @@ int stats_rows_add(struct stats_rows *a, struct stats_rows *b)
         concatenate(sum.novel, a->novel, a->V, b->novel, b->V, a->D * sizeof(float));
         concatenate(sum.novel_distance, a->novel_distance, a->V, b->novel_distance, b->V, sizeof(float));
         concatenate(sum.assigned, a->assigned, a->A, b->assigned, b->A, sizeof *a->assigned);
+        concatenate(sum.sample, a->sample, a->S, b->sample, b->S, a->D * sizeof(float));
         sum.count = a->count + b->count;
         sum.loglik = a->loglik + b->loglik;
         sum.dropped = a->dropped + b->dropped;

@@ -14,6 +14,7 @@
  *
  *   novel F32 (V,D), novel_distance F32 (V): the slot's embeddings farthest from every prototype, farthest first
  *   assigned U32 (N): the component of largest responsibility of each embedding
+ *   sample F32 (S,D): the first S embeddings, of the first steps of a run with mixture.init = kmeans++
  *
  * Scalars: count (embeddings), loglik (sum over embeddings of log p(h) at beta = 1, with the 2 pi constant), dropped
  * (mass of dropped responsibilities). */
@@ -50,6 +51,8 @@ struct stats_rows {
     float *novel_distance; /* (V) 1 - max_k h.c_k */
     uint32_t A;
     uint32_t *assigned; /* (A) */
+    uint32_t S;         /* embeddings themselves, in the order of (slot, row) after sums */
+    float *sample;      /* (S,D) */
     double count, loglik, dropped;
 };
 
@@ -66,6 +69,7 @@ struct stats_extra { /* what goes with every encoding; arrays are copied */
     const float *novel, *novel_distance;
     const uint32_t *assigned; /* (N), or NULL: the tensor is left out */
     double loglik, dropped;
+    uint32_t S; /* how many of the embeddings, from the first on, are sent themselves */
 };
 /* Fills m->encoding, tensors and scalars with the smallest of the three encodings. */
 int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, uint32_t D, enum covariance c,
@@ -76,7 +80,7 @@ int stats_encode_as(enum stats_encoding encoding, const float *h, const struct r
 /* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows
  * summing to 1 and n to count within 1e-3, n > 0, finite, embeddings and candidates of unit length within 1 %, sums that
  * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1| <= n; matrices: symmetric, s2_ij² <= s2_ii s2_jj), 1 <= N <= rows_max,
- * V <= min(N, 4096). 0, ERR_MEMORY, or ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
+ * V <= min(N, 4096), S <= N. 0, ERR_MEMORY, or ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
 int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
                  struct stats_rows *out, enum reason *why, struct error *detail);
 

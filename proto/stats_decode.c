@@ -340,7 +340,8 @@ static bool has(const struct decoder *d, const char *name)
 struct extra { /* as received; absent tensors are empty */
     const float *novel, *distance;
     const uint32_t *assigned;
-    uint32_t V, A;
+    const float *sample;
+    uint32_t V, A, S;
 };
 
 static int read_novel(const struct decoder *d, struct extra *x)
@@ -374,6 +375,17 @@ static int read_assigned(const struct decoder *d, struct extra *x)
                : refuse(d, REASON_OUT_OF_RANGE, "assigned reaches K = %u", d->out->K);
 }
 
+static int read_sample(const struct decoder *d, struct extra *x)
+{
+    if (!has(d, "sample"))
+        return 0;
+    int rc = rows_of(d, "sample", DTYPE_F32, d->N, &x->S);
+    if (rc)
+        return rc;
+    x->sample = elements(d, "sample", DTYPE_F32, x->S, d->out->D);
+    return x->sample ? check_unit_rows(d, "sample", x->sample, x->S) : ERR_FORMAT;
+}
+
 static int decode_extra(const struct decoder *d)
 {
     struct extra x = {0};
@@ -382,7 +394,8 @@ static int decode_extra(const struct decoder *d)
     int rc = dropped >= 0 && dropped <= d->N ? 0 : refuse(d, REASON_BAD_VALUE, "dropped = %.6g", dropped);
     rc = rc ? rc : read_novel(d, &x);
     rc = rc ? rc : read_assigned(d, &x);
-    rc = rc ? rc : stats_reserve_extra(out, x.V, x.A);
+    rc = rc ? rc : read_sample(d, &x);
+    rc = rc ? rc : stats_reserve_extra(out, x.V, x.A, x.S);
     if (rc)
         return rc;
     if (x.V > 0) {
@@ -391,6 +404,8 @@ static int decode_extra(const struct decoder *d)
     }
     if (x.A > 0)
         memcpy(out->assigned, x.assigned, x.A * sizeof *x.assigned);
+    if (x.S > 0)
+        memcpy(out->sample, x.sample, (size_t)x.S * out->D * sizeof *x.sample);
     out->count = d->N;
     out->loglik = msg_scalar(d->m, "loglik", 0);
     out->dropped = dropped;

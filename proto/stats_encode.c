@@ -58,15 +58,18 @@ static int encode_dense(const struct stats_rows *s, struct msg *m)
     return rc || s->squares == 0 ? rc : add_scattered(m, "s2", s, s->s2, s->squares);
 }
 
-static int encode_extra(const struct stats_extra *extra, uint32_t N, uint32_t D, struct msg *m)
+static int encode_extra(const float *h, const struct stats_extra *extra, uint32_t N, uint32_t D, struct msg *m)
 {
     int rc = 0;
+    ASSERT(extra->S <= N);
     if (extra->V > 0)
         rc = add(m, "novel", DTYPE_F32, extra->V, D, extra->novel);
     if (extra->V > 0)
         rc = rc ? rc : add(m, "novel_distance", DTYPE_F32, extra->V, 0, extra->novel_distance);
     if (extra->assigned)
         rc = rc ? rc : add(m, "assigned", DTYPE_U32, N, 0, extra->assigned);
+    if (extra->S > 0)
+        rc = rc ? rc : add(m, "sample", DTYPE_F32, extra->S, D, h);
     rc = rc ? rc : msg_add_scalar(m, "count", N);
     rc = rc ? rc : msg_add_scalar(m, "loglik", extra->loglik);
     return rc ? rc : msg_add_scalar(m, "dropped", extra->dropped);
@@ -86,7 +89,7 @@ int stats_encode_as(enum stats_encoding encoding, const float *h, const struct r
             rc = encoding == STATS_ROWS ? encode_rows(&s, m) : encode_dense(&s, m);
         stats_rows_fini(&s);
     }
-    return rc ? rc : encode_extra(extra, g->N, D, m);
+    return rc ? rc : encode_extra(h, extra, g->N, D, m);
 }
 
 static int count_touched(const struct responsibilities *g, uint32_t K, uint64_t *touched)

@@ -11,9 +11,9 @@ enum { STATS_NOVEL_MAX = 4096 }; /* candidates in a message: re-seeding takes at
 /* Responsibilities of an embedding sum to 1, and n to the number of embeddings, within this (relative). */
 #define STATS_MASS_TOLERANCE 1e-3
 
-/* Room for R rows, or for V candidates and A assignments, in s, whose K and D are set. 0, or ERR_MEMORY with s empty.
- */
+/* Room for R rows, or for V candidates, A assignments and S embeddings, in s, whose K and D are set. 0, or ERR_MEMORY
+ * with s empty. */
 int stats_reserve_rows(struct stats_rows *s, uint32_t R);
-int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A);
+int stats_reserve_extra(struct stats_rows *s, uint32_t V, uint32_t A, uint32_t S);
 
 #endif

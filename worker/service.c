@@ -315,6 +315,8 @@ static int load(struct service *s, struct error *e)
         return rc;
     log_problems(&s->train);
     rc = slot_shared_new(c, &s->train, &s->shared, e);
+    if (rc == 0) /* the images say how long the run is */
+        rc = run_config_check_init(c, slot_total_steps(s->shared), e);
     if (rc == 0)
         log_info("event=loaded format=\"%s\" images=%u holdout=%u size=%ux%ux%u classes=%u data=%014" PRIx64
                  " parameters=%zu total_steps=%" PRIu64,

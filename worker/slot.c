@@ -501,6 +501,16 @@ static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
     return 0;
 }
 
+/* The projection of an image of one colour is 0 before the first step, and the mixture takes unit rows only: it stands for
+ * any direction, the same one for all of them. */
+static void point_somewhere(float *h, uint32_t rows, uint32_t D)
+{
+    for (uint32_t i = 0; i < rows; i++)
+        if (vec_sum_squares(h + (size_t)i * D, D) < 0.5) /* not of NaN: that network has diverged */
+            for (uint32_t d = 0; d < D; d++)
+                h[(size_t)i * D + d] = 1 / sqrtf((float)D);
+}
+
 /* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as they
  * are (b,D). Returns how many rows. The model's workspace is used anew. */
 static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights)
@@ -513,6 +523,7 @@ static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *
         model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->images, rows, w->workspace, NULL,
                       w->h);
     vec_normalise_rows(w->h, rows, s->D, NULL);
+    point_somewhere(w->h, rows, s->D);
     return rows;
 }
 
@@ -540,6 +551,7 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
         struct estep_result result;
         estep_use(w->estep, mixture);
         estep_run(w->estep, w->h, learnt, &result);
+        result.extra.S = (uint32_t)run_config_init_rows(s->config, step, slot, 1);
         rc = stats_encode(w->h, &result.gamma, s->K, s->D, s->config->mixture.covariance, &result.extra, stats);
     }
     st->estep_s = seconds_since(&mark);

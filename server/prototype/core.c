@@ -462,6 +462,9 @@ static int finish_step(struct prototype_core *c, const struct stats_rows *sum, s
 {
     keep_previous(c);
     int rc = mixture_em_step(c->mixture, sum, beta_of(c, version_of(c) + 1));
+    if (c->mixture->seeded > 0)
+        log_info("event=seeded step=%" PRIu64 " components=%u of=%u embeddings=%u", version_of(c), c->mixture->seeded,
+                 c->mixture->options.K, c->mixture->options.seeding.N);
     c->stepped = true;
     c->checkpoint_due = c->checkpoint_due || is_checkpoint_due(c);
     c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
@@ -486,6 +489,11 @@ static int decode_rows(const struct prototype_core *c, const struct msg *m, stru
     if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
         *why = REASON_BAD_VALUE;
         rc = error_set(detail, ERR_FORMAT, "loglik = %.6g", s->loglik);
+    }
+    uint64_t sample = c->stream ? 0 : run_config_init_rows(&c->config, m->step, m->slot, m->slots);
+    if (rc == 0 && s->S != sample) {
+        *why = REASON_BAD_SHAPE;
+        rc = error_set(detail, ERR_FORMAT, "sample has %u rows, in this step these slots have %" PRIu64, s->S, sample);
     }
     if (rc != 0)
         drop_rows(s, NULL);
@@ -735,6 +743,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
         {"slots", (double)c->config.run.slots},
         {"slot_size", (double)c->config.run.slot_size},
         {"rows_max", prototype_core_slot_rows(c)},
+        {"sample", (double)run_config_init_embeddings(&c->config)},
         {"total_steps", (double)c->total_steps},
         {"beta", c->mixture->view->beta},
     };

@@ -38,6 +38,9 @@ struct mixture_options mixture_options_of(const struct run_config *c)
         .merge_distance = c->mixture.merge_distance,
         .balance = c->mixture.balance,
         .balance_clip = c->mixture.balance_clip,
+        .seeding = {.N = (uint32_t)run_config_init_embeddings(c),
+                    .rounds = run_config_init_rounds(c),
+                    .seed = (uint64_t)c->run.seed},
         .balance_power = c->mixture.balance_power,
     };
 }
@@ -115,6 +118,8 @@ int mixture_new(const struct mixture_options *o, struct mixture **out)
     int rc = allocate_state(m);
     if (rc == 0)
         rc = allocate_scratch(m);
+    if (rc == 0 && o->seeding.N > 0)
+        rc = seeding_new(&o->seeding, o->K, o->D, &m->seeding);
     if (rc != 0)
         mixture_free(&m);
     *out = m;
@@ -139,6 +144,7 @@ void mixture_free(struct mixture **out)
     free(m->candidates);
     free(m->scratch);
     free(m->looked);
+    seeding_free(&m->seeding);
     ranks_free(&m->ranks);
     mixture_view_free(&m->view);
     free(m);
@@ -168,6 +174,11 @@ int mixture_clone(const struct mixture *m, struct mixture **out)
     c->reseeded = m->reseeded;
     c->split = m->split;
     c->splits = m->splits;
+    c->seeded = m->seeded;
+    if (m->seeding)
+        seeding_copy(c->seeding, m->seeding);
+    else
+        seeding_free(&c->seeding);
     return mixture_view_copy(c->view, m->view);
 }
 
@@ -346,6 +357,7 @@ void mixture_restore(struct mixture *m, uint64_t version)
     m->view->beta = 1;
     m->reseed_count = 0;
     m->split.made = false;
+    m->seeded = 0;
     change_all(m);
     maximise_shared(m);
     for (uint32_t k = 0; k < m->options.K; k++)
@@ -588,15 +600,20 @@ static void cover_candidate(const struct stats_rows *s, uint32_t j, float *dista
     }
 }
 
+static void place_at(struct mixture *m, uint32_t k, const float *h, uint32_t version)
+{
+    for (uint32_t d = 0; d < m->options.D; d++)
+        m->scratch[d] = (double)h[d];
+    mixture_place(m, k, m->scratch);
+    m->updated_step[k] = version;
+}
+
 static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint32_t version)
 {
     size_t D = m->options.D;
     if (is_tied(m))
         tied_replace(m->s2, D, m->mass[k], total_mass(m), m->options.initial_mass, 1.0 / (double)D);
-    for (size_t d = 0; d < D; d++)
-        m->scratch[d] = (double)h[d];
-    mixture_place(m, k, m->scratch);
-    m->updated_step[k] = version;
+    place_at(m, k, h, version);
 }
 
 /* (7) The least used components move, greedily, to embeddings that are far from every prototype. distance (V): scratch,
@@ -628,6 +645,41 @@ static void list_changed(struct mixture *m, uint32_t version)
             m->changed[m->changed_count++] = k;
 }
 
+/* ---- k-means++ ---- */
+
+/* Components 0, 1, ... become fresh ones around the seeds. Where there are fewer seeds, since embeddings are equal, the
+ * other components go on as they are. */
+static void place_seeds(struct mixture *m)
+{
+    const struct seeding *s = m->seeding;
+    uint32_t version = (uint32_t)m->view->version, count = s->chosen;
+    bool all = count == m->options.K;
+    for (uint32_t k = 0; k < count; k++) {
+        const float *h = s->rows + (size_t)s->seeds[k] * s->D;
+        if (all)
+            place_at(m, k, h, version);
+        else
+            reseed_component(m, k, h, version);
+        m->last_assigned[k] = 0; /* what was assigned to it was assigned to another one */
+    }
+    if (all)
+        place_shared(m);
+    mixture_restore(m, version);
+    m->seeded = count;
+}
+
+/* After the fold, so that the step's statistics count for components that are not placed. */
+static void advance_seeding(struct mixture *m, const struct stats_rows *s)
+{
+    double beta = m->view->beta;
+    seeding_gather(m->seeding, s->sample, s->S);
+    if (!seeding_choose(m->seeding))
+        return;
+    place_seeds(m);
+    m->view->beta = beta;
+    seeding_free(&m->seeding);
+}
+
 int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
 {
     ASSERT(s->K == m->options.K && s->D == m->options.D);
@@ -652,6 +704,9 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     publish_prices(m);
     m->view->version = version;
     m->view->beta = beta;
+    m->seeded = 0;
+    if (m->seeding != NULL)
+        advance_seeding(m, s);
     free(distance);
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "proto/mixture_wire.h"
 #include "proto/run_config.h"
 #include "proto/stats.h"
+#include "server/prototype/seeding.h"
 
 struct mixture_options {
     uint32_t K, D;
@@ -34,6 +35,7 @@ struct mixture_options {
     double merge_distance;            /* eps of split.h; 0 never */
     double balance;                   /* a of the prices (prices.h); 0: none */
     double balance_clip;              /* c */
+    struct seeding_options seeding;   /* of mixture.init = kmeans++ */
     double balance_power;             /* of the shares that prices lead to (ranks.h); 0: even ones */
 };
 
@@ -70,6 +72,8 @@ struct mixture {
     uint32_t reseed_count;
     uint64_t reseeded;          /* re-seeds since the start */
     struct mixture_split split; /* of the newest fold */
+    struct seeding *seeding;    /* until its components are placed; NULL: they are, or there is none */
+    uint32_t seeded;            /* components that it placed in the newest fold */
     uint64_t splits;            /* since the start */
     float *looked;              /* (SPLIT_LOOKED+1,D) scratch of split.c; NULL when merge_distance is 0 */
     double *scratch;            /* (D)   centre of a component being placed; full: (D,D), a covariance */
@@ -100,7 +104,9 @@ void mixture_restore(struct mixture *m, uint64_t version);
  * with S_k in turn N_k, S1_k and S2_k; one that receives nothing forgets nothing.
  *
  * Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
- * is beta. s->K and s->D equal the mixture's; every index is below K. 0, or ERR_MEMORY with the mixture unchanged. */
+ * is beta. s->K and s->D equal the mixture's; every index is below K; s->sample are the rows that m->seeding lacks, of
+ * this step. When all seeds are chosen, components become fresh ones around them, whatever they were. 0, or ERR_MEMORY with
+ * the mixture unchanged. */
 int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta);
 
 /* beta(v) = b0 (b1/b0)^min(1, v / (fraction T)) of version v in a run of T steps. */

@@ -13,6 +13,7 @@
 #include "common/version.h"
 #include "proto/covariance.h"
 #include "server/prototype/ledger_file.h"
+#include "server/prototype/seeding_file.h"
 
 enum {
     METADATA = 11, /* entries beside those of the provenance */
@@ -66,6 +67,8 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
     out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, shared ? D : K,
                          shared ? D : covariance_width(m->options.covariance, D), m->view->variance);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
+    if (m->seeding != NULL)
+        n += seeding_to_tensors(m->seeding, out + n);
     out[n++] = tensor_of("config_ini", DTYPE_U8, 1, record_size, 0, record);
     ASSERT(n <= TENSORS_MAX);
     return n;
@@ -258,6 +261,12 @@ int mixture_file_check(const struct mixture *m, struct error *e)
     return rc == 0 ? check_view(m, e) : rc;
 }
 
+/* In the steps before this one. A step that is out of range is refused elsewhere. */
+static uint64_t rows_gathered(const struct run_config *c, uint64_t step)
+{
+    return step <= UINT32_MAX ? run_config_init_rows(c, 0, 0, step * (uint64_t)c->run.slots) : 0;
+}
+
 static int load_all(const struct safetensors *f, const struct mixture_file_info *expected, struct mixture *m,
                     struct mixture_facts *facts, struct error *e)
 {
@@ -275,6 +284,8 @@ static int load_all(const struct safetensors *f, const struct mixture_file_info 
         rc = meta_u64(f, "splits", 10, &m->splits, e);
     if (rc == 0)
         rc = load_state(f, m, e);
+    if (rc == 0 && m->seeding != NULL)
+        rc = seeding_from_file(f, rows_gathered(expected->config, step), &m->seeding, e);
     if (rc == 0)
         rc = check_values(m, e);
     if (rc == 0)

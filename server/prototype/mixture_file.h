@@ -4,6 +4,8 @@
  *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D), vmf: none, full: (K,D*D), tied: (D,D)  usage F64 (K)  last_assigned U32 (K)  updated_step U32 (K)
  *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical or vmf; full, tied: whitening F32 (K,D*D), (D,D)  weight F32 (K)  what was published, for readers
  *   price F64 (K)                                     when mixture.balance > 0
+ *   init_rows F32 (n,D)  init_distance F32 (n)  init_seeds U32 (c)
+ *                                                     until mixture.init = kmeans++ is done: seeding_file.h
  *   ledger U64 (1+C,3)                                of a stream only: server/prototype/ledger_file.h
  *   config_ini U8 (n)                                 the configuration (run_config_record), to say what differs
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not

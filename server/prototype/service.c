@@ -98,7 +98,9 @@ static uint64_t mixture_bytes(const void *snapshot)
     const struct mixture *m = ((const struct snapshot *)snapshot)->mixture;
     uint64_t K = m->options.K, D = m->options.D, S = covariance_square_width(m->options.covariance, D);
     uint64_t V = covariance_width(m->options.covariance, D);
-    return K * ((D + S) * sizeof *m->s1 + (D + V) * sizeof *m->view->mean + 5 * sizeof *m->mass);
+    uint64_t gathered = m->seeding ? m->seeding->gathered * (D + 1) : 0;
+    return K * ((D + S) * sizeof *m->s1 + (D + V) * sizeof *m->view->mean + 5 * sizeof *m->mass) +
+           gathered * sizeof *m->view->mean;
 }
 
 static void drop_mixture(void *snapshot)
@@ -148,7 +150,7 @@ static int begin(void *arg, const struct mixture **out, uint64_t *fingerprint, s
     struct mixture_options options = mixture_options_of(c);
     *out = NULL;
     *fingerprint = 0;
-    if (c->mixture.init[0] == '\0')
+    if (c->mixture.init[0] == '\0' || run_config_init_embeddings(c) > 0)
         return 0;
     if (s->initial == NULL) {
         int rc = mixture_new(&options, &s->initial);

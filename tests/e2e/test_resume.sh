@@ -3,9 +3,11 @@
 # A process that is killed outright is started again; it costs the steps since the last checkpoint, and nothing else.
 source "$(dirname "$0")/lib.sh"
 both=(encoder.safetensors mixture.safetensors)
-steps=(--no-redis --set run.steps=400)
+# k-means++ gathers until step 200, so that most of what is stopped and killed here is in the middle of it.
+steps=(--no-redis --set run.steps=400 --set mixture.init=kmeans++ --set mixture.init_embeddings=12800)
 
 check "uninterrupted" train whole "${steps[@]}"
+check "prototypes began at embeddings" grep -q "event=seeded step=200 components=256 of=256 embeddings=12800" "$work/whole/logs/prototype.log"
 
 "${train_command[@]}" --out "$work/halves" "${steps[@]}" >"$work/halves.log" 2>&1 &
 launcher=$!

@@ -28,10 +28,11 @@ check "three workers, a private Redis, other checkpoints" train three --set run.
 check "neither changes anything: same bytes" same one three 000060 "${both[@]}"
 check "checkpoints in between exist" test -s "$work/three/checkpoints/step-000040/mixture.safetensors"
 
-vmf=(--no-redis --set run.steps=30 --set mixture.prototype_lag=0 --set mixture.covariance=vmf)
-check "prototype_lag = 0, von Mises-Fisher components, one worker" train lag-one "${vmf[@]}" --workers 1
-check "prototype_lag = 0, von Mises-Fisher components, two workers" train lag-two "${vmf[@]}" --workers 2
-check "prototype_lag = 0, von Mises-Fisher components: same bytes" same lag-one lag-two 000030 "${both[@]}"
+vmf=(--no-redis --set run.steps=30 --set mixture.prototype_lag=0 --set mixture.covariance=vmf --set mixture.init=kmeans++)
+check "prototype_lag = 0, von Mises-Fisher components, k-means++, one worker" train lag-one "${vmf[@]}" --workers 1
+check "prototype_lag = 0, von Mises-Fisher components, k-means++, two workers" train lag-two "${vmf[@]}" --workers 2
+check "prototype_lag = 0, von Mises-Fisher components, k-means++: same bytes" same lag-one lag-two 000030 "${both[@]}"
+check "k-means++ placed them" grep -q "event=seeded step=16 components=256 of=256 embeddings=1024" "$work/lag-two/logs/prototype.log"
 
 joint=(--no-redis --set run.steps=30 --set loss.prototypes=joint)
 check "joint, one worker" train joint-one "${joint[@]}" --workers 1

@@ -24,6 +24,9 @@ static void check_stats(const struct msg *m)
         ASSERT(s.s2[i] >= 0);
     for (uint32_t i = 0; i < s.A; i++)
         ASSERT(s.assigned[i] < K);
+    ASSERT(s.S <= s.count);
+    for (uint32_t i = 0; i < s.S; i++)
+        ASSERT(fabs(vec_sum_squares(s.sample + i * D, D) - 1) < 0.02);
     stats_rows_fini(&s);
 }
 
@@ -125,7 +128,7 @@ static void seed_stats(enum stats_encoding encoding, struct msg *m)
     static const uint32_t start[N + 1] = {0, 2, 3, 5, 6}, index[6] = {1, 4, 4, 0, 11, 7}, assigned[N] = {1, 4, 11, 7};
     static const float gamma[6] = {0.75f, 0.25f, 1, 0.5f, 0.5f, 1}, distance[2] = {1, 0.5f};
     const struct responsibilities g = {N, start, index, gamma};
-    const struct stats_extra extra = {2, h, distance, assigned, -10, 0.01};
+    const struct stats_extra extra = {2, h, distance, assigned, -10, 0.01, 2};
     msg_init(m, MSG_STATS, "run");
     ASSERT(stats_encode_as(encoding, h, &g, K, D, COVARIANCE_DIAGONAL, &extra, m) == 0);
 }

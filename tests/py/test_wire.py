@@ -310,6 +310,32 @@ def test_they_go_to_the_first_that_are_far_enough():
     check_reseeding("random")
 
 
+def test_first_embeddings_become_prototypes():
+    """k-means++: forty embeddings are wanted, sixteen of steps 0 and 1 and eight of step 2, and no others."""
+    rng = np.random.default_rng(3)
+    with session(mixture__init="kmeans++", mixture__init_embeddings=40, mixture__balance=0) as client:
+        assert client.welcome.scalars["sample"] == 40
+        centres, sent = unit_rows(rng, 5, rng.normal(size=(5, D))), []
+        for step in range(4):
+            mixture = newest(client)
+            for slot in range(SLOTS):
+                h = unit_rows(rng, SLOT_SIZE, centres).astype(np.float32)
+                wanted = SLOT_SIZE if step < 2 or (step, slot) == (2, 0) else 0
+                message = wire.factored(h, *mixture.responsibilities(h))
+                for sample in (h[:SLOT_SIZE - wanted], h[:5]):
+                    refused = {**message, "tensors": {**message["tensors"], **({"sample": sample} if len(sample) else {})}}
+                    answer = client.request(STATS, step=step, slot=slot, slots=1, **refused)
+                    assert answer.type == ERROR and answer.code == BAD_SHAPE, answer.header
+                    assert f"these slots have {wanted}" in answer.header["text"], answer.header
+                if wanted:
+                    message["tensors"]["sample"] = h
+                    sent += [row.tobytes() for row in h]
+                expect_ack(client.request(STATS, step=step, slot=slot, slots=1, **message))
+            if step == 2:
+                means = [row.astype(np.float32).tobytes() for row in newest(client).mean]
+                assert len(sent) == 40 and len(set(means)) == K and set(means) <= set(sent)
+
+
 def test_encodings_lead_to_the_same_bytes():
     rng = np.random.default_rng(3)
     centres = unit_rows(rng, 4, rng.normal(size=(4, D)))

@@ -68,7 +68,7 @@ void arithmetic_initial(void *context, float *params, float *buffers)
 }
 
 /* Unit rows, two responsibilities each, the first rows as candidates for re-seeding. */
-static int statistics(const struct scenario *s, uint64_t state, struct msg *out)
+static int statistics(const struct scenario *s, const struct slot_job *job, uint64_t state, struct msg *out)
 {
     float h[ROWS_MAX * D_MAX], gamma[2 * ROWS_MAX], distance[NOVEL] = {0.9f, 0.5f};
     uint32_t start[ROWS_MAX + 1] = {0}, index[2 * ROWS_MAX], assigned[ROWS_MAX];
@@ -89,6 +89,7 @@ static int statistics(const struct scenario *s, uint64_t state, struct msg *out)
     struct responsibilities g = {.N = N, .start = start, .index = index, .gamma = gamma};
     struct stats_extra extra = {
         .V = NOVEL, .novel = h, .novel_distance = distance, .assigned = assigned, .loglik = next_float(&state)};
+    extra.S = (uint32_t)run_config_init_rows(&s->config, job->step, job->slot, 1);
     return stats_encode(h, &g, K, D, s->config.mixture.covariance, &extra, out);
 }
 
@@ -98,7 +99,7 @@ int arithmetic_part_a(const struct scenario *s, struct slot_job *job, uint64_t *
     if (job->mixture_a == NULL)
         return 0;
     ASSERT(job->mixture_a->version == job->step);
-    return statistics(s, mix_view(*carry, job->mixture_a), job->stats);
+    return statistics(s, job, mix_view(*carry, job->mixture_a), job->stats);
 }
 
 int arithmetic_part_b(const struct scenario *s, struct slot_job *job, uint64_t carry)

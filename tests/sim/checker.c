@@ -8,7 +8,7 @@
 static const char *const vector_names[SERVERS][CHECKER_VECTORS] = {
     {"student", "teacher", "buffers", "moments 0", "moments 1"},
     {"mass", "s1", "s2", "usage", "last_assigned", "updated_step", "reseeded", "mean", "variance", "weight",
-     "log_const", "beta", "price", "splits"}};
+     "log_const", "beta", "price", "splits", "seeding"}};
 
 /* ---- states ---- */
 
@@ -46,6 +46,16 @@ void checker_encoder(struct cluster *c, const struct encoder_state *s)
     compare(c, SERVER_PARAMETER, s->step, &h);
 }
 
+/* What k-means++ has so far. */
+static uint64_t hash_seeding(const struct seeding *s)
+{
+    if (s == NULL)
+        return 0;
+    uint64_t h = XXH3_64bits(s->rows, (size_t)s->gathered * s->D * sizeof *s->rows);
+    h = XXH3_64bits_withSeed(s->distance, s->options.N * sizeof *s->distance, h);
+    return XXH3_64bits_withSeed(s->seeds, s->chosen * sizeof *s->seeds, h);
+}
+
 void checker_mixture(struct cluster *c, const struct mixture *m)
 {
     const struct mixture_view *v = m->view;
@@ -61,7 +71,8 @@ void checker_mixture(struct cluster *c, const struct mixture *m)
                     XXH3_64bits(v->mean, K * D * sizeof *v->mean),
                     XXH3_64bits(v->variance, (K * V + shared) * sizeof *v->variance),
                     XXH3_64bits(v->weight, K * sizeof *v->weight), XXH3_64bits(v->log_const, K * sizeof *v->log_const),
-                    XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price), m->splits}};
+                    XXH3_64bits(&v->beta, sizeof v->beta), XXH3_64bits(m->price, K * sizeof *m->price), m->splits,
+                    hash_seeding(m->seeding)}};
     c->checker.reseeded = m->reseeded;
     compare(c, SERVER_PROTOTYPE, v->version, &h);
 }

@@ -13,7 +13,7 @@
 struct cluster;
 struct event;
 
-enum { CHECKER_VECTORS = 14 };
+enum { CHECKER_VECTORS = 15 };
 
 /* Hashes of the vectors of a state. */
 struct state_hash {

@@ -212,8 +212,9 @@ static void test_choices_are_the_enums(void **state)
         assert_string_equal(back, choice_table[i].word);
     }
     for (size_t i = 0; i < run_config_key_count; i++)
-        for (const char *p = run_config_keys[i].choices; p != NULL; p = strchr(p + 1, '|'))
-            words++;
+        if (run_config_keys[i].type == CONFIG_CHOICE)
+            for (const char *p = run_config_keys[i].choices; p != NULL; p = strchr(p + 1, '|'))
+                words++;
     assert_int_equal(words, CHOICES); /* a new word has its line above */
 }
 
@@ -321,6 +322,8 @@ static void test_cross_checks(void **state)
     const char *const mixture_of_joint[] = {"loss.prototypes=joint", "mixture.init=/a"};
     assert_int_equal(run_config_load(&c, NULL, NULL, mixture_of_joint, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "encoder.init"));
+    const char *const kmeans_of_joint[] = {"loss.prototypes=joint", "mixture.init=kmeans++"};
+    assert_int_equal(run_config_load(&c, NULL, NULL, kmeans_of_joint, 2, &e), ERR_CONFIG);
     assert_int_equal(load(&c, "loss.mean_entropy=-0.5", &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "-1 for what goes with the objective"));
     assert_int_equal(load(&c, "loss.mean_entropy=-1", &e), 0);
@@ -363,6 +366,59 @@ static void test_cross_checks(void **state)
     }
 }
 
+static void expect_kmeans(const char *const *keys, size_t n, const char *complaint)
+{
+    struct run_config c;
+    struct error e = {0};
+    const char *set[6] = {"mixture.init=kmeans++"};
+    memcpy(set + 1, keys, n * sizeof *keys);
+    int rc = run_config_load(&c, NULL, NULL, set, n + 1, &e);
+    if ((rc == 0) != (complaint == NULL) || (complaint && strstr(e.text, complaint) == NULL))
+        fail_msg("%s: %s", keys[0], e.text);
+}
+
+static void test_kmeans(void **state)
+{
+    (void)state;
+    struct error e = {0};
+    struct run_config c = loaded("mixture.init=kmeans++");
+    assert_int_equal(run_config_init_embeddings(&c), 4096);
+    assert_int_equal(run_config_init_rounds(&c), 1024); /* of 4096 x 128 multiply-adds each */
+    assert_int_equal(run_config_init_steps(&c), 16);    /* of 4 x 64 images */
+    assert_int_equal(run_config_check_init(&c, 17, &e), 0);
+    assert_int_equal(run_config_check_init(&c, 16, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "takes 16 steps, and the run has 16"));
+    c.mixture.init_embeddings = 1100;
+    assert_int_equal(run_config_init_rows(&c, 0, 0, 1), 64);
+    assert_int_equal(run_config_init_rows(&c, 3, 2, 2), 128);
+    assert_int_equal(run_config_init_rows(&c, 4, 0, 1), 64);
+    assert_int_equal(run_config_init_rows(&c, 4, 1, 1), 12);
+    assert_int_equal(run_config_init_rows(&c, 4, 0, 4), 76);
+    assert_int_equal(run_config_init_rows(&c, 4, 2, 1), 0);
+    assert_int_equal(run_config_init_rows(&c, 1000000000, 3, 1), 0);
+    c.mixture.components = 65536;
+    c.mixture.init_embeddings = 131072;
+    assert_int_equal(run_config_init_rounds(&c), 32);
+    assert_int_equal(run_config_init_steps(&c),
+                     512 + 2048 - 1); /* the first 512 gather, the last of them chooses too */
+    c = loaded(NULL);
+    assert_int_equal(run_config_init_embeddings(&c), 0);
+    assert_int_equal(run_config_init_rows(&c, 0, 0, 4), 0);
+    assert_int_equal(run_config_init_steps(&c), 0);
+    assert_int_equal(run_config_check_init(&c, 0, &e), 0);
+    expect_kmeans((const char *const[]){"mixture.init_embeddings=1024"}, 1, NULL);
+    expect_kmeans((const char *const[]){"mixture.init_embeddings=1023"}, 1, "less than mixture.components = 1024");
+    expect_kmeans((const char *const[]){"run.steps=17"}, 1, NULL);
+    expect_kmeans((const char *const[]){"run.steps=16"}, 1, "mixture.init_embeddings");
+    expect_kmeans((const char *const[]){"run.mode=stream"}, 1, "run.mode = stream");
+    expect_kmeans((const char *const[]){"mixture.init_embeddings=524288"}, 1, NULL); /* 2^26 numbers */
+    expect_kmeans((const char *const[]){"mixture.init_embeddings=524289"}, 1, "at most 524288 are possible");
+    expect_kmeans((const char *const[]){"mixture.components=65536", "mixture.dimensions=256"}, 2,
+                  "262144 embeddings of 256 dimensions, for 65536 components, at most 131072 are possible");
+    assert_int_equal(load(&c, "mixture.init_embeddings=1", &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "kmeans++"));
+}
+
 static void test_a_stream_has_no_loss_and_trains_nothing(void **state)
 {
     (void)state;
@@ -383,12 +439,12 @@ static void test_a_stream_has_no_loss_and_trains_nothing(void **state)
 static void test_hash_follows_what_shapes_the_result(void **state)
 {
     (void)state;
-    static const char *const shaping[] = {"run.seed=2",        "run.slots=8",       "data.limit=100",
-                                          "augment.flip=0.25", "head.hidden=128",   "data.background=white",
-                                          "mixture.top=8",     "loss.block=128",    "optimiser.lr=0.00200001",
-                                          "run.epochs=11",     "teacher.ema_end=1", "encoder.groups=4",
-                                          "run.mode=stream",   "encoder.init=/a",   "encoder.freeze=1",
-                                          "mixture.init=/a"};
+    static const char *const shaping[] = {"run.seed=2",        "run.slots=8",          "data.limit=100",
+                                          "augment.flip=0.25", "head.hidden=128",      "data.background=white",
+                                          "mixture.top=8",     "loss.block=128",       "optimiser.lr=0.00200001",
+                                          "run.epochs=11",     "teacher.ema_end=1",    "encoder.groups=4",
+                                          "run.mode=stream",   "encoder.init=/a",      "encoder.freeze=1",
+                                          "mixture.init=/a",   "mixture.init=kmeans++"};
     static const char *const neutral[] = {"run.name=x",
                                           "run.out=/y",
                                           "run.checkpoint_every=1",
@@ -445,7 +501,8 @@ static void test_paths_are_resolved_where_they_were_given(void **state)
                                  "net.parameter=ipc://p",
                                  "net.prototype=ipc://@abstract",
                                  "net.prototype_publish=tcp://127.0.0.1:1",
-                                 "redis.host=redis"};
+                                 "redis.host=redis",
+                                 "mixture.init=kmeans++"};
     assert_int_equal(run_config_load(&c, NULL, NULL, given, sizeof given / sizeof given[0], &e), 0);
     assert_int_equal(chdir(*state), 0);
     assert_int_equal(run_config_resolve_paths(&c, &e), 0);
@@ -461,6 +518,14 @@ static void test_paths_are_resolved_where_they_were_given(void **state)
     assert_string_equal(c.net.prototype, "ipc://@abstract");
     assert_string_equal(c.net.prototype_publish, "tcp://127.0.0.1:1");
     assert_string_equal(c.redis.host, "redis");
+    assert_string_equal(c.mixture.init, "kmeans++"); /* a word, unlike */
+    strcpy(c.mixture.init, "./kmeans++");
+    assert_int_equal(chdir(*state), 0);
+    assert_int_equal(run_config_resolve_paths(&c, &e), 0);
+    assert_int_equal(chdir("/"), 0);
+    snprintf(wanted, sizeof wanted, "%s/kmeans++", (const char *)*state);
+    assert_string_equal(c.mixture.init, wanted);
+    assert_int_equal(run_config_init_embeddings(&c), 0);
     memset(c.net.parameter, 'x', sizeof c.net.parameter - 1);
     memcpy(c.net.parameter, "ipc://", 6);
     assert_int_equal(run_config_resolve_paths(&c, &e), ERR_CONFIG);
@@ -510,6 +575,7 @@ int main(void)
         scratch_test(test_later_sources_win),
         scratch_test(test_errors_of_every_source_stop_the_load),
         cmocka_unit_test(test_cross_checks),
+        cmocka_unit_test(test_kmeans),
         cmocka_unit_test(test_a_stream_has_no_loss_and_trains_nothing),
         cmocka_unit_test(test_hash_follows_what_shapes_the_result),
         scratch_test(test_written_configurations_have_the_same_hash),

@@ -62,7 +62,7 @@ static void batch_init(struct batch *b, uint64_t seed, uint32_t N, uint32_t K, u
     b->distance[0] = 1.25f;
     b->distance[1] = 0.5f;
     b->g = (struct responsibilities){N, b->start, b->index, b->gamma};
-    b->extra = (struct stats_extra){N < 2 ? N : 2, b->novel, b->distance, b->assigned, -12.5 * N, 0.25};
+    b->extra = (struct stats_extra){N < 2 ? N : 2, b->novel, b->distance, b->assigned, -12.5 * N, 0.25, 0};
 }
 
 static void batch_fini(struct batch *b)
@@ -219,6 +219,7 @@ static void check_encodings(enum covariance c, uint64_t seed, uint32_t N, uint32
     struct stats_rows s[STATS_FACTORED + 1];
     batch_init(&b, seed, N, K, D, per_row);
     b.covariance = c;
+    b.extra.S = N / 2;
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
         encode(&b, e, &m);
         decode(&b, &m, &s[e]);
@@ -228,6 +229,10 @@ static void check_encodings(enum covariance c, uint64_t seed, uint32_t N, uint32
     assert_same(&s[STATS_FACTORED], &s[STATS_DENSE]);
     assert_int_equal(s[STATS_DENSE].V, b.extra.V);
     assert_int_equal(s[STATS_DENSE].A, N);
+    for (int e = STATS_DENSE; e <= STATS_FACTORED; e++) {
+        assert_int_equal(s[e].S, N / 2);
+        assert_memory_equal(s[e].sample, b.h, (size_t)(N / 2) * D * sizeof *b.h);
+    }
     for (int e = STATS_DENSE; e <= STATS_FACTORED; e++)
         stats_rows_fini(&s[e]);
     batch_fini(&b);
@@ -444,6 +449,7 @@ static void expect_refused_of(enum covariance c, enum stats_encoding encoding, d
     enum reason why = 0;
     batch_init(&b, 5, 6, 10, 4, 2);
     b.covariance = c;
+    b.extra.S = 3;
     encode(&b, encoding, &m);
     change(&m);
     assert_int_equal(stats_decode(&m, b.K, b.D, c, b.N, &s, &why, NULL), ERR_FORMAT);
@@ -472,6 +478,12 @@ DAMAGE(count_other, set_scalar(m, "count", 5))
 DAMAGE(dropped_negative, set_scalar(m, "dropped", -1))
 DAMAGE(novel_nan, set_float(m, "novel", 0, NAN))
 DAMAGE(distance_over, set_float(m, "novel_distance", 0, 3))
+DAMAGE(sample_nan, set_float(m, "sample", 0, NAN))
+DAMAGE(sample_long, set_float(m, "sample", 5, 1.5f))
+DAMAGE(sample_vector, tensor(m, "sample")->rank = 1)
+DAMAGE(sample_over, tensor(m, "sample")->shape[0] = 7)
+DAMAGE(sample_narrow, tensor(m, "sample")->shape[1] = 3)
+DAMAGE(sample_whole, tensor(m, "sample")->dtype = DTYPE_U32)
 DAMAGE(assigned_over, set_u32(m, "assigned", 2, 10))
 DAMAGE(mass_negative, set_float(m, "n", 1, -1))
 DAMAGE(mass_too_much, set_float(m, "n", 1, 100))
@@ -510,6 +522,12 @@ static void test_refusals_of_every_encoding(void **state)
         expect_refused(e, novel_nan, REASON_NON_FINITE);
         expect_refused(e, novel_zero, REASON_BAD_VALUE);
         expect_refused(e, distance_over, REASON_BAD_VALUE);
+        expect_refused(e, sample_nan, REASON_NON_FINITE);
+        expect_refused(e, sample_long, REASON_BAD_VALUE);
+        expect_refused(e, sample_vector, REASON_BAD_SHAPE);
+        expect_refused(e, sample_over, REASON_TOO_LARGE);
+        expect_refused(e, sample_narrow, REASON_BAD_SHAPE);
+        expect_refused(e, sample_whole, REASON_BAD_DTYPE);
         expect_refused(e, distance_absent, REASON_BAD_FIELD);
         expect_refused(e, assigned_over, REASON_OUT_OF_RANGE);
     }

@@ -21,24 +21,24 @@ enum { K = 8, D = 4, SLOTS = 4, SLOT_SIZE = 3, ROWS = 2 * SLOT_SIZE, STEPS = 6 }
 
 static const struct peer anyone = {.size = 1, .id = {7}};
 
+static void config_with(struct run_config *c, const char *const *extra, size_t n)
+{
+    const char *set[20] = {"run.name=unit",          "run.slots=4",
+                           "run.slot_size=3",        "mixture.components=8",
+                           "mixture.dimensions=4",   "loss.block=4",
+                           "mixture.reseed_max=2",   "run.log_every=2",
+                           "mixture.reseed_usage=1", "mixture.usage_momentum=0.5",
+                           "mixture.source=views",   "mixture.balance=0"};
+    struct error e = {0};
+    for (size_t i = 0; i < n; i++)
+        set[12 + i] = extra[i];
+    if (run_config_load(c, NULL, NULL, set, 12 + n, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
 static void config_of(struct run_config *c, const char *extra)
 {
-    const char *const set[] = {"run.name=unit",
-                               "run.slots=4",
-                               "run.slot_size=3",
-                               "mixture.components=8",
-                               "mixture.dimensions=4",
-                               "loss.block=4",
-                               "mixture.reseed_max=2",
-                               "run.log_every=2",
-                               "mixture.reseed_usage=1",
-                               "mixture.usage_momentum=0.5",
-                               "mixture.source=views",
-                               "mixture.balance=0",
-                               extra};
-    struct error e = {0};
-    if (run_config_load(c, NULL, NULL, set, extra ? 13 : 12, &e) != 0)
-        fail_msg("%s", e.text);
+    config_with(c, &extra, extra ? 1 : 0);
 }
 
 static struct prototype_core *core_of(const struct run_config *c)
@@ -58,7 +58,7 @@ static struct prototype_core *six_step_core(void)
 }
 
 /* The statistics of (step, slot): embeddings and responsibilities drawn from a stream of that name. */
-static void stats_message(uint64_t step, uint32_t slot, enum stats_encoding encoding, struct msg *m)
+static void sampled_message(uint64_t step, uint32_t slot, enum stats_encoding encoding, uint32_t S, struct msg *m)
 {
     float h[ROWS * D], gamma[ROWS * 2], distance[2] = {0.9f, 0.4f};
     uint32_t start[ROWS + 1] = {0}, index[ROWS * 2], assigned[ROWS];
@@ -77,13 +77,18 @@ static void stats_message(uint64_t step, uint32_t slot, enum stats_encoding enco
         start[i + 1] = 2 * i + 2;
     }
     struct responsibilities g = {.N = ROWS, .start = start, .index = index, .gamma = gamma};
-    struct stats_extra x = {.V = 2, .novel = h, .novel_distance = distance, .assigned = assigned, .loglik = -3};
+    struct stats_extra x = {.V = 2, .novel = h, .novel_distance = distance, .assigned = assigned, .loglik = -3, .S = S};
     msg_init(m, MSG_STATS, "unit");
     m->worker = 5;
     m->step = step;
     m->slot = slot;
     m->slots = 1;
     assert_int_equal(stats_encode_as(encoding, h, &g, K, D, COVARIANCE_DIAGONAL, &x, m), 0);
+}
+
+static void stats_message(uint64_t step, uint32_t slot, enum stats_encoding encoding, struct msg *m)
+{
+    sampled_message(step, slot, encoding, 0, m);
 }
 
 /* Sends m (and drops it); returns the type of the reply and, through code, its code. */
@@ -446,6 +451,163 @@ static void test_arrival_order_does_not_change_a_byte(void **state)
         prototype_core_free(&cores[o]);
 }
 
+/* ---- k-means++ ---- */
+
+/* 32 embeddings: the 24 of step 0, and of step 1 the six of slot 0 and the first two of slot 1. */
+static void seeded_config(struct run_config *c)
+{
+    static const char *const keys[] = {"run.steps=6", "mixture.init=kmeans++"};
+    config_with(c, keys, 2);
+}
+
+static struct prototype_core *seeded_core(void)
+{
+    struct run_config c;
+    seeded_config(&c);
+    assert_int_equal(run_config_init_steps(&c), 2);
+    return core_of(&c);
+}
+
+static uint32_t sample_of(uint64_t step, uint32_t slot)
+{
+    return step == 0 ? ROWS : step == 1 && slot == 0 ? ROWS : step == 1 && slot == 1 ? 2 : 0;
+}
+
+static void apply_sampled(struct prototype_core *core, uint64_t step, uint32_t slot, enum stats_encoding encoding)
+{
+    struct msg m;
+    sampled_message(step, slot, encoding, sample_of(step, slot), &m);
+    expect(core, &m, MSG_ACK, ACK_APPLIED);
+}
+
+/* Whoever sums a subtree concatenates embeddings. */
+static void apply_pair(struct prototype_core *core, uint64_t step, uint32_t slot)
+{
+    struct stats_rows a, b;
+    struct msg left, right, m;
+    enum reason why;
+    sampled_message(step, slot, STATS_ROWS, sample_of(step, slot), &left);
+    sampled_message(step, slot + 1, STATS_ROWS, sample_of(step, slot + 1), &right);
+    assert_int_equal(stats_decode(&left, K, D, COVARIANCE_DIAGONAL, ROWS, &a, &why, NULL), 0);
+    assert_int_equal(stats_decode(&right, K, D, COVARIANCE_DIAGONAL, ROWS, &b, &why, NULL), 0);
+    assert_int_equal(stats_rows_add(&a, &b), 0);
+    msg_fini(&left);
+    msg_fini(&right);
+    msg_init(&m, MSG_STATS, "unit");
+    m.step = step;
+    m.slot = slot;
+    m.slots = 2;
+    m.encoding = STATS_ROWS;
+    const struct {
+        const char *name;
+        enum dtype dtype;
+        uint64_t rows, width;
+        const void *data;
+    } tensors[] = {{"index", DTYPE_U32, a.R, 0, a.index},
+                   {"n", DTYPE_F32, a.R, 0, a.n},
+                   {"s1", DTYPE_F32, a.R, D, a.s1},
+                   {"s2", DTYPE_F32, a.R, D, a.s2},
+                   {"novel", DTYPE_F32, a.V, D, a.novel},
+                   {"novel_distance", DTYPE_F32, a.V, 0, a.novel_distance},
+                   {"assigned", DTYPE_U32, a.A, 0, a.assigned},
+                   {"sample", DTYPE_F32, a.S, D, a.sample}};
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        uint64_t width = tensors[i].width, shape[2] = {tensors[i].rows, width};
+        size_t bytes = tensors[i].rows * (width ? width : 1) * 4;
+        if (bytes > 0)
+            assert_int_equal(msg_add_tensor(&m, tensors[i].name, tensors[i].dtype, width ? 2 : 1, shape,
+                                            buf_copy(tensors[i].data, bytes)),
+                             0);
+    }
+    assert_int_equal(msg_add_scalar(&m, "count", a.count) | msg_add_scalar(&m, "loglik", a.loglik), 0);
+    stats_rows_fini(&a);
+    expect(core, &m, MSG_ACK, ACK_APPLIED);
+}
+
+/* Prototypes move when the last embedding is there, to the same ones whatever the order of slots, whoever adds them, and
+ * when the server is resumed from a checkpoint in between. */
+static void test_seeding_depends_on_the_steps_alone(void **state)
+{
+    (void)state;
+    struct prototype_core *forth = seeded_core(), *back = seeded_core(), *resumed;
+    struct prototype_core *pairs = seeded_core();
+    struct run_config c;
+    struct error e = {0};
+    seeded_config(&c);
+    for (uint64_t step = 0; step < 4; step++) {
+        for (uint32_t slot = 0; slot < SLOTS; slot++)
+            apply_sampled(forth, step, slot, STATS_FACTORED);
+        for (uint32_t slot = SLOTS; slot-- > 0;)
+            apply_sampled(back, step, slot, STATS_DENSE);
+        apply_pair(pairs, step, 2);
+        apply_pair(pairs, step, 0);
+        assert_same_state(forth, back);
+        assert_same_state(forth, pairs);
+        const struct mixture *m = prototype_core_mixture(forth);
+        assert_int_equal(m->seeded, step == 1 ? K : 0);
+        assert_true((m->seeding != NULL) == (step == 0));
+        struct prototype_core_options o = {.config = &c, .generation = 4};
+        assert_int_equal(mixture_clone(m, &o.resumed), 0);
+        assert_int_equal(prototype_core_new(&o, &resumed, &e), 0);
+        prototype_core_free(&back);
+        back = resumed;
+    }
+    prototype_core_free(&forth);
+    prototype_core_free(&back);
+    prototype_core_free(&pairs);
+}
+
+static void test_seeding_takes_its_embeddings_and_no_others(void **state)
+{
+    (void)state;
+    static const uint32_t counts[2][SLOTS] = {{ROWS, ROWS, ROWS, ROWS}, {ROWS, 2, 0, 0}};
+    struct prototype_core *core = seeded_core(), *untouched = seeded_core(), *plain = six_step_core();
+    struct msg m;
+    for (uint64_t step = 0; step < 2; step++)
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            for (uint32_t S = 0; S <= ROWS; S++) {
+                if (S == counts[step][slot])
+                    continue;
+                sampled_message(step, slot, STATS_DENSE, S, &m);
+                expect(core, &m, MSG_ERROR, REASON_BAD_SHAPE);
+            }
+            assert_same_state(core, untouched);
+            apply_sampled(core, step, slot, STATS_DENSE);
+            apply_sampled(untouched, step, slot, STATS_DENSE);
+        }
+    sampled_message(0, 0, STATS_DENSE, 1, &m);
+    expect(plain, &m, MSG_ERROR, REASON_BAD_SHAPE); /* a run without it wants none */
+    prototype_core_free(&core);
+    prototype_core_free(&untouched);
+    prototype_core_free(&plain);
+}
+
+/* From a checkpoint in between, and from the start, where nothing is left of what was gathered. */
+static void test_seeding_survives_going_back(void **state)
+{
+    (void)state;
+    struct prototype_core *core = seeded_core(), *straight = seeded_core();
+    struct outbox out = {0};
+    struct mixture *at_one = NULL;
+    for (uint64_t step = 0; step < 3; step++)
+        for (uint32_t slot = 0; slot < SLOTS; slot++)
+            apply_sampled(straight, step, slot, STATS_DENSE);
+    for (int round = 0; round < 3; round++) { /* from the start, from step 1, from the start again */
+        for (uint64_t step = version_of(core); step < 3; step++) {
+            for (uint32_t slot = 0; slot < SLOTS; slot++)
+                apply_sampled(core, step, slot, STATS_DENSE);
+            if (step == 0 && at_one == NULL)
+                assert_int_equal(mixture_clone(prototype_core_mixture(core), &at_one), 0);
+        }
+        assert_same_state(core, straight);
+        assert_int_equal(prototype_core_rewind(core, 10 + (uint64_t)round, round == 0 ? at_one : NULL, &out), 0);
+        assert_true(prototype_core_mixture(core)->seeding->gathered == (round == 0 ? 24 : 0));
+        outbox_fini(&out);
+    }
+    prototype_core_free(&core);
+    prototype_core_free(&straight);
+}
+
 /* ---- versions ---- */
 
 static uint64_t tensor_bytes(const struct msg *m)
@@ -754,6 +916,9 @@ int main(void)
         cmocka_unit_test(test_duplicates_and_stale_are_acknowledged),
         cmocka_unit_test(test_partly_held_subtree_overlaps),
         cmocka_unit_test(test_arrival_order_does_not_change_a_byte),
+        cmocka_unit_test(test_seeding_depends_on_the_steps_alone),
+        cmocka_unit_test(test_seeding_takes_its_embeddings_and_no_others),
+        cmocka_unit_test(test_seeding_survives_going_back),
         cmocka_unit_test(test_deltas_of_few_rows_stay_deltas),
         cmocka_unit_test(test_publications_and_snapshots_agree),
         cmocka_unit_test(test_stopping_refuses_statistics_only),

@@ -290,6 +290,69 @@ static void test_statistics(void **state)
     close_bench(&t);
 }
 
+/* Images of one colour have a projection of 0 before the first step; their statistics are of unit vectors all the same. */
+static void test_blank_images(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {"mixture.source=views", "mixture.source=images"};
+    for (int i = 0; i < 2; i++) {
+        struct bench t;
+        struct outcome o;
+        struct stats_rows rows;
+        struct error e = {0};
+        enum reason why = 0;
+        open_bench(&t, sources[i], NULL);
+        memset(t.train.images, 0, (size_t)IMAGES * SIDE * SIDE);
+        struct slot_workspace *w = new_worker(&t);
+        compute(&t, w, 0, 0, &o);
+        if (stats_decode(&o.stats, K, D, COVARIANCE_DIAGONAL, 2 * B, &rows, &why, &e) != 0)
+            fail_msg("%s", e.text);
+        stats_rows_fini(&rows);
+        outcome_fini(&o);
+        slot_workspace_free(&w);
+        close_bench(&t);
+    }
+}
+
+/* Of the slot's embeddings, eight, the first S are in its statistics: all of step 0, four of slot 0 of step 1, no more. */
+static void test_first_steps_send_their_embeddings(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t step;
+        uint32_t slot, S;
+    } cases[] = {{0, 0, 2 * B}, {0, 3, 2 * B}, {1, 0, 4}, {1, 1, 0}, {2, 0, 0}};
+    struct bench t, plain;
+    open_bench(&t, "mixture.init=kmeans++", "mixture.init_embeddings=36");
+    open_bench(&plain, NULL, NULL);
+    struct slot_workspace *w = new_worker(&t), *v = new_worker(&plain);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct outcome o, p;
+        struct stats_rows rows;
+        enum reason why = 0;
+        compute(&t, w, cases[i].step, cases[i].slot, &o);
+        compute(&plain, v, cases[i].step, cases[i].slot, &p);
+        assert_memory_equal(o.grad, p.grad, slot_manifest(t.shared)->parameter_floats * sizeof(float));
+        assert_int_equal(stats_decode(&o.stats, K, D, COVARIANCE_DIAGONAL, 2 * B, &rows, &why, NULL), 0);
+        assert_int_equal(rows.S, cases[i].S);
+        for (uint32_t d = 0; d < D && rows.S == 2 * B; d++) { /* they add up to what components received */
+            double sum = 0;
+            for (uint32_t r = 0; r < rows.R; r++)
+                sum += rows.s1[r * D + d];
+            for (uint32_t s = 0; s < rows.S; s++)
+                sum -= rows.sample[s * D + d];
+            assert_true(fabs(sum) < 1e-4);
+        }
+        stats_rows_fini(&rows);
+        outcome_fini(&o);
+        outcome_fini(&p);
+    }
+    slot_workspace_free(&w);
+    slot_workspace_free(&v);
+    close_bench(&t);
+    close_bench(&plain);
+}
+
 /* Statistics of the first slot under keys, and its gradient. */
 static void statistics_under(const char *const *keys, size_t n, struct stats_rows *rows, struct outcome *o)
 {
@@ -487,6 +550,8 @@ int main(void)
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_blank_images),
+        cmocka_unit_test(test_first_steps_send_their_embeddings),
         cmocka_unit_test(test_statistics_of_images),
         cmocka_unit_test(test_statistics_may_be_skipped),
         cmocka_unit_test(test_wall),
