@@ -85,6 +85,11 @@ const char *reason_name(enum reason r)
     return (unsigned)r < REASON_END && names[r] ? names[r] : "unknown";
 }
 
+bool reason_is_passing(enum reason r)
+{
+    return r == REASON_NOT_READY || r == REASON_UNKNOWN_VERSION || r == REASON_STOPPING || r == REASON_OVERLAP;
+}
+
 bool msg_name_valid(const char *name, size_t length)
 {
     if (length == 0 || length >= sizeof((struct msg_tensor *)0)->name)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Many real worker sessions against real servers, with contributions of real sizes: all steps are finished and nothing is
-# refused. Times are the business of `make bench`.
+# Many real worker sessions against real servers, with contributions of real sizes: all steps are finished, and nothing is
+# refused but what a loaded machine may cause. Times are the business of `make bench`.
 source "$(dirname "$0")/lib.sh"
 load() { "$BUILD/bench/bench_load" --quick --programs "$BUILD/bin" "$@"; }
 

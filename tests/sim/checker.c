@@ -90,11 +90,10 @@ static enum msg_type answer_to(enum msg_type t)
     return answers[t];
 }
 
-/* Refusals that a healthy run may see: the server is not ready yet, another worker was quicker with a part of the
- * sum, or the server was restarted. */
+/* Refusals that a run may see: those of a healthy one, and those that follow the restart of a server. */
 static bool is_expected(const struct cluster *c, enum reason why)
 {
-    if (why == REASON_NOT_READY || why == REASON_UNKNOWN_VERSION || why == REASON_STOPPING || why == REASON_OVERLAP)
+    if (reason_is_passing(why))
         return true;
     return c->checker.crashes > 0 && (why == REASON_WRONG_GENERATION || why == REASON_FUTURE_STEP);
 }

@@ -484,6 +484,17 @@ static void test_names_of_types_and_reasons(void **state)
     assert_string_equal(reason_name((enum reason) - 1), "unknown");
 }
 
+static void test_what_a_hostile_sender_provokes_is_not_passing(void **state)
+{
+    (void)state;
+    unsigned passing = 0;
+    for (enum reason why = 0; why <= REASON_END; why++)
+        passing += reason_is_passing(why);
+    assert_int_equal(passing, 4);
+    assert_true(reason_is_passing(REASON_OVERLAP) && reason_is_passing(REASON_UNKNOWN_VERSION));
+    assert_false(reason_is_passing(REASON_BAD_VALUE) || reason_is_passing(REASON_FUTURE_STEP));
+}
+
 /* ---- the outbox ---- */
 
 static void test_outbox_takes_messages_over(void **state)
@@ -539,6 +550,7 @@ int main(void)
         cmocka_unit_test(test_refused_message_keeps_its_name),
         cmocka_unit_test(test_lookup_of_tensors_and_scalars),
         cmocka_unit_test(test_names_of_types_and_reasons),
+        cmocka_unit_test(test_what_a_hostile_sender_provokes_is_not_passing),
         cmocka_unit_test(test_outbox_takes_messages_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
