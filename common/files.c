@@ -177,12 +177,13 @@ static int open_locked(const char *path, int *out, struct error *e)
     }
 }
 
-static int fill(int fd, const char *path, const struct file_part *parts, size_t n, struct error *e)
+static int fill(int fd, const char *path, file_source *next, void *context, struct error *e)
 {
+    struct file_part part;
     if (ftruncate(fd, 0) != 0)
         return io_error(e, "truncate", path);
-    for (size_t i = 0; i < n; i++) {
-        int rc = write_all(fd, parts[i].data, parts[i].size, path, e);
+    while (next(context, &part)) {
+        int rc = write_all(fd, part.data, part.size, path, e);
         if (rc != 0)
             return rc;
     }
@@ -207,7 +208,7 @@ static int sync_parent(const char *path, struct error *e)
     return rc;
 }
 
-int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e)
+int file_write_atomic_from(const char *path, file_source *next, void *context, struct error *e)
 {
     char temporary[PATH_MAX];
     int fd = -1, rc = path_format(temporary, sizeof temporary, "%s.inprogress", path);
@@ -215,13 +216,33 @@ int file_write_atomic(const char *path, const struct file_part *parts, size_t n,
         return error_set(e, rc, "path too long: %s", path);
     if ((rc = open_locked(temporary, &fd, e)) != 0)
         return rc;
-    rc = fill(fd, temporary, parts, n, e);
+    rc = fill(fd, temporary, next, context, e);
     if (rc == 0 && rename(temporary, path) != 0)
         rc = io_error(e, "rename to", path);
     if (rc != 0)
         unlink(temporary);
     close(fd); /* only now: the lock has to cover the rename */
     return rc == 0 ? sync_parent(path, e) : rc;
+}
+
+struct part_list {
+    const struct file_part *parts;
+    size_t n;
+};
+
+static bool next_of_list(void *context, struct file_part *part)
+{
+    struct part_list *list = context;
+    if (list->n == 0)
+        return false;
+    *part = *list->parts++;
+    list->n--;
+    return true;
+}
+
+int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e)
+{
+    return file_write_atomic_from(path, next_of_list, &(struct part_list){parts, n}, e);
 }
 
 /* ---- locks ---- */

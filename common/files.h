@@ -3,6 +3,7 @@
 #ifndef DECANT_COMMON_FILES_H
 #define DECANT_COMMON_FILES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,10 @@ struct file_part {
 /* Writes the parts one after the other. Two processes may write the same path at once: the file is then the whole of
  * one of the two. */
 int file_write_atomic(const char *path, const struct file_part *parts, size_t n, struct error *e);
+/* The same of parts that `next` gives one after the other, and false when there are no more. Each need be there only until
+ * the next is asked for. */
+typedef bool file_source(void *context, struct file_part *part);
+int file_write_atomic_from(const char *path, file_source *next, void *context, struct error *e);
 /* Takes the lock file PATH for as long as *fd stays open; if the process dies the kernel releases it. The file then
  * holds "HOST:PID". ERR_STATE when another process has it; the text names that one. */
 int file_lock(const char *path, int *fd, struct error *e);

@@ -19,6 +19,8 @@
 #include <xxhash.h>
 #include "common/safetensors_internal.h"
 
+enum { PIECE_BYTES = 1 << 20 }; /* of rows that are made for the file: what a cache holds */
+
 static const char checksum_lead[] = "{\"__metadata__\":{\"checksum\":\"";
 static const char checksum_blank[] = "0000000000000000";
 
@@ -34,6 +36,11 @@ int safetensors_tensor_size(enum dtype dtype, uint32_t rank, const uint64_t *sha
     return 0;
 }
 
+static void checksum_digits(XXH64_state_t *state, char out[SAFETENSORS_CHECKSUM_DIGITS + 1])
+{
+    snprintf(out, SAFETENSORS_CHECKSUM_DIGITS + 1, "%016" PRIx64, (uint64_t)XXH64_digest(state));
+}
+
 void safetensors_checksum(const struct file_part *parts, size_t n, char out[SAFETENSORS_CHECKSUM_DIGITS + 1])
 {
     XXH64_state_t *state = XXH64_createState();
@@ -42,7 +49,7 @@ void safetensors_checksum(const struct file_part *parts, size_t n, char out[SAFE
     for (size_t i = 0; i < n; i++)
         if (parts[i].size > 0)
             XXH64_update(state, parts[i].data, parts[i].size);
-    snprintf(out, SAFETENSORS_CHECKSUM_DIGITS + 1, "%016" PRIx64, (uint64_t)XXH64_digest(state));
+    checksum_digits(state, out);
     XXH64_freeState(state);
 }
 
@@ -130,22 +137,95 @@ static int build_header(const struct tensor_view *tensors, size_t n, const struc
     return rc;
 }
 
+/* The file in pieces: the header, tensors that are there as a whole, others some rows at a time. */
+struct pieces {
+    const struct buf *header;
+    const struct tensor_view *tensors;
+    size_t n, tensor; /* tensor: the next one; of which */
+    uint64_t row;     /* rows before this one have been given */
+    uint8_t *made;    /* (PIECE_BYTES or a row, whichever is more) */
+    bool begun;
+};
+
+static uint64_t rows_of(const struct tensor_view *t)
+{
+    return t->rank > 0 ? t->shape[0] : 1;
+}
+
+static size_t row_bytes(const struct tensor_view *t)
+{
+    return rows_of(t) > 0 ? t->size / rows_of(t) : 0;
+}
+
+static bool next_rows(struct pieces *p, const struct tensor_view *t, struct file_part *part)
+{
+    uint64_t fit = PIECE_BYTES / row_bytes(t), left = rows_of(t) - p->row;
+    uint64_t n = fit == 0 ? 1 : fit < left ? fit : left;
+    t->rows(t->data, p->row, n, p->made);
+    *part = (struct file_part){p->made, n * row_bytes(t)};
+    p->row += n;
+    if (p->row == rows_of(t)) {
+        p->row = 0;
+        p->tensor++;
+    }
+    return true;
+}
+
+static bool next_piece(void *context, struct file_part *part)
+{
+    struct pieces *p = context;
+    if (!p->begun) {
+        p->begun = true;
+        *part = (struct file_part){p->header->data, p->header->size};
+        return true;
+    }
+    if (p->tensor == p->n)
+        return false;
+    const struct tensor_view *t = &p->tensors[p->tensor];
+    if (t->rows != NULL && t->size > 0)
+        return next_rows(p, t, part);
+    *part = (struct file_part){t->data, t->size};
+    p->tensor++;
+    return true;
+}
+
+/* Room for the largest piece that is made; NULL when nothing is made, or there is no memory. */
+static int reserve(struct pieces *p)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensors[i].rows != NULL && row_bytes(&p->tensors[i]) > most)
+            most = row_bytes(&p->tensors[i]);
+    p->made = most > 0 ? malloc(most > PIECE_BYTES ? most : PIECE_BYTES) : NULL;
+    return most == 0 || p->made != NULL ? 0 : ERR_MEMORY;
+}
+
+static void checksum_pieces(struct pieces p, char out[SAFETENSORS_CHECKSUM_DIGITS + 1])
+{
+    XXH64_state_t *state = XXH64_createState();
+    struct file_part part;
+    ASSERT(state != NULL);
+    XXH64_reset(state, 0);
+    while (next_piece(&p, &part))
+        if (part.size > 0)
+            XXH64_update(state, part.data, part.size);
+    checksum_digits(state, out);
+    XXH64_freeState(state);
+}
+
 static int write_parts(const char *path, struct buf *header, const struct tensor_view *tensors, size_t n,
                        struct error *e)
 {
-    struct file_part *parts = calloc(n + 1, sizeof *parts);
-    if (parts == NULL)
+    struct pieces pieces = {.header = header, .tensors = tensors, .n = n};
+    if (reserve(&pieces) != 0)
         return error_set(e, ERR_MEMORY, "no memory to write %s", path);
-    parts[0] = (struct file_part){header->data, header->size};
-    for (size_t i = 0; i < n; i++)
-        parts[i + 1] = (struct file_part){tensors[i].data, tensors[i].size};
     char digits[SAFETENSORS_CHECKSUM_DIGITS + 1];
-    safetensors_checksum(parts, n + 1, digits);
+    checksum_pieces(pieces, digits);
     uint8_t *json = header->data + SAFETENSORS_PREFIX;
     ASSERT(memcmp(json, checksum_lead, sizeof checksum_lead - 1) == 0);
     memcpy(json + sizeof checksum_lead - 1, digits, SAFETENSORS_CHECKSUM_DIGITS);
-    int rc = file_write_atomic(path, parts, n + 1, e);
-    free(parts);
+    int rc = file_write_atomic_from(path, next_piece, &pieces, e);
+    free(pieces.made);
     return rc;
 }
 

@@ -170,7 +170,7 @@ bool prototype_core_stopped(const struct prototype_core *c)
 
 static int take_snapshot(struct prototype_core *c, struct mixture **snapshot, struct ledger **ledger)
 {
-    int rc = mixture_clone(c->mixture, snapshot);
+    int rc = mixture_snapshot(c->mixture, snapshot);
     return rc == 0 && c->stream != NULL ? stream_snapshot(c->stream, ledger) : rc;
 }
 

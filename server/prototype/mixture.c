@@ -10,14 +10,14 @@
 #include "common/vecmath.h"
 #include "proto/covariance.h"
 #include "server/prototype/full.h"
+#include "server/prototype/mixture_place.h"
+#include "server/prototype/mixture_reseed.h"
+#include "server/prototype/mixture_rows.h"
 #include "server/prototype/prices.h"
 #include "server/prototype/ranks.h"
 #include "server/prototype/split.h"
 #include "server/prototype/tied.h"
 #include "server/prototype/vmf.h"
-
-/* Of von Mises-Fisher components: below them a direction is noise, and 1/kappa would be beyond all use. */
-static const double RESULTANT_MIN = 1e-12, KAPPA_MIN = 1e-3;
 
 struct mixture_options mixture_options_of(const struct run_config *c)
 {
@@ -151,164 +151,28 @@ void mixture_free(struct mixture **out)
     *out = NULL;
 }
 
-int mixture_clone(const struct mixture *m, struct mixture **out)
-{
-    int rc = mixture_new(&m->options, out);
-    if (rc != 0)
-        return rc;
-    struct mixture *c = *out;
-    size_t K = m->options.K, rows = K * m->options.D;
-    memcpy(c->mass, m->mass, K * sizeof *c->mass);
-    memcpy(c->s1, m->s1, rows * sizeof *c->s1);
-    if (m->s2)
-        memcpy(c->s2, m->s2, square_count(m) * sizeof *c->s2);
-    memcpy(c->usage, m->usage, K * sizeof *c->usage);
-    memcpy(c->price, m->price, K * sizeof *c->price);
-    memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
-    memcpy(c->updated_step, m->updated_step, K * sizeof *c->updated_step);
-    memcpy(c->quadratic, m->quadratic, K * sizeof *c->quadratic);
-    memcpy(c->changed, m->changed, m->changed_count * sizeof *c->changed);
-    memcpy(c->reseeds, m->reseeds, m->reseed_count * sizeof *c->reseeds);
-    c->changed_count = m->changed_count;
-    c->reseed_count = m->reseed_count;
-    c->reseeded = m->reseeded;
-    c->split = m->split;
-    c->splits = m->splits;
-    c->seeded = m->seeded;
-    if (m->seeding)
-        seeding_copy(c->seeding, m->seeding);
-    else
-        seeding_free(&c->seeding);
-    return mixture_view_copy(c->view, m->view);
-}
-
-/* ---- M-step (8): mu = S1/N, v = max(S2/N - mu^2, floor); spherical: mean over d, then floor. von Mises-Fisher:
- * mu = S1/|S1|, 1/kappa of R = |S1|/N, no smaller than the floor ---- */
-
-/* mean, variance (D) from s1, s2 (D) of mass n. */
-STATIC_KERNEL(void, diagonal_row,
-              (const double *restrict s1, const double *restrict s2, double n, double floor_, float *restrict mean,
-               float *restrict variance, size_t D),
-              (s1, s2, n, floor_, mean, variance, D))
-{
-    for (size_t d = 0; d < D; d++) {
-        double mu = s1[d] / n;
-        double v = s2[d] / n - mu * mu;
-        mean[d] = (float)mu;
-        variance[d] = (float)(v > floor_ ? v : floor_);
-    }
-}
-
-/* mean (D) and the one variance. */
-STATIC_KERNEL(float, spherical_row,
-              (const double *restrict s1, const double *restrict s2, double n, double floor_, float *restrict mean,
-               size_t D),
-              (s1, s2, n, floor_, mean, D))
-{
-    double sum = 0;
-    for (size_t d = 0; d < D; d++) {
-        double mu = s1[d] / n;
-        sum += s2[d] / n - mu * mu;
-        mean[d] = (float)mu;
-    }
-    double v = sum / (double)D;
-    return (float)(v > floor_ ? v : floor_);
-}
-
-/* 1/2 sum_d (log v_d + mu_d^2/v_d) of the floats that are published, so that log_const fits what the E-step computes
- * with. Variances lie between 1e-9 (the floor) and 1e12 (what decoding lets in): products of 16 neither underflow nor
- * overflow, and save 15 of 16 logarithms. */
-static double diagonal_quadratic(const float *mean, const float *variance, size_t D)
-{
-    double sum = 0, product = 1;
-    for (size_t d = 0; d < D; d++) {
-        double v = variance[d], mu = mean[d];
-        product *= v;
-        sum += mu * mu / v;
-        if (d % 16 == 15) {
-            sum += log(product);
-            product = 1;
-        }
-    }
-    return 0.5 * (sum + log(product));
-}
-
-static double spherical_quadratic(const float *mean, float variance, size_t D)
-{
-    return 0.5 * ((double)D * log((double)variance) + vec_sum_squares(mean, D) / (double)variance);
-}
-
-/* mean (D) and 1/kappa of s1 (D) and mass n. A sum that vanishes has no direction: its component is one of the whole
- * sphere, at 0. */
-static float vmf_row(const double *s1, double n, double floor_, float *mean, size_t D)
-{
-    double squares = 0;
-    for (size_t d = 0; d < D; d++)
-        squares += s1[d] * s1[d];
-    double length = sqrt(squares), R = length / n, kappa = vmf_concentration((uint32_t)D, R);
-    double scale = R > RESULTANT_MIN ? 1 / length : 0;
-    for (size_t d = 0; d < D; d++)
-        mean[d] = (float)(s1[d] * scale);
-    double v = kappa > KAPPA_MIN ? 1 / kappa : 1 / KAPPA_MIN;
-    return (float)(v > floor_ ? v : floor_);
-}
-
-/* The mean alone: the spread is shared. */
-static void tied_row(const double *s1, double n, float *mean, size_t D)
-{
-    for (size_t d = 0; d < D; d++)
-        mean[d] = (float)(s1[d] / n);
-}
-
-static double total_mass(const struct mixture *m)
-{
-    double total = 0;
-    for (uint32_t k = 0; k < m->options.K; k++)
-        total += m->mass[k];
-    return total;
-}
+/* ---- M-step (8) ---- */
 
 /* What all components share, when there is such a thing. */
 static void maximise_shared(struct mixture *m)
 {
     if (is_tied(m))
-        shared_whitening(m->s2, total_mass(m), m->options.variance_floor, m->options.D, m->scratch, m->view->variance);
+        shared_whitening(m->s2, mixture_total_mass(m), m->options.variance_floor, m->options.D, m->scratch,
+                         m->view->variance);
 }
 
 static void maximise_row(struct mixture *m, uint32_t k)
 {
-    size_t D = m->options.D, at = k * D;
-    float *mean = m->view->mean + at;
-    if (m->options.covariance == COVARIANCE_VMF) {
-        m->view->variance[k] = vmf_row(m->s1 + at, m->mass[k], m->options.variance_floor, mean, D);
-        m->quadratic[k] = -vmf_log_normaliser((uint32_t)D, 1 / (double)m->view->variance[k]);
-        return;
-    }
-    if (is_tied(m)) {
-        tied_row(m->s1 + at, m->mass[k], mean, D);
-        m->quadratic[k] = 0;
-        return;
-    }
-    if (m->options.covariance == COVARIANCE_FULL) {
-        m->quadratic[k] = -full_row(m->s1 + at, m->s2 + at * D, m->mass[k], m->options.variance_floor, D, m->scratch,
-                                    mean, m->view->variance + at * D);
-        return;
-    }
-    if (m->options.covariance == COVARIANCE_SPHERICAL) {
-        m->view->variance[k] = spherical_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, D);
-        m->quadratic[k] = spherical_quadratic(mean, m->view->variance[k], D);
-        return;
-    }
-    float *variance = m->view->variance + at;
-    diagonal_row(m->s1 + at, m->s2 + at, m->mass[k], m->options.variance_floor, mean, variance, D);
-    m->quadratic[k] = diagonal_quadratic(mean, variance, D);
+    size_t V = covariance_width(m->options.covariance, m->options.D);
+    m->quadratic[k] =
+        mixture_row(m, k, m->scratch, m->view->mean + (size_t)k * m->options.D, m->view->variance + k * V);
 }
 
 /* pi_k and log_const_k. With the uniform prior pi is constant; N_k / sum N moves every row as soon as one moves. */
 static void refresh_weights(struct mixture *m)
 {
     uint32_t K = m->options.K;
-    double total = total_mass(m);
+    double total = mixture_total_mass(m);
     for (uint32_t k = 0; k < K; k++) {
         double pi = m->options.prior == PRIOR_COUNT ? m->mass[k] / total : 1.0 / K;
         m->view->weight[k] = (float)pi;
@@ -366,45 +230,87 @@ void mixture_restore(struct mixture *m, uint64_t version)
     publish_prices(m);
 }
 
+/* ---- copies ---- */
+
+/* All but the view; out is new. */
+static int copy_state(const struct mixture *m, struct mixture **out)
+{
+    int rc = mixture_new(&m->options, out);
+    if (rc != 0)
+        return rc;
+    struct mixture *c = *out;
+    size_t K = m->options.K, rows = K * m->options.D;
+    memcpy(c->mass, m->mass, K * sizeof *c->mass);
+    memcpy(c->s1, m->s1, rows * sizeof *c->s1);
+    if (m->s2)
+        memcpy(c->s2, m->s2, square_count(m) * sizeof *c->s2);
+    memcpy(c->usage, m->usage, K * sizeof *c->usage);
+    memcpy(c->price, m->price, K * sizeof *c->price);
+    memcpy(c->last_assigned, m->last_assigned, K * sizeof *c->last_assigned);
+    memcpy(c->updated_step, m->updated_step, K * sizeof *c->updated_step);
+    memcpy(c->quadratic, m->quadratic, K * sizeof *c->quadratic);
+    memcpy(c->changed, m->changed, m->changed_count * sizeof *c->changed);
+    memcpy(c->reseeds, m->reseeds, m->reseed_count * sizeof *c->reseeds);
+    c->changed_count = m->changed_count;
+    c->reseed_count = m->reseed_count;
+    c->reseeded = m->reseeded;
+    c->split = m->split;
+    c->splits = m->splits;
+    c->seeded = m->seeded;
+    if (m->seeding)
+        seeding_copy(c->seeding, m->seeding);
+    else
+        seeding_free(&c->seeding);
+    return 0;
+}
+
+/* Of a view, all but means and variances. */
+static void copy_figures(struct mixture_view *to, const struct mixture_view *from)
+{
+    to->version = from->version;
+    to->beta = from->beta;
+    memcpy(to->weight, from->weight, from->K * sizeof *to->weight);
+    memcpy(to->log_const, from->log_const, from->K * sizeof *to->log_const);
+    to->priced = from->priced;
+    memcpy(to->price, from->price, from->K * sizeof *to->price);
+}
+
+int mixture_clone(const struct mixture *m, struct mixture **out)
+{
+    int rc = copy_state(m, out);
+    if (rc != 0)
+        return rc;
+    struct mixture *c = *out;
+    if (m->view->mean != NULL)
+        return mixture_view_copy(c->view, m->view);
+    copy_figures(c->view, m->view);
+    for (uint32_t k = 0; k < c->options.K; k++)
+        maximise_row(c, k);
+    return 0;
+}
+
+/* A covariance matrix takes a factorisation to make again, and such mixtures are bounded (proto/run_config_check.c). */
+static bool rows_are_cheap(const struct mixture *m)
+{
+    return m->options.covariance != COVARIANCE_FULL && !is_tied(m);
+}
+
+int mixture_snapshot(const struct mixture *m, struct mixture **out)
+{
+    if (!rows_are_cheap(m))
+        return mixture_clone(m, out);
+    int rc = copy_state(m, out);
+    if (rc != 0)
+        return rc;
+    struct mixture_view *v = (*out)->view;
+    copy_figures(v, m->view);
+    free(v->mean);
+    free(v->variance);
+    v->mean = v->variance = NULL;
+    return 0;
+}
+
 /* ---- start (1) ---- */
-
-/* S2 = n0 (mu^2 + s0), or n0 (mu mu^T + s0 I). */
-static void place_squares(struct mixture *m, uint32_t k, const double *mu)
-{
-    size_t D = m->options.D;
-    double n0 = m->options.initial_mass, s0 = 1.0 / (double)D, *s2 = m->s2 + k * square_width(m);
-    if (m->options.covariance != COVARIANCE_FULL) {
-        for (size_t d = 0; d < D; d++)
-            s2[d] = n0 * (mu[d] * mu[d] + s0);
-        return;
-    }
-    for (size_t i = 0; i < D; i++)
-        for (size_t j = 0; j < D; j++)
-            s2[i * D + j] = n0 * (mu[i] * mu[j] + (i == j ? s0 : 0));
-}
-
-/* A fresh component around mu (D): N = n0, S1 = n0 mu, S2 = n0 (mu^2 + s0), s0 = 1/D, usage 1/K. von Mises-Fisher: S1 is
- * shorter, so that 1/kappa = 1/D. */
-void mixture_place(struct mixture *m, uint32_t k, const double *mu)
-{
-    size_t D = m->options.D;
-    double n0 = m->options.initial_mass;
-    m->mass[k] = n0;
-    m->usage[k] = 1.0 / m->options.K;
-    m->price[k] = 0; /* neither wanted nor unwanted */
-    for (size_t d = 0; d < D; d++)
-        m->s1[k * D + d] = n0 * mu[d] * m->fresh_length;
-    if (square_width(m) > 0)
-        place_squares(m, k, mu);
-}
-
-/* All components are fresh ones: their scatter, where it is shared. */
-static void place_shared(struct mixture *m)
-{
-    size_t D = m->options.D, S = covariance_shared_width(m->options.covariance, D);
-    for (size_t i = 0; i < S; i++)
-        m->s2[i] = i % (D + 1) == 0 ? m->options.K * m->options.initial_mass / (double)D : 0;
-}
 
 static void reset_history(struct mixture *m)
 {
@@ -435,7 +341,7 @@ void mixture_start(struct mixture *m, uint64_t seed)
         random_unit(seed, k, m->scratch, m->options.D);
         mixture_place(m, k, m->scratch);
     }
-    place_shared(m);
+    mixture_place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -444,7 +350,7 @@ void mixture_start_from(struct mixture *m, const double *means)
 {
     for (uint32_t k = 0; k < m->options.K; k++)
         mixture_place(m, k, means + (size_t)k * m->options.D);
-    place_shared(m);
+    mixture_place_shared(m);
     reset_history(m);
     mixture_restore(m, 0);
 }
@@ -499,140 +405,6 @@ static void fold_usage(struct mixture *m, const struct stats_rows *s)
         m->usage[s->index[i]] += (1 - r) * (double)s->n[i] / total;
 }
 
-/* Order of re-seeding: ascending (usage, k). */
-static bool used_less(const struct mixture *m, uint32_t a, uint32_t b)
-{
-    if (m->usage[a] != m->usage[b])
-        return m->usage[a] < m->usage[b];
-    return a < b;
-}
-
-static void swap(uint32_t *a, uint32_t *b)
-{
-    uint32_t t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Max-heap by used_less: moves element i down to its place among the first n. */
-static void sift_down(const struct mixture *m, uint32_t *heap, uint32_t i, uint32_t n)
-{
-    for (;;) {
-        uint32_t top = i, left = 2 * i + 1, right = left + 1;
-        if (left < n && used_less(m, heap[top], heap[left]))
-            top = left;
-        if (right < n && used_less(m, heap[top], heap[right]))
-            top = right;
-        if (top == i)
-            return;
-        swap(&heap[i], &heap[top]);
-        i = top;
-    }
-}
-
-static void sift_up(const struct mixture *m, uint32_t *heap, uint32_t i)
-{
-    while (i > 0 && used_less(m, heap[(i - 1) / 2], heap[i])) {
-        swap(&heap[(i - 1) / 2], &heap[i]);
-        i = (i - 1) / 2;
-    }
-}
-
-/* Nothing is re-seeded for being used as little as a power law wants it to be. */
-static double idle_below(const struct mixture *m)
-{
-    return m->ranks ? m->options.reseed_usage * ranks_least(m->ranks) : m->options.reseed_usage / m->options.K;
-}
-
-/* The reseed_max least used components below the threshold, in ascending (usage, k): a bounded heap over one pass,
- * then heap sort. Returns how many. */
-static uint32_t least_used(struct mixture *m)
-{
-    uint32_t *heap = m->candidates, count = 0;
-    double limit = idle_below(m);
-    for (uint32_t k = 0; k < m->options.K; k++) {
-        if (!(m->usage[k] < limit))
-            continue;
-        if (count < m->options.reseed_max) {
-            heap[count] = k;
-            sift_up(m, heap, count++);
-        } else if (used_less(m, k, heap[0])) {
-            heap[0] = k;
-            sift_down(m, heap, 0, count);
-        }
-    }
-    for (uint32_t n = count; n > 1; n--) {
-        swap(&heap[0], &heap[n - 1]);
-        sift_down(m, heap, 0, n - 1);
-    }
-    return count;
-}
-
-static uint32_t farthest(const float *distance, uint32_t V)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < V; i++)
-        if (distance[i] > distance[best])
-            best = i;
-    return best;
-}
-
-/* The candidate of V >= 1 that a component moves to, or V when none is far enough from every prototype. */
-static uint32_t choose_candidate(const struct mixture *m, const float *distance, uint32_t V)
-{
-    uint32_t i = 0;
-    if (m->options.reseed_choice == RESEED_FARTHEST)
-        i = farthest(distance, V);
-    else
-        while (i + 1 < V && (double)distance[i] < m->options.reseed_distance)
-            i++;
-    return (double)distance[i] < m->options.reseed_distance ? V : i;
-}
-
-/* distance_i = min(distance_i, 1 - h_i.h_j): embedding j has become a prototype. */
-static void cover_candidate(const struct stats_rows *s, uint32_t j, float *distance)
-{
-    size_t D = s->D;
-    for (uint32_t i = 0; i < s->V; i++) {
-        float d = 1.0f - vec_dot(s->novel + i * D, s->novel + j * D, D);
-        if (d < distance[i])
-            distance[i] = d;
-    }
-}
-
-static void place_at(struct mixture *m, uint32_t k, const float *h, uint32_t version)
-{
-    for (uint32_t d = 0; d < m->options.D; d++)
-        m->scratch[d] = (double)h[d];
-    mixture_place(m, k, m->scratch);
-    m->updated_step[k] = version;
-}
-
-static void reseed_component(struct mixture *m, uint32_t k, const float *h, uint32_t version)
-{
-    size_t D = m->options.D;
-    if (is_tied(m))
-        tied_replace(m->s2, D, m->mass[k], total_mass(m), m->options.initial_mass, 1.0 / (double)D);
-    place_at(m, k, h, version);
-}
-
-/* (7) The least used components move, greedily, to embeddings that are far from every prototype. distance (V): scratch,
- * starting as sent. */
-static void reseed(struct mixture *m, const struct stats_rows *s, float *distance, uint32_t version)
-{
-    uint32_t wanted = m->options.reseed_usage > 0 && s->V > 0 ? least_used(m) : 0;
-    m->reseed_count = 0;
-    for (uint32_t c = 0; c < wanted; c++) {
-        uint32_t j = choose_candidate(m, distance, s->V);
-        if (j == s->V)
-            break;
-        reseed_component(m, m->candidates[c], s->novel + (size_t)j * s->D, version);
-        m->reseeds[m->reseed_count++] = (struct mixture_reseed){m->candidates[c], j};
-        cover_candidate(s, j, distance);
-    }
-    m->reseeded += m->reseed_count;
-}
-
 static void list_changed(struct mixture *m, uint32_t version)
 {
     if (m->options.prior == PRIOR_COUNT) {
@@ -657,13 +429,13 @@ static void place_seeds(struct mixture *m)
     for (uint32_t k = 0; k < count; k++) {
         const float *h = s->rows + (size_t)s->seeds[k] * s->D;
         if (all)
-            place_at(m, k, h, version);
+            mixture_place_at(m, k, h, version);
         else
-            reseed_component(m, k, h, version);
+            mixture_move(m, k, h, version);
         m->last_assigned[k] = 0; /* what was assigned to it was assigned to another one */
     }
     if (all)
-        place_shared(m);
+        mixture_place_shared(m);
     mixture_restore(m, version);
     m->seeded = count;
 }
@@ -693,7 +465,7 @@ int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta)
     fold_usage(m, s);
     for (uint32_t i = 0; i < s->A; i++)
         m->last_assigned[s->assigned[i]] = version;
-    reseed(m, s, distance, version);
+    mixture_reseed(m, s, distance, version);
     if (m->options.merge_distance > 0)
         split_nearest(m, version);
     if (m->options.balance > 0)

@@ -83,7 +83,11 @@ struct mixture {
 int mixture_new(const struct mixture_options *o,
                 struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
 void mixture_free(struct mixture **out);
-int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot for another thread */
+int mixture_clone(const struct mixture *m, struct mixture **out); /* of a whole one, or of a snapshot: a whole one */
+/* What another thread may write a checkpoint from. Means and variances that follow from the sums row by row
+ * (mixture_rows.h) are not in its view, whose `mean` and `variance` are NULL then: in a large mixture they take half as much
+ * memory again as the sums. */
+int mixture_snapshot(const struct mixture *m, struct mixture **out);
 
 /* All three below leave view->beta at 1: the schedule belongs to the run. */
 
@@ -91,8 +95,6 @@ int mixture_clone(const struct mixture *m, struct mixture **out); /* a snapshot 
 void mixture_start(struct mixture *m, uint64_t seed);
 /* Version 0 around given centres (K,D). */
 void mixture_start_from(struct mixture *m, const double *means);
-/* Component k as a fresh one around mu (D), of whatever length. mixture_restore follows. */
-void mixture_place(struct mixture *m, uint32_t k, const double *mu);
 /* After the state has been read back from a file: recomputes every row of the view and names its version. */
 void mixture_restore(struct mixture *m, uint64_t version);
 

@@ -13,11 +13,13 @@
 #include "common/version.h"
 #include "proto/covariance.h"
 #include "server/prototype/ledger_file.h"
+#include "server/prototype/mixture_rows.h"
 #include "server/prototype/seeding_file.h"
 
 enum {
     METADATA = 11, /* entries beside those of the provenance */
     TENSORS_MAX = 16,
+    DIMENSIONS_MAX = 4096, /* of mixture.dimensions */
 };
 
 static const char mixture_format[] = "decant-mixture-1";
@@ -43,6 +45,35 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
+/* Rows of a snapshot (mixture_snapshot), which has none in its view: of means, of variances. Scratch is for families that a
+ * snapshot has whole. */
+static void make_means(const void *mixture, uint64_t first, uint64_t n, void *to)
+{
+    const struct mixture *m = mixture;
+    float variance[DIMENSIONS_MAX], *mean = to;
+    for (uint64_t i = 0; i < n; i++, mean += m->options.D)
+        mixture_row(m, (uint32_t)(first + i), NULL, mean, variance);
+}
+
+static void make_variances(const void *mixture, uint64_t first, uint64_t n, void *to)
+{
+    const struct mixture *m = mixture;
+    float mean[DIMENSIONS_MAX], *variance = to;
+    for (uint64_t i = 0; i < n; i++, variance += covariance_width(m->options.covariance, m->options.D))
+        mixture_row(m, (uint32_t)(first + i), NULL, mean, variance);
+}
+
+/* A tensor of the view, or one that is made from the sums. */
+static struct tensor_view tensor_made(struct tensor_view t, const struct mixture *m,
+                                      void (*rows)(const void *mixture, uint64_t first, uint64_t n, void *to))
+{
+    if (t.data == NULL) {
+        t.data = m;
+        t.rows = rows;
+    }
+    return t;
+}
+
 /* Those of wide elements first, as the file wants them. ledger: its tensor, or NULL. */
 static size_t list_tensors(const struct mixture *m, const char *record, size_t record_size,
                            const struct tensor_view *ledger, struct tensor_view *out)
@@ -63,9 +94,11 @@ static size_t list_tensors(const struct mixture *m, const char *record, size_t r
         out[n++] = tensor_of("price", DTYPE_F64, 1, K, D, m->price);
     out[n++] = tensor_of("last_assigned", DTYPE_U32, 1, K, D, m->last_assigned);
     out[n++] = tensor_of("updated_step", DTYPE_U32, 1, K, D, m->updated_step);
-    out[n++] = tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean);
-    out[n++] = tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, shared ? D : K,
-                         shared ? D : covariance_width(m->options.covariance, D), m->view->variance);
+    out[n++] = tensor_made(tensor_of("mean", DTYPE_F32, 2, K, D, m->view->mean), m, make_means);
+    out[n++] =
+        tensor_made(tensor_of(covariance_tensor(m->options.covariance), DTYPE_F32, scalar ? 1 : 2, shared ? D : K,
+                              shared ? D : covariance_width(m->options.covariance, D), m->view->variance),
+                    m, make_variances);
     out[n++] = tensor_of("weight", DTYPE_F32, 1, K, D, m->view->weight);
     if (m->seeding != NULL)
         n += seeding_to_tensors(m->seeding, out + n);

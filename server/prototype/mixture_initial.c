@@ -11,6 +11,7 @@
 #include "common/vecmath.h"
 #include "proto/provenance.h"
 #include "server/prototype/mixture_file.h"
+#include "server/prototype/mixture_place.h"
 
 /* What a file offers; what it does not have is NULL. */
 struct offer {

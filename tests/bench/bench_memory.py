@@ -5,7 +5,10 @@ checkpoints and one subscriber.
 A client streams statistics as fast as they are acknowledged: a step of 256 embeddings, each of 8 components drawn at random, so that
 all rows of the mixture move again and again.
 
-    tests/bench/bench_memory.py [VERSIONS]       10 000 by default, some ten minutes"""
+    tests/bench/bench_memory.py [VERSIONS [EVERY]]
+
+VERSIONS: 10 000 by default, some ten minutes. EVERY: versions between checkpoints, 2000 by default; with 64 each is copied in the
+version that is also published as a whole now and then, which is when a server holds most."""
 import os
 import subprocess
 import sys
@@ -21,10 +24,10 @@ BUILD = os.environ.get("BUILD", "build")
 K, D, ROWS, EACH = 65536, 256, 256, 8
 
 
-def start(directory, store):
+def start(directory, store, every):
     endpoint = f"ipc://{directory}/server"
     settings = {"run.name": "memory", "run.out": f"{directory}/run", "run.steps": 10 ** 6, "run.slots": 1, "run.slot_size": ROWS,
-                "run.log_every": 10, "run.checkpoint_every": 2000, "run.checkpoint_keep": 1, "mixture.components": K,
+                "run.log_every": 10, "run.checkpoint_every": every, "run.checkpoint_keep": 1, "mixture.components": K,
                 "mixture.dimensions": D, "net.prototype": endpoint, "net.prototype_publish": f"{endpoint}-publish",
                 "redis.enabled": "true", "redis.host": store.socket}
     process = subprocess.Popen([f"{BUILD}/bin/decant-prototype", "--log-level", "error",
@@ -68,9 +71,10 @@ def stream(process, client, subscriber, store, versions):
 
 def main():
     versions = int(sys.argv[1]) if len(sys.argv) > 1 else 10000
+    every = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     with tempfile.TemporaryDirectory(prefix="decant-bench-") as directory:
         store = Redis(directory)
-        process, client, subscriber = start(directory, store)
+        process, client, subscriber = start(directory, store, every)
         try:
             stream(process, client, subscriber, store, versions)
         finally:

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include <stdbool.h>
@@ -85,6 +86,62 @@ static void test_same_content_same_bytes(void **state)
     assert_memory_equal(a->data, b->data, a->size);
     buf_unref(&a);
     buf_unref(&b);
+}
+
+enum { MANY = 70001, WIDE = 300000 }; /* neither a multiple of a piece, and a row longer than one */
+
+static float number(uint64_t row, uint64_t column)
+{
+    return (float)(row % 1013) - 0.5f * (float)(column % 977);
+}
+
+static void make_narrow(const void *data, uint64_t first, uint64_t n, void *to)
+{
+    assert_ptr_equal(data, metadata); /* what the tensor has */
+    for (uint64_t i = 0; i < 5 * n; i++)
+        ((float *)to)[i] = number(first + i / 5, i % 5);
+}
+
+static void make_wide(const void *data, uint64_t first, uint64_t n, void *to)
+{
+    (void)data;
+    for (uint64_t i = 0; i < WIDE * n; i++)
+        ((float *)to)[i] = number(first + i / WIDE, i % WIDE);
+}
+
+/* Rows that are made while they are written give the file of the same rows in memory, to the byte. */
+static void test_rows_may_be_made_while_they_are_written(void **state)
+{
+    char path[512], again[512];
+    struct buf *a, *b;
+    struct error e = {0};
+    float *narrow = malloc(MANY * 5 * sizeof *narrow), *wide = malloc(3 * WIDE * sizeof *wide);
+    assert_true(narrow && wide);
+    make_narrow(metadata, 0, MANY, narrow);
+    make_wide(NULL, 0, 3, wide);
+    struct tensor_view t[] = {
+        {.name = "n", .dtype = DTYPE_F32, .rank = 2, .shape = {MANY, 5}, .data = narrow, .size = MANY * 20},
+        tensors[1],
+        {.name = "w", .dtype = DTYPE_F32, .rank = 2, .shape = {3, WIDE}, .data = wide, .size = 3 * WIDE * 4},
+        {.name = "none", .dtype = DTYPE_F32, .rank = 1, .shape = {0}},
+    };
+    snprintf(path, sizeof path, "%s/whole", (const char *)*state);
+    snprintf(again, sizeof again, "%s/made", (const char *)*state);
+    if (safetensors_write(path, t, 4, metadata, 2, &e) != 0)
+        fail_msg("%s", e.text);
+    t[0].data = metadata;
+    t[0].rows = make_narrow;
+    t[2].data = NULL;
+    t[2].rows = t[3].rows = make_wide;
+    assert_int_equal(safetensors_write(again, t, 4, metadata, 2, NULL), 0);
+    assert_int_equal(file_read(path, 16 << 20, &a, NULL), 0);
+    assert_int_equal(file_read(again, 16 << 20, &b, NULL), 0);
+    assert_int_equal(a->size, b->size);
+    assert_true(memcmp(a->data, b->data, a->size) == 0);
+    buf_unref(&a);
+    buf_unref(&b);
+    free(narrow);
+    free(wide);
 }
 
 static void test_round_trip(void **state)
@@ -321,6 +378,7 @@ int main(void)
         scratch_test(test_bytes_are_as_described),
         scratch_test(test_same_content_same_bytes),
         scratch_test(test_round_trip),
+        scratch_test(test_rows_may_be_made_while_they_are_written),
         scratch_test(test_find_tells_absent_from_different),
         scratch_test(test_the_writer_refuses_what_the_reader_would),
         scratch_test(test_files_of_other_writers_are_read),

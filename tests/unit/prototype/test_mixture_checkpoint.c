@@ -15,6 +15,7 @@
 #include "common/safetensors.h"
 #include "server/prototype/mixture_checkpoint.h"
 #include "server/prototype/mixture_file.h"
+#include "server/prototype/mixture_place.h"
 
 static struct mixture_options options = {.K = 6,
                                          .D = 5,
@@ -244,6 +245,55 @@ static void test_matrices_are_kept(void **state)
     check_matrices_are_kept(COVARIANCE_TIED, 25);
 }
 
+static void write_and_read_bytes(const struct mixture *m, struct buf **out)
+{
+    struct error e = {0};
+    struct mixture_file_info info = {.config = &config, .facts = written};
+    assert_int_equal(mixture_file_write(below("m.safetensors"), m, &info, &e), 0);
+    assert_int_equal(file_read(below("m.safetensors"), 1 << 20, out, &e), 0);
+}
+
+/* A snapshot is written as the mixture that it was taken of would have been, whatever has become of that one, and is a whole
+ * one again when it is cloned. Means and variances of all families but those with matrices are made as they are written. */
+static void check_snapshot(enum covariance form)
+{
+    options.covariance = form;
+    struct mixture *m = blank(), *snapshot, *again;
+    struct buf *before, *after_all;
+    bool made = form != COVARIANCE_FULL && form != COVARIANCE_TIED;
+    mixture_start(m, 11);
+    mixture_move(m, 3, (const float[]){0, 0.6f, 0, -0.8f, 0}, 1); /* not at random, of all covariances */
+    m->mass[2] *= 2;
+    mixture_restore(m, 1);
+    write_and_read_bytes(m, &before);
+    assert_int_equal(mixture_snapshot(m, &snapshot), 0);
+    assert_true((snapshot->view->mean == NULL) == made && (snapshot->view->variance == NULL) == made);
+    mixture_start(m, 12);
+    write_and_read_bytes(snapshot, &after_all);
+    assert_int_equal(before->size, after_all->size);
+    assert_memory_equal(before->data, after_all->data, before->size);
+    buf_unref(&after_all);
+    assert_int_equal(mixture_clone(snapshot, &again), 0);
+    write_and_read_bytes(again, &after_all);
+    assert_memory_equal(before->data, after_all->data, before->size);
+    buf_unref(&before);
+    buf_unref(&after_all);
+    mixture_free(&m);
+    mixture_free(&snapshot);
+    mixture_free(&again);
+    options.covariance = COVARIANCE_DIAGONAL;
+}
+
+static void test_a_snapshot_is_written_like_its_mixture(void **state)
+{
+    (void)state;
+    check_snapshot(COVARIANCE_DIAGONAL);
+    check_snapshot(COVARIANCE_SPHERICAL);
+    check_snapshot(COVARIANCE_VMF);
+    check_snapshot(COVARIANCE_FULL);
+    check_snapshot(COVARIANCE_TIED);
+}
+
 static void test_splits_are_counted_on(void **state)
 {
     (void)state;
@@ -346,6 +396,7 @@ int main(void)
         CASE(test_round_trip_is_exact),
         CASE(test_directions_are_kept),
         CASE(test_matrices_are_kept),
+        CASE(test_a_snapshot_is_written_like_its_mixture),
         CASE(test_splits_are_counted_on),
         CASE(test_prices_are_kept),
         CASE(test_damage_falls_back_to_the_step_before),
