@@ -69,9 +69,12 @@ KERNEL(double, vec_sum_squares, (const float *x, size_t n), (x, n))
     return sums[0];
 }
 
+/* In halves whose sizes are constants, or each would take a loop of its own. */
 static inline __attribute__((always_inline)) float fold_sum(float sums[LANES])
 {
+#pragma GCC unroll 5
     for (size_t half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 16
         for (size_t lane = 0; lane < half; lane++)
             sums[lane] += sums[half + lane];
     return sums[0];
@@ -185,12 +188,12 @@ static inline __attribute__((always_inline)) void list_all(const float *x, const
 }
 
 STATIC_KERNEL(uint32_t, list_from,
-              (uint32_t i, const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale,
-               float limit, uint32_t *restrict name, float *restrict value),
-              (i, x, n, names, scale, limit, name, value))
+              (const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
+               uint32_t *restrict name, float *restrict value),
+              (x, n, names, scale, limit, name, value))
 {
     uint32_t found = 0;
-    for (; i < n; i += LANES) {
+    for (uint32_t i = 0; i < n; i += LANES) {
         uint32_t mask = n - i < LANES ? not_below(x + i, n - i, scale, limit) : not_below(x + i, LANES, scale, limit);
         if (mask == UINT32_MAX) {
             list_all(x, names, i, name + found, value + found);
@@ -207,40 +210,69 @@ STATIC_KERNEL(uint32_t, list_from,
 }
 
 #if KERNELS_X86
-/* The first n, a multiple of 16: moves only, so nothing can differ. */
+KERNELS_TARGET_AVX512 static __mmask16 first_lanes(size_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
+
+/* Which of the first n <= 16 from x on are listed. */
+KERNELS_TARGET_AVX512 static inline __mmask16 listed_mask(const float *x, size_t n, __m512 scale, __m512 limit)
+{
+    const __mmask16 there = first_lanes(n);
+    return _mm512_mask_cmp_ps_mask(there, _mm512_mul_ps(_mm512_maskz_loadu_ps(there, x), scale), limit, _CMP_NLT_UQ);
+}
+
+/* Moves only, so nothing can differ. Mostly nothing is found, which is looked at for 64 at a time, since every branch that
+ * is now taken and now not costs as much as that. Vectors are stored whole, which costs less than a masked store. */
 KERNELS_TARGET_AVX512 static uint32_t list_compressed(const float *x, uint32_t n, const uint32_t *names, float scale,
                                                       float limit, uint32_t *name, float *value)
 {
     const __m512i counted = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < n; i += 16) {
-        __m512 v = _mm512_loadu_ps(x + i), scaled = _mm512_mul_ps(v, _mm512_set1_ps(scale));
-        __mmask16 mask = _mm512_cmp_ps_mask(scaled, _mm512_set1_ps(limit), _CMP_NLT_UQ);
-        if (mask == 0)
+    const __m512 factor = _mm512_set1_ps(scale), least = _mm512_set1_ps(limit);
+    uint32_t found = 0, i = 0;
+    while (i < n) {
+        if (n - i >= 64 && !(listed_mask(x + i, 16, factor, least) | listed_mask(x + i + 16, 16, factor, least) |
+                             listed_mask(x + i + 32, 16, factor, least) | listed_mask(x + i + 48, 16, factor, least))) {
+            i += 64;
             continue;
-        __m512i from = names ? _mm512_loadu_si512(names + i) : _mm512_add_epi32(counted, _mm512_set1_epi32((int)i));
-        _mm512_mask_compressstoreu_ps(value + found, mask, v);
-        _mm512_mask_compressstoreu_epi32(name + found, mask, from);
-        found += (uint32_t)__builtin_popcount(mask);
+        }
+        for (uint32_t end = n - i < 64 ? n : i + 64; i < end; i += 16) {
+            __mmask16 there = first_lanes(n - i), mask = listed_mask(x + i, n - i, factor, least);
+            __m512i from = names ? _mm512_maskz_loadu_epi32(there, names + i)
+                                 : _mm512_add_epi32(counted, _mm512_set1_epi32((int)i));
+            _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(mask, _mm512_maskz_loadu_ps(there, x + i)));
+            _mm512_storeu_si512(name + found, _mm512_maskz_compress_epi32(mask, from));
+            found += (uint32_t)__builtin_popcount(mask);
+        }
     }
     return found;
+}
+
+KERNELS_TARGET_AVX512 static float max_avx512(const float *x, size_t n)
+{
+    __m512 most = _mm512_set1_ps(x[0]), other = most;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        most = _mm512_max_ps(most, _mm512_loadu_ps(x + i));
+        other = _mm512_max_ps(other, _mm512_loadu_ps(x + i + 16));
+    }
+    for (; i < n; i += 16)
+        most = _mm512_mask_max_ps(most, first_lanes(n - i), most, _mm512_maskz_loadu_ps(first_lanes(n - i), x + i));
+    return _mm512_reduce_max_ps(_mm512_max_ps(most, other));
 }
 #endif
 
 uint32_t vec_list(const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
                   uint32_t *restrict name, float *restrict value)
 {
-    uint32_t done = 0, found = 0;
 #if KERNELS_X86
-    if (kernels_chosen() >= KERNELS_AVX512) {
-        done = n / 16 * 16;
-        found = list_compressed(x, done, names, scale, limit, name, value);
-    }
+    if (kernels_chosen() >= KERNELS_AVX512)
+        return list_compressed(x, n, names, scale, limit, name, value);
 #endif
-    return found + list_from(done, x, n, names, scale, limit, name + found, value + found);
+    return list_from(x, n, names, scale, limit, name, value);
 }
 
-KERNEL(float, vec_max, (const float *x, size_t n), (x, n))
+STATIC_KERNEL(float, max_of, (const float *x, size_t n), (x, n))
 {
     float maxima[LANES];
     for (size_t lane = 0; lane < LANES; lane++)
@@ -255,4 +287,13 @@ KERNEL(float, vec_max, (const float *x, size_t n), (x, n))
         for (size_t lane = 0; lane < half; lane++)
             maxima[lane] = maxima[half + lane] > maxima[lane] ? maxima[half + lane] : maxima[lane];
     return maxima[0];
+}
+
+float vec_max(const float *x, size_t n)
+{
+#if KERNELS_X86
+    if (kernels_chosen() >= KERNELS_AVX512)
+        return max_avx512(x, n);
+#endif
+    return max_of(x, n);
 }

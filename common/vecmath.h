@@ -27,7 +27,8 @@ void vec_normalise_rows(float *x, size_t R, size_t D, float *norms);
  * infinity. Relative error <= 2e-7 of the exponential of the rounded difference. */
 float vec_exp_shifted(float *x, float shift, size_t n);
 /* Those of x (n) for which scale x is not below `limit`, in order; NaN is not. Writes their values, and name[i], or i where
- * names are NULL, and returns how many they are. */
+ * names are NULL, and returns how many they are. Both have room for VEC_LIST_SLACK more. */
+enum { VEC_LIST_SLACK = 16 };
 uint32_t vec_list(const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
                   uint32_t *restrict name, float *restrict value);
 float vec_max(const float *x, size_t n); /* n > 0; no NaN among them */

@@ -1,13 +1,14 @@
 /* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as tile operands
  * (worker/nn/tiles.h), TILE_COMPONENTS components each, so that a tile stays in the second-level cache while a block's
  * rows go by. A new version changes the columns of the components that moved. Of each row of logits those that matter are
- * listed, and all else works on the list: a logit that is further below the row's largest than ln K + 18 (and than what
- * `drop` removes) counts as none. All of these together are less than e^-18 of the sum, a quarter of what a float
- * resolves. With drop = 0 it is 87, where the exponential is 0 in float.
+ * listed, and all else works on the list: a logit that is further below the row's largest than ln K + 10 (and than what
+ * `drop` removes) counts as none. All of these together are less than e^-10 of the sum, which can be seen in the
+ * log-likelihood and in the dropped share only, by as much: what is kept is divided by its own sum. With drop = 0 it is 87,
+ * where the exponential is 0 in float.
  *
- * Where a sieve pays (worker/sieve.h) only what passes it for any row of the block has a column in the logits. What it
- * holds back is further below than that, so the lists are the same as without it, and so is every bit after them. A block
- * of which too much passes, as with the mixture that a run begins with, is computed as without.
+ * Where a sieve pays (worker/sieve.h) only what passes it for a row gets its logit, pair by pair (worker/refine.h), and a row
+ * for which too much passes all of them, as without. What the sieve holds back is further below than that, so the lists are
+ * the same as without it, and so is every bit after them.
  *
  * Novelty needs the largest cosine of those rows only that are far from every prototype. The prototype that a row was
  * assigned to is near most of them, which settles those for good; the rest, few or none after the first steps, meet all
@@ -23,8 +24,12 @@
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
 #include "worker/novelty.h"
+#include "worker/refine.h"
 #include "worker/sieve.h"
 #include "worker/whitened.h"
+#if KERNELS_X86
+#include <immintrin.h>
+#endif
 
 enum {
     BLOCK_ROWS_MAX = 256,
@@ -34,8 +39,11 @@ enum {
     SPAN = 32, /* exponentials are computed so many at a time */
     GAP = 272, /* floats after each row of logits: K is often a power of two, and all rows would share few lines of
                          the cache */
-    PASSING_SHARE = 8, /* when more than one component in so many passes the sieve, a block is computed as a whole */
-    REPACK_SHARE = 4,  /* a tile of which more than one component in four moved is packed as a whole */
+    PASSING_SHARE = 8, /* when more than one component in so many passes the sieve, a row is computed as a whole, */
+    PAIRS_SHARE = 16,  /* and when those that pass would be more than that of a block's */
+    SKIPPED = 7, /* blocks after one whose rows were mostly computed as a whole, for which the sieve is not asked */
+    KEPT_FLOATS_MAX = 1 << 22, /* of rows of the operand beside a sieve; more are computed when they are wanted */
+    REPACK_SHARE = 4,          /* a tile of which more than one component in four moved is packed as a whole */
 };
 
 struct kept {
@@ -52,10 +60,16 @@ struct estep {
     size_t logit_stride;             /* floats from a row of logits to the next */
     struct sieve *sieve;             /* NULL where there is none; otherwise logit_operand has one tile */
     const struct mixture_view *view; /* in use: components that pass the sieve are read there */
-    uint32_t *passing;               /* (passing_max) components of the block, */
-    float *passing_logits;           /* (block,passing_max) and their logits */
-    uint32_t *passing_at;            /* (block) */
+    float *component_rows;           /* (K,width) of the operand, beside a sieve if they are few; else NULL */
+    uint32_t *passing;               /* (passing_max) components that pass, row by row, whole quads each, */
+    float *passing_logits;           /* (passing_max) and their logits */
+    uint32_t *quad_row;              /* (passing_max / QUAD) whose row it is */
     uint32_t passing_max;
+    struct span_of {
+        uint32_t first, count;
+    } * passing_of;                      /* (block) of each row; count 0: all components */
+    uint32_t *whole_at, *whole_logit_at; /* (block) rows that are computed as a whole */
+    uint32_t skip;                       /* blocks for which the sieve is not asked */
     float cutoff;          /* nats below the largest logit, times beta, from which on one counts as none */
     float *shared_operand; /* W^T, packed, when components share it */
     double log_det;        /* of that W */
@@ -126,7 +140,11 @@ static bool allocate_operands(struct estep *s)
     size_t K = s->K, D = s->D, tile = tile_at(s, 0), tiles = (K + TILE_COMPONENTS - 1) / TILE_COMPONENTS;
     s->logit_size = s->width > 0 ? tile_packed_size(s->width, tile) : 0;
     s->shared_operand = words(is_tied(s) ? tile_packed_size(D, D) : 0);
-    s->logit_operand = words((s->sieve ? 1 : tiles) * s->logit_size);
+    bool kept = s->sieve == NULL || K * s->width <= KEPT_FLOATS_MAX;
+    s->component_rows = s->sieve && kept ? words(K * s->width) : NULL;
+    s->logit_operand = words((kept ? tiles : 1) * s->logit_size);
+    if (s->sieve && kept && s->component_rows == NULL)
+        return false;
     s->rows = words(s->width * tile);
     s->bias = words(tile);
     s->prototypes = words(K * D);
@@ -147,8 +165,8 @@ static bool allocate_block(struct estep *s)
     size_t D = s->D, block = s->block_rows;
     s->squares = words(s->width == 2 * D ? 2 * block * D : is_tied(s) ? block * D : 0);
     s->logits = words(block * s->logit_stride);
-    s->near = words(s->K);
-    s->found = words(s->K);
+    s->near = words(s->K + SPAN);
+    s->found = words(s->K + SPAN);
     s->near_logit = words(s->K + SPAN);
     s->row = words(s->K + SPAN);
     s->square_at = starts(block, 2 * D);
@@ -162,11 +180,14 @@ static bool allocate_sieve(struct estep *s)
 {
     if (is_tied(s) || !sieve_pays(s->K, s->width))
         return true;
-    s->passing_max = s->K / PASSING_SHARE;
-    s->passing = words(s->passing_max);
-    s->passing_logits = words((size_t)s->block_rows * s->passing_max);
-    s->passing_at = starts(s->block_rows, s->passing_max);
-    return s->passing && s->passing_logits && s->passing_at &&
+    s->passing_max = (s->block_rows * (s->K / PAIRS_SHARE) + PAIRS - 1) / PAIRS * PAIRS;
+    s->passing = words(s->passing_max + SIEVE_ROOM);
+    s->passing_logits = words(s->passing_max);
+    s->quad_row = words(s->passing_max / QUAD);
+    s->passing_of = calloc(s->block_rows, sizeof *s->passing_of);
+    s->whole_at = words(s->block_rows);
+    s->whole_logit_at = words(s->block_rows);
+    return s->passing && s->passing_logits && s->quad_row && s->passing_of && s->whole_at && s->whole_logit_at &&
            sieve_new(s->block_rows, s->K, s->width, s->D, &s->sieve) == 0;
 }
 
@@ -185,8 +206,8 @@ static bool allocate_results(struct estep *s)
     size_t D = s->D, novel = s->options.novel_max;
     s->top = calloc(s->options.top + 1u, sizeof *s->top);
     s->start = calloc(s->rows_max + 1u, sizeof *s->start);
-    s->index = words(s->nonzero_max);
-    s->gamma = words(s->nonzero_max);
+    s->index = words(s->nonzero_max + VEC_LIST_SLACK);
+    s->gamma = words(s->nonzero_max + VEC_LIST_SLACK);
     s->assigned = calloc(s->rows_max, sizeof *s->assigned);
     s->far = calloc(s->rows_max, sizeof *s->far);
     s->novel = words(novel * D);
@@ -196,7 +217,7 @@ static bool allocate_results(struct estep *s)
 
 static float cutoff_of(uint32_t K, float drop)
 {
-    float all = 87, sum = logf((float)K) + 18;
+    float all = 87, sum = logf((float)K) + 10;
     if (!(drop > 0))
         return all;
     float cutoff = fmaxf(sum, 1 - logf(drop));
@@ -267,7 +288,11 @@ void estep_free(struct estep **s)
                            (*s)->shared_operand,
                            (*s)->passing,
                            (*s)->passing_logits,
-                           (*s)->passing_at};
+                           (*s)->component_rows,
+                           (*s)->quad_row,
+                           (*s)->passing_of,
+                           (*s)->whole_at,
+                           (*s)->whole_logit_at};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     whitened_free(&(*s)->whitened);
@@ -359,46 +384,51 @@ static void read_biases(struct estep *s, const struct mixture_view *v, size_t k,
         s->bias[i] = v->log_const[k + i] + v->price[k + i];
 }
 
+/* Where rows of the tile from component k on are, or are put while they are packed. */
+static float *rows_from(const struct estep *s, size_t k)
+{
+    return s->component_rows ? s->component_rows + k * s->width : s->rows;
+}
+
 static void read_rows(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
+    float *rows = rows_from(s, k);
     if (is_tied(s))
         whiten_means(s, v, k, n);
     for (size_t i = 0; i < n && !is_tied(s); i++)
-        component_row(v, k + i, s->rows + i * s->width);
+        component_row(v, k + i, rows + i * s->width);
 }
 
-/* The operand of logits of the tile of n components from k on. */
+static bool keeps_operand(const struct estep *s)
+{
+    return s->sieve == NULL || s->component_rows != NULL;
+}
+
+/* The tile of n components from k on, of which all rows are read. */
 static void pack_whole(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
     read_rows(s, v, k, n);
-    pack_rows(s->rows, n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
+    if (keeps_operand(s))
+        pack_rows(rows_from(s, k), n, s->width, s->bias, s->logit_operand + k / TILE_COMPONENTS * s->logit_size);
+    if (s->sieve)
+        sieve_set_tile(s->sieve, k, n, rows_from(s, k));
 }
 
 /* The same when few of its components moved. */
 static void pack_moved(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
 {
     float *packed = s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
-    tile_pack_bias(s->width, n, s->bias, packed);
+    if (keeps_operand(s))
+        tile_pack_bias(s->width, n, s->bias, packed);
     for (size_t i = 0; i < n; i++)
         if (has_moved(s, v, k + i)) {
-            component_row(v, k + i, s->rows);
-            tile_pack_column(s->width, n, i, s->rows, packed);
+            float *row = s->component_rows ? rows_from(s, k + i) : s->rows;
+            component_row(v, k + i, row);
+            if (keeps_operand(s))
+                tile_pack_column(s->width, n, i, row, packed);
+            if (s->sieve)
+                sieve_set_row(s->sieve, k + i, row);
         }
-}
-
-/* The sieve's part of the tile. */
-static void pack_sieve(struct estep *s, const struct mixture_view *v, size_t k, size_t n, bool whole)
-{
-    if (whole) {
-        read_rows(s, v, k, n);
-        sieve_set_tile(s->sieve, k, n, s->rows);
-    }
-    for (size_t i = 0; i < n && !whole; i++)
-        if (has_moved(s, v, k + i)) {
-            component_row(v, k + i, s->rows);
-            sieve_set_row(s->sieve, k + i, s->rows);
-        }
-    sieve_set_biases(s->sieve, k, n, s->bias);
 }
 
 static void pack_components(struct estep *s, const struct mixture_view *v, size_t k, size_t n)
@@ -409,12 +439,12 @@ static void pack_components(struct estep *s, const struct mixture_view *v, size_
     read_biases(s, v, k, n);
     for (size_t i = 0; i < n; i++)
         moved += has_moved(s, v, k + i);
-    if (s->sieve)
-        pack_sieve(s, v, k, n, REPACK_SHARE * moved > n);
-    else if (is_tied(s) || REPACK_SHARE * moved > n) /* a shared W moves all */
+    if (is_tied(s) || REPACK_SHARE * moved > n) /* a shared W moves all */
         pack_whole(s, v, k, n);
     else
         pack_moved(s, v, k, n);
+    if (s->sieve)
+        sieve_set_biases(s->sieve, k, n, s->bias);
 }
 
 static void normalise_moved(struct estep *s, const struct mixture_view *v)
@@ -471,10 +501,10 @@ static const float *operand_input(struct estep *s, const float *h, size_t rows, 
     return s->width == s->D && !is_tied(s) ? h : s->squares;
 }
 
-/* The packed operand of the tile of components from k on; beside a sieve it is packed when it is wanted. */
+/* The packed operand of the tile of components from k on; when it is not kept it is packed when it is wanted. */
 static const float *tile_operand(struct estep *s, size_t k)
 {
-    if (s->sieve == NULL)
+    if (keeps_operand(s))
         return s->logit_operand + k / TILE_COMPONENTS * s->logit_size;
     read_biases(s, s->view, k, tile_at(s, k));
     read_rows(s, s->view, k, tile_at(s, k));
@@ -482,56 +512,94 @@ static const float *tile_operand(struct estep *s, size_t k)
     return s->logit_operand;
 }
 
-/* Logits of the block's rows into s->logits. */
-static void block_logits(struct estep *s, const float *h, const float *input, uint32_t *at, size_t rows)
+/* Logits into s->logits of rows that start at in[i] and whose logits start at out[i]. */
+static void rows_logits(struct estep *s, const float *input, uint32_t *in, uint32_t *out, size_t rows)
 {
-    if (s->whitened)
-        whitened_logits(s->whitened, h, rows, s->logits);
-    for (size_t k = 0; k < s->K && s->width > 0; k += TILE_COMPONENTS)
-        tile_product(input, at, rows, s->width, tile_at(s, k), tile_operand(s, k), s->logits + k, s->logit_at);
+    for (size_t k = 0; k < s->K && rows > 0; k += TILE_COMPONENTS)
+        tile_product(input, in, rows, s->width, tile_at(s, k), tile_operand(s, k), s->logits + k, out);
 }
 
-/* Below which bound a component is further from row i's largest logit than s->cutoff; NaN when the row is no number. The
- * component of the largest bound has a logit near it, and the row's largest is no less. */
-static float sieve_threshold(struct estep *s, uint32_t i, const float *x)
+/* The operand's row of component k; `scratch` (width) has it when none is kept. */
+static const float *row_of(const struct estep *s, size_t k, float *scratch)
+{
+    if (s->component_rows)
+        return s->component_rows + k * s->width;
+    component_row(s->view, k, scratch);
+    return scratch;
+}
+
+static float bias_of(const struct estep *s, size_t k)
+{
+    return s->view->log_const[k] + s->view->price[k];
+}
+
+/* A lower limit of row i's largest logit: by how much the largest bound may be too large; or the logit of its component,
+ * where the product costs little beside the other ones of the row. */
+static float largest_logit(struct estep *s, uint32_t i, const float *x)
 {
     uint32_t k = sieve_best(s->sieve, i);
-    component_row(s->view, k, s->rows);
-    float largest = s->view->log_const[k] + s->view->price[k] + vec_dot(x, s->rows, s->width);
-    float rounding = 0.25f * sieve_error(s->sieve, k) + 1e-5f * fabsf(largest);
-    return largest - rounding - (1.001f * s->cutoff + 0.01f) / (float)s->beta;
+    if (s->component_rows)
+        return sieve_largest(s->sieve, i) - 2 * sieve_error(s->sieve, k);
+    float largest = bias_of(s, k) + vec_dot(x, row_of(s, k, s->rows), s->width);
+    return largest - 0.25f * sieve_error(s->sieve, k) - 1e-5f * fabsf(largest);
 }
 
-/* Logits of the n components that pass, into s->passing_logits. */
-static void passing_product(struct estep *s, const float *input, uint32_t *at, size_t rows, uint32_t n)
+/* Below which bound a component is further from row i's largest logit than s->cutoff; NaN when the row is no number. */
+static float sieve_threshold(struct estep *s, uint32_t i, const float *x)
 {
-    for (uint32_t first = 0; first < n; first += TILE_COMPONENTS) {
-        uint32_t components = n - first < TILE_COMPONENTS ? n - first : TILE_COMPONENTS;
-        for (uint32_t j = 0; j < components; j++) {
-            uint32_t k = s->passing[first + j];
-            component_row(s->view, k, s->rows + (size_t)j * s->width);
-            s->bias[j] = s->view->log_const[k] + s->view->price[k];
+    return largest_logit(s, i, x) - (1.001f * s->cutoff + 0.01f) / (float)s->beta;
+}
+
+/* Logits of the pairs that pass, PAIRS at a time; `pairs` of them, whole quads. */
+static void refine_passing(struct estep *s, const float *input, const uint32_t *at, uint32_t pairs)
+{
+    struct quads q;
+    for (uint32_t first = 0; first < pairs; first += PAIRS) {
+        for (uint32_t j = 0; j < PAIRS; j++) {
+            uint32_t pair = first + j < pairs ? first + j : pairs - 1, k = s->passing[pair];
+            q.x[j / QUAD] = input + at[s->quad_row[pair / QUAD]];
+            q.r[j] = row_of(s, k, s->rows + (size_t)j * s->width);
+            q.logit[j] = bias_of(s, k);
         }
-        pack_rows(s->rows, components, s->width, s->bias, s->logit_operand);
-        tile_product(input, at, rows, s->width, components, s->logit_operand, s->passing_logits + first, s->passing_at);
+        refine_quads(&q, s->width);
+        memcpy(s->passing_logits + first, q.logit, (pairs - first < PAIRS ? pairs - first : PAIRS) * sizeof *q.logit);
     }
 }
 
-/* The components that may matter to any of the block's rows, and their logits. Returns how many; 0 when they are too many. */
-static uint32_t sift(struct estep *s, const float *input, uint32_t *at, uint32_t rows)
+/* Lists what may matter to row i from pair `first` on, whole quads; returns how many pairs, 0 when there are too many. */
+static uint32_t list_passing(struct estep *s, uint32_t i, const float *x, uint32_t first)
 {
-    bool finite = true;
+    float threshold = sieve_threshold(s, i, x);
+    uint32_t most = s->passing_max - first, limit = s->K / PASSING_SHARE < most ? s->K / PASSING_SHARE : most;
+    uint32_t n = isfinite(threshold) ? sieve_list(s->sieve, i, threshold, limit, s->passing + first) : 0;
+    if (n == 0 || n > limit)
+        return 0;
+    s->passing_of[i] = (struct span_of){first, n};
+    for (uint32_t j = 0; j < QUAD - 1; j++) /* up to a whole quad; there is room for all */
+        s->passing[first + n + j] = s->passing[first + n - 1];
+    n = (n + QUAD - 1) / QUAD * QUAD;
+    for (uint32_t j = 0; j < n; j += QUAD)
+        s->quad_row[(first + j) / QUAD] = i;
+    return n;
+}
+
+/* What passes the sieve for each of the block's rows, and its logits; of rows for which too much does, all. */
+static void sift(struct estep *s, const float *input, uint32_t *at, uint32_t rows)
+{
+    uint32_t pairs = 0, whole = 0;
     sieve_bound(s->sieve, input, at, rows, s->logits, s->logit_at);
     for (uint32_t i = 0; i < rows; i++) {
-        float threshold = sieve_threshold(s, i, input + at[i]);
-        finite = finite && isfinite(threshold);
-        sieve_pick(s->sieve, i, threshold);
+        uint32_t listed = list_passing(s, i, input + at[i], pairs);
+        pairs += listed;
+        if (listed > 0)
+            continue;
+        s->passing_of[i] = (struct span_of){0, 0};
+        s->whole_at[whole] = at[i];
+        s->whole_logit_at[whole++] = s->logit_at[i];
     }
-    uint32_t n = sieve_take(s->sieve, s->passing_max, s->passing);
-    if (!finite || n > s->passing_max)
-        return 0;
-    passing_product(s, input, at, rows, n);
-    return n;
+    refine_passing(s, input, at, pairs);
+    rows_logits(s, input, s->whole_at, s->whole_logit_at, whole);
+    s->skip = 2 * whole > rows ? SKIPPED : 0;
 }
 
 /* What the logits of the block's rows lack, the same for all components of a row, and so of the log-likelihood only:
@@ -634,11 +702,78 @@ static uint32_t first_near(const struct estep *s, uint32_t n, float max)
     return s->K - 1;
 }
 
+#if KERNELS_X86
+
+enum { SHORT = 16 };
+static const float SHORT_DROP_MIN = 1e-7f;
+
+/* Lists what counts of n <= SHORT logits, as finish_row does, and fills s->near and s->row up to a SPAN. Returns how many. */
+KERNELS_TARGET_AVX512 static uint32_t list_short(struct estep *s, const float *logits, uint32_t n,
+                                                 const uint32_t *component, uint32_t i, float *max)
+{
+    const __mmask16 there = (__mmask16)(n < SHORT ? (1u << n) - 1 : 0xffffu);
+    const __m512 none = _mm512_set1_ps(-INFINITY), l = _mm512_mask_loadu_ps(none, there, logits);
+    const __m512i name = _mm512_maskz_loadu_epi32(there, component);
+    *max = _mm512_reduce_max_ps(l);
+    __mmask16 counts = _mm512_mask_cmp_ps_mask(there, l, _mm512_set1_ps(*max - s->cutoff), _CMP_NLT_UQ);
+    __mmask16 largest = _mm512_mask_cmp_ps_mask(counts, l, _mm512_set1_ps(*max), _CMP_GE_OQ);
+    s->assigned[i] = component[__builtin_ctz(largest)];
+    _mm512_storeu_si512(s->near, _mm512_maskz_compress_epi32(counts, name));
+    _mm512_storeu_ps(s->row, _mm512_mask_compress_ps(none, counts, l));
+    _mm512_storeu_ps(s->row + SHORT, none);
+    return (uint32_t)__builtin_popcount(counts);
+}
+
+/* keep_row of the n <= SHORT values in s->row. The sum is exact in double, and so in any order: of 16 floats none of which
+ * is smaller than SHORT_DROP_MIN of their sum. */
+KERNELS_TARGET_AVX512 static double keep_short(struct estep *s, uint32_t i, uint32_t n, double total)
+{
+    const uint32_t begin = s->start[i];
+    const float limit = (float)(s->options.drop * total), least = limit > FLT_MIN ? limit : FLT_MIN;
+    const __m512 e = _mm512_loadu_ps(s->row);
+    const __mmask16 first = (__mmask16)(n < SHORT ? (1u << n) - 1 : 0xffffu);
+    const __mmask16 kept = _mm512_mask_cmp_ps_mask(first, e, _mm512_set1_ps(least), _CMP_NLT_UQ);
+    const __m512 g = _mm512_maskz_compress_ps(kept, e);
+    const double sum = _mm512_reduce_add_pd(
+        _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(g)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(g, 1))));
+    const __m512i name = _mm512_maskz_compress_epi32(kept, _mm512_loadu_si512(s->near));
+    ASSERT(begin + (uint32_t)__builtin_popcount(kept) <= s->nonzero_max);
+    _mm512_storeu_ps(s->gamma + begin, _mm512_mul_ps(g, _mm512_set1_ps((float)(1 / sum))));
+    _mm512_storeu_si512(s->index + begin, name);
+    s->start[i + 1] = begin + (uint32_t)__builtin_popcount(kept);
+    return total > sum ? 1 - sum / total : 0;
+}
+
+/* Whether a row of n logits may go by the two above, which give the same bits as the general way. */
+static bool is_short(const struct estep *s, uint32_t n, const uint32_t *component)
+{
+    return component != NULL && n <= SHORT && s->beta == 1 && s->options.top == 0 &&
+           s->options.drop >= SHORT_DROP_MIN && kernels_chosen() >= KERNELS_AVX512;
+}
+
+static void finish_short(struct estep *s, const float *logits, uint32_t n, const uint32_t *component, uint32_t i,
+                         struct stats_extra *extra)
+{
+    float max;
+    uint32_t near = list_short(s, logits, n, component, i, &max);
+    double total = vec_exp_shifted(s->row, max, SPAN);
+    extra->loglik += max + log(total);
+    extra->dropped += keep_short(s, i, near, total);
+}
+
+#endif
+
 /* Softmax of one row of n logits, of the components that are listed, or of all. The largest term is exp(0) = 1, so that
  * nothing overflows. */
 static void finish_row(struct estep *s, const float *logits, uint32_t n, const uint32_t *component, uint32_t i,
                        struct stats_extra *extra)
 {
+#if KERNELS_X86
+    if (is_short(s, n, component)) {
+        finish_short(s, logits, n, component, i, extra);
+        return;
+    }
+#endif
     float max = vec_max(logits, n), beta = (float)s->beta;
     uint32_t near = vec_list(logits, n, component, beta, beta * max - s->cutoff, s->near, s->near_logit);
     s->assigned[i] = first_near(s, near, max);
@@ -697,17 +832,23 @@ static void pick_candidates(struct estep *s, const float *h, uint32_t found, str
 /* The responsibilities of the block's rows, which are `first` and on. */
 static void finish_block(struct estep *s, const float *h, uint32_t first, uint32_t rows, struct stats_extra *extra)
 {
-    uint32_t *at, passing = 0;
+    uint32_t *at;
     const float *input = operand_input(s, h, rows, &at);
-    if (s->sieve)
-        passing = sift(s, input, at, rows);
-    if (passing == 0)
-        block_logits(s, h, input, at, rows);
-    for (uint32_t i = 0; i < rows; i++)
-        if (passing > 0)
-            finish_row(s, s->passing_logits + s->passing_at[i], passing, s->passing, first + i, extra);
+    bool sifted = s->sieve != NULL && s->skip == 0;
+    if (s->whitened)
+        whitened_logits(s->whitened, h, rows, s->logits);
+    else if (sifted)
+        sift(s, input, at, rows);
+    else
+        rows_logits(s, input, at, s->logit_at, rows);
+    s->skip -= !sifted && s->skip > 0;
+    for (uint32_t i = 0; i < rows; i++) {
+        struct span_of p = sifted ? s->passing_of[i] : (struct span_of){0, 0};
+        if (p.count > 0)
+            finish_row(s, s->passing_logits + p.first, p.count, s->passing + p.first, first + i, extra);
         else
             finish_row(s, s->logits + s->logit_at[i], s->K, NULL, first + i, extra);
+    }
 }
 
 void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result *out)

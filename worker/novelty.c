@@ -10,9 +10,10 @@
 #include "worker/sieve.h"
 
 enum {
-    CHUNK = 256,     /* prototypes that meet the rows at a time: a quarter of a megabyte at D = 256 */
-    SPAN = 32,       /* of which the largest rounded cosine is kept */
-    AGAIN_SHARE = 8, /* when more than one span in so many would be multiplied again, all are, at once */
+    SIEVED_MIN = 8192, /* prototypes, arbitrary: below, the exact product is soon done */
+    CHUNK = 256,       /* prototypes that meet the rows at a time: a quarter of a megabyte at D = 256 */
+    SPAN = 32,         /* of which the largest rounded cosine is kept */
+    AGAIN_SHARE = 8,   /* when more than one span in so many would be multiplied again, all are, at once */
 };
 static const float ERROR = 0x1p-7f + 0x1p-11f;
 
@@ -47,7 +48,7 @@ int novelty_new(uint32_t rows_max, uint32_t K, uint32_t D, struct novelty **out)
     if (s == NULL)
         return ERR_MEMORY;
     *s = (struct novelty){.rows_max = rows_max, .K = K, .D = D, .spans = (K + SPAN - 1) / SPAN};
-    s->sieves = sieve_pays(K, D);
+    s->sieves = K >= SIEVED_MIN && sieve_pays(K, D);
     s->operand = words(tile_packed_size(D, rows_max));
     s->rounded = words(s->sieves ? tile_packed_size_in(PRECISION_BF16, D, rows_max) : 0);
     s->cosines = words((size_t)CHUNK * rows_max);

@@ -1,5 +1,5 @@
-/* Bounds are looked at 32 at a time: while a tile's are in cache each span's largest is noted, and later only the spans
- * that reach a threshold are looked into. */
+/* While a tile's bounds are in cache the largest of each row is noted, and later only the tiles that reach a threshold are
+ * looked into. */
 #include "worker/sieve.h"
 
 #include <math.h>
@@ -9,31 +9,39 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
+#if KERNELS_X86
+#include <immintrin.h>
+#endif
 
 enum {
-    SPAN = 32,
-    COMPONENTS_MIN = 8192, /* arbitrary: below, the exact product is soon done */
-    WIDTH_MAX = 2048,      /* for which SUMS is enough */
+    COMPONENTS_MIN = 128, /* below, and with less work than this, */
+    WORK_MIN = 1 << 15,   /* K * width, the exact product is soon done */
+    WIDTH_MAX = 2048,     /* for which SUMS is enough */
 };
 static const float ROUNDINGS = 0x1p-7f + 0x1p-12f, SUMS = 0x1p-12f, TINY = 1e-3f;
 
+struct largest {
+    float bound;
+    uint32_t component;
+};
+
 struct sieve {
-    uint32_t rows, K, width, D, spans;
+    uint32_t rows, K, width, D, tiles;
     size_t tile_size;
-    float *operand;   /* tiles, packed in bf16, tile_size apart */
-    float *error;     /* (K) e_k, */
-    float *row_error; /* (K) and the part of it that does not depend on the bias */
-    float *bias;      /* (SIEVE_TILE) */
-    float *largest;   /* (rows,spans) bound of each span */
+    float *operand;          /* tiles, packed in bf16, tile_size apart */
+    float *error;            /* (K) e_k, */
+    float *row_error;        /* (K) and the part of it that does not depend on the bias */
+    float *bias;             /* (SIEVE_TILE) */
+    struct largest *largest; /* (rows,tiles) bound in each tile */
     const float *bounds;
     const uint32_t *at; /* where a row of bounds starts */
-    uint32_t *picked;   /* (spans) bits */
+    float *value;       /* (SIEVE_ROOM) scratch */
 };
 
 bool sieve_pays(uint32_t K, uint32_t width)
 {
-    return K >= COMPONENTS_MIN && width > 0 && width <= WIDTH_MAX && kernels_chosen() == KERNELS_AMX &&
-           kernels_multiply_bf16(KERNELS_AMX);
+    return K >= COMPONENTS_MIN && (uint64_t)K * width >= WORK_MIN && width > 0 && width <= WIDTH_MAX &&
+           kernels_chosen() == KERNELS_AMX && kernels_multiply_bf16(KERNELS_AMX);
 }
 
 static void *words(size_t n)
@@ -49,15 +57,15 @@ int sieve_new(uint32_t rows, uint32_t K, uint32_t width, uint32_t D, struct siev
     ASSERT(rows > 0 && K > 0 && (width == D || width == 2 * D));
     if (s == NULL)
         return ERR_MEMORY;
-    *s = (struct sieve){.rows = rows, .K = K, .width = width, .D = D, .spans = (K + SPAN - 1) / SPAN};
+    *s = (struct sieve){.rows = rows, .K = K, .width = width, .D = D, .tiles = (uint32_t)tiles};
     s->tile_size = tile_packed_size_in(PRECISION_BF16, width, tile);
     s->operand = words(tiles * s->tile_size);
     s->error = words(K);
     s->row_error = words(K);
     s->bias = words(SIEVE_TILE);
-    s->largest = words((size_t)rows * s->spans);
-    s->picked = calloc(s->spans, sizeof *s->picked);
-    if (s->operand && s->error && s->row_error && s->bias && s->largest && s->picked)
+    s->largest = calloc((size_t)rows * tiles, sizeof *s->largest);
+    s->value = words(SIEVE_ROOM);
+    if (s->operand && s->error && s->row_error && s->bias && s->largest && s->value)
         return 0;
     sieve_free(out);
     return ERR_MEMORY;
@@ -72,7 +80,7 @@ void sieve_free(struct sieve **s)
     free((*s)->row_error);
     free((*s)->bias);
     free((*s)->largest);
-    free((*s)->picked);
+    free((*s)->value);
     free(*s);
     *s = NULL;
 }
@@ -133,21 +141,39 @@ void sieve_set_biases(struct sieve *s, size_t k, size_t n, const float *bias)
     tile_pack_bias_in(PRECISION_BF16, s->width, n, s->bias, tile_of(s, k));
 }
 
-/* The largest of each whole span of x (n), then that of the rest. */
-STATIC_KERNEL(void, span_maxima, (const float *restrict x, size_t n, float *restrict out), (x, n, out))
+#if KERNELS_X86
+
+/* Which of x (n) is the largest, any one of equals, and its value. Where there are no numbers: one of them. */
+KERNELS_TARGET_AVX512 static struct largest largest_of(const float *x, uint32_t n)
 {
-    size_t k = 0;
-    for (; k + SPAN <= n; k += SPAN) {
-        float most[SPAN];
-        memcpy(most, x + k, sizeof most);
-        for (size_t half = SPAN / 2; half > 0; half /= 2)
-            for (size_t lane = 0; lane < half; lane++)
-                most[lane] = most[half + lane] > most[lane] ? most[half + lane] : most[lane];
-        out[k / SPAN] = most[0];
+    const __m512i counted = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    __m512i at = _mm512_setzero_si512();
+    for (uint32_t k = 0; k < n; k += 16) {
+        __mmask16 there = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffffu);
+        __m512 v = _mm512_maskz_loadu_ps(there, x + k);
+        __mmask16 more = _mm512_mask_cmp_ps_mask(there, v, most, _CMP_GT_OQ);
+        most = _mm512_mask_mov_ps(most, more, v);
+        at = _mm512_mask_mov_epi32(at, more, _mm512_add_epi32(counted, _mm512_set1_epi32((int)k)));
     }
-    for (size_t i = k; i < n; i++)
-        out[k / SPAN] = i == k || x[i] > out[k / SPAN] ? x[i] : out[k / SPAN];
+    float bound = _mm512_reduce_max_ps(most);
+    __mmask16 equal = _mm512_cmp_ps_mask(most, _mm512_set1_ps(bound), _CMP_EQ_OQ);
+    return (struct largest){
+        bound, (uint32_t)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(equal, at)))};
 }
+
+#else
+
+static struct largest largest_of(const float *x, uint32_t n)
+{
+    struct largest found = {x[0], 0};
+    for (uint32_t k = 1; k < n; k++)
+        if (x[k] > found.bound)
+            found = (struct largest){x[k], k};
+    return found;
+}
+
+#endif
 
 void sieve_bound(struct sieve *s, const float *x, uint32_t *in, uint32_t n, float *c, uint32_t *out)
 {
@@ -160,21 +186,31 @@ void sieve_bound(struct sieve *s, const float *x, uint32_t *in, uint32_t n, floa
         size_t components = tile_components(s, k);
         g.columns = (uint32_t)components;
         gather_product(&g, n, x, tile_of(s, k), c + k);
-        for (uint32_t i = 0; i < n; i++)
-            span_maxima(c + out[i] + k, components, s->largest + (size_t)i * s->spans + k / SPAN);
+        for (uint32_t i = 0; i < n; i++) {
+            struct largest found = largest_of(c + out[i] + k, (uint32_t)components);
+            found.component += (uint32_t)k;
+            s->largest[(size_t)i * s->tiles + k / SIEVE_TILE] = found;
+        }
     }
+}
+
+static struct largest largest_in_row(const struct sieve *s, uint32_t i)
+{
+    const struct largest *largest = s->largest + (size_t)i * s->tiles;
+    uint32_t tile = 0;
+    for (uint32_t j = 1; j < s->tiles; j++)
+        tile = largest[j].bound > largest[tile].bound ? j : tile;
+    return largest[tile];
 }
 
 uint32_t sieve_best(const struct sieve *s, uint32_t i)
 {
-    const float *largest = s->largest + (size_t)i * s->spans, *bounds = s->bounds + s->at[i];
-    uint32_t span = 0;
-    for (uint32_t j = 1; j < s->spans; j++)
-        span = largest[j] > largest[span] ? j : span;
-    for (uint32_t k = span * SPAN; k < s->K && k < (span + 1) * SPAN; k++)
-        if (bounds[k] == largest[span])
-            return k;
-    return span * SPAN; /* where they are no numbers */
+    return largest_in_row(s, i).component;
+}
+
+float sieve_largest(const struct sieve *s, uint32_t i)
+{
+    return largest_in_row(s, i).bound;
 }
 
 float sieve_error(const struct sieve *s, uint32_t k)
@@ -182,23 +218,20 @@ float sieve_error(const struct sieve *s, uint32_t k)
     return s->error[k];
 }
 
-void sieve_pick(struct sieve *s, uint32_t i, float threshold)
+uint32_t sieve_list(struct sieve *s, uint32_t i, float threshold, uint32_t max, uint32_t *index)
 {
-    const float *largest = s->largest + (size_t)i * s->spans, *bounds = s->bounds + s->at[i];
-    for (uint32_t span = 0; span < s->spans; span++)
-        for (uint32_t k = span * SPAN; largest[span] >= threshold && k < s->K && k < (span + 1) * SPAN; k++)
-            if (bounds[k] >= threshold)
-                s->picked[span] |= 1u << k % SPAN;
-}
-
-uint32_t sieve_take(struct sieve *s, uint32_t max, uint32_t *index)
-{
+    const struct largest *largest = s->largest + (size_t)i * s->tiles;
+    const float *bounds = s->bounds + s->at[i];
     uint32_t count = 0;
-    for (uint32_t span = 0; span < s->spans; span++) {
-        for (uint32_t bits = s->picked[span]; bits != 0; bits &= bits - 1, count++)
-            if (count < max)
-                index[count] = span * SPAN + (uint32_t)__builtin_ctz(bits);
-        s->picked[span] = 0;
+    for (uint32_t tile = 0; tile < s->tiles && count <= max; tile++) {
+        uint32_t k = tile * SIEVE_TILE;
+        if (largest[tile].bound < threshold)
+            continue;
+        uint32_t n = (uint32_t)tile_components(s, k), *found = index + count;
+        n = vec_list(bounds + k, n, NULL, 1, threshold, found, s->value);
+        for (uint32_t j = 0; j < n && k > 0; j++)
+            found[j] += k;
+        count += n;
     }
     return count;
 }

@@ -1,4 +1,4 @@
-/* Which components of a large mixture can matter to an embedding: upper bounds of all logits from one product in bf16,
+/* Which components of a mixture can matter to an embedding: upper bounds of all logits from one product in bf16,
  * which AMX does an order of magnitude faster than the exact one, so that only what passes is computed exactly.
  *
  * A logit is b_k + sum_d x_d r_kd, with x = [h^2 | h] or h and r_k the component's row. With both rounded to bf16 (relative
@@ -16,11 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SIEVE_TILE = 1024 /* components that are packed together; all but the last tile are whole */ };
+enum {
+    SIEVE_TILE = 1024,            /* components that are packed together; all but the last tile are whole */
+    SIEVE_ROOM = SIEVE_TILE + 16, /* beyond what is asked for in a list */
+};
 
 struct sieve;
 
-/* Whether it costs less than the exact product: with AMX, and so many components that little passes. */
+/* Whether it costs less than the exact product, when little passes: with AMX, and enough to multiply. */
 bool sieve_pays(uint32_t K, uint32_t width);
 /* For at most `rows` embeddings at a time. width: of a row, D or 2 D. */
 int sieve_new(uint32_t rows, uint32_t K, uint32_t width, uint32_t D, struct sieve **out); /* 0 or ERR_MEMORY */
@@ -32,15 +35,13 @@ void sieve_set_row(struct sieve *s, size_t k, const float *row);
 void sieve_set_biases(struct sieve *s, size_t k, size_t n, const float *bias);
 
 /* Upper bounds of the logits of n embeddings: x + in[i] is row i, c + out[i] where its K bounds go, which must stay there
- * until the last is picked from. */
+ * until the last is listed from. */
 void sieve_bound(struct sieve *s, const float *x, uint32_t *in, uint32_t n, float *c, uint32_t *out);
-uint32_t sieve_best(const struct sieve *s,
-                    uint32_t i);                      /* row i's largest bound: which component, the first of equals */
-float sieve_error(const struct sieve *s, uint32_t k); /* e_k */
-/* Picks the components whose bound for row i is at least `threshold`. */
-void sieve_pick(struct sieve *s, uint32_t i, float threshold);
-/* What has been picked for any row, ascending, `max` of them at most; nothing is picked any more. Returns how many they
- * are, or more than max when they are too many. */
-uint32_t sieve_take(struct sieve *s, uint32_t max, uint32_t *index);
+uint32_t sieve_best(const struct sieve *s, uint32_t i); /* row i's largest bound: which component, any one of equals, */
+float sieve_largest(const struct sieve *s, uint32_t i); /* and the bound */
+float sieve_error(const struct sieve *s, uint32_t k);   /* e_k */
+/* The components whose bound for row i is at least `threshold`, ascending; when there are more than `max`, the first of
+ * them. Returns how many it has listed. index: room for max + SIEVE_ROOM. */
+uint32_t sieve_list(struct sieve *s, uint32_t i, float threshold, uint32_t max, uint32_t *index);
 
 #endif

@@ -4,7 +4,7 @@
  * tests/bench/bench_mixture.py.
  *
  *   products      logits of blocks of 256 rows by our tiles                    sgemm
- *   exponentials  of logits within ln K + 18 of a row's largest                of all K
+ *   exponentials  of logits within ln K + 10 of a row's largest                of all K
  *   fitted        the same, once variances are those of the rows: fewer count
  *   dropping      E-step and sums with mixture.drop = 1e-6                     with 0
  *   sums          of the responsibilities that are kept, and of their slots    sgemm of all of them
@@ -166,8 +166,8 @@ static struct gain exponentials_of(const struct bench *b, const struct mixture *
 {
     struct logits l;
     struct gain g = {0};
-    uint32_t *near = malloc(b->K * sizeof *near);
-    float sums[BLOCK], all[BLOCK], cutoff = logf((float)b->K) + 18; /* as worker/estep.c has it with drop = 1e-6 */
+    uint32_t *near = malloc((b->K + VEC_LIST_SLACK) * sizeof *near);
+    float sums[BLOCK], all[BLOCK], cutoff = logf((float)b->K) + 10; /* as worker/estep.c has it with drop = 1e-6 */
     must(near ? 0 : ERR_MEMORY);
     logits_open(&l, b, m->view);
     for (int round = 0; round < ROUNDS; round++) {

@@ -168,15 +168,16 @@ static void test_exponentials_do_not_depend_on_the_place(void **state)
         assert_memory_equal(&x[i], &y[0], sizeof y[0]);
 }
 
-/* Around whole spans, with and without names; what is exactly at the limit and what is no number are listed. */
+/* Around whole spans, with and without names; what is exactly at the limit and what is no number are listed. Little is
+ * from the 98th on, so that whole spans have nothing. */
 static void test_list(void **state)
 {
     (void)state;
-    for (uint32_t n = 0; n <= 97; n++) {
-        float x[97], value[97];
-        uint32_t names[97], name[97], plain[97], want = 0;
+    for (uint32_t n = 0; n <= 210; n++) {
+        float x[210], value[210 + VEC_LIST_SLACK];
+        uint32_t names[210], name[210 + VEC_LIST_SLACK], plain[210 + VEC_LIST_SLACK], want = 0;
         for (uint32_t i = 0; i < n; i++) {
-            x[i] = (float)(i * 37 % 19);
+            x[i] = i < 97 || i == 170 || i == 201 ? (float)(i * 37 % 19) : 3;
             names[i] = 1000 + i;
         }
         if (n > 40)

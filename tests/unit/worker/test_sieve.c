@@ -147,29 +147,40 @@ static void test_row_anew(void **state)
     bounds_close(&b);
 }
 
-static void test_pick(void **state)
+static void check_list(const struct bounds *b, uint32_t i, float threshold, uint32_t max)
+{
+    static uint32_t index[1060 + SIEVE_ROOM];
+    uint32_t want = 0, n = sieve_list(b->sieve, i, threshold, max, index);
+    for (uint32_t k = 0; k < b->K; k++) {
+        if (b->c[i * b->K + k] < threshold)
+            continue;
+        if (want < n)
+            assert_int_equal(index[want], k);
+        want++;
+    }
+    assert_true(n == want || (n > max && n < want));
+}
+
+static void test_list(void **state)
 {
     (void)state;
     struct bounds b;
-    uint32_t index[8], found = 0, best = 0;
     need_amx();
     bounds_open(&b, 1060, 9, 9, 10);
-    for (uint32_t k = 1; k < b.K; k++)
-        best = b.c[3 * b.K + k] > b.c[3 * b.K + best] ? k : best;
-    assert_int_equal(sieve_best(b.sieve, 3), best);
-    float threshold = b.c[3 * b.K + best];
-    sieve_pick(b.sieve, 3, threshold);
-    sieve_pick(b.sieve, 4, b.c[4 * b.K + sieve_best(b.sieve, 4)]);
-    assert_int_not_equal(sieve_best(b.sieve, 4), best);
-    assert_int_equal(sieve_take(b.sieve, 8, index), 2);
-    assert_true(index[0] < index[1] && (index[0] == best || index[1] == best));
-    assert_int_equal(sieve_take(b.sieve, 8, index), 0);
-    for (uint32_t k = 0; k < b.K; k++)
-        found += b.c[5 * b.K + k] >= 0;
-    assert_true(found > 8);
-    sieve_pick(b.sieve, 5, 0);
-    assert_int_equal(sieve_take(b.sieve, 8, index), found); /* too many, and forgotten */
-    assert_int_equal(sieve_take(b.sieve, 8, index), 0);
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t best = 0;
+        for (uint32_t k = 1; k < b.K; k++)
+            best = b.c[i * b.K + k] > b.c[i * b.K + best] ? k : best;
+        float largest = b.c[i * b.K + best];
+        assert_int_equal(sieve_best(b.sieve, i), best);
+        assert_true(sieve_largest(b.sieve, i) == largest);
+        check_list(&b, i, largest + 1, 8);
+        check_list(&b, i, largest, 8);
+        check_list(&b, i, largest - 10, 8);
+        check_list(&b, i, largest - 10, b.K);
+        check_list(&b, i, -INFINITY, b.K);
+        check_list(&b, i, -INFINITY, 8); /* too many */
+    }
     bounds_close(&b);
 }
 
@@ -258,25 +269,33 @@ static void forget(struct outcome *o)
     free(o->novel);
 }
 
-static void check_same(uint32_t D, enum covariance c, float variance, double beta, float drop)
+static void assert_same(const struct outcome *a, const struct outcome *b, uint32_t D)
 {
-    enum { K = 8300 };
+    assert_memory_equal(a->start, b->start, sizeof a->start);
+    assert_memory_equal(a->assigned, b->assigned, sizeof a->assigned);
+    assert_memory_equal(a->index, b->index, a->start[N] * sizeof *a->index);
+    assert_memory_equal(a->gamma, b->gamma, a->start[N] * sizeof *a->gamma);
+    assert_true(a->loglik == b->loglik && a->dropped == b->dropped);
+    assert_int_equal(a->V, b->V);
+    assert_memory_equal(a->novel, b->novel, (size_t)a->V * D * sizeof *a->novel);
+    assert_memory_equal(a->distance, b->distance, a->V * sizeof a->distance[0]);
+}
+
+static void check_same(uint32_t K, uint32_t D, enum covariance c, float variance, double beta, float drop)
+{
+    static const char *const others[] = {"avx512", "avx2"};
     struct mixture_view *v = mixture(K, D, c, variance, beta);
     float *h = rows_near(v, 5);
     assert_int_equal(kernels_choose("amx", NULL), 0);
-    assert_true(sieve_pays(K, D));
-    struct outcome a = run("avx512", v, h, drop), b = run("amx", v, h, drop);
-    assert_memory_equal(a.start, b.start, sizeof a.start);
-    assert_memory_equal(a.assigned, b.assigned, sizeof a.assigned);
-    assert_memory_equal(a.index, b.index, a.start[N] * sizeof *a.index);
-    assert_memory_equal(a.gamma, b.gamma, a.start[N] * sizeof *a.gamma);
-    assert_true(a.loglik == b.loglik && a.dropped == b.dropped);
-    assert_int_equal(a.V, b.V);
+    assert_true(sieve_pays(K, c == COVARIANCE_VMF ? D : 2 * D));
+    struct outcome a = run("amx", v, h, drop);
     assert_in_range(a.V, N / 4, N - 1);
-    assert_memory_equal(a.novel, b.novel, (size_t)a.V * D * sizeof *a.novel);
-    assert_memory_equal(a.distance, b.distance, a.V * sizeof a.distance[0]);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct outcome b = run(others[i], v, h, drop);
+        assert_same(&a, &b, D);
+        forget(&b);
+    }
     forget(&a);
-    forget(&b);
     free(h);
     mixture_view_free(&v);
 }
@@ -285,12 +304,54 @@ static void test_same_as_without(void **state)
 {
     (void)state;
     need_amx();
-    check_same(24, COVARIANCE_DIAGONAL, 2e-3f, 1, 1e-6f);
-    check_same(24, COVARIANCE_DIAGONAL, 1e-3f, 0.5, 1e-6f);
-    check_same(24, COVARIANCE_DIAGONAL, 1e-3f, 1, 0); /* everything that a float holds is kept */
-    check_same(24, COVARIANCE_SPHERICAL, 2e-3f, 0.8, 1e-6f);
-    check_same(24, COVARIANCE_VMF, 2e-3f, 1, 1e-6f);
-    check_same(64, COVARIANCE_DIAGONAL, 0.1f, 0.5, 1e-6f); /* so wide that too much passes */
+    for (uint32_t K = 700; K <= 8300; K += 7600) {
+        check_same(K, 24, COVARIANCE_DIAGONAL, 2e-3f, 1, 1e-6f);
+        check_same(K, 24, COVARIANCE_DIAGONAL, 1e-3f, 0.5, 1e-6f);
+        check_same(K, 24, COVARIANCE_DIAGONAL, 1e-3f, 1, 0); /* everything that a float holds is kept */
+        check_same(K, 24, COVARIANCE_SPHERICAL, 2e-3f, 0.8, 1e-6f);
+        check_same(K, 47, COVARIANCE_VMF, 2e-3f, 1, 1e-6f);
+        check_same(K, 64, COVARIANCE_DIAGONAL, 0.1f, 0.5, 1e-6f); /* so wide that too much passes */
+    }
+    check_same(150, 121, COVARIANCE_DIAGONAL, 1e-2f, 1, 1e-6f);
+    check_same(8300, 256, COVARIANCE_DIAGONAL, 2e-3f, 1, 1e-6f); /* so large that no rows are kept */
+}
+
+/* One E-step with a sieve through versions of which some rows, or all, have moved, each used for several runs: where too
+ * much passes a while goes by without the sieve. */
+static void test_versions(void **state)
+{
+    (void)state;
+    enum { K = 1100, D = 24, VERSIONS = 6, RUNS = 5 };
+    struct estep_options o = {.drop = 1e-6f, .covariance = COVARIANCE_DIAGONAL};
+    struct estep *s;
+    struct estep_result r;
+    need_amx();
+    struct mixture_view *v = mixture(K, D, COVARIANCE_DIAGONAL, 2e-3f, 1);
+    float *h = rows_near(v, 5);
+    assert_int_equal(mixture_view_keep_moved(v), 0);
+    assert_int_equal(estep_new(N, K, D, o, &s), 0);
+    for (uint32_t version = 1; version <= VERSIONS; version++) {
+        v->version = version;
+        for (uint32_t k = version; k < K; k += version == 3 ? 1 : 9) { /* in version 3 so wide that all pass */
+            v->moved[k] = version;
+            for (uint32_t d = 0; d < D; d++)
+                v->variance[k * D + d] *= version == 3 ? 100 : version == 4 ? 0.01f : 0.9f;
+            v->log_const[k] += 0.1f;
+        }
+        assert_int_equal(kernels_choose("amx", NULL), 0);
+        estep_use(s, v);
+        for (int i = 0; i < RUNS; i++)
+            estep_run(s, h, N, &r);
+        struct outcome b = run("avx512", v, h, o.drop);
+        assert_memory_equal(r.gamma.start, b.start, sizeof b.start);
+        assert_memory_equal(r.gamma.index, b.index, b.start[N] * sizeof *b.index);
+        assert_memory_equal(r.gamma.gamma, b.gamma, b.start[N] * sizeof *b.gamma);
+        assert_true(r.extra.loglik == b.loglik && r.extra.dropped == b.dropped);
+        forget(&b);
+    }
+    estep_free(&s);
+    free(h);
+    mixture_view_free(&v);
 }
 
 /* The sieve's E-step against the definition, in double. */
@@ -375,11 +436,9 @@ int main(void)
     compute_thread_init();
     blas_single_threaded();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_row_anew),
-        cmocka_unit_test(test_pick),
-        cmocka_unit_test(test_same_as_without),
-        cmocka_unit_test(test_against_the_definition),
+        cmocka_unit_test(test_bounds),   cmocka_unit_test(test_row_anew),
+        cmocka_unit_test(test_list),     cmocka_unit_test(test_same_as_without),
+        cmocka_unit_test(test_versions), cmocka_unit_test(test_against_the_definition),
         cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
