@@ -57,7 +57,8 @@ void dashboard_events_log(struct dashboard_events *l, const char *line, size_t l
     if (sscanf(text, "%27s %7s %11s event=%n", event.time, event.level, event.source, &at) != 3 || at == 0 ||
         event.time[0] != '2')
         return;
-    if (strncmp(text + at, "step ", 5) == 0 || strcmp(event.level, "debug") == 0)
+    if (strncmp(text + at, "step ", 5) == 0 || strncmp(text + at, "seeded ", 7) == 0 ||
+        strcmp(event.level, "debug") == 0)
         return;
     snprintf(event.text, sizeof event.text, "%s", text + at);
     printable(event.time);

@@ -10,7 +10,7 @@ const char *const history_of_parameter[] = {"loss",      "consistency",  "entrop
                                             "grad_norm", "images_per_s", "workers"};
 const char *const history_of_prototype[] = {"unique_0025", "unique_01",        "unique_025",     "unique_05",
                                             "active",      "usage_perplexity", "effective_rank", "loglik",
-                                            "beta",        "reseeded"};
+                                            "beta",        "reseeded",         "seeding"};
 const char *const history_of_evaluation[] = {"knn", "knn_projections", "best"};
 _Static_assert(sizeof history_of_evaluation / sizeof history_of_evaluation[0] == HISTORY_EVALUATION_COLUMNS, "columns");
 _Static_assert(sizeof history_of_parameter / sizeof history_of_parameter[0] == HISTORY_PARAMETER_COLUMNS, "columns");

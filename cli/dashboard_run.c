@@ -25,6 +25,7 @@ int dashboard_run_open(const struct source_options *o, struct dashboard_run *out
     memset(out, 0, sizeof *out);
     out->source.options = *o;
     out->generation[0] = out->generation[1] = NAN;
+    out->seeding = 100;
     dashboard_history_init(&out->parameter, history_of_parameter, HISTORY_PARAMETER_COLUMNS);
     dashboard_history_init(&out->prototype, history_of_prototype, HISTORY_PROTOTYPE_COLUMNS);
     dashboard_history_init(&out->evaluation, history_of_evaluation, HISTORY_EVALUATION_COLUMNS);
@@ -134,6 +135,15 @@ static void note_reseeding(struct dashboard_run *r)
     r->reseeded_due_ms = now_ms() + RESEEDED_EVERY_MS;
 }
 
+/* k-means++ is done between two looks: what was so at the first look is no news. */
+static void note_seeding(struct dashboard_run *r)
+{
+    double now = dashboard_history_last(&r->prototype, "seeding");
+    if (r->seeding < 100 && now >= 100)
+        dashboard_events_add(&r->events, "info", "prototype", "prototypes placed at embeddings by k-means++");
+    r->seeding = isnan(now) ? 0 : now;
+}
+
 /* A server that dies begins to count anew; the other goes back and counts that, so that their sum has each time once.
  * When the whole run died nobody counts it, but its steps come again, in the files of both. */
 static double count_rewinds(const struct dashboard_run *r)
@@ -156,6 +166,7 @@ static void follow_all(struct dashboard_run *r)
     r->new_lines = lines;
     r->history_version += lines > 0;
     note_reseeding(r);
+    note_seeding(r);
     if (count_rewinds(r) > rewinds)
         dashboard_events_add(&r->events, "warn", "run", "went back to a checkpoint");
 }

@@ -31,6 +31,7 @@ struct dashboard_run {
     char shape_trouble[160]; /* why the shape is not newer, or empty */
     size_t new_lines;        /* that the newest look found */
     /* private */
+    double seeding;                          /* percent of k-means++'s seeds at the newest look; 100 before the first */
     double reseeded;                         /* as told by the newest event of that */
     uint64_t reseeded_due_ms;                /* monotonic; 0: not looked at yet */
     uint64_t shape_due_ms;                   /* monotonic */

@@ -293,6 +293,8 @@ static int publish_step(struct prototype_core *c, struct outbox *out)
         msg_add_scalar(&m, figures[i].name, figures[i].value);
     if (x->options.merge_distance > 0)
         msg_add_scalar(&m, "splits", (double)x->splits);
+    if (x->options.seeding.N > 0)
+        msg_add_scalar(&m, "seeding", x->seeding ? 100.0 * x->seeding->chosen / x->options.K : 100);
     if (x->options.balance > 0)
         msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
     add_rewinds(c, &m);

@@ -74,6 +74,13 @@ void mirror_event_split(struct mirror_queue *q, uint64_t step, uint32_t kept, ui
                          (json_int_t)halved));
 }
 
+void mirror_event_seed(struct mirror_queue *q, uint64_t step, uint32_t components, uint32_t of, uint32_t embeddings)
+{
+    push_event(q, "seed", step,
+               json_pack("{s:I, s:I, s:I}", "components", (json_int_t)components, "of", (json_int_t)of, "embeddings",
+                         (json_int_t)embeddings));
+}
+
 void mirror_event_checkpoint(struct mirror_queue *q, uint64_t step, bool ok)
 {
     push_event(q, "checkpoint", step, json_pack("{s:b}", "ok", ok));

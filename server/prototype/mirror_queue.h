@@ -33,6 +33,8 @@ void mirror_queue_metrics(struct mirror_queue *q, const struct msg *metrics); /*
 void mirror_event_start(struct mirror_queue *q, uint64_t step, uint64_t generation);
 void mirror_event_reseed(struct mirror_queue *q, uint64_t step, uint32_t count, uint32_t first);
 void mirror_event_split(struct mirror_queue *q, uint64_t step, uint32_t kept, uint32_t freed, uint32_t halved);
+/* k-means++ has placed `components` of `of`, chosen among so many embeddings. */
+void mirror_event_seed(struct mirror_queue *q, uint64_t step, uint32_t components, uint32_t of, uint32_t embeddings);
 void mirror_event_checkpoint(struct mirror_queue *q, uint64_t step, bool ok);
 void mirror_event_rewind(struct mirror_queue *q, uint64_t step, uint64_t generation);
 void mirror_event_stop(struct mirror_queue *q, uint64_t step, const char *reason);

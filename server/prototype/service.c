@@ -209,6 +209,8 @@ static void on_version(struct service *s)
     uint64_t version = version_of(s), total = prototype_core_total_steps(s->lives.core);
     if (m->reseed_count > 0)
         mirror_event_reseed(mirror_queue(s->mirror), version, m->reseed_count, m->reseeds[0].component);
+    if (m->seeded > 0)
+        mirror_event_seed(mirror_queue(s->mirror), version, m->seeded, m->options.K, m->options.seeding.N);
     if (m->split.made)
         mirror_event_split(mirror_queue(s->mirror), version, m->split.kept, m->split.freed, m->split.halved);
     if (is_due(version, s->shell.config->run.log_every, total))

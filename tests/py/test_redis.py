@@ -93,7 +93,9 @@ class Server:
 class Client:
     """The smallest worker: hello, then statistics of random embeddings against whatever the mixture is."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, run=RUN, samples=0):
+        """samples: embeddings that k-means++ wants of the first steps."""
+        self.run, self.samples = run, samples
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(endpoint)
@@ -103,7 +105,7 @@ class Client:
         self.request(type=HELLO, text="testhost:1")
 
     def request(self, tensors=(), **header):
-        header = {"version": 1, "run": RUN, "worker": self.worker, **header}
+        header = {"version": 1, "run": self.run, "worker": self.worker, **header}
         if tensors:
             header["tensors"] = [[n, {"float32": "F32", "uint32": "U32"}[a.dtype.name], list(a.shape)] for n, a in tensors]
         self.socket.send_multipart([msgpack.packb(header), *(a.tobytes() for _, a in tensors)])
@@ -120,6 +122,9 @@ class Client:
         tensors = [("h", h), ("start", np.arange(rows + 1, dtype=np.uint32)), ("index", index),
                    ("gamma", np.ones(rows, np.float32)), ("novel", h[:2].copy()),
                    ("novel_distance", np.array([0.5, 0.4], np.float32)), ("assigned", index)]
+        if self.samples > 0:
+            tensors.append(("sample", h[:self.samples]))
+            self.samples -= len(tensors[-1][1])
         reply, _ = self.request(type=STATS, step=self.step, slot=slot, slots=1, encoding=3, tensors=tensors,
                                 scalars={"count": float(rows), "loglik": -1.5 * rows, "dropped": 0.0})
         assert reply["type"] == ACK and reply.get("code", 0) == 0, reply
@@ -239,6 +244,35 @@ class Case:
         self.client.run_steps(50)
         wait_for("events", reseeded_and_saved)
         listener.close()
+
+    def test_seeding_is_told(self):
+        embeddings = K + 1  # a whole number of slots and a part of one
+        server = Server(self.directory, self.redis.socket, "seeded", run__name="seeded", mixture__init="kmeans++",
+                        mixture__init_embeddings=embeddings)
+        listener = self.redis.client.pubsub()
+        listener.subscribe("decant:seeded:events")
+        seen = []
+
+        def told():
+            while (message := listener.get_message(timeout=0.01)) is not None:
+                seen.extend([json.loads(message["data"])] if message["type"] == "message" else [])
+            return any(event["event"] == "seed" for event in seen)
+
+        try:
+            wait_for("the subscription", lambda: listener.get_message(timeout=0.1))
+            client = Client(server.endpoint, "seeded", embeddings)
+            client.run_steps(embeddings // (2 * SLOT_SIZE * SLOTS) + 3)
+            wait_for("the event", told)
+            placed = [event for event in seen if event["event"] == "seed"]
+            assert placed == [{"event": "seed", "step": embeddings // (2 * SLOT_SIZE * SLOTS) + 1, "components": K, "of": K,
+                               "embeddings": embeddings}], placed
+            shares = [float(fields[b"seeding"]) for _, fields in self.redis.client.xrange("decant:seeded:metrics") if b"seeding" in fields]
+            assert shares[-1] == 100 and set(shares) <= {0, 100}, shares
+            assert server.stop() == 0
+        finally:
+            listener.close()
+            if server.process.poll() is None:
+                server.process.kill()
 
     def test_killed_redis_is_filled_again(self):
         self.redis.kill()

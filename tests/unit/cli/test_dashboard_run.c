@@ -182,6 +182,12 @@ static void write_run_file(const struct rig *rig, const char *name, const char *
     append(path, "w", text);
 }
 
+static void directory_of_run(const struct rig *rig, char directory[128])
+{
+    snprintf(directory, 128, "%s/run", rig->root);
+    assert_int_equal(dir_make(directory, NULL), 0);
+}
+
 static void test_run_that_begins(void **state)
 {
     const struct rig *rig = *state;
@@ -217,10 +223,36 @@ static void test_run_that_begins(void **state)
     close_run(r);
 }
 
-static void directory_of_run(const struct rig *rig, char directory[128])
+/* What k-means++ has done by the first look is no news, and neither is it told twice. */
+static void check_seeding(const struct rig *rig, const char *before, const char *then, uint32_t events)
 {
-    snprintf(directory, 128, "%s/run", rig->root);
-    assert_int_equal(dir_make(directory, NULL), 0);
+    char directory[128];
+    directory_of_run(rig, directory);
+    rig_encoder(rig, "run", 8, RIG_INI, 3);
+    rig_mixture(rig, "run", 8, 1);
+    write_run_file(rig, "checkpoints/latest", "step-000008\n");
+    write_run_file(rig, "config.ini", RIG_INI);
+    write_run_file(rig, "metrics-prototype.jsonl", before);
+    struct dashboard_run *r = open_run(directory);
+    dashboard_run_look(r);
+    assert_int_equal(r->events.count, 0);
+    write_run_file(rig, "metrics-prototype.jsonl", then);
+    dashboard_run_look(r);
+    dashboard_run_look(r);
+    assert_int_equal(r->events.count, events);
+    if (events > 0)
+        assert_non_null(strstr(dashboard_events_at(&r->events, 0)->text, "k-means++"));
+    close_run(r);
+}
+
+static void test_seeding_is_told_once(void **state)
+{
+    check_seeding(*state, "{\"step\":1,\"seeding\":0}\n", "{\"step\":1,\"seeding\":0}\n{\"step\":2,\"seeding\":100}\n",
+                  1);
+    check_seeding(*state, "{\"step\":1,\"seeding\":100}\n",
+                  "{\"step\":1,\"seeding\":100}\n{\"step\":2,\"seeding\":100}\n", 0);
+    check_seeding(*state, "", "{\"step\":2,\"seeding\":100}\n", 1); /* done before the first figures */
+    check_seeding(*state, "{\"step\":1}\n", "{\"step\":1}\n{\"step\":2}\n", 0);
 }
 
 /* Something that cannot be read in each place in turn; a directory is none of the files. */
@@ -332,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_history_goes_back),
         cmocka_unit_test(test_events),
         RIG_TEST(test_run_that_begins),
+        RIG_TEST(test_seeding_is_told_once),
         RIG_TEST(test_what_cannot_be_read_is_not_absent),
         RIG_TEST(test_rewinds_are_counted),
         RIG_TEST(test_joint_run),

@@ -28,6 +28,7 @@ static void test_without_a_mirror_nothing_happens(void **state)
     mirror_event_start(NULL, 1, 1);
     mirror_event_reseed(NULL, 1, 1, 1);
     mirror_event_split(NULL, 1, 1, 2, 3);
+    mirror_event_seed(NULL, 1, 1, 2, 3);
     mirror_event_checkpoint(NULL, 1, true);
     mirror_event_rewind(NULL, 1, 1);
     mirror_event_stop(NULL, 1, "complete");
@@ -62,6 +63,7 @@ static void test_events_are_json_in_order(void **state)
     mirror_event_start(q, 0, 1);
     mirror_event_reseed(q, 7, 3, 1048575);
     mirror_event_split(q, 7, 5, 9, 0);
+    mirror_event_seed(q, 7, 1000, 1024, 4096);
     mirror_event_checkpoint(q, 8, true);
     mirror_event_checkpoint(q, 9, false);
     mirror_event_rewind(q, 4, 2);
@@ -69,6 +71,7 @@ static void test_events_are_json_in_order(void **state)
     takes(q, "{\"event\":\"start\",\"step\":0,\"generation\":1}");
     takes(q, "{\"event\":\"reseed\",\"step\":7,\"count\":3,\"first\":1048575}");
     takes(q, "{\"event\":\"split\",\"step\":7,\"kept\":5,\"freed\":9,\"halved\":0}");
+    takes(q, "{\"event\":\"seed\",\"step\":7,\"components\":1000,\"of\":1024,\"embeddings\":4096}");
     takes(q, "{\"event\":\"checkpoint\",\"step\":8,\"ok\":true}");
     takes(q, "{\"event\":\"checkpoint\",\"step\":9,\"ok\":false}");
     takes(q, "{\"event\":\"rewind\",\"step\":4,\"generation\":2}");
