@@ -1,58 +1,34 @@
-/* The core: state, dispatch, and the step. What is checked before a message counts stands in core_check.c. */
+/* The core: its life and dispatch. Beside it: core_check.c, what is checked before a message counts; core_step.c, what
+ * statistics become; core_stream.c, stream mode; core_publish.c and core_reply.c, what is said. */
 #include "server/prototype/core.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
 #include "common/log.h"
 #include "common/version.h"
-#include "proto/config_wire.h"
-#include "proto/covariance.h"
+#include "server/prototype/core_publish.h"
+#include "server/prototype/core_reply.h"
 #include "server/prototype/core_state.h"
-#include "server/prototype/prices.h"
+#include "server/prototype/core_step.h"
+#include "server/prototype/core_stream.h"
 
 enum { STREAM_RATE_MS = 1000 }; /* the timer of a stream is quicker than rates should be */
 
-/* Sums of slots stay finite, and so can be published, whatever was sent. */
-static const double loglik_max = 1e30;
-
 /* ---- the tree of slots: nodes are heap-allocated struct stats_rows ---- */
-
-static void drop_rows(void *value, void *context)
-{
-    (void)context;
-    stats_rows_fini(value);
-    free(value);
-}
 
 static void *add_rows(void *left, void *right, void *context)
 {
     struct prototype_core *c = context;
     if (stats_rows_add(left, right) != 0)
         c->out_of_memory = true;
-    drop_rows(right, NULL);
+    prototype_core_drop_rows(right, NULL);
     return left;
 }
 
 /* ---- life ---- */
-
-static uint64_t version_of(const struct prototype_core *c)
-{
-    return c->mixture->view->version;
-}
-
-/* A stream has no end; run.steps only says over how many versions beta moves. */
-static double beta_of(const struct prototype_core *c, uint64_t version)
-{
-    const struct run_config *config = &c->config;
-    if (config->run.mode != MODE_STREAM)
-        return mixture_beta(config, version, c->total_steps);
-    return config->run.steps > 0 ? mixture_beta(config, version, (uint64_t)config->run.steps)
-                                 : config->mixture.beta_end;
-}
 
 static uint64_t total_steps_of(const struct prototype_core_options *o)
 {
@@ -73,8 +49,8 @@ static int start_mixture(struct prototype_core *c, struct mixture *resumed)
         return rc;
     if (resumed == NULL && c->initial == NULL)
         mixture_start(c->mixture, (uint64_t)c->config.run.seed);
-    c->mixture->view->beta = beta_of(c, version_of(c));
-    c->saved_version = resumed != NULL ? version_of(c) : UINT64_MAX;
+    c->mixture->view->beta = prototype_core_beta(c, prototype_core_version(c));
+    c->saved_version = resumed != NULL ? prototype_core_version(c) : UINT64_MAX;
     c->checkpoint_due = false;
     return 0;
 }
@@ -91,7 +67,7 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
     c->total_steps = total_steps_of(o);
     c->provenance = o->facts.provenance;
     c->initial = o->initial;
-    struct reduce_ops ops = {.add = add_rows, .drop = drop_rows, .context = c};
+    struct reduce_ops ops = {.add = add_rows, .drop = prototype_core_drop_rows, .context = c};
     int rc = start_mixture(c, o->resumed);
     if (rc == 0)
         rc = reduce_new((uint32_t)o->config->run.slots, ops, &c->reduce);
@@ -132,13 +108,13 @@ static void fold_rest(struct prototype_core *c)
 {
     if (c->stream == NULL || c->stream->pending == 0)
         return;
-    if (mixture_em_step(c->mixture, &c->stream->sum, beta_of(c, version_of(c) + 1)) == 0) {
+    if (mixture_em_step(c->mixture, &c->stream->sum, prototype_core_beta(c, prototype_core_version(c) + 1)) == 0) {
         stream_folded(c->stream);
         msg_fini(&c->snapshot); /* of the version before */
         memset(&c->snapshot, 0, sizeof c->snapshot);
         c->has_previous = false;
     } else {
-        log_error("event=version_failed step=%" PRIu64 " reason=memory", version_of(c));
+        log_error("event=version_failed step=%" PRIu64 " reason=memory", prototype_core_version(c));
     }
 }
 
@@ -146,7 +122,7 @@ void prototype_core_stop(struct prototype_core *c)
 {
     c->stopping = true;
     fold_rest(c);
-    if (version_of(c) > 0 && c->saved_version != version_of(c))
+    if (prototype_core_version(c) > 0 && c->saved_version != prototype_core_version(c))
         c->checkpoint_due = true;
 }
 
@@ -181,232 +157,12 @@ bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **s
         return false;
     if (take_snapshot(c, snapshot, ledger) != 0) {
         mixture_free(snapshot);
-        log_error("event=checkpoint_failed step=%" PRIu64 " reason=memory", version_of(c));
+        log_error("event=checkpoint_failed step=%" PRIu64 " reason=memory", prototype_core_version(c));
         return false;
     }
     c->checkpoint_due = false;
-    c->saved_version = version_of(c);
+    c->saved_version = prototype_core_version(c);
     return true;
-}
-
-/* ---- replies ---- */
-
-static void reply_init(const struct prototype_core *c, struct msg *m, enum msg_type type)
-{
-    msg_init(m, type, c->config.run.name);
-    m->generation = c->generation;
-    m->config = c->config_hash;
-    m->step = version_of(c);
-}
-
-int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
-                          const char *text, struct outbox *out)
-{
-    ASSERT(why > 0 && why < REASON_END);
-    c->counters.refused[why]++;
-    struct msg reply;
-    reply_init(c, &reply, MSG_ERROR);
-    reply.code = why;
-    reply.step = m->step;
-    reply.slot = m->slot;
-    reply.slots = m->slots;
-    reply.seq = m->seq;
-    snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
-    if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->config_hash)
-        (void)config_wire_add(&c->config, &reply); /* a courtesy */
-    return outbox_to_peer(out, from, &reply);
-}
-
-static int reply_ack(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
-                     struct outbox *out)
-{
-    struct msg reply;
-    reply_init(c, &reply, MSG_ACK);
-    reply.code = code;
-    reply.step = m->step;
-    reply.slot = m->slot;
-    reply.slots = m->slots;
-    reply.seq = m->seq;
-    return outbox_to_peer(out, from, &reply);
-}
-
-/* Of statistics. */
-static int acknowledge(struct prototype_core *c, const struct peer *from, const struct msg *m, enum ack_code code,
-                       struct outbox *out)
-{
-    uint64_t *counter[] = {&c->counters.applied, &c->counters.duplicates, &c->counters.stale};
-    (*counter[code])++;
-    return reply_ack(c, from, m, code, out);
-}
-
-/* ---- metrics ---- */
-
-uint32_t prototype_core_active_window(const struct prototype_core *c)
-{
-    uint64_t step = (uint64_t)c->config.run.slots * run_config_slot_rows(&c->config);
-    if (c->stream != NULL)
-        step = (uint64_t)stream_embeddings(c->stream) + 1;
-    return (uint32_t)((ACTIVE_EMBEDDINGS + step - 1) / step);
-}
-
-static int publish_metrics(struct prototype_core *c, struct msg *m, struct outbox *out)
-{
-    c->metrics = *m;
-    c->metrics_due = true;
-    return outbox_publish(out, "metrics", m);
-}
-
-bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out)
-{
-    if (!c->metrics_due)
-        return false;
-    c->metrics_due = false;
-    *out = c->metrics;
-    return true;
-}
-
-/* In every line of metrics, so that one without says none. */
-static void add_rewinds(const struct prototype_core *c, struct msg *m)
-{
-    if (c->counters.rewinds > 0)
-        msg_add_scalar(m, "rewinds", (double)c->counters.rewinds);
-}
-
-/* Names are those of docs/REDIS.md. */
-static int publish_step(struct prototype_core *c, struct outbox *out)
-{
-    const struct mixture *x = c->mixture;
-    const struct msg_scalar figures[] = {
-        {"version", (double)version_of(c)},
-        {"loglik", c->step.loglik},
-        {"beta", x->view->beta},
-        {"usage_perplexity", mixture_usage_perplexity(x->usage, x->options.K)},
-        {"reseeded", (double)x->reseeded},
-        {"dropped", c->step.dropped},
-        {"active", mixture_active_percent(x, prototype_core_active_window(c))},
-        {"workers", (double)c->workers.count},
-        {"stats_per_s", c->stats_per_s},
-    };
-    struct msg m;
-    reply_init(c, &m, MSG_METRICS);
-    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
-        msg_add_scalar(&m, figures[i].name, figures[i].value);
-    if (x->options.merge_distance > 0)
-        msg_add_scalar(&m, "splits", (double)x->splits);
-    if (x->options.seeding.N > 0)
-        msg_add_scalar(&m, "seeding", x->seeding ? 100.0 * x->seeding->chosen / x->options.K : 100);
-    if (x->options.balance > 0)
-        msg_add_scalar(&m, "price_spread", prices_spread(x->price, x->options.K));
-    add_rewinds(c, &m);
-    return publish_metrics(c, &m, out);
-}
-
-int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out)
-{
-    struct msg m;
-    reply_init(c, &m, MSG_METRICS);
-    m.step = d->version;
-    msg_add_scalar(&m, "version", (double)d->version);
-    for (size_t i = 0; i < DIAGNOSTICS_EPS; i++)
-        msg_add_scalar(&m, diagnostics_eps_name[i], d->unique[i]);
-    msg_add_scalar(&m, "active", d->active);
-    msg_add_scalar(&m, "usage_perplexity", d->perplexity);
-    msg_add_scalar(&m, "effective_rank", d->effective_rank);
-    add_rewinds(c, &m);
-    return publish_metrics(c, &m, out);
-}
-
-/* ---- publication ---- */
-
-/* Another message with the same tensors (buffers are shared, not copied). */
-static void message_share(const struct msg *from, struct msg *to)
-{
-    *to = *from;
-    for (uint32_t i = 0; i < to->tensor_count; i++)
-        buf_ref(to->tensors[i].data);
-}
-
-static int encode_view(struct prototype_core *c, const struct mixture_view *v, const uint32_t *rows, uint32_t R,
-                       struct msg *m)
-{
-    reply_init(c, m, MSG_MIXTURE);
-    int rc = mixture_encode(v, rows, R, m);
-    if (rc == 0 && c->stepped)
-        rc = msg_add_scalar(m, "loglik", c->step.loglik);
-    return rc;
-}
-
-/* The full message of the newest version (or the one before), encoded once when first wanted. */
-static int full_message(struct prototype_core *c, bool newest, struct msg *m)
-{
-    struct msg *cached = newest ? &c->snapshot : &c->previous_snapshot;
-    if (cached->type == 0) {
-        int rc = encode_view(c, newest ? c->mixture->view : c->previous, NULL, 0, cached);
-        if (rc != 0)
-            return rc;
-    }
-    message_share(cached, m);
-    return 0;
-}
-
-/* Bytes of the tensors of the newest version: of all rows, or of those that changed. */
-static uint64_t full_bytes(const struct mixture *x)
-{
-    uint64_t D = x->options.D;
-    return x->options.K * 4 * (D + covariance_width(x->options.covariance, D) + 2);
-}
-
-static uint64_t delta_bytes(const struct mixture *x)
-{
-    return x->changed_count * (full_bytes(x) / x->options.K + 4);
-}
-
-/* Deltas of a mixture of which few rows move stay deltas: a full message would cost more than all of them. */
-static bool publishes_delta(const struct prototype_core *c)
-{
-    const struct mixture *x = c->mixture;
-    bool full_due = version_of(c) % MIXTURE_FULL_EVERY == 0 && c->delta_bytes + delta_bytes(x) >= full_bytes(x);
-    return delta_bytes(x) < full_bytes(x) && !full_due;
-}
-
-static int publish_version(struct prototype_core *c, struct outbox *out)
-{
-    struct msg m;
-    const struct mixture *x = c->mixture;
-    bool delta = publishes_delta(c);
-    c->delta_bytes = delta ? c->delta_bytes + delta_bytes(x) : 0;
-    int rc = delta ? encode_view(c, x->view, x->changed, x->changed_count, &m) : full_message(c, true, &m);
-    return rc == 0 ? outbox_publish(out, "mixture", &m) : rc;
-}
-
-/* Rows of `from` copied into `to`, so that the older view catches up without copying the mixture. */
-static void copy_rows(struct mixture_view *to, const struct mixture_view *from, const uint32_t *rows, uint32_t R)
-{
-    size_t D = from->D, V = covariance_width(from->covariance, D);
-    for (uint32_t i = 0; i < R; i++) {
-        size_t k = rows[i];
-        memcpy(to->mean + k * D, from->mean + k * D, D * sizeof(float));
-        memcpy(to->variance + k * V, from->variance + k * V, V * sizeof(float));
-        to->weight[k] = from->weight[k];
-        to->log_const[k] = from->log_const[k];
-    }
-    memcpy(to->variance + from->K * V, from->variance + from->K * V,
-           covariance_shared_width(from->covariance, D) * sizeof(float));
-    to->priced = from->priced;
-    memcpy(to->price, from->price, from->K * sizeof *to->price);
-    to->version = from->version;
-    to->beta = from->beta;
-}
-
-/* Before a fold: what is newest becomes the version before. */
-static void keep_previous(struct prototype_core *c)
-{
-    const struct mixture *x = c->mixture;
-    copy_rows(c->previous, x->view, x->changed, x->changed_count);
-    c->has_previous = true;
-    msg_fini(&c->previous_snapshot);
-    c->previous_snapshot = c->snapshot;
-    memset(&c->snapshot, 0, sizeof c->snapshot);
 }
 
 /* ---- going back ---- */
@@ -447,61 +203,8 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
     c->generation = generation;
     c->counters.rewinds++;
     struct msg m;
-    rc = full_message(c, true, &m);
+    rc = prototype_core_full_message(c, true, &m);
     return rc == 0 ? outbox_publish(out, "mixture", &m) : rc; /* tells every worker that there is a new generation */
-}
-
-/* ---- a step ---- */
-
-static bool is_checkpoint_due(const struct prototype_core *c)
-{
-    int64_t every = c->config.run.checkpoint_every;
-    return version_of(c) == c->total_steps || (every > 0 && version_of(c) % (uint64_t)every == 0);
-}
-
-/* The sum becomes the next version; it stays the caller's. */
-static int finish_step(struct prototype_core *c, const struct stats_rows *sum, struct outbox *out)
-{
-    keep_previous(c);
-    int rc = mixture_em_step(c->mixture, sum, beta_of(c, version_of(c) + 1));
-    if (c->mixture->seeded > 0)
-        log_info("event=seeded step=%" PRIu64 " components=%u of=%u embeddings=%u", version_of(c), c->mixture->seeded,
-                 c->mixture->options.K, c->mixture->options.seeding.N);
-    c->stepped = true;
-    c->checkpoint_due = c->checkpoint_due || is_checkpoint_due(c);
-    c->step = (struct prototype_step){sum->loglik / sum->count, sum->dropped / sum->count, sum->count};
-    if (rc == 0)
-        rc = publish_version(c, out);
-    if (rc == 0 && version_of(c) % (uint64_t)c->config.run.log_every == 0)
-        rc = publish_step(c, out);
-    return rc;
-}
-
-/* Decodes into a node of the tree. 0, ERR_MEMORY, or ERR_FORMAT with *why. */
-static int decode_rows(const struct prototype_core *c, const struct msg *m, struct stats_rows **out, enum reason *why,
-                       struct error *detail)
-{
-    const struct mixture_options *o = &c->mixture->options;
-    uint32_t rows_max = (c->stream ? 1 : m->slots) * prototype_core_slot_rows(c);
-    struct stats_rows *s = malloc(sizeof *s);
-    if (s == NULL)
-        return ERR_MEMORY;
-    stats_rows_init(s);
-    int rc = stats_decode(m, o->K, o->D, o->covariance, rows_max, s, why, detail);
-    if (rc == 0 && !(s->count > 0 && s->count <= rows_max && fabs(s->loglik) < loglik_max)) {
-        *why = REASON_BAD_VALUE;
-        rc = error_set(detail, ERR_FORMAT, "loglik = %.6g", s->loglik);
-    }
-    uint64_t sample = c->stream ? 0 : run_config_init_rows(&c->config, m->step, m->slot, m->slots);
-    if (rc == 0 && s->S != sample) {
-        *why = REASON_BAD_SHAPE;
-        rc = error_set(detail, ERR_FORMAT, "sample has %u rows, in this step these slots have %" PRIu64, s->S, sample);
-    }
-    if (rc != 0)
-        drop_rows(s, NULL);
-    else
-        *out = s;
-    return rc;
 }
 
 static int apply_stats(struct prototype_core *c, struct worker *worker, const struct peer *from, const struct msg *m,
@@ -510,7 +213,7 @@ static int apply_stats(struct prototype_core *c, struct worker *worker, const st
     struct stats_rows *rows = NULL;
     enum reason why = REASON_BAD_VALUE;
     struct error detail = {0};
-    int rc = decode_rows(c, m, &rows, &why, &detail);
+    int rc = prototype_core_decode(c, m, &rows, &why, &detail);
     if (rc == ERR_FORMAT)
         return prototype_core_refuse(c, from, m, why, detail.text, out);
     if (rc == 0)
@@ -518,7 +221,7 @@ static int apply_stats(struct prototype_core *c, struct worker *worker, const st
     if (rc == 0 && c->out_of_memory)
         rc = ERR_MEMORY;
     if (rc == 0)
-        rc = acknowledge(c, from, m, ACK_APPLIED, out);
+        rc = prototype_core_acknowledge(c, from, m, ACK_APPLIED, out);
     if (rc != 0)
         return rc;
     c->slots_applied += m->slots;
@@ -527,173 +230,8 @@ static int apply_stats(struct prototype_core *c, struct worker *worker, const st
     struct stats_rows *sum = reduce_take(c->reduce);
     if (sum == NULL)
         return 0;
-    rc = finish_step(c, sum, out);
-    drop_rows(sum, NULL);
-    return rc;
-}
-
-/* ---- a stream ---- */
-
-static struct ledger_id id_of(const struct peer *from, const struct msg *m)
-{
-    return (struct ledger_id){m->worker, from->owner};
-}
-
-/* How a client stands; NULL: nothing of it has counted. */
-static void add_standing(const struct prototype_core *c, const struct ledger_client *client, struct msg *reply)
-{
-    if (client != NULL)
-        msg_add_scalar(reply, "applied", (double)client->applied);
-    if (client != NULL && client->durable > 0)
-        msg_add_scalar(reply, "durable", (double)client->durable);
-    msg_add_scalar(reply, "credit", (double)ledger_credit(client, &c->stream->limits));
-}
-
-static int acknowledge_contribution(struct prototype_core *c, const struct ledger_client *client,
-                                    const struct peer *from, const struct msg *m, enum ack_code code,
-                                    struct outbox *out)
-{
-    int rc = acknowledge(c, from, m, code, out);
-    if (rc == 0)
-        add_standing(c, client, &out->items[out->count - 1].msg);
-    return rc;
-}
-
-/* The sender needs to know where to begin again. */
-static int refuse_contribution(struct prototype_core *c, const struct peer *from, const struct msg *m,
-                               const struct prototype_verdict *v, struct outbox *out)
-{
-    c->counters.held_back += v->why == REASON_NOT_READY;
-    int rc = prototype_core_refuse(c, from, m, v->why, v->text, out);
-    if (rc == 0 && (v->why == REASON_NOT_READY || v->why == REASON_FUTURE_STEP))
-        add_standing(c, ledger_find(c->stream->ledger, id_of(from, m)), &out->items[out->count - 1].msg);
-    return rc;
-}
-
-static int fold_pending(struct prototype_core *c, struct outbox *out)
-{
-    int rc = finish_step(c, &c->stream->sum, out);
-    stream_folded(c->stream);
-    return rc;
-}
-
-/* What is new since the newest checkpoint is to be written, now. */
-static int checkpoint_stream(struct prototype_core *c, struct outbox *out)
-{
-    int rc = c->stream->pending > 0 ? fold_pending(c, out) : 0;
-    c->checkpoint_due = c->checkpoint_due || (version_of(c) > 0 && c->saved_version != version_of(c));
-    return rc;
-}
-
-static int advance_stream(struct prototype_core *c, uint64_t now_ms, struct outbox *out)
-{
-    struct stream *s = c->stream;
-    int rc = stream_version_due(s, now_ms) ? fold_pending(c, out) : 0;
-    bool due = stream_checkpoint_due(s, now_ms) || (c->checkpoint_due && !s->writing);
-    return rc == 0 && due ? checkpoint_stream(c, out) : rc;
-}
-
-static int apply_contribution(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
-                              struct outbox *out)
-{
-    struct stats_rows *rows = NULL;
-    enum reason why = REASON_BAD_VALUE;
-    struct error detail = {0};
-    int rc = decode_rows(c, m, &rows, &why, &detail);
-    if (rc == ERR_FORMAT)
-        return prototype_core_refuse(c, from, m, why, detail.text, out);
-    if (rc == 0) {
-        rc = stream_add(c->stream, rows, now_ms);
-        free(rows);
-    }
-    if (rc != 0)
-        return rc;
-    struct ledger_client *client = ledger_apply(c->stream->ledger, id_of(from, m), from, now_ms);
-    stream_press(c->stream, client);
-    c->slots_applied++;
-    rc = acknowledge_contribution(c, client, from, m, ACK_APPLIED, out);
-    return rc == 0 ? advance_stream(c, now_ms, out) : rc;
-}
-
-static int on_contribution(struct prototype_core *c, uint64_t now_ms, struct worker *worker, const struct peer *from,
-                           const struct msg *m, struct outbox *out)
-{
-    struct prototype_verdict v = prototype_check_contribution(c, now_ms, from, m);
-    if (v.kind == VERDICT_REFUSE)
-        return refuse_contribution(c, from, m, &v, out);
-    if (v.kind == VERDICT_DUPLICATE) {
-        struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
-        ledger_note(client, from, false, now_ms);
-        return acknowledge_contribution(c, client, from, m, ACK_DUPLICATE, out);
-    }
-    uint64_t before = c->counters.applied;
-    int rc = apply_contribution(c, now_ms, from, m, out);
-    if (worker != NULL)
-        worker->slots_done += c->counters.applied - before;
-    return rc;
-}
-
-/* A client that comes back says what it does not keep any more. */
-static void take_up_client(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m)
-{
-    uint64_t lost = ledger_pass_over(c->stream->ledger, id_of(from, m), m->seq, from, now_ms);
-    if (lost > 0)
-        log_warn("event=contributions_lost client=%016" PRIx64 " count=%" PRIu64
-                 " cause=\"they were durable, and the checkpoint that had them was not resumed from\"",
-                 m->worker, lost);
-    struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
-    if (client != NULL)
-        ledger_note(client, from, false, now_ms);
-}
-
-static int on_hello_stream(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
-                           struct outbox *out)
-{
-    struct prototype_verdict v = {.kind = VERDICT_APPLY};
-    if (m->worker != 0)
-        v = prototype_check_client(c, from, m);
-    if (v.kind == VERDICT_REFUSE)
-        return prototype_core_refuse(c, from, m, v.why, v.text, out);
-    if (m->worker != 0)
-        take_up_client(c, now_ms, from, m);
-    const struct mixture_options *o = &c->mixture->options;
-    const struct msg_scalar facts[] = {
-        {"mode", MODE_STREAM},
-        {"components", o->K},
-        {"dimensions", o->D},
-        {"covariance", o->covariance},
-        {"rows_max", prototype_core_slot_rows(c)},
-        {"reseed_choice", o->reseed_choice},
-        {"beta", c->mixture->view->beta},
-        {"window", (double)c->stream->limits.window},
-        {"keep", (double)c->stream->limits.keep},
-    };
-    struct msg reply;
-    reply_init(c, &reply, MSG_WELCOME);
-    reply.worker = m->worker != 0 ? m->worker : ledger_name(c->stream->ledger, c->generation);
-    snprintf(reply.text, sizeof reply.text, DECANT_VERSION);
-    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
-        msg_add_scalar(&reply, facts[i].name, facts[i].value);
-    add_standing(c, m->worker != 0 ? ledger_find(c->stream->ledger, id_of(from, m)) : NULL, &reply);
-    return outbox_to_peer(out, from, &reply);
-}
-
-int prototype_core_on_written(struct prototype_core *c, struct outbox *out)
-{
-    struct ledger_client *client;
-    int rc = 0;
-    if (c->stream == NULL)
-        return 0;
-    stream_written(c->stream);
-    while (rc == 0 && (client = ledger_next_news(c->stream->ledger)) != NULL) {
-        struct msg news;
-        reply_init(c, &news, MSG_ACK);
-        news.code = ACK_DURABLE;
-        news.worker = client->id.name;
-        news.seq = client->durable;
-        add_standing(c, client, &news);
-        rc = outbox_to_peer(out, &client->peer, &news);
-    }
+    rc = prototype_core_finish_step(c, sum, out);
+    prototype_core_drop_rows(sum, NULL);
     return rc;
 }
 
@@ -707,9 +245,9 @@ static int on_stats(struct prototype_core *c, struct worker *worker, const struc
     case VERDICT_REFUSE:
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
     case VERDICT_STALE:
-        return acknowledge(c, from, m, ACK_STALE, out);
+        return prototype_core_acknowledge(c, from, m, ACK_STALE, out);
     case VERDICT_DUPLICATE:
-        return acknowledge(c, from, m, ACK_DUPLICATE, out);
+        return prototype_core_acknowledge(c, from, m, ACK_DUPLICATE, out);
     case VERDICT_APPLY:
         break;
     }
@@ -723,7 +261,7 @@ static int on_rewind(struct prototype_core *c, const struct peer *from, const st
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
     c->rewind_due = v.kind == VERDICT_APPLY;
     c->rewind_max = m->step;
-    return reply_ack(c, from, m, c->rewind_due ? ACK_APPLIED : ACK_STALE, out);
+    return prototype_core_ack(c, from, m, c->rewind_due ? ACK_APPLIED : ACK_STALE, out);
 }
 
 static int on_hello(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
@@ -733,7 +271,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
         v = prototype_check_provenance(m);
     if (v.kind == VERDICT_REFUSE)
         return prototype_core_refuse(c, from, m, v.why, v.text, out);
-    provenance_take(&c->provenance, m, version_of(c));
+    provenance_take(&c->provenance, m, prototype_core_version(c));
     double told = msg_scalar(m, "total_steps", 0);
     if (c->total_steps == 0 && told > 0)
         c->total_steps = (uint64_t)told;
@@ -750,7 +288,7 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
         {"beta", c->mixture->view->beta},
     };
     struct msg reply;
-    reply_init(c, &reply, MSG_WELCOME);
+    prototype_core_reply(c, &reply, MSG_WELCOME);
     snprintf(reply.text, sizeof reply.text, DECANT_VERSION);
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
         msg_add_scalar(&reply, facts[i].name, facts[i].value);
@@ -759,15 +297,15 @@ static int on_hello(struct prototype_core *c, const struct peer *from, const str
 
 static int on_mixture_get(struct prototype_core *c, const struct peer *from, const struct msg *m, struct outbox *out)
 {
-    bool newest = m->seq == 1 || m->step == version_of(c);
+    bool newest = m->seq == 1 || m->step == prototype_core_version(c);
     bool before = !newest && c->has_previous && m->step == c->previous->version;
     if (!newest && !before) {
-        bool future = m->step > version_of(c);
+        bool future = m->step > prototype_core_version(c);
         return prototype_core_refuse(c, from, m, REASON_UNKNOWN_VERSION,
                                      future ? "version does not exist yet" : "version is no longer held", out);
     }
     struct msg reply;
-    int rc = full_message(c, newest, &reply);
+    int rc = prototype_core_full_message(c, newest, &reply);
     if (rc != 0)
         return rc;
     c->counters.snapshots++;
@@ -779,14 +317,10 @@ static int on_ping(struct prototype_core *c, uint64_t now_ms, const struct peer 
                    struct outbox *out)
 {
     struct msg reply;
-    reply_init(c, &reply, MSG_PONG);
+    prototype_core_reply(c, &reply, MSG_PONG);
     reply.seq = m->seq;
-    if (c->stream != NULL && m->worker != 0) {
-        struct ledger_client *client = ledger_find(c->stream->ledger, id_of(from, m));
-        if (client != NULL)
-            ledger_note(client, from, m->code == 1, now_ms);
-        add_standing(c, client, &reply);
-    }
+    if (c->stream != NULL && m->worker != 0)
+        prototype_core_on_ping_stream(c, now_ms, from, m, &reply);
     return outbox_to_peer(out, from, &reply);
 }
 
@@ -803,9 +337,10 @@ int prototype_core_on_message(struct prototype_core *c, uint64_t now_ms, const s
         ledger_begin(c->stream->ledger, now_ms);
     switch (m->type) {
     case MSG_HELLO:
-        return c->stream ? on_hello_stream(c, now_ms, from, m, out) : on_hello(c, from, m, out);
+        return c->stream ? prototype_core_on_hello_stream(c, now_ms, from, m, out) : on_hello(c, from, m, out);
     case MSG_STATS:
-        return c->stream ? on_contribution(c, now_ms, worker, from, m, out) : on_stats(c, worker, from, m, out);
+        return c->stream ? prototype_core_on_contribution(c, now_ms, worker, from, m, out)
+                         : on_stats(c, worker, from, m, out);
     case MSG_MIXTURE_GET:
         return on_mixture_get(c, from, m, out);
     case MSG_REWIND:
@@ -839,7 +374,7 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
     stop_when_drained(c, now_ms);
     if (c->stream == NULL || now_ms >= c->timer_ms + STREAM_RATE_MS)
         rate(c, now_ms);
-    return c->stream != NULL && !c->stopping ? advance_stream(c, now_ms, out) : 0;
+    return c->stream != NULL && !c->stopping ? prototype_core_advance_stream(c, now_ms, out) : 0;
 }
 
 /* ---- what others may see ---- */

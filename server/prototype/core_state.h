@@ -1,4 +1,4 @@
-/* The core's state and its checks, shared by core.c and core_check.c only. */
+/* The core's state and its checks, shared by core.c and the files core_*.c beside it only. */
 #ifndef DECANT_SERVER_PROTOTYPE_CORE_STATE_H
 #define DECANT_SERVER_PROTOTYPE_CORE_STATE_H
 

@@ -7,7 +7,6 @@
 #include "common/error.h"
 #include "common/rng.h"
 #include "common/kernels.h"
-#include "common/vecmath.h"
 #include "proto/covariance.h"
 #include "server/prototype/full.h"
 #include "server/prototype/mixture_place.h"
