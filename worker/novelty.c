@@ -3,11 +3,11 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include "common/error.h"
 #include "common/kernels.h"
 #include "worker/nn/tiles.h"
 #include "worker/sieve.h"
+#include "worker/words.h"
 
 enum {
     SIEVED_MIN = 8192, /* prototypes, arbitrary: below, the exact product is soon done */
@@ -26,12 +26,6 @@ struct novelty {
     float *largest; /* (spans,rows_max) rounded cosine of each span; nothing when it does not sieve */
     uint32_t *prototype_at, *cosine_at, *one_at; /* (CHUNK) where a prototype starts, its cosines, the only one */
 };
-
-static void *words(size_t n)
-{
-    void *p = NULL;
-    return posix_memalign(&p, 64, (n > 0 ? n : 1) * sizeof(float)) == 0 ? p : NULL;
-}
 
 static void fill_starts(struct novelty *s)
 {

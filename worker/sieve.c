@@ -3,12 +3,12 @@
 #include "worker/sieve.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/nn/tiles.h"
+#include "worker/words.h"
 #if KERNELS_X86
 #include <immintrin.h>
 #endif
@@ -42,12 +42,6 @@ bool sieve_pays(uint32_t K, uint32_t width)
 {
     return K >= COMPONENTS_MIN && (uint64_t)K * width >= WORK_MIN && width > 0 && width <= WIDTH_MAX &&
            kernels_chosen() == KERNELS_AMX && kernels_multiply_bf16(KERNELS_AMX);
-}
-
-static void *words(size_t n)
-{
-    void *p = NULL;
-    return posix_memalign(&p, 64, n * sizeof(float)) == 0 ? p : NULL;
 }
 
 int sieve_new(uint32_t rows, uint32_t K, uint32_t width, uint32_t D, struct sieve **out)
