@@ -210,14 +210,11 @@ int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct 
 static int apply_stats(struct prototype_core *c, struct worker *worker, const struct peer *from, const struct msg *m,
                        struct outbox *out)
 {
-    struct stats_rows *rows = NULL;
-    enum reason why = REASON_BAD_VALUE;
-    struct error detail = {0};
-    int rc = prototype_core_decode(c, m, &rows, &why, &detail);
-    if (rc == ERR_FORMAT)
-        return prototype_core_refuse(c, from, m, why, detail.text, out);
-    if (rc == 0)
-        rc = reduce_put(c->reduce, m->slot, m->slots, rows);
+    struct stats_rows *rows;
+    int rc = prototype_core_take_rows(c, from, m, &rows, out);
+    if (rc != 0 || rows == NULL)
+        return rc;
+    rc = reduce_put(c->reduce, m->slot, m->slots, rows);
     if (rc == 0 && c->out_of_memory)
         rc = ERR_MEMORY;
     if (rc == 0)

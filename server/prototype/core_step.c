@@ -51,8 +51,8 @@ int prototype_core_finish_step(struct prototype_core *c, const struct stats_rows
     return rc;
 }
 
-int prototype_core_decode(const struct prototype_core *c, const struct msg *m, struct stats_rows **out,
-                          enum reason *why, struct error *detail)
+static int decode(const struct prototype_core *c, const struct msg *m, struct stats_rows **out, enum reason *why,
+                  struct error *detail)
 {
     const struct mixture_options *o = &c->mixture->options;
     uint32_t rows_max = (c->stream ? 1 : m->slots) * prototype_core_slot_rows(c);
@@ -75,4 +75,14 @@ int prototype_core_decode(const struct prototype_core *c, const struct msg *m, s
     else
         *out = s;
     return rc;
+}
+
+int prototype_core_take_rows(struct prototype_core *c, const struct peer *from, const struct msg *m,
+                             struct stats_rows **rows, struct outbox *out)
+{
+    enum reason why = REASON_BAD_VALUE;
+    struct error detail = {0};
+    *rows = NULL;
+    int rc = decode(c, m, rows, &why, &detail);
+    return rc == ERR_FORMAT ? prototype_core_refuse(c, from, m, why, detail.text, out) : rc;
 }

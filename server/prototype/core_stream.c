@@ -72,16 +72,12 @@ int prototype_core_advance_stream(struct prototype_core *c, uint64_t now_ms, str
 static int apply_contribution(struct prototype_core *c, uint64_t now_ms, const struct peer *from, const struct msg *m,
                               struct outbox *out)
 {
-    struct stats_rows *rows = NULL;
-    enum reason why = REASON_BAD_VALUE;
-    struct error detail = {0};
-    int rc = prototype_core_decode(c, m, &rows, &why, &detail);
-    if (rc == ERR_FORMAT)
-        return prototype_core_refuse(c, from, m, why, detail.text, out);
-    if (rc == 0) {
-        rc = stream_add(c->stream, rows, now_ms);
-        free(rows);
-    }
+    struct stats_rows *rows;
+    int rc = prototype_core_take_rows(c, from, m, &rows, out);
+    if (rc != 0 || rows == NULL)
+        return rc;
+    rc = stream_add(c->stream, rows, now_ms);
+    free(rows);
     if (rc != 0)
         return rc;
     struct ledger_client *client = ledger_apply(c->stream->ledger, id_of(from, m), from, now_ms);

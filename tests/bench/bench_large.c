@@ -5,9 +5,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "tests/bench/bench.h"
 #include "worker/estep.h"
 #include "worker/loss/loss.h"
 
@@ -35,19 +35,6 @@ struct bench {
 struct times {
     double taken[ROUNDS_MAX];
 };
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(int rc)
-{
-    if (rc != 0)
-        abort();
-}
 
 static void *take(size_t n)
 {
@@ -151,14 +138,14 @@ static void once(struct bench *b, double took[3])
 {
     struct estep_result result;
     struct loss_result loss;
-    double mark[4] = {seconds()};
+    double mark[4] = {cpu_seconds()};
     estep_use(b->estep, b->mixture);
-    mark[1] = seconds();
+    mark[1] = cpu_seconds();
     estep_run(b->estep, b->h, IMAGES, &result);
-    mark[2] = seconds();
+    mark[2] = cpu_seconds();
     loss_decoupled(&b->options, b->z_student, b->z_teacher, estep_prototypes(b->estep), b->order, NULL, b->loss, &loss,
                    b->dz);
-    mark[3] = seconds();
+    mark[3] = cpu_seconds();
     for (int i = 0; i < 3; i++)
         took[i] = mark[i + 1] - mark[i];
 }

@@ -1,28 +1,14 @@
-/* What bench_mixture.c and bench_shortcuts.c share: the rows and means that bench_mixture.py writes, the mixture that
- * begins with them, and a clock. */
+/* What bench_mixture.c and bench_shortcuts.c share: the rows and means that bench_mixture.py writes, and the mixture that
+ * begins with them. */
 #ifndef DECANT_TESTS_BENCH_BENCH_MIXTURE_H
 #define DECANT_TESTS_BENCH_BENCH_MIXTURE_H
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include "server/prototype/mixture.h"
+#include "tests/bench/bench.h"
 
 enum { SLOT = 1024 };
-
-static inline void must(int rc)
-{
-    if (rc != 0)
-        abort();
-}
-
-/* Of this thread, the only one: other programs count for less than by the clock on the wall. */
-static inline double cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static inline float *read_floats(const char *path, size_t n)
 {

@@ -5,26 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "proto/stats_wire.h"
 #include "server/prototype/core.h"
+#include "tests/bench/bench.h"
 
 enum { WARM = 60, ROUNDS = 40, N = 256, EACH = 8, D = 256, DENSE = 4096, STREAM = 64 << 20 };
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(int rc)
-{
-    if (rc != 0)
-        abort();
-}
 
 static int ascending(const void *a, const void *b)
 {
@@ -73,9 +60,9 @@ static uint64_t handle(struct prototype_core *core, const struct msg *m, double 
     static const struct peer peer = {.size = 1, .id = {1}};
     struct outbox out = {0};
     uint64_t published = 0;
-    double from = seconds();
+    double from = cpu_seconds();
     must(prototype_core_on_message(core, 0, &peer, m, &out));
-    *took = seconds() - from;
+    *took = cpu_seconds() - from;
     for (size_t i = 0; i < out.count; i++)
         published += out.items[i].kind == OUT_PUBLISH ? tensor_bytes(&out.items[i].msg) : 0;
     if (published == 0)
@@ -126,9 +113,9 @@ static double bandwidth(void)
     memset(x, 1, STREAM * sizeof *x);
     memset(y, 1, STREAM * sizeof *y);
     for (int i = 0; i < 8; i++) {
-        double from = seconds();
+        double from = cpu_seconds();
         vec_add(y, x, STREAM);
-        double rate = 3.0 * STREAM * sizeof *x / (seconds() - from) * 1e-9;
+        double rate = 3.0 * STREAM * sizeof *x / (cpu_seconds() - from) * 1e-9;
         best = rate > best ? rate : best;
     }
     free(x);
@@ -172,9 +159,9 @@ static void bench_dense(void)
     must(mixture_new(&o, &m));
     mixture_start(m, 1);
     for (int i = 0; i < ROUNDS; i++) {
-        double from = seconds();
+        double from = cpu_seconds();
         must(mixture_em_step(m, &s, 1));
-        double took = seconds() - from;
+        double took = cpu_seconds() - from;
         best = took < best ? took : best;
     }
     printf("bench=dense K=%d D=%d ms=%.2f GB/s=%.1f memory=%.1f share=%.2f\n", DENSE, D, best * 1e3,

@@ -175,6 +175,14 @@ static inline void rig_init(struct rig *r)
     rig_expect_ack(r, ACK_APPLIED);
 }
 
+/* One that has its weights. */
+static inline struct rig rig_begun(void)
+{
+    struct rig r = rig_new(NULL);
+    rig_init(&r);
+    return r;
+}
+
 /* What the subtree [slot, slot+slots) contributes: sums in the tree's own order. */
 static inline void rig_contribution(uint64_t step, uint32_t slot, uint32_t slots, float grad[RIG_P],
                                     float buffers[RIG_Q])

@@ -232,8 +232,7 @@ static void test_the_first_init_is_taken_and_published(void **state)
 static void test_later_inits_are_duplicates_or_wrong(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     struct msg m = rig_init_message("weight");
     rig_send(&r, &m);
     rig_expect_ack(&r, ACK_DUPLICATE);
@@ -279,8 +278,7 @@ static void test_a_broken_init_is_refused_and_still_wanted(void **state)
 static void test_order_and_subtrees_do_not_change_a_byte(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     for (uint32_t slot = RIG_SLOTS; slot-- > 0;)
         rig_contribute(&r, 0, slot, 1);
     rig_contribute(&r, 1, 2, 2);
@@ -296,8 +294,7 @@ static void test_order_and_subtrees_do_not_change_a_byte(void **state)
 static void test_a_gradient_that_others_hold_is_copied(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
     struct buf *held = buf_ref(m.tensors[0].data);
     float before[RIG_P];
@@ -315,8 +312,7 @@ static void test_a_gradient_that_others_hold_is_copied(void **state)
 static void test_duplicates_and_stale_ones_change_nothing_and_are_counted(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_contribute(&r, 0, 1, 1);
     rig_expect_ack(&r, ACK_APPLIED);
     rig_contribute(&r, 0, 1, 1);
@@ -342,8 +338,7 @@ static void test_duplicates_and_stale_ones_change_nothing_and_are_counted(void *
 static void test_a_contribution_out_of_place_is_refused(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     static const uint32_t places[][2] = {{0, 0}, {4, 1}, {1, 2}, {0, 3}, {0, 8}, {INT32_MAX, INT32_MAX}};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
@@ -364,8 +359,7 @@ static void test_a_malformed_contribution_is_refused(void **state)
     (void)state;
     static const enum reason expected[] = {REASON_NON_FINITE, REASON_NON_FINITE, REASON_NON_FINITE, REASON_BAD_SHAPE,
                                            REASON_BAD_DTYPE,  REASON_BAD_SHAPE,  REASON_BAD_VALUE,  REASON_BAD_FIELD};
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         struct msg m = rig_gradient(RIG_ALICE, 0, 0, 1);
         float *grad = (float *)(void *)m.tensors[0].data->data, *buffers = (float *)(void *)m.tensors[1].data->data;
@@ -412,8 +406,7 @@ static void test_bytes_that_do_not_decode_are_answered_with_the_reason(void **st
 static void test_an_overlapping_sum_frees_the_rest(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_request(&r, RIG_BOB, RIG_SLOTS);
     assert_int_equal(rig_count(&r, MSG_LEASE), 1); /* all of them at once */
     assert_int_equal(rig_find(&r, MSG_LEASE)->slots, RIG_SLOTS);
@@ -434,9 +427,8 @@ static void test_an_overlapping_sum_frees_the_rest(void **state)
 static void test_a_report_says_what_happened(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
+    struct rig r = rig_begun();
     struct step_report report;
-    rig_init(&r);
     rig_request(&r, RIG_ALICE, 1);
     r.now += 300;
     rig_run_to(&r, 2);

@@ -65,8 +65,7 @@ static void test_two_workers_run_to_the_end(void **state)
 static void test_the_last_gradient_publishes_then_leases(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_request(&r, RIG_BOB, 5);
     assert_int_equal(rig_leased(&r), 4);
     rig_contribute(&r, 0, 0, 2);
@@ -116,8 +115,7 @@ static void test_leases_of_the_slow_and_the_silent_go_to_others(void **state)
 static void test_goodbye_frees_at_once(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_request(&r, RIG_ALICE, 4);
     rig_request(&r, RIG_BOB, 1);
     struct msg bye = rig_msg(MSG_PING, RIG_ALICE);
@@ -132,8 +130,7 @@ static void test_goodbye_frees_at_once(void **state)
 static void test_a_reconnected_worker_is_leased_to_again(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_request(&r, RIG_ALICE, 4);
     struct msg m = rig_msg(MSG_LEASE_REQUEST, RIG_ALICE);
     m.want = 4;
@@ -148,8 +145,7 @@ static void test_a_reconnected_worker_is_leased_to_again(void **state)
 static void test_an_undelivered_lease_is_granted_to_the_next(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_request(&r, RIG_ALICE, 1);
     parameter_core_on_undelivered(r.core, &r.out.items[rig_index(&r, MSG_LEASE)]);
     rig_request(&r, RIG_BOB, 1);
@@ -162,8 +158,7 @@ static void test_an_undelivered_lease_is_granted_to_the_next(void **state)
 static void test_a_straggler_does_not_hold_up_the_idle(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
         rig_request(&r, RIG_ALICE, 1);
         r.now += 10;
@@ -191,8 +186,7 @@ static void test_a_straggler_does_not_hold_up_the_idle(void **state)
 static void test_a_dead_workers_lease_ends_soon(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     for (uint64_t t = 0; t < 3; t++)
         for (uint32_t slot = 0; slot < RIG_SLOTS; slot++) {
             rig_request(&r, RIG_ALICE, 1);
@@ -235,9 +229,8 @@ static void test_checkpoints_are_due_at_multiples_and_at_the_end(void **state)
 static void test_step_0_needs_no_checkpoint(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
+    struct rig r = rig_begun();
     struct encoder_state s;
-    rig_init(&r);
     rig_contribute(&r, 0, 0, 2);
     parameter_core_stop(r.core, r.now, &r.out);
     assert_false(parameter_core_take_checkpoint(r.core, &s));
@@ -247,9 +240,8 @@ static void test_step_0_needs_no_checkpoint(void **state)
 static void test_a_drain_finishes_the_step(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
+    struct rig r = rig_begun();
     struct encoder_state s;
-    rig_init(&r);
     rig_contribute(&r, 0, 0, 2);
     assert_int_equal(parameter_core_drain(r.core, r.now, &r.out), 0);
     assert_false(parameter_core_stopped(r.core));
@@ -271,9 +263,8 @@ static void test_a_drain_finishes_the_step(void **state)
 static void test_a_drain_gives_up_after_its_time(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
+    struct rig r = rig_begun();
     struct encoder_state s;
-    rig_init(&r);
     rig_run_to(&r, 1);
     rig_contribute(&r, 1, 0, 2);
     parameter_core_drain(r.core, r.now, &r.out);
@@ -371,9 +362,8 @@ static void take_state(struct rig *r, struct encoder_state *s)
 static void test_rewind_leads_to_the_same_bytes(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
+    struct rig r = rig_begun();
     struct encoder_state at_two;
-    rig_init(&r);
     rig_run_to(&r, 2);
     take_state(&r, &at_two);
     rig_run_to(&r, RIG_STEPS);
@@ -411,8 +401,7 @@ static void tell_lineage(struct rig *r, double lineage)
 static void test_a_new_lineage_voids_the_partial_step(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     tell_lineage(&r, 1);
     struct msg m = gradient_of(0, 1);
     rig_send(&r, &m);
@@ -438,8 +427,7 @@ static void test_a_new_lineage_voids_the_partial_step(void **state)
 static void test_a_made_up_lineage_changes_nothing(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     parameter_core_bound_lineage(r.core, 2);
     tell_lineage(&r, 9e15);
     assert_int_equal(rig_count(&r, MSG_PONG), 1);
@@ -457,8 +445,7 @@ static void test_a_made_up_lineage_changes_nothing(void **state)
 static void test_a_lineage_that_is_no_number_is_none(void **state)
 {
     (void)state;
-    struct rig r = rig_new(NULL);
-    rig_init(&r);
+    struct rig r = rig_begun();
     rig_contribute(&r, 0, 0, 1);
     tell_lineage(&r, -1);
     tell_lineage(&r, 1e300);

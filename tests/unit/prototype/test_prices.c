@@ -202,37 +202,51 @@ static void test_a_step_towards_a_power_law(void **state)
     ranks_free(&ranks);
 }
 
-/* In the mixture: prices follow its usage of the same step, are published, and one that is re-seeded starts anew. */
-static void test_of_a_mixture(void **state)
+/* Of four components with prices, a = 0.5 and c = 1. */
+static struct mixture *priced_mixture(double usage_momentum, double reseed_usage, double power)
 {
-    (void)state;
     const struct mixture_options o = {.K = 4,
                                       .D = 3,
                                       .covariance = COVARIANCE_DIAGONAL,
                                       .forgetting = 0.9,
                                       .variance_floor = 1e-3,
                                       .initial_mass = 1,
-                                      .usage_momentum = 0.5,
-                                      .reseed_usage = 0.6,
+                                      .usage_momentum = usage_momentum,
+                                      .reseed_usage = reseed_usage,
                                       .reseed_distance = 0.1,
                                       .reseed_max = 1,
                                       .balance = 0.5,
-                                      .balance_clip = 1};
+                                      .balance_clip = 1,
+                                      .balance_power = power};
+    struct mixture *m;
+    assert_int_equal(mixture_new(&o, &m), 0);
+    mixture_start(m, 1);
+    return m;
+}
+
+/* Prices of m are what `expected` becomes by its usage and the wanted shares. */
+static void expect_prices(const struct mixture *m, const double *wanted, double *expected)
+{
+    prices_move(expected, m->usage, wanted, 4, 0.5, 1);
+    for (int k = 0; k < 4; k++)
+        assert_near(m->price[k], expected[k]);
+}
+
+/* In the mixture: prices follow its usage of the same step, are published, and one that is re-seeded starts anew. */
+static void test_of_a_mixture(void **state)
+{
+    (void)state;
     uint32_t index[2] = {1, 2};
     float n[2] = {1, 3}, s1[6] = {0, 0, 1, 0, 3, 0}, s2[6] = {0, 0, 1, 0, 3, 0};
     float novel[3] = {1, 0, 0}, distance[1] = {0.9f};
     struct stats_rows s = {.K = 4, .D = 3, .R = 2, .index = index, .n = n, .s1 = s1, .s2 = s2, .count = 4};
     double expected[4] = {0};
-    struct mixture *m, *copy;
-    assert_int_equal(mixture_new(&o, &m), 0);
-    mixture_start(m, 1);
+    struct mixture *m = priced_mixture(0.5, 0.6, 0), *copy;
     assert_true(m->view->priced && m->view->price[0] == 0);
     assert_int_equal(mixture_em_step(m, &s, 1), 0);
-    prices_move(expected, m->usage, NULL, 4, 0.5, 1);
-    for (int k = 0; k < 4; k++) {
-        assert_near(m->price[k], expected[k]);
+    expect_prices(m, NULL, expected);
+    for (int k = 0; k < 4; k++)
         assert_true(m->view->price[k] == (float)m->price[k]);
-    }
     assert_int_equal(m->changed_count, 2); /* prices make no row a changed one */
     s.V = 1;
     s.novel = novel;
@@ -240,9 +254,7 @@ static void test_of_a_mixture(void **state)
     assert_int_equal(mixture_em_step(m, &s, 1), 0);
     assert_int_equal(m->reseed_count, 1);
     expected[m->reseeds[0].component] = 0;
-    prices_move(expected, m->usage, NULL, 4, 0.5, 1);
-    for (int k = 0; k < 4; k++)
-        assert_near(m->price[k], expected[k]);
+    expect_prices(m, NULL, expected);
     assert_int_equal(mixture_clone(m, &copy), 0);
     assert_memory_equal(copy->price, m->price, 4 * sizeof(double));
     mixture_free(&copy);
@@ -254,41 +266,24 @@ static void test_of_a_mixture(void **state)
 static void test_a_power_law_of_a_mixture(void **state)
 {
     (void)state;
-    const struct mixture_options o = {.K = 4,
-                                      .D = 3,
-                                      .covariance = COVARIANCE_DIAGONAL,
-                                      .forgetting = 0.9,
-                                      .variance_floor = 1e-3,
-                                      .initial_mass = 1,
-                                      .usage_momentum = 0,
-                                      .reseed_usage = 0.9,
-                                      .reseed_distance = 0.1,
-                                      .reseed_max = 1,
-                                      .balance = 0.5,
-                                      .balance_clip = 1,
-                                      .balance_power = 1.5};
     uint32_t index[4] = {0, 1, 2, 3};
     float n[4] = {1.6f, 0.8f, 6.9f, 0.7f}, s1[12] = {0}, s2[12] = {0}, novel[3] = {1, 0, 0}, distance[1] = {0.9f};
     struct stats_rows s = {.K = 4, .D = 3, .R = 4, .index = index, .n = n, .s1 = s1, .s2 = s2, .count = 10};
     double expected[4] = {0}, wanted[4];
-    struct mixture *m;
+    struct mixture *m = priced_mixture(0, 0.9, 1.5);
     s.V = 1;
     s.novel = novel;
     s.novel_distance = distance;
-    assert_int_equal(mixture_new(&o, &m), 0);
-    mixture_start(m, 1);
-    for (int t = 0; t < 2;
-         t++) { /* 7 % of the embeddings: less than 0.9/K, more than 0.9 of the last share; then 5 % */
+    /* 7 % of the embeddings: less than 0.9/K, more than 0.9 of the last share; then 5 % */
+    for (int t = 0; t < 2; t++) {
         n[3] = t == 0 ? 0.7f : 0.5f;
         for (int k = 0; k < 4; k++)
             s1[3 * k] = s2[3 * k] = n[k];
         assert_int_equal(mixture_em_step(m, &s, 1), 0);
         assert_int_equal(m->reseed_count, t);
         expected[3] = 0; /* from there when it is re-seeded, and at the start */
-        wanted_slowly(m->usage, 4, o.balance_power, wanted);
-        prices_move(expected, m->usage, wanted, 4, 0.5, 1);
-        for (int k = 0; k < 4; k++)
-            assert_near(m->price[k], expected[k]);
+        wanted_slowly(m->usage, 4, 1.5, wanted);
+        expect_prices(m, wanted, expected);
     }
     assert_int_equal(m->reseeds[0].component, 3);
     mixture_free(&m);
