@@ -94,7 +94,7 @@ enum reason {
     REASON_EXPIRED,   /* stream mode: such a client was forgotten, and what it sends may have been applied */
     REASON_END
 };
-const char *reason_name(enum reason r);     /* "wrong_door" ...; "unknown" outside the list */
+const char *reason_name(enum reason r); /* "wrong_door" ...; "unknown" outside the list */
 /* Whether a healthy run may see this refusal, because it depends on who was quicker: the server is not ready yet or is
  * stopping, the version is not there yet, or a part of the sum has arrived from a worker that was given its slots when
  * the lease had run out. Nothing is lost by it, and the sender goes on. */
