@@ -10,7 +10,7 @@ double prototype_core_beta(const struct prototype_core *c, uint64_t version);
  * error. */
 int prototype_core_take_rows(struct prototype_core *c, const struct peer *from, const struct msg *m,
                              struct stats_rows **rows, struct outbox *out);
-void prototype_core_drop_rows(void *rows, void *context); /* such a node */
+void prototype_core_drop_rows(void *value, void *context); /* such a node */
 /* The sum becomes the next version, which is published; it stays the caller's. */
 int prototype_core_finish_step(struct prototype_core *c, const struct stats_rows *sum, struct outbox *out);
 
