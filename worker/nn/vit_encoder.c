@@ -24,6 +24,7 @@ struct vit_encoder {
     uint32_t chunk;       /* samples */
     struct linear embed;  /* patch pixels -> dim */
     struct vit_shape shape;
+    struct cls_attention last; /* of the last block, where only the CLS token makes the feature */
     struct parameter embed_weight, embed_bias, cls, positions, gamma, beta;
     struct vit_block block[DEPTH_MAX];
 };
@@ -45,6 +46,7 @@ static void encoder_destroy(void *encoder)
     if (v) {
         linear_fini(&v->embed);
         vit_shape_fini(&v->shape);
+        cls_attention_fini(&v->last);
     }
     free(v);
 }
@@ -82,10 +84,13 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     v->pooled = v->first_patch ? 1 : tokens;
     v->chunk = CHUNK_TOKENS / tokens > 0 ? CHUNK_TOKENS / tokens : 1;
     if (linear_init(&v->embed, s->patch * s->patch * s->channels, s->dim, PRECISION_FLOAT32) != 0 ||
-        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim, s->precision) != 0) {
+        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim, s->precision) != 0 ||
+        (v->first_patch && cls_attention_init(&v->last, tokens, s->dim, s->heads, v->chunk, s->precision) != 0)) {
         encoder_destroy(v);
         return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
     }
+    if (v->first_patch)
+        v->block[v->depth - 1].cls = &v->last;
     *out = v;
     return 0;
 }
@@ -129,8 +134,8 @@ static void carve(const struct vit_encoder *v, size_t places, struct vit_workspa
 {
     size_t forward = linear_packed_forward_size(&v->embed), tokens = v->shape.tokens, dim = v->shape.dim;
     for (uint32_t i = 0; i < v->depth; i++)
-        vit_block_carve(&v->shape, places, &w->block[i], &w->arena);
-    vit_scratch_carve(&v->shape, v->chunk, &w->scratch, &w->arena);
+        vit_block_carve(&v->shape, &v->block[i], places, &w->block[i], &w->arena);
+    vit_scratch_carve(&v->shape, v->block[v->depth - 1].cls, v->chunk, &w->scratch, &w->arena);
     w->pixels = arena_reals(&w->arena, places * v->patches * v->embed.in);
     w->last = arena_reals(&w->arena, places * v->pooled * dim);
     w->embedded = arena_reals(&w->arena, v->chunk * v->patches * dim);
@@ -194,9 +199,9 @@ static void pool(const struct vit_encoder *v, const real *params, const real *x,
                  const struct vit_workspace *w, real *features)
 {
     size_t dim = v->shape.dim, pooled = v->pooled;
+    struct layernorm l = {.n = dim, .gamma = params + v->gamma.offset, .beta = params + v->beta.offset};
     for (size_t i = 0; i < n; i++, features += dim) {
-        layernorm_forward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, params + v->beta.offset,
-                          w->scratch.norm);
+        layernorm_forward(&l, x + i * pooled * dim, pooled, w->scratch.norm);
         columns_sum(w->scratch.norm, pooled, dim, features);
         row_scale(features, 1 / (real)pooled, dim);
     }
@@ -211,8 +216,7 @@ static struct vit_pass block_pass(const struct vit_encoder *v, uint32_t i, const
                              .scratch = &w->scratch,
                              .params = params,
                              .first = first,
-                             .n = n,
-                             .kept = i + 1 < v->depth ? v->shape.tokens : v->pooled};
+                             .n = n};
 }
 
 /* Where the last block's output for sample `first` is. */
@@ -257,14 +261,18 @@ static void pool_backward(const struct vit_encoder *v, const real *params, const
                           size_t n, const struct vit_workspace *w, real *grad)
 {
     size_t dim = v->shape.dim, pooled = v->pooled;
+    struct layernorm l = {.n = dim,
+                          .gamma = params + v->gamma.offset,
+                          .beta = params + v->beta.offset,
+                          .d_gamma = grad + v->gamma.offset,
+                          .d_beta = grad + v->beta.offset};
     memset(w->d, 0, n * pooled * dim * sizeof(real));
     for (size_t i = 0; i < n; i++, d_features += dim) {
         for (size_t t = 0; t < pooled; t++)
             for (size_t j = 0; j < dim; j++)
                 w->scratch.d_norm[t * dim + j] = d_features[j] / (real)pooled;
-        layernorm_backward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, w->scratch.d_norm,
-                           w->d + i * pooled * dim, grad + v->gamma.offset, grad + v->beta.offset,
-                           w->scratch.layernorm);
+        layernorm_backward(&l, x + i * pooled * dim, pooled, w->scratch.d_norm, w->d + i * pooled * dim,
+                           w->scratch.norm, w->scratch.layernorm);
     }
 }
 
