@@ -154,7 +154,6 @@ static struct vit_block_store store_of(const struct vit_pass *p)
 {
     struct vit_block_store at = *p->store;
     size_t dim = p->shape->dim, rows = p->first * p->shape->tokens, kept_rows = p->first * kept(p);
-    at.x += rows * dim;
     if (p->block->cls) {
         at.cls = cls_store_at(p->block->cls, &at.cls, p->first);
     } else {
@@ -208,11 +207,11 @@ static void attend(const struct vit_pass *p, const struct vit_block_store *at)
 static void attention_half(const struct vit_pass *p, const struct vit_block_store *at)
 {
     size_t T = p->shape->tokens, dim = p->shape->dim;
-    norm(p, 0, at->x, p->n * T);
+    norm(p, 0, p->x, p->n * T);
     attend(p, at);
     layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid);
     for (size_t i = 0; i < p->n; i++)
-        row_add(at->mid + i * kept(p) * dim, at->x + i * T * dim, kept(p) * dim);
+        row_add(at->mid + i * kept(p) * dim, p->x + i * T * dim, kept(p) * dim);
 }
 
 void vit_block_forward(const struct vit_pass *p, real *y)
@@ -282,10 +281,10 @@ static void attend_backward(const struct vit_pass *p, const struct vit_block_sto
     const struct vit_scratch *t = p->scratch;
     size_t T = p->shape->tokens, dim = p->shape->dim, rows = p->n * T;
     if (p->block->cls) {
-        norm(p, 0, at->x, rows);
+        norm(p, 0, p->x, rows);
         cls_attention_backward(p->block->cls, p->n, t->norm, t->d_norm, &at->cls, &t->cls, t->wide,
                                grad + p->block->bias[VIT_QKV].offset);
-        norm_backward(p, 0, at->x, rows, t->wide, d, grad);
+        norm_backward(p, 0, p->x, rows, t->wide, d, grad);
         return;
     }
     for (size_t i = 0; i < p->n; i++)
@@ -293,7 +292,7 @@ static void attend_backward(const struct vit_pass *p, const struct vit_block_sto
                            at->probabilities + i * attention_probabilities_size(&p->shape->attention),
                            t->d_norm + i * T * dim, t->wide + i * T * 3 * dim, &t->attention);
     layer_back(p, VIT_QKV, t->wide, rows, t->d_norm);
-    norm_backward(p, 0, at->x, rows, t->d_norm, d, grad);
+    norm_backward(p, 0, p->x, rows, t->d_norm, d, grad);
     layer_gradient(p, VIT_QKV, t->norm, t->wide, rows, grad);
 }
 

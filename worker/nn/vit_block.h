@@ -30,7 +30,7 @@ struct vit_block {
 /* What a block keeps: x, the output of the block before, (places,T,dim); qkv and probabilities likewise, or what
  * cls_attention keeps; (places,kept,...) of the rest, where kept is 1 with cls and T without. */
 struct vit_block_store {
-    real *x, *qkv, *probabilities, *heads, *mid, *hidden;
+    real *x, *qkv, *probabilities, *heads, *mid, *hidden; /* the owner says, pass by pass, where in x */
     struct cls_store cls;
     real *packed_forward[VIT_LAYERS], *packed_backward[VIT_LAYERS], *gradient[VIT_LAYERS];
 };
@@ -67,13 +67,13 @@ void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block 
 void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b, const struct vit_block_store *w,
                             real *grad);
 
-/* n samples from place `first` of the store. */
+/* n samples x (n,T,dim); from place `first` of the store on goes what is kept of them. */
 struct vit_pass {
     const struct vit_shape *shape;
     const struct vit_block *block;
     const struct vit_block_store *store;
     const struct vit_scratch *scratch;
-    const real *params;
+    const real *params, *x;
     size_t first, n;
 };
 
