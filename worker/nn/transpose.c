@@ -58,9 +58,13 @@ KERNEL(void, copy_rows,
 {
     for (size_t r = 0; r < rows; r++, from += from_stride, to += to_stride) {
         size_t c = 0;
-        for (; c + VECTOR <= columns; c += VECTOR)
+        for (; c + VECTOR <= columns; c += VECTOR) {
             *(vector *)(to + c) = VECTOR_AT(from + c);
-        for (; c < columns; c++)
+            __asm__ volatile(""); /* the compiler would make a call of memcpy of it */
+        }
+        for (; c < columns; c++) {
             to[c] = from[c];
+            __asm__ volatile("");
+        }
     }
 }
