@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include "cli/checkpoint.h"
 #include "cli/command.h"
 #include "cli/evaluation.h"
 #include "cli/evaluation_compare.h"
@@ -154,18 +155,34 @@ static int evaluate_one(const struct eval_line *line)
     return COMMAND_DONE;
 }
 
+/* Directories of all runs, each with a checkpoint: a name that is wrong is said before minutes go into the others. -1 to
+ * go on, else the exit code. */
+static int find_runs(char **argv, size_t count, char directories[][CHECKPOINT_PATH_MAX])
+{
+    struct error e = {0};
+    for (size_t i = 0; i < count; i++) {
+        char step[CHECKPOINT_PATH_MAX];
+        int code = run_argument_at("eval", argv, (int)i, directories[i]);
+        if (code >= 0)
+            return code;
+        if (checkpoint_find(directories[i], step, &e) != 0)
+            return command_failed("eval", &e);
+    }
+    return -1;
+}
+
 /* References hang on the images, not on the run: the first one's stand for all. */
 static int evaluate_several(struct eval_line *line, char **argv, size_t count)
 {
     struct evaluation results[EVALUATION_RUNS_MAX];
-    char directory[CHECKPOINT_PATH_MAX];
+    char directories[EVALUATION_RUNS_MAX][CHECKPOINT_PATH_MAX];
     struct error e = {0};
+    int code = find_runs(argv, count, directories);
+    if (code >= 0)
+        return code;
     for (size_t i = 0; i < count; i++) {
-        int code = run_argument_at("eval", argv, (int)i, directory);
-        if (code >= 0)
-            return code;
-        fprintf(stderr, "%zu of %zu: %s\n", i + 1, count, directory);
-        if (evaluate_checkpoint(directory, &line->options, &results[i], &e) != 0)
+        fprintf(stderr, "%zu of %zu: %s\n", i + 1, count, directories[i]);
+        if (evaluate_checkpoint(directories[i], &line->options, &results[i], &e) != 0)
             return command_failed("eval", &e);
         line->options.references = false;
     }

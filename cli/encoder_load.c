@@ -9,7 +9,10 @@
 #include "worker/data/augment.h"
 #include "worker/model_spec.h"
 
-enum { BLOCK_ROWS = 64 }; /* images of one forward pass: activations stay in the second-level cache */
+enum {
+    BLOCK_ROWS = 64, /* images of one forward pass: activations stay in the second-level cache */
+    MEASURED_BLOCKS = 64
+};
 
 static int encoder_build(const struct run_config *config, const struct dataset *images, struct encoder *out,
                          struct error *e)
@@ -95,8 +98,21 @@ struct extract_job {
     const uint32_t *picked;
     uint32_t rows;
     float *features, *z; /* outputs; z may be NULL */
+    uint32_t blocks, block_rows;
+    float *contributions; /* (blocks, buffer_floats), the output of a job that measures */
     struct extract_thread threads[PARALLEL_THREADS_MAX];
 };
+
+/* Image number `row`, standardised, as row i of the thread's images. False when it cannot be read, or an earlier one. */
+static bool take_image(const struct extract_job *job, struct extract_thread *t, uint32_t row, size_t i)
+{
+    size_t pixels = dataset_image_bytes(job->images);
+    const uint8_t *image;
+    if (t->error.code != 0 || dataset_image(job->images, row, t->scratch, &image, &t->error) != 0)
+        return false;
+    augment_standardise(&job->encoder->scale, job->images->channels, image, pixels, t->images + i * pixels);
+    return true;
+}
 
 /* A forward pass needs two rows at least: a lone last image goes in twice. */
 static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
@@ -104,14 +120,10 @@ static void extract_block(void *arg, size_t begin, size_t end, unsigned thread)
     struct extract_job *job = arg;
     const struct encoder *enc = job->encoder;
     struct extract_thread *t = &job->threads[thread];
-    size_t pixels = dataset_image_bytes(job->images), rows = end - begin, forward_rows = rows < 2 ? 2 : rows;
-    const uint8_t *image;
-    for (size_t i = 0; i < forward_rows; i++) {
-        uint32_t row = job->picked[begin + (i < rows ? i : 0)];
-        if (t->error.code != 0 || dataset_image(job->images, row, t->scratch, &image, &t->error) != 0)
+    size_t rows = end - begin, forward_rows = rows < 2 ? 2 : rows;
+    for (size_t i = 0; i < forward_rows; i++)
+        if (!take_image(job, t, job->picked[begin + (i < rows ? i : 0)], i))
             return;
-        augment_standardise(&enc->scale, job->images->channels, image, pixels, t->images + i * pixels);
-    }
     model_forward(enc->model, MODEL_EVAL, enc->params, enc->buffers, t->images, (uint32_t)forward_rows, t->workspace,
                   t->features, t->z);
     memcpy(job->features + begin * enc->features, t->features, rows * enc->features * sizeof(float));
@@ -127,7 +139,7 @@ static int extract_thread_init(struct extract_thread *t, const struct extract_jo
     t->images = malloc(BLOCK_ROWS * dataset_image_bytes(job->images) * sizeof(float));
     t->scratch = malloc(dataset_image_bytes(job->images));
     t->features = malloc(sizeof(float) * BLOCK_ROWS * enc->features);
-    if (job->z)
+    if (job->z || job->contributions)
         t->z = malloc(sizeof(float) * BLOCK_ROWS * enc->projection);
     if (!t->images || !t->scratch || !t->features || (job->z && !t->z))
         return ERR_MEMORY;
@@ -143,15 +155,17 @@ static void extract_thread_fini(struct extract_thread *t)
     free(t->z);
 }
 
-static int extract(struct extract_job *job, uint32_t rows, unsigned threads, struct error *e)
+/* Calls body for items [0, n) in blocks, on threads with a workspace each. */
+static int run_job(struct extract_job *job, uint32_t n, size_t block, unsigned threads, parallel_body *body,
+                   struct error *e)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < threads; i++)
         rc = extract_thread_init(&job->threads[i], job);
     if (rc == 0)
-        parallel_for(rows, BLOCK_ROWS, threads, extract_block, job);
+        parallel_for(n, block, threads, body, job);
     else
-        error_set(e, rc, "out of memory for the features of %u images", rows);
+        error_set(e, rc, "out of memory for the features of %u images", job->rows);
     for (unsigned i = 0; i < threads; i++) {
         if (rc == 0 && job->threads[i].error.code != 0) {
             *e = job->threads[i].error;
@@ -175,12 +189,60 @@ int encoder_features(const struct encoder *enc, const struct dataset *images, co
         rc = job.z ? 0 : error_set(e, ERR_MEMORY, "out of memory for the projections of %u images", rows);
     }
     if (rc == 0)
-        rc = extract(&job, rows, threads, e);
+        rc = run_job(&job, rows, BLOCK_ROWS, threads, extract_block, e);
     if (rc != 0) {
         feature_set_fini(out);
         free(job.z);
         if (z)
             *z = NULL;
     }
+    return rc;
+}
+
+/* ---- statistics ---- */
+
+static void measure_block(void *arg, size_t block, size_t end, unsigned thread)
+{
+    struct extract_job *job = arg;
+    const struct encoder *enc = job->encoder;
+    struct extract_thread *t = &job->threads[thread];
+    ASSERT(end == block + 1);
+    for (uint32_t i = 0; i < job->block_rows; i++)
+        if (!take_image(job, t, job->picked[(size_t)i * job->blocks + block], i))
+            return;
+    model_forward(enc->model, MODEL_TEACHER, enc->params, enc->buffers, t->images, job->block_rows, t->workspace, NULL,
+                  t->z);
+    model_buffer_contribution(enc->model, t->workspace,
+                              job->contributions + block * model_manifest(enc->model)->buffer_floats);
+}
+
+/* In double and in the blocks' order, so that it does not depend on the number of threads. */
+static void average(const float *contributions, uint32_t blocks, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (uint32_t b = 0; b < blocks; b++)
+            sum += contributions[b * n + i];
+        out[i] = (float)(sum / blocks);
+    }
+}
+
+int encoder_measure(struct encoder *enc, const struct dataset *images, const uint32_t *picked, uint32_t rows,
+                    unsigned threads, struct error *e)
+{
+    ASSERT(threads <= PARALLEL_THREADS_MAX);
+    size_t n = model_manifest(enc->model)->buffer_floats;
+    struct extract_job job = {.encoder = enc, .images = images, .picked = picked, .rows = rows};
+    if (rows < 2)
+        return 0;
+    job.block_rows = rows < BLOCK_ROWS ? rows : BLOCK_ROWS;
+    job.blocks = rows / job.block_rows < MEASURED_BLOCKS ? rows / job.block_rows : MEASURED_BLOCKS;
+    job.contributions = malloc(job.blocks * n * sizeof(float));
+    if (job.contributions == NULL)
+        return error_set(e, ERR_MEMORY, "out of memory for the statistics of %u images", rows);
+    int rc = run_job(&job, job.blocks, 1, threads, measure_block, e);
+    if (rc == 0)
+        average(job.contributions, job.blocks, n, enc->buffers);
+    free(job.contributions);
     return rc;
 }

@@ -209,7 +209,9 @@ static int extract(const struct stage *s, const char *who, struct encoder *enc, 
     *out = (struct extract){.D = enc->projection};
     enc->meter = s->meter;
     evaluation_meter_stage(s->meter, who, "features of the bank");
-    int rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z, e);
+    int rc = encoder_measure(enc, &s->train, s->bank, s->bank_rows, s->threads, e);
+    if (rc == 0)
+        rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z, e);
     evaluation_meter_stage(s->meter, who, "features of the queries");
     if (rc == 0 && s->query_rows > 0)
         rc = encoder_features(enc, &s->test, s->queries, s->query_rows, s->threads, &out->queries, &out->query_z, e);

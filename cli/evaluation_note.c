@@ -116,14 +116,18 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
     return error_set(e, ERR_CONFIG, "no k-NN: %s has no labels", o.path);
 }
 
-static int features_of(const struct encoder *encoder, const struct dataset *d, struct feature_set *out, float **z,
+/* Features and projections of all of d; the bank's statistics become the encoder's. */
+static int features_of(struct encoder *encoder, const struct dataset *d, bool bank, struct feature_set *out, float **z,
                        struct error *e)
 {
     uint32_t *all = malloc(sizeof *all * d->count);
     for (uint32_t i = 0; all != NULL && i < d->count; i++)
         all[i] = i;
-    int rc = all ? encoder_features(encoder, d, all, d->count, 1, out, z, e)
-                 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
+    int rc = all ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
+    if (rc == 0 && bank)
+        rc = encoder_measure(encoder, d, all, d->count, 1, e);
+    if (rc == 0)
+        rc = encoder_features(encoder, d, all, d->count, 1, out, z, e);
     free(all);
     return rc;
 }
@@ -151,9 +155,9 @@ static int score(const struct look *l, struct evaluation_note *note, struct erro
     int rc = encoder_load(l->checkpoint, &l->bank, &encoder, e);
     if (rc != 0)
         return rc;
-    rc = features_of(&encoder, &l->bank, &bank, &bank_z, e);
+    rc = features_of(&encoder, &l->bank, true, &bank, &bank_z, e);
     if (rc == 0)
-        rc = features_of(&encoder, &l->queries, &queries, &query_z, e);
+        rc = features_of(&encoder, &l->queries, false, &queries, &query_z, e);
     if (rc == 0 && (rc = vote(&l->checkpoint->config, &bank, &queries, bank_z, query_z, found)) != 0)
         error_set(e, rc, "out of memory for a k-NN of %u images", l->images);
     if (rc == 0) {

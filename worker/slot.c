@@ -280,12 +280,11 @@ void slot_initial(const struct slot_shared *s, float *params, float *buffers)
 int slot_state_new(const struct slot_shared *s, struct slot_state **out)
 {
     struct slot_state *st = calloc(1, sizeof *st);
-    size_t statistics = model_encoder_buffers(s->model);
     if (st) {
         st->z_teacher = calloc(2 * (size_t)s->b * s->D, sizeof(float));
-        st->statistics = statistics > 0 ? calloc(statistics, sizeof(float)) : NULL;
+        st->statistics = calloc(model_manifest(s->model)->buffer_floats, sizeof(float));
     }
-    if (st && (st->z_teacher == NULL || (statistics > 0 && st->statistics == NULL)))
+    if (st && (st->z_teacher == NULL || st->statistics == NULL))
         slot_state_free(&st);
     *out = st;
     return st ? 0 : ERR_MEMORY;
@@ -527,17 +526,28 @@ static void point_somewhere(float *h, uint32_t rows, uint32_t D)
                 h[(size_t)i * D + d] = 1 / sqrtf((float)D);
 }
 
+/* The teacher's projections of the views, of the images as they are (into w->h) where the mixture learns from these, and
+ * what BatchNorm's running statistics get: the teacher's of the images, since it is images as they are that a checkpoint
+ * is asked about, and those of the views where no pass over images is made anyway. */
+static void teacher_forward(struct slot_workspace *w, const struct slot_weights *weights, struct slot_state *st)
+{
+    const struct slot_shared *s = w->shared;
+    model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
+                  st->z_teacher);
+    if (has_mixture_of_images(s))
+        model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->images,
+                      run_config_slot_rows(s->config), w->workspace, NULL, w->h);
+    model_buffer_contribution(s->model, w->workspace, st->statistics);
+}
+
 /* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as they
- * are (b,D). Returns how many rows. The model's workspace is used anew. */
-static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights)
+ * are (b,D). Returns how many rows. */
+static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *st)
 {
     const struct slot_shared *s = w->shared;
     uint32_t rows = run_config_slot_rows(s->config);
     if (!has_mixture_of_images(s))
         memcpy(w->h, st->z_teacher, (size_t)rows * s->D * sizeof *w->h);
-    else
-        model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->images, rows, w->workspace, NULL,
-                      w->h);
     vec_normalise_rows(w->h, rows, s->D, NULL);
     point_somewhere(w->h, rows, s->D);
     return rows;
@@ -547,7 +557,6 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
                 const struct mixture_view *mixture, struct slot_state *st, struct msg *stats)
 {
     const struct slot_shared *s = w->shared;
-    size_t rows = 2 * (size_t)s->b;
     double mark = 0;
     int rc = 0;
     ASSERT(slot < (uint32_t)s->config->run.slots && (mixture == NULL) == (stats == NULL));
@@ -558,14 +567,11 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
     st->slot = slot;
     st->augment_s = seconds_since(&mark) + w->ahead_s;
     w->ahead_s = 0;
-    model_forward(s->model, MODEL_TEACHER, weights->teacher, weights->buffers, w->views, (uint32_t)rows, w->workspace,
-                  NULL, st->z_teacher);
-    if (st->statistics)
-        model_encoder_contribution(s->model, w->workspace, st->statistics);
-    uint32_t learnt = mixture ? mixture_rows(w, st, weights) : 0;
+    teacher_forward(w, weights, st);
     st->forward_s = seconds_since(&mark);
     if (mixture) {
         struct estep_result result;
+        uint32_t learnt = mixture_rows(w, st);
         estep_use(w->estep, mixture);
         estep_run(w->estep, w->h, learnt, &result);
         result.extra.S = (uint32_t)run_config_init_rows(s->config, step, slot, 1);
@@ -636,8 +642,7 @@ static struct loss_result objective(struct slot_workspace *w, const struct slot_
     return result;
 }
 
-/* The model's part of grad. Local views have statistics of their own in BatchNorm, and only what the two contribute goes
- * into its running averages, since whole images are what the encoder will see. */
+/* The model's part of grad. */
 static void backward(struct slot_workspace *w, const struct slot_weights *weights, float *grad)
 {
     const struct slot_shared *s = w->shared;
@@ -662,9 +667,7 @@ int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const str
     double augment_s = seconds_since(&mark);
     model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
                   w->z);
-    model_buffer_contribution(s->model, w->workspace, buffers);
-    if (st->statistics)
-        memcpy(buffers, st->statistics, model_encoder_buffers(s->model) * sizeof *buffers);
+    memcpy(buffers, st->statistics, model_manifest(s->model)->buffer_floats * sizeof *buffers);
     if (s->local > 0)
         model_forward(s->local_model, MODEL_TRAIN, weights->student, weights->buffers, w->local_views, s->local * s->b,
                       w->local_workspace, NULL, w->z + 2 * (size_t)s->b * s->D);

@@ -47,7 +47,7 @@ struct slot_state {
     uint32_t slot;
     double augment_s, forward_s, estep_s; /* time spent, seconds; augment_s with reading images, where they are read */
     float *z_teacher;                     /* (2b,D) raw projections */
-    float *statistics; /* what the teacher's forward contributes to the encoder's buffers; NULL: it has none */
+    float *statistics; /* what the teacher contributes to the running statistics: model_buffer_contribution */
 };
 int slot_state_new(const struct slot_shared *s, struct slot_state **out);
 void slot_state_free(struct slot_state **st);

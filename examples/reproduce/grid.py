@@ -46,11 +46,11 @@ PAIR = ("decoupled + terms", "joint + terms")
 
 # How each image set is made; Fashion-MNIST is a Debian package.
 DATA = {"emoji": ["deploy/datasets/emoji"], "fashion": None, "glyphs": ["deploy/datasets/glyphs", "--classes", "500"],
-        "icons": ["deploy/datasets/icons"]}
+        "icons": ["deploy/datasets/icons"], "photos": ["deploy/datasets/photos"]}
 
 # Where each set's images are, seen from the tree: every encoder is also tried on the others' (as far as they are there).
 PLACES = {"emoji": "datasets/emoji.npz", "fashion": "/usr/share/datasets/fashion-mnist", "glyphs": "datasets/glyphs.npz",
-          "icons": "datasets/icons.npz"}
+          "icons": "datasets/icons.npz", "photos": "datasets/photos.npz"}
 
 Cell = collections.namedtuple("Cell", "data objective regime components seed settings")
 
@@ -83,10 +83,10 @@ def preset_quick():
     return [cell("glyphs", objective, regime, 1024, 1, more) for objective in OBJECTIVES for regime in PAIR]
 
 
-def pairs(seeds):
+def pairs(seeds, sets=("glyphs", "emoji", "icons")):
     more = ["run.checkpoint_every=100"]
     return [cell(data, objective, regime, 1024, seed, more)
-            for seed in seeds for data in ("glyphs", "emoji", "icons") for objective in OBJECTIVES for regime in PAIR]
+            for seed in seeds for data in sets for objective in OBJECTIVES for regime in PAIR]
 
 
 def preset_default():
@@ -96,7 +96,7 @@ def preset_default():
 
 
 def preset_seeds():
-    return pairs([1, 2, 3])
+    return pairs([1, 2, 3], ("glyphs", "emoji", "icons", "photos"))
 
 
 def preset_full():
@@ -110,5 +110,5 @@ def preset_full():
 
 
 # Presets whose evaluations have logistic regression too.
-WITH_LINEAR = {"mini", "full"}
+WITH_LINEAR = {"mini", "seeds", "full"}
 PRESETS = {"mini": preset_mini, "quick": preset_quick, "default": preset_default, "seeds": preset_seeds, "full": preset_full}

@@ -99,6 +99,7 @@ check "as JSON" exits 0 "$decant" eval "$work/short" "$work/twin" --quick --json
 check "an array of two, as of one alone" json "len(o) == 2 and all(x['knn'] == json.load(open('$work/first.json'))['knn'] for x in o)"
 check "one of two that is not there" exits 1 "$decant" eval "$work/short" "$work/absent" --quick
 check "says which" says absent
+check "before it looks at the first" bash -c "! grep -q '1 of 2' '$work/err'"
 check "--note takes one" exits 2 "$decant" eval "$work/short" "$work/twin" --note
 check "an option and arguments" exits 2 "$decant" eval "$work/short" "$work/twin" --checkpoint "$work/short"
 rm -r "$work/twin"

@@ -196,23 +196,30 @@ class Case:
             code, again, err = decant("dataset", "check", path, "--config", ini)
             assert code == 0 and field(again, "fingerprint") == field(out, "fingerprint"), again + err
 
-    def theme(self, cache, package, drawings, links=()):
-        """A package of a theme in the cache of packages: {path below icons/: grey value of a disc on transparent ground}."""
-        root = os.path.join(self.place(), package)
+    def package(self, cache, name, files, links=()):
+        """A Debian package in the cache of packages: {path: image}, and links as (path, target)."""
+        root = os.path.join(self.place(), name)
         os.makedirs(os.path.join(root, "DEBIAN"))
         with open(os.path.join(root, "DEBIAN", "control"), "w", encoding="utf-8") as f:
-            f.write(f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: icons\n")
+            f.write(f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: images\n")
+        for path, image in files.items():
+            file = os.path.join(root, path)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            image.save(file)
+        for path, target in links:
+            os.symlink(target, os.path.join(root, path))
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, os.path.join(cache, f"{name}_1_all.deb")], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def theme(self, cache, package, drawings, links=()):
+        """A package of a theme in the cache of packages: {path below icons/: grey value of a disc on transparent ground}."""
+        files = {}
         for path, value in drawings.items():
             side = int(re.search(r"(\d+)x", path).group(1))
             at = numpy.hypot(*(numpy.indices((side, side)) - side / 2)) < side / 3
             pixels = numpy.dstack([numpy.full((side, side), value, "u1")] * 3 + [255 * at.astype("u1")])
-            file = os.path.join(root, "usr/share/icons/t", path)
-            os.makedirs(os.path.dirname(file), exist_ok=True)
-            Image.fromarray(pixels, "RGBA").save(file)
-        for name, target in links:
-            os.symlink(target, os.path.join(root, "usr/share/icons/t", name))
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, os.path.join(cache, f"{package}_1_all.deb")], check=True,
-                       stdout=subprocess.DEVNULL)
+            files[f"usr/share/icons/t/{path}"] = Image.fromarray(pixels, "RGBA")
+        self.package(cache, package, files, [(f"usr/share/icons/t/{name}", target) for name, target in links])
 
     def test_icons_of_themes(self):
         home = self.place()
@@ -241,6 +248,38 @@ class Case:
         assert made["x_train"][0, 0, 0, 0] == 255
         wrong = subprocess.run([script, "--query", "nobody"], env=environment, text=True, capture_output=True, timeout=60, check=False)
         assert wrong.returncode == 1 and "no such theme" in wrong.stderr
+
+    def test_patches_of_photographs(self):
+        home = self.place()
+        cache = os.path.join(home, "decant", "packages")
+        os.makedirs(cache)
+        script = os.path.join("deploy", "datasets", "photos")
+        packages = dict(re.findall(r'"([a-z0-9.-]+)": "+(.+?)"+,\n', open(script, encoding="utf-8").read(), re.S))
+        names, folders = [n for p in packages.values() for n in p.split()], "plasma-workspace-wallpapers"
+        assert len(names) == 38 and folders in packages
+        for package, wanted in packages.items():
+            files = {}
+            for name in wanted.split():
+                pixels = 255 * noise((96, 192, 3)) if name == "Aqua" else noise((192, 96, 3)) * (255 * (numpy.arange(192) >= 96))[:, None, None]
+                place = f"usr/share/wallpapers/{name}/contents/images/96x192.png" if package == folders else f"usr/share/backgrounds/{name}.png"
+                files[place] = Image.fromarray(pixels.astype("u1"))
+            files["usr/share/backgrounds/drawn.png"] = Image.fromarray(numpy.zeros((8, 8, 3), "u1"))
+            self.package(cache, package, files)
+        out = os.path.join(home, "photos.npz")
+        environment = {**ENVIRONMENT, "XDG_CACHE_HOME": home}
+        make = lambda: subprocess.run([script, "--width", "64", "--side", "16", "--out", out], env=environment, text=True, capture_output=True,
+                                      timeout=60, check=False)
+        done = make()
+        assert done.returncode == 0, done.stderr
+        made, aqua = numpy.load(out), names.index("Aqua")
+        # A landscape of 64 x 32 has halves of 32 x 32: nine patches that overlap, four that do not. The portraits' upper halves are black.
+        assert list(numpy.bincount(made["y_train"], minlength=38)) == [9 * (k == aqua) for k in range(38)], numpy.bincount(made["y_train"])
+        assert list(numpy.bincount(made["y_test"])) == [4] * 38, numpy.bincount(made["y_test"])
+        assert made["x_train"].shape[1:] == made["x_test"].shape[1:] == (16, 16, 3)
+        os.remove(os.path.join(cache, "lomiri-wallpapers-20.04_1_all.deb"))
+        self.package(cache, "lomiri-wallpapers-20.04", {"usr/share/backgrounds/other.png": Image.fromarray(numpy.zeros((8, 8, 3), "u1"))})
+        done = make()
+        assert done.returncode == 1 and "lomiri-wallpapers-20.04 has no Kleiber_by_Lukas_Baubkus" in done.stderr, done.stderr
 
     def test_a_set_of_nothing_has_no_section(self):
         path = os.path.join(self.place(), "black")

@@ -35,7 +35,7 @@ void head_forward(const struct head *h, enum model_mode mode, const real *params
 /* Of the last MODEL_TRAIN forward. d_features (R,F) overwritten; the head's part of grad is overwritten. */
 void head_backward(const struct head *h, const real *params, const real *dz, size_t R, struct head_workspace *w,
                    real *d_features, real *grad);
-/* The head's buffers: batch mean and unbiased variance of R rows. */
+/* The head's buffers: batch mean and unbiased variance of the R rows of the last forward, not one of MODEL_EVAL. */
 void head_buffer_contribution(const struct head *h, const struct head_workspace *w, size_t R, real *buffers);
 
 #endif

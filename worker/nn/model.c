@@ -13,7 +13,6 @@ struct model {
     struct head head;
     struct manifest manifest;
     uint32_t feature_width, projection;
-    size_t encoder_buffers; /* floats */
 };
 
 struct model_workspace {
@@ -66,7 +65,6 @@ static int build(struct model *m, const struct model_spec *s, struct error *e)
     rc = head_init(&m->head, m->feature_width, s->hidden, s->projection);
     if (rc == 0)
         rc = m->ops->describe(m->encoder, &m->manifest);
-    m->encoder_buffers = m->manifest.buffer_floats;
     if (rc == 0)
         rc = head_describe(&m->head, &m->manifest);
     return rc == 0 ? 0 : error_set(e, rc, "the model's tensors do not fit: make it smaller");
@@ -172,19 +170,8 @@ void model_backward(const struct model *m, const real *params, const real *dz, s
 
 void model_buffer_contribution(const struct model *m, const struct model_workspace *ws, real *out)
 {
-    ASSERT(ws->rows >= 2);
-    model_encoder_contribution(m, ws, out);
-    head_buffer_contribution(&m->head, &ws->head, ws->rows, out);
-}
-
-size_t model_encoder_buffers(const struct model *m)
-{
-    return m->encoder_buffers;
-}
-
-void model_encoder_contribution(const struct model *m, const struct model_workspace *ws, real *out)
-{
     ASSERT(ws->measured >= 2);
     if (m->ops->contribution)
         m->ops->contribution(m->encoder, ws->encoder, ws->measured, out);
+    head_buffer_contribution(&m->head, &ws->head, ws->measured, out);
 }

@@ -5,6 +5,8 @@
 
 #include <math.h>
 #include "proto/stats.h"
+#include "worker/data/augment.h"
+#include "worker/model_spec.h"
 
 static void assert_differ(const struct bench *t, const struct outcome *a, const struct outcome *b)
 {
@@ -129,38 +131,81 @@ static void test_purity_of_residual_encoders(void **state)
     check_purity("encoder.model=resnet", "encoder.norm=batch");
 }
 
-/* With BatchNorm in the encoder its running statistics are the teacher's, whom evaluation reads; the head's are the
- * student's. */
-static void test_encoder_statistics_are_the_teachers(void **state)
+/* What goes into the running statistics of a slot: the teacher's, of the images that make the slot's mixture. */
+static void check_statistics(const char *a, const char *b)
 {
-    (void)state;
-    struct outcome first, other_teacher, other_student;
+    struct outcome first, other_student, other_teacher;
     struct bench t;
-    open_bench(&t, "encoder.model=resnet", "encoder.norm=batch");
-    const struct manifest *m = slot_manifest(t.shared);
-    size_t P = m->parameter_floats, Q = m->buffer_floats, head = 0;
-    while (strcmp(m->buffers[head].name, "head.bn1.mean") != 0)
-        head++;
-    size_t encoder = m->buffers[head].offset;
-    assert_true(encoder > 0 && encoder < Q);
+    open_bench(&t, a, b);
+    size_t P = slot_manifest(t.shared)->parameter_floats, Q = slot_manifest(t.shared)->buffer_floats;
     struct slot_workspace *w = new_worker(&t);
     compute(&t, w, 0, 0, &first);
     for (size_t i = 0; i < P; i++)
         t.student[i] *= 1.1f;
     compute(&t, w, 0, 0, &other_student);
-    assert_memory_equal(other_student.buffers, first.buffers, encoder * sizeof(float));
-    assert_memory_not_equal(other_student.buffers + encoder, first.buffers + encoder, (Q - encoder) * sizeof(float));
+    assert_memory_equal(other_student.buffers, first.buffers, Q * sizeof(float));
     for (size_t i = 0; i < P; i++)
         t.teacher[i] *= 1.1f;
     compute(&t, w, 0, 0, &other_teacher);
-    assert_memory_not_equal(other_teacher.buffers, first.buffers, encoder * sizeof(float));
-    assert_memory_equal(other_teacher.buffers + encoder, other_student.buffers + encoder,
-                        (Q - encoder) * sizeof(float));
+    assert_memory_not_equal(other_teacher.buffers, first.buffers, Q * sizeof(float));
     slot_workspace_free(&w);
     close_bench(&t);
     outcome_fini(&first);
-    outcome_fini(&other_teacher);
     outcome_fini(&other_student);
+    outcome_fini(&other_teacher);
+}
+
+static void test_statistics_are_the_teachers(void **state)
+{
+    (void)state;
+    check_statistics(NULL, NULL);
+    check_statistics("mixture.source=images", NULL);
+    check_statistics("loss.prototypes=joint", NULL);
+    check_statistics("encoder.model=resnet", "encoder.norm=batch");
+}
+
+/* Of images as they are, those that the model gives for these images, in the permutation of the first step; and a slot
+ * whose statistics of the mixture are applied already, and so are not asked for, contributes the same. */
+static void test_statistics_of_images_as_they_are(void **state)
+{
+    (void)state;
+    struct bench t;
+    struct model_spec spec;
+    struct model *model;
+    struct model_workspace *ws;
+    struct pixel_scale scale;
+    struct error e = {0};
+    struct outcome asked, unasked = {0};
+    open_bench(&t, "mixture.source=images", NULL);
+    size_t Q = slot_manifest(t.shared)->buffer_floats, pixels = (size_t)SIDE * SIDE;
+    float *images = calloc(B * pixels, sizeof *images), *z = calloc(B * D, sizeof *z), *wanted = calloc(Q, sizeof *z);
+    assert_int_equal(pixel_scale_of(&t.config, 1, &scale, &e), 0);
+    assert_int_equal(model_spec_of(&t.config, &t.train, &spec, &e), 0);
+    assert_int_equal(model_new(&spec, &model, &e), 0);
+    assert_int_equal(model_workspace_new(model, B, &ws), 0);
+    for (uint32_t i = 0; i < B; i++)
+        augment_standardise(&scale, 1, t.train.images + pixels * permute((uint64_t)t.config.run.seed, 0, i, IMAGES),
+                            pixels, images + i * pixels);
+    model_forward(model, MODEL_TEACHER, t.teacher, t.buffers, images, B, ws, NULL, z);
+    model_buffer_contribution(model, ws, wanted);
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &asked);
+    assert_memory_equal(asked.buffers, wanted, Q * sizeof *wanted);
+    struct slot_state *st = new_state(&t);
+    struct slot_weights x = weights(&t);
+    assert_int_equal(slot_part_a(w, 0, 0, &x, NULL, st, NULL), 0);
+    part_b(&t, w, st, &unasked);
+    assert_memory_equal(unasked.buffers, wanted, Q * sizeof *wanted);
+    slot_state_free(&st);
+    slot_workspace_free(&w);
+    model_workspace_free(&ws);
+    model_free(&model);
+    outcome_fini(&asked);
+    outcome_fini(&unasked);
+    close_bench(&t);
+    free(images);
+    free(z);
+    free(wanted);
 }
 
 static void test_local_views_count(void **state)
@@ -569,7 +614,8 @@ int main(void)
         cmocka_unit_test(test_purity_with_local_views),
         cmocka_unit_test(test_local_views_count),
         cmocka_unit_test(test_purity_of_residual_encoders),
-        cmocka_unit_test(test_encoder_statistics_are_the_teachers),
+        cmocka_unit_test(test_statistics_are_the_teachers),
+        cmocka_unit_test(test_statistics_of_images_as_they_are),
         cmocka_unit_test(test_colour_of_several_sizes),
         cmocka_unit_test(test_views_drawn_ahead),
         cmocka_unit_test(test_parts_may_be_interleaved),
