@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <string.h>
 #include "common/error.h"
-#include "worker/nn/columns.h"
 #include "worker/nn/rows.h"
 #include "worker/nn/scores.h"
 #include "worker/nn/transpose.h"
