@@ -18,13 +18,22 @@ struct ring {
     size_t room, first, count;
 };
 
+/* A slot whose views may be drawn. */
+struct expected {
+    uint64_t step;
+    uint32_t slot;
+    bool open; /* no thread has taken it */
+};
+
 struct compute {
     struct compute_options options;
     uv_mutex_t lock;
-    uv_cond_t wake; /* signalled when a job is queued, and when closing */
+    uv_cond_t wake; /* signalled when a job is queued or expected, and when closing */
     uv_async_t async;
     bool closing;
     struct ring jobs, done;
+    struct expected *expected; /* (threads), the latest ones; next_expected: where the next goes */
+    uint32_t next_expected;
     struct slot_state **states;      /* (jobs_max) what part A left for part B; made when first needed */
     struct slot_workspace **workers; /* (threads) */
     uv_thread_t *threads;
@@ -65,15 +74,49 @@ static void report(struct compute *c, struct slot_job *job, unsigned part)
     uv_async_send(&c->async);
 }
 
-static struct slot_job *next_job(struct compute *c)
+/* The job whose views this thread has drawn comes before those of others. */
+static bool take_job(struct compute *c, const struct slot_workspace *w, struct part *out)
+{
+    struct ring *r = &c->jobs;
+    for (size_t i = 1; i < r->count; i++) {
+        struct part *first = &r->items[r->first], *at = &r->items[(r->first + i) % r->room];
+        if (slot_drawn(w, at->job->step, at->job->slot)) {
+            struct part drawn = *at;
+            *at = *first;
+            *first = drawn;
+            break;
+        }
+    }
+    return ring_take(r, out);
+}
+
+static bool take_expected(struct compute *c, struct expected *out)
+{
+    for (uint32_t i = 0; i < c->options.threads; i++)
+        if (c->expected[i].open) {
+            c->expected[i].open = false;
+            *out = c->expected[i];
+            return true;
+        }
+    return false;
+}
+
+static struct slot_job *next_job(struct compute *c, struct slot_workspace *w)
 {
     struct part p = {0};
+    struct expected ahead;
     uv_mutex_lock(&c->lock);
-    while (!c->closing && c->jobs.count == 0)
-        uv_cond_wait(&c->wake, &c->lock);
-    bool more = !c->closing && ring_take(&c->jobs, &p);
+    while (!c->closing && !take_job(c, w, &p)) {
+        if (!take_expected(c, &ahead)) {
+            uv_cond_wait(&c->wake, &c->lock);
+            continue;
+        }
+        uv_mutex_unlock(&c->lock);
+        slot_draw_ahead(w, ahead.step, ahead.slot);
+        uv_mutex_lock(&c->lock);
+    }
     uv_mutex_unlock(&c->lock);
-    return more ? p.job : NULL;
+    return p.job;
 }
 
 static struct slot_weights weights_of(const struct slot_job *job)
@@ -137,7 +180,7 @@ static void thread_main(void *arg)
     free(arg);
     pthread_setname_np(pthread_self(), "compute"); /* for top -H, and for benchmarks that add up these threads' time */
     compute_thread_init();
-    while ((job = next_job(start.c)) != NULL)
+    while ((job = next_job(start.c, start.worker)) != NULL)
         run_job(start.c, start.worker, job);
 }
 
@@ -160,8 +203,24 @@ static void on_async(uv_async_t *async)
 void compute_submit(struct compute *c, struct slot_job *job)
 {
     uv_mutex_lock(&c->lock);
+    for (uint32_t i = 0; i < c->options.threads;
+         i++) /* its weights are there, so that nothing of its step is early now */
+        c->expected[i].open = c->expected[i].open && c->expected[i].step > job->step;
     ring_put(&c->jobs, (struct part){.job = job});
     uv_cond_signal(&c->wake);
+    uv_mutex_unlock(&c->lock);
+}
+
+void compute_expect(struct compute *c, uint64_t step, uint32_t slot)
+{
+    bool known = false;
+    uv_mutex_lock(&c->lock);
+    for (uint32_t i = 0; i < c->options.threads; i++)
+        known = known || (c->expected[i].step == step && c->expected[i].slot == slot);
+    if (!known) {
+        c->expected[c->next_expected++ % c->options.threads] = (struct expected){step, slot, true};
+        uv_cond_signal(&c->wake);
+    }
     uv_mutex_unlock(&c->lock);
 }
 
@@ -176,6 +235,7 @@ static void release(struct compute *c)
     free(c->threads);
     float_pool_free(&c->gradients);
     float_pool_free(&c->new_buffers);
+    free(c->expected);
     free(c->jobs.items);
     free(c->done.items);
     uv_cond_destroy(&c->wake);
@@ -227,8 +287,9 @@ static int allocate(struct compute *c, struct error *e)
     c->states = calloc(o->jobs_max, sizeof(struct slot_state *));
     c->workers = calloc(o->threads, sizeof(struct slot_workspace *));
     c->threads = calloc(o->threads, sizeof *c->threads);
+    c->expected = calloc(o->threads, sizeof *c->expected);
     if (ring_init(&c->jobs, o->jobs_max) != 0 || ring_init(&c->done, 2 * (size_t)o->jobs_max) != 0 ||
-        c->states == NULL || c->workers == NULL || c->threads == NULL)
+        c->states == NULL || c->workers == NULL || c->threads == NULL || c->expected == NULL)
         return error_set(e, ERR_MEMORY, "no memory");
     const struct manifest *m = slot_manifest(o->shared);
     int rc = float_pool_new(m->parameter_floats, &c->gradients);

@@ -23,6 +23,9 @@ struct compute_options {
 
 int compute_new(uv_loop_t *loop, const struct compute_options *o, struct compute **out, struct error *e);
 void compute_submit(struct compute *c, struct slot_job *job);
+/* That job will be submitted as soon as its weights come: a thread that has nothing to do draws its views. May be said
+ * again; at most one for each thread is remembered. */
+void compute_expect(struct compute *c, uint64_t step, uint32_t slot);
 /* Waits for the jobs that are being computed, drops queued ones and unreported parts, ends the threads; memory is
  * released on the loop. No callback comes after this. */
 void compute_close(struct compute **c);

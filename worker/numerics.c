@@ -171,18 +171,18 @@ static int add_models(XXH64_state_t *h, enum encoder_precision precision)
                                     .groups = 4,
                                     .hidden = 52,
                                     .projection = 28};
-    const struct model_spec vit = {.family = ENCODER_VIT,
-                                   .height = 16,
-                                   .width = 16,
-                                   .channels = 1,
-                                   .patch = 4,
-                                   .dim = 40,
-                                   .depth = 1,
-                                   .heads = 2,
-                                   .mlp = 2,
-                                   .pool = VIT_POOL_MEAN,
-                                   .hidden = 36,
-                                   .projection = 20};
+    struct model_spec vit = {.family = ENCODER_VIT,
+                             .height = 16,
+                             .width = 16,
+                             .channels = 1,
+                             .patch = 4,
+                             .dim = 40,
+                             .depth = 1,
+                             .heads = 2,
+                             .mlp = 2,
+                             .pool = VIT_POOL_MEAN,
+                             .hidden = 36,
+                             .projection = 20};
     struct model_spec resnet = {.family = ENCODER_RESNET,
                                 .height = 9,
                                 .width = 10,
@@ -194,6 +194,8 @@ static int add_models(XXH64_state_t *h, enum encoder_precision precision)
                                 .hidden = 20,
                                 .projection = 12};
     int rc = add_model(h, &conv, precision);
+    rc = rc ? rc : add_model(h, &vit, precision);
+    vit.pool = VIT_POOL_CLS;
     rc = rc ? rc : add_model(h, &vit, precision);
     rc = rc ? rc : add_model(h, &resnet, precision);
     resnet.norm = ENCODER_NORM_BATCH;

@@ -141,6 +141,17 @@ static void read_ahead(const struct service *s)
             slot_read_ahead(s->shared, step, slot);
 }
 
+/* Nothing that is computed from the images needs weights until the network does. */
+static void draw_ahead(const struct service *s)
+{
+    uint64_t step;
+    uint32_t slot, from = 0;
+    for (int64_t i = 0; i < s->config->worker.threads && session_awaiting(s->session, from, &step, &slot); i++) {
+        compute_expect(s->compute, step, slot);
+        from = slot + 1;
+    }
+}
+
 /* Ends every turn. rc: what the session returned. Jobs are handed out before anything is sent, so that the threads
  * compute while this one encodes; messages leave before the log is written, because a log may block on its reader;
  * and whether the worker is to end is looked at last, so that the session's goodbyes and its last words have left by
@@ -151,6 +162,8 @@ static void finish_turn(struct service *s, int rc)
     while (!s->closing && (job = session_next_job(s->session)) != NULL)
         compute_submit(s->compute, job);
     read_ahead(s);
+    if (!s->closing)
+        draw_ahead(s);
     send_all(s);
     log_events(s);
     if (s->closing || (rc == 0 && session_status(s->session) == SESSION_RUNNING))

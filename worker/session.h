@@ -89,6 +89,9 @@ int session_on_timer(struct session *s, uint64_t now);
 struct slot_job *session_next_job(struct session *s); /* NULL when none is ready or all threads are busy */
 /* Entry i < session_jobs_max(): whether it is a leased slot that no job was given out for yet. */
 bool session_queued(const struct session *s, uint32_t i, uint64_t *step, uint32_t *slot);
+/* The first leased slot from `from` on that only waits for its step's weights: false when there is none. Its lease comes
+ * some milliseconds before them. */
+bool session_awaiting(const struct session *s, uint32_t from, uint64_t *step, uint32_t *slot);
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now);
 int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now);
 /* Takes no more leases, finishes what is in hand within 10 s, and is SESSION_DONE then. */

@@ -240,6 +240,21 @@ bool session_queued(const struct session *s, uint32_t i, uint64_t *step, uint32_
     return e->phase == SLOT_QUEUED;
 }
 
+bool session_awaiting(const struct session *s, uint32_t from, uint64_t *step, uint32_t *slot)
+{
+    bool found = false;
+    for (uint32_t i = 0; s->status == SESSION_RUNNING && i < s->slots_max; i++) {
+        const struct slot_in_hand *e = &s->slots[i];
+        bool waits = e->phase == SLOT_QUEUED && !(s->weights_held && s->weights_step == e->job.step);
+        if (!waits || e->job.slot < from || (found && e->job.slot >= *slot))
+            continue;
+        *step = e->job.step;
+        *slot = e->job.slot;
+        found = true;
+    }
+    return found;
+}
+
 static bool mixture_beyond(const struct session *s, uint64_t step)
 {
     uint64_t newest;

@@ -56,6 +56,7 @@ struct slot_workspace {
     bool views_held, order_held; /* whether the caches hold anything, and of what: */
     uint64_t views_step, order_step;
     uint32_t views_slot;
+    double ahead_s;      /* spent on views that no part A has asked for yet */
     uint32_t *samples;   /* (b) of a slot; with a feed */
     bool ahead;          /* the thread has computed something */
     uint64_t ahead_step; /* the newest step that it did */
@@ -466,6 +467,11 @@ static int take_images(struct slot_workspace *w, uint64_t step, uint32_t slot, c
     return rc;
 }
 
+bool slot_drawn(const struct slot_workspace *w, uint64_t step, uint32_t slot)
+{
+    return w->views_held && w->views_step == step && w->views_slot == slot;
+}
+
 /* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. And the images as they are,
  * where the mixture learns from these. */
 static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
@@ -474,7 +480,7 @@ static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
     const struct dataset *d = s->train;
     uint64_t seed = (uint64_t)s->config->run.seed, epoch = step / s->steps_per_epoch;
     const uint8_t *taken = NULL;
-    if (w->views_held && w->views_step == step && w->views_slot == slot)
+    if (slot_drawn(w, step, slot))
         return 0;
     int rc = s->feed ? take_images(w, step, slot, &taken) : 0;
     if (rc != 0)
@@ -498,6 +504,16 @@ static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
     w->views_step = step;
     w->views_slot = slot;
     return 0;
+}
+
+void slot_draw_ahead(struct slot_workspace *w, uint64_t step, uint32_t slot)
+{
+    double mark = 0;
+    if (w->shared->feed || slot_drawn(w, step, slot))
+        return;
+    seconds_since(&mark);
+    draw_views(w, step, slot); /* without a feed it cannot fail */
+    w->ahead_s += seconds_since(&mark);
 }
 
 /* The projection of an image of one colour is 0 before the first step, and the mixture takes unit rows only: it stands for
@@ -549,7 +565,8 @@ int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const st
         return rc;
     st->step = step;
     st->slot = slot;
-    st->augment_s = seconds_since(&mark);
+    st->augment_s = seconds_since(&mark) + w->ahead_s;
+    w->ahead_s = 0;
     teacher_forward(w, weights, st);
     st->forward_s = seconds_since(&mark);
     if (mixture) {

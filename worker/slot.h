@@ -56,6 +56,11 @@ struct slot_workspace;
 int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e);
 void slot_workspace_free(struct slot_workspace **w);
 
+/* The slot's views, drawn before its weights are there; part A then finds them. Another slot's in between cost that much
+ * time and nothing else. Does nothing when images must be read first. */
+void slot_draw_ahead(struct slot_workspace *w, uint64_t step, uint32_t slot);
+bool slot_drawn(const struct slot_workspace *w, uint64_t step, uint32_t slot); /* whether it holds those views */
+
 /* Part A; fills *st. mixture and stats: both NULL, or a message to which encoding, tensors and scalars are added (NULL
  * in joint mode, and when the statistics are already known to be applied). 0, ERR_MEMORY, or that of slot_failure. */
 int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,

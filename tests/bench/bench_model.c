@@ -177,11 +177,24 @@ static double resnet_products(const struct model_spec *s, uint32_t *width)
     return sum;
 }
 
+/* A vision transformer with a CLS token: patches, blocks, and the last block for that token alone (cls_attention.h). */
+static double vit_products(const struct model_spec *s, uint32_t *width)
+{
+    double patches = (double)s->height / s->patch * s->width / s->patch, tokens = patches + 1, dim = s->dim;
+    double rest = dim * dim + 2 * dim * s->mlp * dim; /* of a block, a token: after attention */
+    double block = tokens * (3 * dim * dim + 2 * tokens * dim + rest);
+    double last = 3 * dim * dim + 2 * tokens * s->heads * dim + rest;
+    *width = s->dim;
+    return 3 * patches * s->patch * s->patch * s->channels * dim + 4 * ((s->depth - 1) * block + last);
+}
+
 /* Operations of the products of one image's step. */
 static double step_flops(const struct model_spec *s)
 {
     uint32_t in;
-    double encoder = s->family == ENCODER_CONV ? conv_products(s, &in) : resnet_products(s, &in);
+    double encoder = s->family == ENCODER_CONV     ? conv_products(s, &in)
+                     : s->family == ENCODER_RESNET ? resnet_products(s, &in)
+                                                   : vit_products(s, &in);
     double hidden = s->hidden, head = 4 * (in * hidden + hidden * hidden + hidden * s->projection);
     return 2 * 2 * (encoder + head + 3.0 * K * s->projection);
 }
@@ -207,10 +220,8 @@ static void measure(const char *name, const struct model_spec *spec, uint32_t b,
            "student_us=%.1f loss_us=%.1f backward_us=%.1f",
            name, b, kernels_name(kernels_chosen()), (double)b * steps / (end - begin), b / best, t.part[0] * scale,
            t.part[1] * scale, t.part[2] * scale, t.part[3] * scale);
-    if (spec->family != ENCODER_VIT)
-        printf(" mflop_per_image=%.1f peak_gflops=%.1f peak_share=%.2f", step_flops(spec) / 1e6, peak,
-               step_flops(spec) * b / best / peak / 1e9);
-    putchar('\n');
+    printf(" mflop_per_image=%.1f peak_gflops=%.1f peak_share=%.2f\n", step_flops(spec) / 1e6, peak,
+           step_flops(spec) * b / best / peak / 1e9);
     fflush(stdout);
     bench_close(&t);
 }

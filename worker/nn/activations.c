@@ -10,8 +10,10 @@ KERNEL(void, gelu_forward, (const real *restrict x, size_t n, real *restrict y),
         y[i] = real_gelu(x[i]);
 }
 
-KERNEL(void, gelu_backward, (const real *restrict x, size_t n, real *restrict d), (x, n, d))
+KERNEL(void, gelu_backward, (const real *restrict x, size_t n, real *restrict d, real *restrict y), (x, n, d, y))
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        y[i] = real_gelu(x[i]);
         d[i] *= real_gelu_slope(x[i]);
+    }
 }

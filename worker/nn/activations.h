@@ -5,6 +5,7 @@
 #include "worker/nn/real.h"
 
 void gelu_forward(const real *x, size_t n, real *y);
-void gelu_backward(const real *x, size_t n, real *d); /* d: gradient wrt y, replaced by that wrt x */
+/* d: gradient wrt y, replaced by that wrt x; y once more, which saves keeping it */
+void gelu_backward(const real *restrict x, size_t n, real *restrict d, real *restrict y);
 
 #endif

@@ -4,11 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "common/error.h"
-#include "common/kernels.h"
-#include "worker/nn/rows.h"
-#include "worker/nn/vector.h"
-
-enum { ROW_MULTIPLE = 16 }; /* of a row of scores: whole vectors for every choice of kernels */
+#include "worker/nn/scores.h"
 
 static uint32_t *carve_table(struct attention *t, size_t n, size_t stride)
 {
@@ -45,7 +41,7 @@ int attention_init(struct attention *t, uint32_t tokens, uint32_t dim, uint32_t 
                             .heads = heads,
                             .width = dim / heads,
                             .precision = precision,
-                            .padded = (tokens + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE};
+                            .padded = scores_length(tokens)};
     carve_tables(t);
     if (arena_allocate(&t->tables) != 0)
         return ERR_MEMORY;
@@ -99,8 +95,8 @@ static void pack_tokens(const struct attention *t, const real *source, real *pac
 }
 
 /* target (T, width) inside (T, 3 dim) = packed sum of outer products of a's columns with d's rows. */
-static void outer_tokens(const struct attention *t, const struct outer *o, size_t queries, const real *a, const real *d,
-                         real *gradient, real *target)
+static void outer_tokens(const struct attention *t, const struct outer *o, const real *a, const real *d, real *gradient,
+                         real *target)
 {
     struct pack p = {.K = t->tokens,
                      .columns = t->width,
@@ -109,7 +105,7 @@ static void outer_tokens(const struct attention *t, const struct outer *o, size_
                      .column_stride = 1,
                      .precision = t->precision};
     memset(gradient, 0, tile_gradient_size_in(t->precision, t->tokens, t->width) * sizeof(real));
-    gather_outer(o, queries, a, d, gradient);
+    gather_outer(o, t->tokens, a, d, gradient);
     tile_unpack_gradient(&p, gradient, target);
 }
 
@@ -118,54 +114,31 @@ static real score_scale(const struct attention *t)
     return 1 / (real)sqrt((double)t->width);
 }
 
-/* Rows of scores become probabilities; the columns beyond T start as far below every score as matters. */
-static void normalise_scores(const struct attention *t, size_t rows, real *scores)
-{
-    for (size_t i = 0; i < rows; i++, scores += t->padded) {
-        for (size_t j = t->tokens; j < t->padded; j++)
-            scores[j] = REAL(-1e30);
-        row_softmax(scores, score_scale(t), t->padded, NULL);
-    }
-}
-
-void attention_forward(const struct attention *t, size_t queries, const real *qkv, real *probabilities, real *output,
+void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s)
 {
-    for (size_t h = 0; h < t->heads; h++, probabilities += queries * t->padded) {
+    for (size_t h = 0; h < t->heads; h++, probabilities += t->tokens * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim;
         pack_transposed(t, k, s->packed);
-        gather_product(&t->scores, queries, q, s->packed, probabilities);
-        normalise_scores(t, queries, probabilities);
+        gather_product(&t->scores, t->tokens, q, s->packed, probabilities);
+        scores_normalise(t->tokens, t->tokens, score_scale(t), probabilities);
         pack_tokens(t, v, s->packed);
-        gather_product(&t->mix, queries, probabilities, s->packed, output + h * t->width);
+        gather_product(&t->mix, t->tokens, probabilities, s->packed, output + h * t->width);
     }
 }
 
-/* d becomes the gradient wrt the raw scores: scale p (d - sum p d), row by row. */
-STATIC_KERNEL(void, softmax_gradient, (size_t rows, size_t n, const real *restrict p, real scale, real *restrict d),
-              (rows, n, p, scale, d))
+void attention_backward(const struct attention *t, const real *qkv, const real *probabilities, const real *d_output,
+                        real *d_qkv, const struct attention_scratch *s)
 {
-    for (size_t r = 0; r < rows; r++, p += n, d += n) {
-        real along = vector_dot(p, d, n);
-        for (size_t i = 0; i < n; i++)
-            d[i] = scale * p[i] * (d[i] - along);
-    }
-}
-
-void attention_backward(const struct attention *t, size_t queries, const real *qkv, const real *probabilities,
-                        const real *d_output, real *d_qkv, const struct attention_scratch *s)
-{
-    for (size_t i = queries; i < t->tokens; i++)
-        memset(d_qkv + i * 3 * t->dim, 0, t->dim * sizeof(real));
-    for (size_t h = 0; h < t->heads; h++, probabilities += queries * t->padded) {
+    for (size_t h = 0; h < t->heads; h++, probabilities += t->tokens * t->padded) {
         const real *q = qkv + h * t->width, *k = q + t->dim, *v = k + t->dim, *d_o = d_output + h * t->width;
         real *d_q = d_qkv + h * t->width, *d_k = d_q + t->dim, *d_v = d_k + t->dim;
-        outer_tokens(t, &t->d_v, queries, probabilities, d_o, s->gradient, d_v);
+        outer_tokens(t, &t->d_v, probabilities, d_o, s->gradient, d_v);
         pack_transposed(t, v, s->packed);
-        gather_product(&t->d_probabilities, queries, d_o, s->packed, s->scores);
-        softmax_gradient(queries, t->padded, probabilities, score_scale(t), s->scores);
+        gather_product(&t->d_probabilities, t->tokens, d_o, s->packed, s->scores);
+        scores_gradient(t->tokens, t->tokens, probabilities, score_scale(t), s->scores);
         pack_tokens(t, k, s->packed);
-        gather_product(&t->d_q, queries, s->scores, s->packed, d_q);
-        outer_tokens(t, &t->d_k, queries, s->scores, q, s->gradient, d_k);
+        gather_product(&t->d_q, t->tokens, s->scores, s->packed, d_q);
+        outer_tokens(t, &t->d_k, s->scores, q, s->gradient, d_k);
     }
 }

@@ -29,12 +29,11 @@ void attention_carve(const struct attention *t, struct attention_scratch *s, str
 
 size_t attention_probabilities_size(const struct attention *t); /* reals of one sample: heads, T, padded */
 
-/* For the first `queries` tokens; keys and values are always those of all. probabilities are kept for backward, their
- * columns beyond T are practically zero; output (queries,dim). */
-void attention_forward(const struct attention *t, size_t queries, const real *qkv, real *probabilities, real *output,
+/* probabilities are kept for backward, their columns beyond T are practically zero; output (T,dim). */
+void attention_forward(const struct attention *t, const real *qkv, real *probabilities, real *output,
                        const struct attention_scratch *s);
-/* d_output (queries,dim); d_qkv (T,3 dim) is overwritten. */
-void attention_backward(const struct attention *t, size_t queries, const real *qkv, const real *probabilities,
-                        const real *d_output, real *d_qkv, const struct attention_scratch *s);
+/* d_output (T,dim); d_qkv (T,3 dim) is overwritten. */
+void attention_backward(const struct attention *t, const real *qkv, const real *probabilities, const real *d_output,
+                        real *d_qkv, const struct attention_scratch *s);
 
 #endif

@@ -6,9 +6,16 @@
 
 enum { LAYERNORM_SCRATCH = 2 }; /* scratch: this many times n */
 
-void layernorm_forward(const real *x, size_t rows, size_t n, const real *gamma, const real *beta, real *y);
-/* d_x is added to (it holds the residual's gradient), as are d_gamma and d_beta. Statistics are recomputed from x. */
-void layernorm_backward(const real *x, size_t rows, size_t n, const real *gamma, const real *d_y, real *d_x,
-                        real *d_gamma, real *d_beta, real *scratch);
+struct layernorm {
+    size_t n;
+    const real *gamma, *beta; /* (n) */
+    real *d_gamma, *d_beta;   /* (n), added to; forward does not touch them */
+};
+
+void layernorm_forward(const struct layernorm *l, const real *x, size_t rows, real *y);
+/* d_x is added to (it holds the residual's gradient). Statistics are recomputed from x, and y with them: not keeping it
+ * costs the pass that needs it nothing. */
+void layernorm_backward(const struct layernorm *l, const real *x, size_t rows, const real *d_y, real *d_x, real *y,
+                        real *scratch);
 
 #endif

@@ -73,6 +73,7 @@ struct tile_set {
     uint32_t cost[PANEL_MAX]; /* time of a panel of so many vectors, relative to other panels of this set */
     void (*product[PANEL_MAX])(const struct gather *g, size_t rows, const real *a, const real *b, size_t columns,
                                real *c);
+    void (*columns[PANEL_MAX])(const uint32_t *point, size_t points, const real *d, size_t columns, real *right);
     void (*outer[PANEL_MAX])(const struct outer *o, const uint32_t *point, size_t points, const real *a,
                              const real *right, real *gradient);
 };
@@ -82,17 +83,20 @@ static const struct tile_set sets[KERNELS_AMX] = {
                           .widest = 3,
                           .cost = {15, 20, 30},
                           .product = {portable_product_1, portable_product_2, portable_product_3},
+                          .columns = {portable_columns_1, portable_columns_2, portable_columns_3},
                           .outer = {portable_outer_1, portable_outer_2, portable_outer_3}},
 #if KERNELS_X86
     [KERNELS_AVX2] = {.lanes = avx2_LANES,
                       .widest = 3,
                       .cost = {15, 20, 30},
                       .product = {avx2_product_1, avx2_product_2, avx2_product_3},
+                      .columns = {avx2_columns_1, avx2_columns_2, avx2_columns_3},
                       .outer = {avx2_outer_1, avx2_outer_2, avx2_outer_3}},
     [KERNELS_AVX512] = {.lanes = avx512_LANES,
                         .widest = 4,
                         .cost = {15, 21, 30, 41},
                         .product = {avx512_product_1, avx512_product_2, avx512_product_3, avx512_product_4},
+                        .columns = {avx512_columns_1, avx512_columns_2, avx512_columns_3, avx512_columns_4},
                         .outer = {avx512_outer_1, avx512_outer_2, avx512_outer_3, avx512_outer_4}},
 #endif
 };
@@ -156,6 +160,10 @@ static void pack_panel(const struct pack *p, const real *source, size_t columns,
             memset(packed + i * panel + columns, 0, (panel - columns) * sizeof(real));
     if (p->row_stride == 1) {
         transpose(source, p->column_stride, columns, p->n, packed, panel);
+        return;
+    }
+    if (p->column_stride == 1) {
+        copy_rows(source, p->row_stride, p->n, columns, packed, panel);
         return;
     }
     for (size_t i = 0; i < p->n; i++)
@@ -227,6 +235,10 @@ static void unpack_panel(const struct pack *p, const real *gradient, size_t colu
         transpose(gradient, width, p->K, columns, target, p->column_stride);
         return;
     }
+    if (p->column_stride == 1) {
+        copy_rows(gradient, width, p->K, columns, target, p->row_stride);
+        return;
+    }
     for (size_t k = 0; k < p->K; k++)
         for (size_t j = 0; j < columns; j++)
             target[k * p->row_stride + j * p->column_stride] = gradient[k * width + j];
@@ -262,16 +274,6 @@ void gather_product(const struct gather *g, size_t rows, const real *a, const re
     }
 }
 
-/* `columns` columns of D at the given points, side by side, up to whole vectors with zeros. */
-static void gather_columns(const uint32_t *point, size_t points, const real *d, size_t columns, size_t width,
-                           real *right)
-{
-    if (columns < width)
-        memset(right, 0, points * width * sizeof(real));
-    for (size_t p = 0; p < points; p++)
-        memcpy(right + p * width, d + point[p], columns * sizeof(real));
-}
-
 /* All panels of the gradient, for at most POINTS points. */
 static void outer_points(const struct tile_set *t, const struct outer *o, size_t first, size_t points, const real *a,
                          const real *d, real *gradient)
@@ -280,7 +282,7 @@ static void outer_points(const struct tile_set *t, const struct outer *o, size_t
     size_t panel = panel_width(t, o->columns);
     for (size_t j = 0; j < o->columns; j += panel) {
         size_t columns = at_most(o->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
-        gather_columns(o->d + first, points, d + j, columns, vectors * t->lanes, right);
+        t->columns[vectors - 1](o->d + first, points, d + j, columns, right);
         t->outer[vectors - 1](o, o->a + first, points, a, right, gradient);
         gradient += o->left_count * vectors * t->lanes;
     }

@@ -104,6 +104,24 @@ TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, c
     /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
 }
 
+/* `columns` columns of D at the given points, side by side, up to V whole vectors with zeros. */
+TILE_INLINE void TILE_NAME(gather_columns)(const uint32_t *point, size_t points, const real *d, size_t columns,
+                                           real *right, const int V)
+{
+    const size_t width = (size_t)V * TILE_NAME(LANES);
+    if (columns < width) {
+        memset(right, 0, points * width * sizeof(real));
+        for (size_t p = 0; p < points; p++)
+            memcpy(right + p * width, d + point[p], columns * sizeof(real));
+        return;
+    }
+    for (size_t p = 0; p < points; p++, right += width)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++)
+            *(TILE_VECTOR *)(right + (size_t)v * TILE_NAME(LANES)) =
+                TILE_AT(d + point[p] + (size_t)v * TILE_NAME(LANES));
+}
+
 /* gradient (M, V vectors) += sum over points of A's M values times right's row. `together` says that the M offsets
  * follow each other: then they need no registers. */
 TILE_INLINE void TILE_NAME(outer)(const uint32_t *offset, const uint32_t *point, size_t points, const real *a,
@@ -159,6 +177,11 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, const uint32_t *p
                                                    size_t columns, real *c)                                            \
     {                                                                                                                  \
         TILE_NAME(panel_product)(g, rows, a, b, columns, c, V);                                                        \
+    }                                                                                                                  \
+    TILE_TARGET static void TILE_NAME(columns_##V)(const uint32_t *point, size_t points, const real *d,                \
+                                                   size_t columns, real *right)                                        \
+    {                                                                                                                  \
+        TILE_NAME(gather_columns)(point, points, d, columns, right, V);                                                \
     }                                                                                                                  \
     TILE_TARGET static void TILE_NAME(outer_##V)(const struct outer *o, const uint32_t *point, size_t points,          \
                                                  const real *a, const real *right, real *gradient)                     \

@@ -1,5 +1,8 @@
-/* Squares of 4x4 through registers; see transpose.h. Moves only, so that no choice of kernels matters. */
+/* Squares of 4x4, and rows, through registers; see transpose.h. Moves only, so that no choice of kernels matters. */
 #include "worker/nn/transpose.h"
+
+#include "common/kernels.h"
+#include "worker/nn/vector.h"
 
 enum {
     SIDE = 4,
@@ -46,4 +49,22 @@ void transpose(const real *from, size_t from_stride, size_t rows, size_t columns
     for (size_t c = 0; c < columns; c += STRIP)
         transpose_strip(from + c, from_stride, rows, columns - c < STRIP ? columns - c : STRIP, to + c * to_stride,
                         to_stride);
+}
+
+KERNEL(void, copy_rows,
+       (const real *restrict from, size_t from_stride, size_t rows, size_t columns, real *restrict to,
+        size_t to_stride),
+       (from, from_stride, rows, columns, to, to_stride))
+{
+    for (size_t r = 0; r < rows; r++, from += from_stride, to += to_stride) {
+        size_t c = 0;
+        for (; c + VECTOR <= columns; c += VECTOR) {
+            *(vector *)(to + c) = VECTOR_AT(from + c);
+            __asm__ volatile(""); /* the compiler would make a call of memcpy of it */
+        }
+        for (; c < columns; c++) {
+            to[c] = from[c];
+            __asm__ volatile("");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-/* Transposition of a matrix between two strided places: how weights get into panels and gradients out of them. */
+/* Transposition and copies of a matrix between two strided places: how operands get into panels and gradients out of
+ * them. */
 #ifndef DECANT_WORKER_NN_TRANSPOSE_H
 #define DECANT_WORKER_NN_TRANSPOSE_H
 
@@ -6,5 +7,8 @@
 
 /* to[c * to_stride + r] = from[r * from_stride + c] for r < rows, c < columns. The two do not overlap. */
 void transpose(const real *from, size_t from_stride, size_t rows, size_t columns, real *to, size_t to_stride);
+/* to[r * to_stride + c] = from[r * from_stride + c] likewise; for rows so short that a call of memcpy would cost more. */
+void copy_rows(const real *restrict from, size_t from_stride, size_t rows, size_t columns, real *restrict to,
+               size_t to_stride);
 
 #endif

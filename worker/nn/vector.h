@@ -11,6 +11,16 @@
 enum { VECTOR_BYTES = 32, VECTOR = VECTOR_BYTES / sizeof(real) };
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
+/* A comparison's: all ones in a lane where it holds. */
+#ifdef NN_DOUBLE
+typedef int64_t lane_bits;
+#define VECTOR_LANES ((vector_bits){0, 1, 2, 3})
+#else
+typedef int32_t lane_bits;
+#define VECTOR_LANES ((vector_bits){0, 1, 2, 3, 4, 5, 6, 7})
+#endif
+typedef lane_bits vector_bits __attribute__((vector_size(VECTOR_BYTES)));
+
 /* Macros and pointers, because a vector passed by value has no settled calling convention on narrower targets. */
 #define VECTOR_AT(x) (*(const vector *)(x))
 
@@ -65,6 +75,13 @@ INLINE real vector_sum(const real *x, size_t n)
     return sum;
 }
 
+/* a = the larger of both, lane by lane; a's where they cannot be compared. */
+INLINE void vector_larger(vector *a, const vector *b)
+{
+    vector_bits take = *b > *a;
+    *a = (vector)((take & (vector_bits)*b) | (~take & (vector_bits)*a));
+}
+
 /* n > 0 */
 INLINE real vector_max(const real *x, size_t n)
 {
@@ -78,11 +95,17 @@ INLINE real vector_max(const real *x, size_t n)
             lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
     for (; i < n; i++)
         most = x[i] > most ? x[i] : most;
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++)
-            lane[k] = lane[half + k] > lane[k] ? lane[half + k] : lane[k];
-    most = lane[0] > most ? lane[0] : most;
-    return most;
+    vector a = VECTOR_AT(lane), b = VECTOR_AT(lane + VECTOR), c = VECTOR_AT(lane + 2 * VECTOR);
+    vector_larger(&b, &VECTOR_AT(lane + 3 * VECTOR));
+    vector_larger(&a, &c);
+    vector_larger(&a, &b);
+#ifndef NN_DOUBLE
+    b = __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3);
+    vector_larger(&a, &b);
+#endif
+    real even = a[0] > a[2] ? a[0] : a[2], odd = a[1] > a[3] ? a[1] : a[3];
+    even = even > odd ? even : odd;
+    return even > most ? even : most;
 }
 
 #endif

@@ -60,23 +60,40 @@ void vit_block_initialise(const struct vit_block *b, uint64_t seed, real *params
     }
 }
 
-void vit_block_carve(const struct vit_shape *s, size_t places, struct vit_block_store *w, struct arena *a)
+/* The first of a block's linear layers that it calls itself. */
+static int first_layer(const struct vit_block *b)
 {
-    size_t rows = places * s->tokens;
+    return b->cls ? VIT_OUT : VIT_QKV;
+}
+
+static size_t kept_tokens(const struct vit_shape *s, const struct vit_block *b)
+{
+    return b->cls ? 1 : s->tokens;
+}
+
+void vit_block_carve(const struct vit_shape *s, const struct vit_block *b, size_t places, struct vit_block_store *w,
+                     struct arena *a)
+{
+    size_t rows = places * s->tokens, kept = places * kept_tokens(s, b);
     w->x = arena_reals(a, rows * s->dim);
-    w->qkv = arena_reals(a, rows * 3 * s->dim);
-    w->probabilities = arena_reals(a, places * attention_probabilities_size(&s->attention));
-    w->heads = arena_reals(a, rows * s->dim);
-    w->mid = arena_reals(a, rows * s->dim);
-    w->hidden = arena_reals(a, rows * s->hidden);
-    for (int i = 0; i < VIT_LAYERS; i++) {
+    if (b->cls) {
+        cls_attention_carve(b->cls, places, &w->cls, a);
+    } else {
+        w->qkv = arena_reals(a, rows * 3 * s->dim);
+        w->probabilities = arena_reals(a, places * attention_probabilities_size(&s->attention));
+    }
+    w->heads = arena_reals(a, kept * s->dim);
+    w->mid = arena_reals(a, kept * s->dim);
+    w->hidden = arena_reals(a, kept * s->hidden);
+    for (int i = first_layer(b); i < VIT_LAYERS; i++) {
         w->packed_forward[i] = arena_reals(a, linear_packed_forward_size(&s->linear[i]));
         w->packed_backward[i] = arena_reals(a, linear_packed_backward_size(&s->linear[i]));
         w->gradient[i] = arena_reals(a, linear_gradient_size(&s->linear[i]));
     }
 }
 
-void vit_scratch_carve(const struct vit_shape *s, size_t chunk, struct vit_scratch *w, struct arena *a)
+void vit_scratch_carve(const struct vit_shape *s, const struct cls_attention *cls, size_t chunk, struct vit_scratch *w,
+                       struct arena *a)
 {
     size_t rows = chunk * s->tokens, widest = 3 * s->dim > s->hidden ? 3 * s->dim : s->hidden;
     w->norm = arena_reals(a, rows * s->dim);
@@ -86,12 +103,17 @@ void vit_scratch_carve(const struct vit_shape *s, size_t chunk, struct vit_scrat
     w->column = arena_reals(a, widest);
     w->layernorm = arena_reals(a, LAYERNORM_SCRATCH * (size_t)s->dim);
     attention_carve(&s->attention, &w->attention, a);
+    if (cls)
+        cls_scratch_carve(cls, &w->cls, a);
 }
 
 void vit_block_begin_forward(const struct vit_shape *s, const struct vit_block *b, const real *params,
                              struct vit_block_store *w)
 {
-    for (int i = 0; i < VIT_LAYERS; i++)
+    if (b->cls)
+        cls_attention_begin_forward(b->cls, params + b->weight[VIT_QKV].offset, params + b->bias[VIT_QKV].offset,
+                                    &w->cls);
+    for (int i = first_layer(b); i < VIT_LAYERS; i++)
         linear_pack_forward(&s->linear[i], params + b->weight[i].offset, params + b->bias[i].offset,
                             w->packed_forward[i]);
 }
@@ -99,11 +121,14 @@ void vit_block_begin_forward(const struct vit_shape *s, const struct vit_block *
 void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block *b, const real *params,
                               struct vit_block_store *w, real *grad)
 {
-    for (int i = 0; i < VIT_LAYERS; i++) {
+    if (b->cls)
+        cls_attention_begin_backward(b->cls, params + b->weight[VIT_QKV].offset, &w->cls);
+    for (int i = first_layer(b); i < VIT_LAYERS; i++) {
         linear_pack_backward(&s->linear[i], params + b->weight[i].offset, w->packed_backward[i]);
         memset(w->gradient[i], 0, linear_gradient_size(&s->linear[i]) * sizeof(real));
-        parameter_fill(&b->bias[i], 0, grad);
     }
+    for (int i = 0; i < VIT_LAYERS; i++)
+        parameter_fill(&b->bias[i], 0, grad);
     for (int i = 0; i < VIT_NORMS; i++) {
         parameter_fill(&b->gamma[i], 0, grad);
         parameter_fill(&b->beta[i], 0, grad);
@@ -113,28 +138,49 @@ void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block 
 void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b, const struct vit_block_store *w,
                             real *grad)
 {
-    for (int i = 0; i < VIT_LAYERS; i++)
+    if (b->cls)
+        cls_attention_end_backward(b->cls, &w->cls, grad + b->weight[VIT_QKV].offset);
+    for (int i = first_layer(b); i < VIT_LAYERS; i++)
         linear_unpack_gradient(&s->linear[i], w->gradient[i], grad + b->weight[i].offset);
+}
+
+static size_t kept(const struct vit_pass *p)
+{
+    return kept_tokens(p->shape, p->block);
 }
 
 /* The store's arrays from the pass's first sample on. */
 static struct vit_block_store store_of(const struct vit_pass *p)
 {
     struct vit_block_store at = *p->store;
-    size_t dim = p->shape->dim, rows = p->first * p->shape->tokens;
-    at.x += rows * dim;
-    at.qkv += rows * 3 * dim;
-    at.probabilities += p->first * attention_probabilities_size(&p->shape->attention);
-    at.heads += rows * dim;
-    at.mid += rows * dim;
-    at.hidden += rows * p->shape->hidden;
+    size_t dim = p->shape->dim, rows = p->first * p->shape->tokens, kept_rows = p->first * kept(p);
+    if (p->block->cls) {
+        at.cls = cls_store_at(p->block->cls, &at.cls, p->first);
+    } else {
+        at.qkv += rows * 3 * dim;
+        at.probabilities += p->first * attention_probabilities_size(&p->shape->attention);
+    }
+    at.heads += kept_rows * dim;
+    at.mid += kept_rows * dim;
+    at.hidden += kept_rows * p->shape->hidden;
     return at;
+}
+
+/* grad, or NULL in a forward pass */
+static struct layernorm norm_of(const struct vit_pass *p, int i, real *grad)
+{
+    const struct parameter *gamma = &p->block->gamma[i], *beta = &p->block->beta[i];
+    return (struct layernorm){.n = p->shape->dim,
+                              .gamma = p->params + gamma->offset,
+                              .beta = p->params + beta->offset,
+                              .d_gamma = grad ? grad + gamma->offset : NULL,
+                              .d_beta = grad ? grad + beta->offset : NULL};
 }
 
 static void norm(const struct vit_pass *p, int i, const real *x, size_t rows)
 {
-    layernorm_forward(x, rows, p->shape->dim, p->params + p->block->gamma[i].offset,
-                      p->params + p->block->beta[i].offset, p->scratch->norm);
+    struct layernorm l = norm_of(p, i, NULL);
+    layernorm_forward(&l, x, rows, p->scratch->norm);
 }
 
 static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, size_t rows, real *y)
@@ -142,25 +188,36 @@ static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, siz
     linear_forward(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y);
 }
 
+/* heads = attention of scratch->norm */
+static void attend(const struct vit_pass *p, const struct vit_block_store *at)
+{
+    size_t T = p->shape->tokens, dim = p->shape->dim;
+    if (p->block->cls) {
+        cls_attention_forward(p->block->cls, p->n, p->scratch->norm, &at->cls, &p->scratch->cls, at->heads);
+        return;
+    }
+    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv);
+    for (size_t i = 0; i < p->n; i++)
+        attention_forward(&p->shape->attention, at->qkv + i * T * 3 * dim,
+                          at->probabilities + i * attention_probabilities_size(&p->shape->attention),
+                          at->heads + i * T * dim, &p->scratch->attention);
+}
+
 /* mid = x + out(attention(norm1 x)), for the kept tokens */
 static void attention_half(const struct vit_pass *p, const struct vit_block_store *at)
 {
     size_t T = p->shape->tokens, dim = p->shape->dim;
-    norm(p, 0, at->x, p->n * T);
-    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv);
+    norm(p, 0, p->x, p->n * T);
+    attend(p, at);
+    layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid);
     for (size_t i = 0; i < p->n; i++)
-        attention_forward(&p->shape->attention, p->kept, at->qkv + i * T * 3 * dim,
-                          at->probabilities + i * attention_probabilities_size(&p->shape->attention),
-                          at->heads + i * p->kept * dim, &p->scratch->attention);
-    layer(p, VIT_OUT, at->heads, p->n * p->kept, at->mid);
-    for (size_t i = 0; i < p->n; i++)
-        row_add(at->mid + i * p->kept * dim, at->x + i * T * dim, p->kept * dim);
+        row_add(at->mid + i * kept(p) * dim, p->x + i * T * dim, kept(p) * dim);
 }
 
 void vit_block_forward(const struct vit_pass *p, real *y)
 {
     struct vit_block_store at = store_of(p);
-    size_t rows = p->n * p->kept;
+    size_t rows = p->n * kept(p);
     attention_half(p, &at);
     norm(p, 1, at.mid, rows);
     layer(p, VIT_MLP1, p->scratch->norm, rows, at.hidden);
@@ -169,61 +226,83 @@ void vit_block_forward(const struct vit_pass *p, real *y)
     row_add(y, at.mid, rows * p->shape->dim);
 }
 
-/* Gradients of layer i's parameters from its input x and d_y, and d_x. */
-static void layer_backward(const struct vit_pass *p, enum vit_layer i, const real *x, const real *d_y, size_t rows,
-                           real *d_x, real *grad)
+/* Gradients of layer i's parameters from its input x and d_y. */
+static void layer_gradient(const struct vit_pass *p, enum vit_layer i, const real *x, const real *d_y, size_t rows,
+                           real *grad)
 {
     const struct linear *l = &p->shape->linear[i];
     columns_sum(d_y, rows, l->out, p->scratch->column);
     row_add(grad + p->block->bias[i].offset, p->scratch->column, l->out);
     linear_backward_weight(l, rows, x, d_y, p->store->gradient[i]);
-    linear_backward_input(l, rows, d_y, p->store->packed_backward[i], d_x);
 }
 
-/* d += the gradient through norm i, whose input is x and whose output's gradient is in scratch->d_norm. */
-static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t rows, real *d, real *grad)
+/* The gradient wrt its input. */
+static void layer_back(const struct vit_pass *p, enum vit_layer i, const real *d_y, size_t rows, real *d_x)
 {
-    layernorm_backward(x, rows, p->shape->dim, p->params + p->block->gamma[i].offset, p->scratch->d_norm, d,
-                       grad + p->block->gamma[i].offset, grad + p->block->beta[i].offset, p->scratch->layernorm);
+    linear_backward_input(&p->shape->linear[i], rows, d_y, p->store->packed_backward[i], d_x);
 }
 
-/* d (n,kept,dim): wrt y, replaced by that wrt mid. */
+/* d += the gradient through norm i, whose input is x and whose output's gradient is d_norm; scratch->norm = norm x. */
+static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t rows, const real *d_norm, real *d,
+                          real *grad)
+{
+    struct layernorm l = norm_of(p, i, grad);
+    layernorm_backward(&l, x, rows, d_norm, d, p->scratch->norm, p->scratch->layernorm);
+}
+
+/* d (n,kept,dim): wrt y, replaced by that wrt mid. What forward did not keep comes out of the steps back, just in time
+ * for the gradients of the layers that took it in. */
 static void mlp_backward(const struct vit_pass *p, const struct vit_block_store *at, real *d, real *grad)
 {
     const struct vit_scratch *t = p->scratch;
-    size_t rows = p->n * p->kept;
-    gelu_forward(at->hidden, rows * p->shape->hidden, t->hidden);
-    layer_backward(p, VIT_MLP2, t->hidden, d, rows, t->wide, grad);
-    gelu_backward(at->hidden, rows * p->shape->hidden, t->wide);
-    norm(p, 1, at->mid, rows);
-    layer_backward(p, VIT_MLP1, t->norm, t->wide, rows, t->d_norm, grad);
-    norm_backward(p, 1, at->mid, rows, d, grad);
+    size_t rows = p->n * kept(p);
+    layer_back(p, VIT_MLP2, d, rows, t->wide);
+    gelu_backward(at->hidden, rows * p->shape->hidden, t->wide, t->hidden);
+    layer_gradient(p, VIT_MLP2, t->hidden, d, rows, grad);
+    layer_back(p, VIT_MLP1, t->wide, rows, t->d_norm);
+    norm_backward(p, 1, at->mid, rows, t->d_norm, d, grad);
+    layer_gradient(p, VIT_MLP1, t->norm, t->wide, rows, grad);
 }
 
 /* (n,kept,dim) to (n,T,dim) in place, from the last sample on: tokens that were not kept have no gradient of their own.
  */
 static void spread_tokens(const struct vit_pass *p, real *d)
 {
-    size_t size = p->shape->tokens * p->shape->dim, kept = p->kept * p->shape->dim;
-    for (size_t i = p->n; i-- > 0 && kept < size;) {
-        memmove(d + i * size, d + i * kept, kept * sizeof(real));
-        memset(d + i * size + kept, 0, (size - kept) * sizeof(real));
+    size_t size = p->shape->tokens * p->shape->dim, part = kept(p) * p->shape->dim;
+    for (size_t i = p->n; i-- > 0 && part < size;) {
+        memmove(d + i * size, d + i * part, part * sizeof(real));
+        memset(d + i * size + part, 0, (size - part) * sizeof(real));
     }
+}
+
+/* From the gradient wrt the heads, in scratch->d_norm, back to x's, added to d. */
+static void attend_backward(const struct vit_pass *p, const struct vit_block_store *at, real *d, real *grad)
+{
+    const struct vit_scratch *t = p->scratch;
+    size_t T = p->shape->tokens, dim = p->shape->dim, rows = p->n * T;
+    if (p->block->cls) {
+        norm(p, 0, p->x, rows);
+        cls_attention_backward(p->block->cls, p->n, t->norm, t->d_norm, &at->cls, &t->cls, t->wide,
+                               grad + p->block->bias[VIT_QKV].offset);
+        norm_backward(p, 0, p->x, rows, t->wide, d, grad);
+        return;
+    }
+    for (size_t i = 0; i < p->n; i++)
+        attention_backward(&p->shape->attention, at->qkv + i * T * 3 * dim,
+                           at->probabilities + i * attention_probabilities_size(&p->shape->attention),
+                           t->d_norm + i * T * dim, t->wide + i * T * 3 * dim, &t->attention);
+    layer_back(p, VIT_QKV, t->wide, rows, t->d_norm);
+    norm_backward(p, 0, p->x, rows, t->d_norm, d, grad);
+    layer_gradient(p, VIT_QKV, t->norm, t->wide, rows, grad);
 }
 
 void vit_block_backward(const struct vit_pass *p, real *d, real *grad)
 {
     struct vit_block_store at = store_of(p);
-    const struct vit_scratch *t = p->scratch;
-    size_t T = p->shape->tokens, dim = p->shape->dim, rows = p->n * T;
+    size_t rows = p->n * kept(p);
     mlp_backward(p, &at, d, grad);
-    layer_backward(p, VIT_OUT, at.heads, d, p->n * p->kept, t->d_norm, grad);
-    for (size_t i = 0; i < p->n; i++)
-        attention_backward(&p->shape->attention, p->kept, at.qkv + i * T * 3 * dim,
-                           at.probabilities + i * attention_probabilities_size(&p->shape->attention),
-                           t->d_norm + i * p->kept * dim, t->wide + i * T * 3 * dim, &t->attention);
+    layer_gradient(p, VIT_OUT, at.heads, d, rows, grad);
+    layer_back(p, VIT_OUT, d, rows, p->scratch->d_norm);
     spread_tokens(p, d);
-    norm(p, 0, at.x, rows);
-    layer_backward(p, VIT_QKV, t->norm, t->wide, rows, t->d_norm, grad);
-    norm_backward(p, 0, at.x, rows, d, grad);
+    attend_backward(p, &at, d, grad);
 }

@@ -6,6 +6,7 @@
 #define DECANT_WORKER_NN_VIT_BLOCK_H
 
 #include "worker/nn/attention.h"
+#include "worker/nn/cls_attention.h"
 #include "worker/nn/linear.h"
 #include "worker/nn/parameters.h"
 
@@ -20,12 +21,17 @@ struct vit_shape {
 };
 
 struct vit_block {
+    const struct cls_attention
+        *cls; /* of a last block that only the CLS token leaves, which spares it most of its work;
+                                        else NULL. Set by the owner, before anything else */
     struct parameter weight[VIT_LAYERS], bias[VIT_LAYERS], gamma[VIT_NORMS], beta[VIT_NORMS];
 };
 
-/* What a block keeps: (places, T, ...). x is the output of the block before. */
+/* What a block keeps: x, the output of the block before, (places,T,dim); qkv and probabilities likewise, or what
+ * cls_attention keeps; (places,kept,...) of the rest, where kept is 1 with cls and T without. */
 struct vit_block_store {
-    real *x, *qkv, *probabilities, *heads, *mid, *hidden;
+    real *x, *qkv, *probabilities, *heads, *mid, *hidden; /* the owner says, pass by pass, where in x */
+    struct cls_store cls;
     real *packed_forward[VIT_LAYERS], *packed_backward[VIT_LAYERS], *gradient[VIT_LAYERS];
 };
 
@@ -38,6 +44,7 @@ struct vit_scratch {
     real *column; /* (max width): bias gradients of a chunk */
     real *layernorm;
     struct attention_scratch attention;
+    struct cls_scratch cls;
 };
 
 /* heads of attention, and `hidden`, of the MLP; 0 or ERR_MEMORY */
@@ -46,8 +53,11 @@ int vit_shape_init(struct vit_shape *s, uint32_t tokens, uint32_t dim, uint32_t 
 void vit_shape_fini(struct vit_shape *s);
 int vit_block_describe(const struct vit_shape *s, struct vit_block *b, uint32_t index, struct manifest *m);
 void vit_block_initialise(const struct vit_block *b, uint64_t seed, real *params);
-void vit_block_carve(const struct vit_shape *s, size_t places, struct vit_block_store *w, struct arena *a);
-void vit_scratch_carve(const struct vit_shape *s, size_t chunk, struct vit_scratch *w, struct arena *a);
+void vit_block_carve(const struct vit_shape *s, const struct vit_block *b, size_t places, struct vit_block_store *w,
+                     struct arena *a);
+/* cls: the last block's, or NULL */
+void vit_scratch_carve(const struct vit_shape *s, const struct cls_attention *cls, size_t chunk, struct vit_scratch *w,
+                       struct arena *a);
 
 /* Once per pass. */
 void vit_block_begin_forward(const struct vit_shape *s, const struct vit_block *b, const real *params,
@@ -57,15 +67,14 @@ void vit_block_begin_backward(const struct vit_shape *s, const struct vit_block 
 void vit_block_end_backward(const struct vit_shape *s, const struct vit_block *b, const struct vit_block_store *w,
                             real *grad);
 
-/* n samples from place `first` of the store, of which the first `kept` tokens leave the block: all, or only the CLS
- * token after the last block, which spares that block most of its work. */
+/* n samples x (n,T,dim); from place `first` of the store on goes what is kept of them. */
 struct vit_pass {
     const struct vit_shape *shape;
     const struct vit_block *block;
     const struct vit_block_store *store;
     const struct vit_scratch *scratch;
-    const real *params;
-    size_t first, n, kept;
+    const real *params, *x;
+    size_t first, n;
 };
 
 /* y (n,kept,dim) */

@@ -1,6 +1,6 @@
 /* The vision transformer (Dosovitskiy et al., ICLR 2021): a linear embedding of patches, learned positions, pre-norm
  * blocks, a last LayerNorm, and the CLS token or the mean over tokens as the feature. Without CLS pooling there is no
- * CLS token. Samples are independent, so passes run over chunks of samples whose tokens stay in cache. */
+ * CLS token. Samples are independent, so a block runs over chunks of samples whose tokens stay in cache. */
 #include "common/at_most.h"
 #include "worker/nn/encoder.h"
 
@@ -24,6 +24,7 @@ struct vit_encoder {
     uint32_t chunk;       /* samples */
     struct linear embed;  /* patch pixels -> dim */
     struct vit_shape shape;
+    struct cls_attention last; /* of the last block, where only the CLS token makes the feature */
     struct parameter embed_weight, embed_bias, cls, positions, gamma, beta;
     struct vit_block block[DEPTH_MAX];
 };
@@ -35,7 +36,7 @@ struct vit_workspace {
     real *pixels;   /* (places, patches, patch pixels) */
     real *last;     /* (places, pooled, dim): what the last block puts out */
     real *embedded; /* (chunk, patches, dim) */
-    real *d;        /* (chunk, T, dim) */
+    real *d;        /* (places, T, dim) */
     real *packed, *gradient;
 };
 
@@ -45,6 +46,7 @@ static void encoder_destroy(void *encoder)
     if (v) {
         linear_fini(&v->embed);
         vit_shape_fini(&v->shape);
+        cls_attention_fini(&v->last);
     }
     free(v);
 }
@@ -82,10 +84,13 @@ static int encoder_create(const struct model_spec *s, void **out, struct error *
     v->pooled = v->first_patch ? 1 : tokens;
     v->chunk = CHUNK_TOKENS / tokens > 0 ? CHUNK_TOKENS / tokens : 1;
     if (linear_init(&v->embed, s->patch * s->patch * s->channels, s->dim, PRECISION_FLOAT32) != 0 ||
-        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim, s->precision) != 0) {
+        vit_shape_init(&v->shape, tokens, s->dim, s->heads, s->mlp * s->dim, s->precision) != 0 ||
+        (v->first_patch && cls_attention_init(&v->last, tokens, s->dim, s->heads, v->chunk, s->precision) != 0)) {
         encoder_destroy(v);
         return error_set(e, ERR_MEMORY, "no memory for the encoder's tables");
     }
+    if (v->first_patch)
+        v->block[v->depth - 1].cls = &v->last;
     *out = v;
     return 0;
 }
@@ -129,12 +134,12 @@ static void carve(const struct vit_encoder *v, size_t places, struct vit_workspa
 {
     size_t forward = linear_packed_forward_size(&v->embed), tokens = v->shape.tokens, dim = v->shape.dim;
     for (uint32_t i = 0; i < v->depth; i++)
-        vit_block_carve(&v->shape, places, &w->block[i], &w->arena);
-    vit_scratch_carve(&v->shape, v->chunk, &w->scratch, &w->arena);
+        vit_block_carve(&v->shape, &v->block[i], places, &w->block[i], &w->arena);
+    vit_scratch_carve(&v->shape, v->block[v->depth - 1].cls, v->chunk, &w->scratch, &w->arena);
     w->pixels = arena_reals(&w->arena, places * v->patches * v->embed.in);
     w->last = arena_reals(&w->arena, places * v->pooled * dim);
     w->embedded = arena_reals(&w->arena, v->chunk * v->patches * dim);
-    w->d = arena_reals(&w->arena, v->chunk * tokens * dim);
+    w->d = arena_reals(&w->arena, places * tokens * dim);
     w->packed = arena_reals(&w->arena, forward);
     w->gradient = arena_reals(&w->arena, linear_gradient_size(&v->embed));
 }
@@ -194,86 +199,99 @@ static void pool(const struct vit_encoder *v, const real *params, const real *x,
                  const struct vit_workspace *w, real *features)
 {
     size_t dim = v->shape.dim, pooled = v->pooled;
+    struct layernorm l = {.n = dim, .gamma = params + v->gamma.offset, .beta = params + v->beta.offset};
     for (size_t i = 0; i < n; i++, features += dim) {
-        layernorm_forward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, params + v->beta.offset,
-                          w->scratch.norm);
+        layernorm_forward(&l, x + i * pooled * dim, pooled, w->scratch.norm);
         columns_sum(w->scratch.norm, pooled, dim, features);
         row_scale(features, 1 / (real)pooled, dim);
     }
 }
 
-static struct vit_pass block_pass(const struct vit_encoder *v, uint32_t i, const real *params, size_t first, size_t n,
+static struct vit_pass block_pass(const struct vit_encoder *v, uint32_t i, const real *params,
                                   const struct vit_workspace *w)
 {
-    return (struct vit_pass){.shape = &v->shape,
-                             .block = &v->block[i],
-                             .store = &w->block[i],
-                             .scratch = &w->scratch,
-                             .params = params,
-                             .first = first,
-                             .n = n,
-                             .kept = i + 1 < v->depth ? v->shape.tokens : v->pooled};
+    return (struct vit_pass){
+        .shape = &v->shape, .block = &v->block[i], .store = &w->block[i], .scratch = &w->scratch, .params = params};
 }
 
-/* Where the last block's output for sample `first` is. */
-static real *last_tokens(const struct vit_encoder *v, const struct vit_workspace *w, size_t first)
+/* Where block i puts its output for sample r: what the next one takes in, or the features' tokens. */
+static real *block_output(const struct vit_encoder *v, uint32_t i, const struct vit_workspace *w, size_t r)
 {
-    return w->last + first * v->pooled * v->shape.dim;
+    size_t dim = v->shape.dim;
+    return i + 1 < v->depth ? w->block[i + 1].x + r * v->shape.tokens * dim : w->last + r * v->pooled * dim;
 }
 
-/* n samples whose activations go to place `first` of the stores. */
-static void chunk_forward(const struct vit_encoder *v, const real *params, const real *images, size_t first, size_t n,
-                          struct vit_workspace *w, real *features)
+/* All R samples, a chunk at a time. What is not kept for backward goes where the first chunk's does, and stays in
+ * cache. */
+static void block_forward(const struct vit_encoder *v, uint32_t i, enum model_mode mode, const real *params, size_t R,
+                          struct vit_workspace *w)
+{
+    struct vit_pass pass = block_pass(v, i, params, w);
+    size_t sample = (size_t)v->shape.tokens * v->shape.dim;
+    vit_block_begin_forward(&v->shape, &v->block[i], params, &w->block[i]);
+    for (size_t r = 0; r < R; r += v->chunk) {
+        pass.x = w->block[i].x + r * sample;
+        pass.first = mode == MODEL_TRAIN ? r : 0;
+        pass.n = at_most(R - r, v->chunk);
+        vit_block_forward(&pass, block_output(v, i, w, r));
+    }
+}
+
+/* Tokens of all R samples. */
+static void embed_forward(const struct vit_encoder *v, enum model_mode mode, const real *params, const real *images,
+                          size_t R, struct vit_workspace *w)
 {
     size_t image = (size_t)v->height * v->width * v->channels, sample = (size_t)v->shape.tokens * v->shape.dim;
-    real *pixels = w->pixels + first * image;
-    for (size_t i = 0; i < n; i++)
-        cut_patches(v, images + i * image, pixels + i * image);
-    embed(v, params, pixels, n, w, w->block[0].x + first * sample);
-    for (uint32_t i = 0; i < v->depth; i++) {
-        struct vit_pass pass = block_pass(v, i, params, first, n, w);
-        vit_block_forward(&pass, i + 1 < v->depth ? w->block[i + 1].x + first * sample : last_tokens(v, w, first));
+    linear_pack_forward(&v->embed, params + v->embed_weight.offset, params + v->embed_bias.offset, w->packed);
+    for (size_t r = 0; r < R; r += v->chunk) {
+        size_t n = at_most(R - r, v->chunk);
+        real *pixels = w->pixels + (mode == MODEL_TRAIN ? r : 0) * image;
+        for (size_t i = 0; i < n; i++)
+            cut_patches(v, images + (r + i) * image, pixels + i * image);
+        embed(v, params, pixels, n, w, w->block[0].x + r * sample);
     }
-    pool(v, params, last_tokens(v, w, first), n, w, features);
 }
 
+/* Block by block, so that its weights stay in cache while all samples go by. */
 static void encoder_forward(const void *encoder, enum model_mode mode, const real *params, const real *buffers,
                             const real *images, size_t R, void *workspace, real *features)
 {
     (void)buffers;
     const struct vit_encoder *v = encoder;
     struct vit_workspace *w = workspace;
-    size_t image = (size_t)v->height * v->width * v->channels;
-    linear_pack_forward(&v->embed, params + v->embed_weight.offset, params + v->embed_bias.offset, w->packed);
+    embed_forward(v, mode, params, images, R, w);
     for (uint32_t i = 0; i < v->depth; i++)
-        vit_block_begin_forward(&v->shape, &v->block[i], params, &w->block[i]);
-    for (size_t r = 0; r < R; r += v->chunk)
-        chunk_forward(v, params, images + r * image, mode == MODEL_TRAIN ? r : 0, at_most(R - r, v->chunk), w,
-                      features + r * v->shape.dim);
+        block_forward(v, i, mode, params, R, w);
+    pool(v, params, w->last, R, w, features);
 }
 
-/* w->d = gradient wrt the last block's tokens. */
+/* d (n,pooled,dim) = gradient wrt the last block's tokens x. */
 static void pool_backward(const struct vit_encoder *v, const real *params, const real *x, const real *d_features,
-                          size_t n, const struct vit_workspace *w, real *grad)
+                          size_t n, const struct vit_workspace *w, real *d, real *grad)
 {
     size_t dim = v->shape.dim, pooled = v->pooled;
-    memset(w->d, 0, n * pooled * dim * sizeof(real));
+    struct layernorm l = {.n = dim,
+                          .gamma = params + v->gamma.offset,
+                          .beta = params + v->beta.offset,
+                          .d_gamma = grad + v->gamma.offset,
+                          .d_beta = grad + v->beta.offset};
+    memset(d, 0, n * pooled * dim * sizeof(real));
     for (size_t i = 0; i < n; i++, d_features += dim) {
         for (size_t t = 0; t < pooled; t++)
             for (size_t j = 0; j < dim; j++)
                 w->scratch.d_norm[t * dim + j] = d_features[j] / (real)pooled;
-        layernorm_backward(x + i * pooled * dim, pooled, dim, params + v->gamma.offset, w->scratch.d_norm,
-                           w->d + i * pooled * dim, grad + v->gamma.offset, grad + v->beta.offset,
+        layernorm_backward(&l, x + i * pooled * dim, pooled, w->scratch.d_norm, d + i * pooled * dim, w->scratch.norm,
                            w->scratch.layernorm);
     }
 }
 
-static void embed_backward(const struct vit_encoder *v, const real *pixels, size_t n, const struct vit_workspace *w,
-                           real *grad)
+/* tokens' gradients: (n,T,dim) */
+static void embed_backward(const struct vit_encoder *v, const real *pixels, const real *tokens_d, size_t n,
+                           const struct vit_workspace *w, real *grad)
 {
     size_t dim = v->shape.dim, tokens = v->shape.tokens;
     for (size_t i = 0; i < n; i++) {
-        const real *d = w->d + i * tokens * dim;
+        const real *d = tokens_d + i * tokens * dim;
         row_add(grad + v->positions.offset, d, tokens * dim);
         if (v->first_patch)
             row_add(grad + v->cls.offset, d, dim);
@@ -284,19 +302,7 @@ static void embed_backward(const struct vit_encoder *v, const real *pixels, size
     linear_backward_weight(&v->embed, n * v->patches, pixels, w->embedded, w->gradient);
 }
 
-static void chunk_backward(const struct vit_encoder *v, const real *params, const real *d_features, size_t first,
-                           size_t n, struct vit_workspace *w, real *grad)
-{
-    size_t image = (size_t)v->height * v->width * v->channels;
-    pool_backward(v, params, last_tokens(v, w, first), d_features, n, w, grad);
-    for (uint32_t i = v->depth; i-- > 0;) {
-        struct vit_pass pass = block_pass(v, i, params, first, n, w);
-        vit_block_backward(&pass, w->d, grad);
-    }
-    embed_backward(v, w->pixels + first * image, n, w, grad);
-}
-
-static void begin_backward(const struct vit_encoder *v, const real *params, struct vit_workspace *w, real *grad)
+static void begin_backward(const struct vit_encoder *v, struct vit_workspace *w, real *grad)
 {
     const struct parameter *added[] = {&v->embed_bias, &v->positions, &v->gamma, &v->beta};
     for (size_t i = 0; i < sizeof added / sizeof added[0]; i++)
@@ -304,8 +310,22 @@ static void begin_backward(const struct vit_encoder *v, const real *params, stru
     if (v->first_patch)
         parameter_fill(&v->cls, 0, grad);
     memset(w->gradient, 0, linear_gradient_size(&v->embed) * sizeof(real));
-    for (uint32_t i = 0; i < v->depth; i++)
-        vit_block_begin_backward(&v->shape, &v->block[i], params, &w->block[i], grad);
+}
+
+/* w->d: in, the gradient wrt the block's output; out, that wrt its input; a chunk's where its tokens would be. */
+static void block_backward(const struct vit_encoder *v, uint32_t i, const real *params, size_t R,
+                           struct vit_workspace *w, real *grad)
+{
+    struct vit_pass pass = block_pass(v, i, params, w);
+    size_t sample = (size_t)v->shape.tokens * v->shape.dim;
+    vit_block_begin_backward(&v->shape, &v->block[i], params, &w->block[i], grad);
+    for (size_t r = 0; r < R; r += v->chunk) {
+        pass.x = w->block[i].x + r * sample;
+        pass.first = r;
+        pass.n = at_most(R - r, v->chunk);
+        vit_block_backward(&pass, w->d + r * sample, grad);
+    }
+    vit_block_end_backward(&v->shape, &v->block[i], &w->block[i], grad);
 }
 
 static void encoder_backward(const void *encoder, const real *params, const real *d_features, size_t R, void *workspace,
@@ -313,12 +333,16 @@ static void encoder_backward(const void *encoder, const real *params, const real
 {
     const struct vit_encoder *v = encoder;
     struct vit_workspace *w = workspace;
-    begin_backward(v, params, w, grad);
+    size_t image = (size_t)v->height * v->width * v->channels, dim = v->shape.dim, sample = v->shape.tokens * dim;
+    begin_backward(v, w, grad);
     for (size_t r = 0; r < R; r += v->chunk)
-        chunk_backward(v, params, d_features + r * v->shape.dim, r, at_most(R - r, v->chunk), w, grad);
+        pool_backward(v, params, w->last + r * v->pooled * dim, d_features + r * dim, at_most(R - r, v->chunk), w,
+                      w->d + r * sample, grad);
+    for (uint32_t i = v->depth; i-- > 0;)
+        block_backward(v, i, params, R, w, grad);
+    for (size_t r = 0; r < R; r += v->chunk)
+        embed_backward(v, w->pixels + r * image, w->d + r * sample, at_most(R - r, v->chunk), w, grad);
     linear_unpack_gradient(&v->embed, w->gradient, grad + v->embed_weight.offset);
-    for (uint32_t i = 0; i < v->depth; i++)
-        vit_block_end_backward(&v->shape, &v->block[i], &w->block[i], grad);
 }
 
 const struct encoder_ops vit_encoder_ops = {

@@ -185,6 +185,45 @@ static void test_parts_apart(void **state)
     close_place(&p);
 }
 
+/* One try: are the views of a slot drawn within the time? If so, blank images come too late. */
+static bool drawn_within(struct place *p, uint32_t try, struct slot_workspace *reference)
+{
+    const struct manifest *m = slot_manifest(p->bench.shared);
+    size_t bytes = (size_t)IMAGES * SIDE * SIDE;
+    uint8_t *images = p->bench.train.images, *kept = malloc(bytes);
+    struct slot_job *job = job_of(p, try, 2, SLOT_PART_A | SLOT_PART_B);
+    struct outcome alone;
+    job->step = 3 + try;
+    compute(&p->bench, reference, job->step, 2, &alone);
+    compute_expect(p->compute, job->step, 2);
+    compute_expect(p->compute, job->step, 2);
+    uv_sleep(10U << try);
+    memcpy(kept, images, bytes);
+    memset(images, 0, bytes);
+    compute_submit(p->compute, job);
+    run_until(p, (size_t)2 * (try + 1));
+    memcpy(images, kept, bytes);
+    bool same = memcmp(job->gradient->data, alone.grad, m->parameter_floats * sizeof(float)) == 0;
+    outcome_fini(&alone);
+    free(kept);
+    return same;
+}
+
+/* A thread without a job draws the views of the one that is expected. */
+static void test_expected_views(void **state)
+{
+    struct place p;
+    uint32_t try = 0;
+    (void)state;
+    open_place(&p, 1);
+    struct slot_workspace *reference = new_worker(&p.bench);
+    while (try < JOBS && !drawn_within(&p, try, reference))
+        try++;
+    assert_true(try < JOBS);
+    slot_workspace_free(&reference);
+    close_place(&p);
+}
+
 /* Nothing is reported after close, and nothing is lost by it: queued jobs keep their inputs, threads end. */
 static void test_close_drops_what_waits(void **state)
 {
@@ -213,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_one_thread),
         cmocka_unit_test(test_three_threads),
         cmocka_unit_test(test_parts_apart),
+        cmocka_unit_test(test_expected_views),
         cmocka_unit_test(test_close_drops_what_waits),
         cmocka_unit_test(test_close_of_idle_threads_and_of_none),
     };

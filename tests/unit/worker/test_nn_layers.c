@@ -8,6 +8,7 @@
 #include "worker/nn/activations.h"
 #include "worker/nn/attention.h"
 #include "worker/nn/batchnorm.h"
+#include "worker/nn/cls_attention.h"
 #include "worker/nn/columns.h"
 #include "worker/nn/conv.h"
 #include "worker/nn/groupnorm.h"
@@ -43,9 +44,10 @@ static void test_gelu(void **state)
     (void)state;
     for (double x = -12; x < 12; x += 0.00731) {
         double distribution = 0.5 * erfc(-x / sqrt(2)), density = exp(-x * x / 2) / sqrt(2 * acos(-1));
-        real y, d = 2, at = (real)x;
+        real y, again, d = 2, at = (real)x;
         gelu_forward(&at, 1, &y);
-        gelu_backward(&at, 1, &d);
+        gelu_backward(&at, 1, &d, &again);
+        assert_true(again == y);
         assert_true(fabs((double)y - x * distribution) <= 4e-7 * fmax(1, fabs(x)));
         assert_true(fabs((double)d - 2 * (distribution + x * density)) <= 2e-6);
     }
@@ -351,27 +353,61 @@ static void test_batchnorm(void **state)
     free(beta);
 }
 
+/* One row of n through LayerNorm and back, in double: y, and what is added to d_x, d_gamma and d_beta. */
+struct norm_row {
+    double *y, *d_x, *d_gamma, *d_beta;
+};
+
+static void slow_layernorm(size_t n, const real *x, const real *gamma, const real *beta, const real *d_y,
+                           struct norm_row to)
+{
+    double mean = 0, variance = 0, through = 0, along = 0;
+    for (size_t j = 0; j < n; j++)
+        mean += (double)x[j] / (double)n;
+    for (size_t j = 0; j < n; j++)
+        variance += pow((double)x[j] - mean, 2) / (double)n;
+    double inverse = 1 / sqrt(variance + 1e-5);
+    for (size_t j = 0; j < n; j++) {
+        double hat = ((double)x[j] - mean) * inverse;
+        to.y[j] = hat * (double)gamma[j] + (double)beta[j];
+        to.d_gamma[j] += (double)d_y[j] * hat;
+        to.d_beta[j] += (double)d_y[j];
+        through += (double)gamma[j] * (double)d_y[j] / (double)n;
+        along += (double)gamma[j] * (double)d_y[j] * hat / (double)n;
+    }
+    for (size_t j = 0; j < n; j++)
+        to.d_x[j] += inverse * ((double)gamma[j] * (double)d_y[j] - through - ((double)x[j] - mean) * inverse * along);
+}
+
+static void check_layernorm(size_t n)
+{
+    enum { R = 3 };
+    real *x = nn_random(1, R * n), *gamma = nn_random(2, n), *beta = nn_random(3, n), *d_y = nn_random(4, R * n);
+    real *y = nn_take(R * n), *again = nn_take(R * n), *d_x = nn_random(5, R * n), *scratch = nn_take(2 * n);
+    real *d_gamma = nn_take(n), *d_beta = nn_take(n);
+    struct norm_row want = {zeros(R * n), zeros(R * n), zeros(n), zeros(n)};
+    for (size_t i = 0; i < R * n; i++)
+        want.d_x[i] = (double)d_x[i];
+    for (size_t r = 0; r < R; r++)
+        slow_layernorm(n, x + r * n, gamma, beta, d_y + r * n,
+                       (struct norm_row){want.y + r * n, want.d_x + r * n, want.d_gamma, want.d_beta});
+    struct layernorm l = {.n = n, .gamma = gamma, .beta = beta, .d_gamma = d_gamma, .d_beta = d_beta};
+    layernorm_forward(&l, x, R, y);
+    layernorm_backward(&l, x, R, d_y, d_x, again, scratch);
+    nn_assert_close("layernorm", y, want.y, R * n);
+    nn_assert_close("layernorm again", again, want.y, R * n);
+    nn_assert_close("layernorm d_x", d_x, want.d_x, R * n);
+    nn_assert_close("layernorm d_gamma", d_gamma, want.d_gamma, n);
+    nn_assert_close("layernorm d_beta", d_beta, want.d_beta, n);
+    NN_FREE(x, gamma, beta, d_y, y, again, d_x, scratch, d_gamma, d_beta, want.y, want.d_x, want.d_gamma, want.d_beta);
+}
+
 static void test_layernorm(void **state)
 {
     (void)state;
-    enum { R = 3, N = 37 };
-    real *x = nn_random(1, R * N), *gamma = nn_random(2, N), *beta = nn_random(3, N), y[R * N];
-    double want[R * N];
-    for (int r = 0; r < R; r++) {
-        double mean = 0, variance = 0;
-        for (int j = 0; j < N; j++)
-            mean += (double)x[r * N + j] / N;
-        for (int j = 0; j < N; j++)
-            variance += pow((double)x[r * N + j] - mean, 2) / N;
-        for (int j = 0; j < N; j++)
-            want[r * N + j] =
-                ((double)x[r * N + j] - mean) / sqrt(variance + 1e-5) * (double)gamma[j] + (double)beta[j];
-    }
-    layernorm_forward(x, R, N, gamma, beta, y);
-    nn_assert_close("layernorm", y, want, R * N);
-    free(x);
-    free(gamma);
-    free(beta);
+    static const size_t widths[] = {2, 16, 37, 128};
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+        check_layernorm(widths[i]);
 }
 
 /* ---- linear and attention ---- */
@@ -443,10 +479,8 @@ static void check_attention(uint32_t tokens, uint32_t dim, uint32_t heads)
     real *qkv = nn_random(1, (size_t)tokens * 3 * dim), *out = nn_take((size_t)tokens * dim);
     real *p = nn_take(attention_probabilities_size(&t));
     double *want = slow_attention(&t, qkv);
-    attention_forward(&t, tokens, qkv, p, out, &s);
+    attention_forward(&t, qkv, p, out, &s);
     nn_assert_close("attention", out, want, (size_t)tokens * dim);
-    attention_forward(&t, 1, qkv, p, out, &s);
-    nn_assert_close("attention of one query", out, want, dim);
     free(qkv);
     free(out);
     free(p);
@@ -463,15 +497,172 @@ static void test_attention(void **state)
     check_attention(50, 128, 4);
 }
 
+/* ---- attention of the CLS token alone ---- */
+
+enum { CLS_SAMPLES = 3 };
+
+struct cls_case {
+    struct cls_attention t;
+    struct cls_store store;
+    struct cls_scratch scratch;
+    struct arena arena;
+    size_t inputs, weights; /* of x; of weight and bias together */
+    real *x, *weight, *d_output, *output, *d_x, *d_weight;
+};
+
+static void carve_cls(struct cls_case *k)
+{
+    cls_attention_carve(&k->t, CLS_SAMPLES + 1, &k->store, &k->arena);
+    cls_scratch_carve(&k->t, &k->scratch, &k->arena);
+}
+
+static void cls_open(struct cls_case *k, uint32_t tokens, uint32_t dim, uint32_t heads)
+{
+    *k = (struct cls_case){.inputs = (size_t)CLS_SAMPLES * tokens * dim, .weights = (size_t)3 * dim * (dim + 1)};
+    assert_int_equal(cls_attention_init(&k->t, tokens, dim, heads, CLS_SAMPLES + 1, PRECISION_FLOAT32), 0);
+    carve_cls(k);
+    assert_int_equal(arena_allocate(&k->arena), 0);
+    carve_cls(k);
+    k->x = nn_random(1, k->inputs);
+    k->weight = nn_random(2, k->weights);
+    k->d_output = nn_random(3, (size_t)CLS_SAMPLES * dim);
+    k->output = nn_take((size_t)CLS_SAMPLES * dim);
+    k->d_x = nn_take(k->inputs);
+    k->d_weight = nn_take(k->weights);
+    for (size_t i = 0; i < k->weights; i++)
+        k->weight[i] /= (real)sqrt(dim);
+}
+
+static void cls_close(struct cls_case *k)
+{
+    NN_FREE(k->x, k->weight, k->d_output, k->output, k->d_x, k->d_weight);
+    arena_free(&k->arena);
+    cls_attention_fini(&k->t);
+}
+
+/* One row of Q, K and V in double: of sample and token `row`, element j of 3 dim. */
+static double slow_qkv(const struct cls_case *k, const double *x, const double *weight, size_t row, size_t j)
+{
+    size_t dim = k->t.dim;
+    double sum = weight[3 * dim * dim + j];
+    for (size_t i = 0; i < dim; i++)
+        sum += weight[j * dim + i] * x[row * dim + i];
+    return sum;
+}
+
+/* out (samples,dim): by way of all keys and values. */
+static void slow_cls(const struct cls_case *k, const double *x, const double *weight, double *out)
+{
+    size_t T = k->t.tokens, dim = k->t.dim, width = k->t.width;
+    double *p = zeros(T);
+    for (size_t at = 0; at < (size_t)CLS_SAMPLES * k->t.heads; at++) {
+        size_t s = at / k->t.heads, from = at % k->t.heads * width;
+        double total = 0;
+        for (size_t t = 0; t < T; t++) {
+            double score = 0;
+            for (size_t j = from; j < from + width; j++)
+                score += slow_qkv(k, x, weight, s * T, j) * slow_qkv(k, x, weight, s * T + t, dim + j);
+            total += p[t] = exp(score / sqrt((double)width));
+        }
+        for (size_t j = from; j < from + width; j++) {
+            out[s * dim + j] = 0;
+            for (size_t t = 0; t < T; t++)
+                out[s * dim + j] += p[t] / total * slow_qkv(k, x, weight, s * T + t, 2 * dim + j);
+        }
+    }
+    free(p);
+}
+
+static double *widened(const real *x, size_t n)
+{
+    double *wide = zeros(n);
+    for (size_t i = 0; i < n; i++)
+        wide[i] = (double)x[i];
+    return wide;
+}
+
+/* The gradient of sum d_output output wrt `n` values that the slow way takes, by differences. */
+static void slow_cls_gradient(const struct cls_case *k, const double *x, const double *weight, double *values, size_t n,
+                              double *gradient)
+{
+    size_t outputs = (size_t)CLS_SAMPLES * k->t.dim;
+    double *out = zeros(outputs);
+    const double step = 1e-5;
+    for (size_t i = 0; i < 2 * n; i++) {
+        double old = values[i / 2], sign = i % 2 ? -1 : 1;
+        values[i / 2] += sign * step;
+        slow_cls(k, x, weight, out);
+        values[i / 2] = old;
+        for (size_t j = 0; j < outputs; j++)
+            gradient[i / 2] += sign * out[j] * (double)k->d_output[j] / (2 * step);
+    }
+    free(out);
+}
+
+/* Differences are good to nine digits. */
+static void assert_near(const char *what, const real *got, const double *want, size_t n)
+{
+    double scale = 0;
+    for (size_t i = 0; i < n; i++)
+        scale = fmax(scale, fabs(want[i]));
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - want[i]) <= (sizeof(real) == sizeof(double) ? 1e-8 : 5e-6) * scale))
+            fail_msg("%s[%zu] = %.9g, expected %.9g, scale %g", what, i, (double)got[i], want[i], scale);
+}
+
+static void check_cls_gradient(struct cls_case *k, double *x, double *weight)
+{
+    size_t dim = k->t.dim;
+    real *bias = k->d_weight + 3 * dim * dim;
+    double *d_x = zeros(k->inputs), *d_weight = zeros(k->weights);
+    slow_cls_gradient(k, x, weight, x, k->inputs, d_x);
+    slow_cls_gradient(k, x, weight, weight, k->weights, d_weight);
+    cls_attention_begin_backward(&k->t, k->weight, &k->store);
+    cls_attention_backward(&k->t, CLS_SAMPLES, k->x, k->d_output, &k->store, &k->scratch, k->d_x, bias);
+    cls_attention_end_backward(&k->t, &k->store, k->d_weight);
+    assert_near("d_x", k->d_x, d_x, k->inputs);
+    assert_near("d_weight", k->d_weight, d_weight, k->weights);
+    free(d_x);
+    free(d_weight);
+}
+
+static void check_cls(uint32_t tokens, uint32_t dim, uint32_t heads, bool gradients)
+{
+    struct cls_case k;
+    cls_open(&k, tokens, dim, heads);
+    double *x = widened(k.x, k.inputs), *weight = widened(k.weight, k.weights), *want = zeros(CLS_SAMPLES * dim);
+    slow_cls(&k, x, weight, want);
+    cls_attention_begin_forward(&k.t, k.weight, k.weight + (size_t)3 * dim * dim, &k.store);
+    cls_attention_forward(&k.t, CLS_SAMPLES, k.x, &k.store, &k.scratch, k.output);
+    nn_assert_close("output", k.output, want, (size_t)CLS_SAMPLES * dim);
+    if (gradients)
+        check_cls_gradient(&k, x, weight);
+    free(x);
+    free(weight);
+    free(want);
+    cls_close(&k);
+}
+
+static void test_cls_attention(void **state)
+{
+    (void)state;
+    check_cls(1, 1, 1, true);
+    check_cls(3, 6, 2, true);
+    check_cls(18, 8, 2, true);
+    check_cls(17, 34, 2, false);
+    check_cls(50, 64, 4, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),       cmocka_unit_test(test_gelu),
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_softmax_extremes),
-        cmocka_unit_test(test_columns),   cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_groupnorm), cmocka_unit_test(test_groupnorm_constant),
-        cmocka_unit_test(test_batchnorm), cmocka_unit_test(test_layernorm),
-        cmocka_unit_test(test_linear),    cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_exp),           cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_softmax_extremes),
+        cmocka_unit_test(test_columns),       cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_groupnorm),     cmocka_unit_test(test_groupnorm_constant),
+        cmocka_unit_test(test_batchnorm),     cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_linear),        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_cls_attention),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
 }

@@ -125,6 +125,29 @@ static void test_divergence_ends_the_worker(void **state)
     close_world(&w);
 }
 
+/* Of a step whose weights are not there yet, in the order in which the slots will begin. */
+static void test_slots_that_await_weights(void **state)
+{
+    (void)state;
+    struct world w;
+    uint64_t step = 0;
+    uint32_t slot = 0;
+    open_world(&w, 1, 1, false);
+    settle_in(&w, false);
+    lease(&w, 0, 0);
+    assert_false(session_awaiting(w.session, 0, &step, &slot));
+    lease(&w, 1, 2);
+    lease(&w, 1, 1);
+    assert_true(session_awaiting(w.session, 0, &step, &slot));
+    assert_true(step == 1 && slot == 1);
+    assert_true(session_awaiting(w.session, 2, &step, &slot));
+    assert_true(step == 1 && slot == 2);
+    assert_false(session_awaiting(w.session, 3, &step, &slot));
+    tell_weights(&w, 1, 1);
+    assert_false(session_awaiting(w.session, 0, &step, &slot));
+    close_world(&w);
+}
+
 static void test_duplicate_lease(void **state)
 {
     (void)state;
@@ -277,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_contributions_are_resent),
         cmocka_unit_test(test_refused_statistics_hold_back_the_gradient),
         cmocka_unit_test(test_divergence_ends_the_worker),
+        cmocka_unit_test(test_slots_that_await_weights),
         cmocka_unit_test(test_duplicate_lease),
         cmocka_unit_test(test_leases_that_make_no_sense),
         cmocka_unit_test(test_bad_weights_are_not_taken),

@@ -288,6 +288,30 @@ static void test_parts_may_be_interleaved(void **state)
     close_bench(&t);
 }
 
+/* Views that were drawn before the weights came, of that slot or in vain of another, change no byte. */
+static void test_views_drawn_ahead(void **state)
+{
+    (void)state;
+    struct bench t;
+    open_bench(&t, NULL, NULL);
+    struct slot_workspace *early = new_worker(&t), *alone = new_worker(&t);
+    for (uint32_t slot = 1; slot < SLOTS; slot++) {
+        struct outcome x, y;
+        slot_draw_ahead(early, 2, slot / 2 * 2);
+        assert_true(slot_drawn(early, 2, slot / 2 * 2) && !slot_drawn(early, 1, slot / 2 * 2));
+        compute(&t, early, 2, slot, &x);
+        assert_true(slot_drawn(early, 2, slot));
+        compute(&t, alone, 2, slot, &y);
+        assert_same(&t, &x, &y);
+        assert_true(x.metrics[4] > 0);
+        outcome_fini(&x);
+        outcome_fini(&y);
+    }
+    slot_workspace_free(&early);
+    slot_workspace_free(&alone);
+    close_bench(&t);
+}
+
 static void test_what_a_slot_depends_on(void **state)
 {
     (void)state;
@@ -593,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_statistics_are_the_teachers),
         cmocka_unit_test(test_statistics_of_images_as_they_are),
         cmocka_unit_test(test_colour_of_several_sizes),
+        cmocka_unit_test(test_views_drawn_ahead),
         cmocka_unit_test(test_parts_may_be_interleaved),
         cmocka_unit_test(test_what_a_slot_depends_on),
         cmocka_unit_test(test_statistics),
