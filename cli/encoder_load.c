@@ -141,7 +141,7 @@ static int extract_thread_init(struct extract_thread *t, const struct extract_jo
     t->features = malloc(sizeof(float) * BLOCK_ROWS * enc->features);
     if (job->z || job->contributions)
         t->z = malloc(sizeof(float) * BLOCK_ROWS * enc->projection);
-    if (!t->images || !t->scratch || !t->features || (job->z && !t->z))
+    if (!t->images || !t->scratch || !t->features || ((job->z || job->contributions) && !t->z))
         return ERR_MEMORY;
     return model_workspace_new(enc->model, BLOCK_ROWS, &t->workspace);
 }

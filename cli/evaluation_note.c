@@ -120,9 +120,7 @@ static int load(const struct look *l, enum dataset_split split, struct dataset *
 static int features_of(struct encoder *encoder, const struct dataset *d, bool bank, struct feature_set *out, float **z,
                        struct error *e)
 {
-    uint32_t *all = malloc(sizeof *all * d->count);
-    for (uint32_t i = 0; all != NULL && i < d->count; i++)
-        all[i] = i;
+    uint32_t *all = feature_set_pick(d->count, d->count); /* in no order, for the statistics */
     int rc = all ? 0 : error_set(e, ERR_MEMORY, "out of memory for the choice of images");
     if (rc == 0 && bank)
         rc = encoder_measure(encoder, d, all, d->count, 1, e);

@@ -248,16 +248,17 @@ KERNELS_TARGET_AVX512 static uint32_t list_compressed(const float *x, uint32_t n
     return found;
 }
 
+/* The instruction answers its second operand where one is no number: a NaN is passed over, as max_of does. */
 KERNELS_TARGET_AVX512 static float max_avx512(const float *x, size_t n)
 {
     __m512 most = _mm512_set1_ps(x[0]), other = most;
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        most = _mm512_max_ps(most, _mm512_loadu_ps(x + i));
-        other = _mm512_max_ps(other, _mm512_loadu_ps(x + i + 16));
+        most = _mm512_max_ps(_mm512_loadu_ps(x + i), most);
+        other = _mm512_max_ps(_mm512_loadu_ps(x + i + 16), other);
     }
     for (; i < n; i += 16)
-        most = _mm512_mask_max_ps(most, first_lanes(n - i), most, _mm512_maskz_loadu_ps(first_lanes(n - i), x + i));
+        most = _mm512_mask_max_ps(most, first_lanes(n - i), _mm512_maskz_loadu_ps(first_lanes(n - i), x + i), most);
     return _mm512_reduce_max_ps(_mm512_max_ps(most, other));
 }
 #endif

@@ -31,6 +31,6 @@ float vec_exp_shifted(float *x, float shift, size_t n);
 enum { VEC_LIST_SLACK = 16 };
 uint32_t vec_list(const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
                   uint32_t *restrict name, float *restrict value);
-float vec_max(const float *x, size_t n); /* n > 0; no NaN among them */
+float vec_max(const float *x, size_t n); /* n > 0; a NaN beyond x[0] is passed over */
 
 #endif

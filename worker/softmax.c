@@ -179,7 +179,7 @@ KERNELS_TARGET_AVX512 static uint32_t list_short(struct softmax *s, const float 
     *max = _mm512_reduce_max_ps(l);
     __mmask16 counts = _mm512_mask_cmp_ps_mask(there, l, _mm512_set1_ps(*max - s->cutoff), _CMP_NLT_UQ);
     __mmask16 largest = _mm512_mask_cmp_ps_mask(counts, l, _mm512_set1_ps(*max), _CMP_GE_OQ);
-    s->assigned[i] = component[__builtin_ctz(largest)];
+    s->assigned[i] = largest != 0 ? component[__builtin_ctz(largest)] : s->K - 1; /* 0: the largest is no number */
     _mm512_storeu_si512(s->near, _mm512_maskz_compress_epi32(counts, name));
     _mm512_storeu_ps(s->row, _mm512_mask_compress_ps(none, counts, l));
     _mm512_storeu_ps(s->row + SHORT, none);
@@ -194,7 +194,7 @@ KERNELS_TARGET_AVX512 static double keep_short(struct softmax *s, uint32_t i, ui
     const float limit = (float)(s->options.drop * total), least = limit > FLT_MIN ? limit : FLT_MIN;
     const __m512 e = _mm512_loadu_ps(s->row);
     const __mmask16 first = (__mmask16)(n < SHORT ? (1u << n) - 1 : 0xffffu);
-    const __mmask16 kept = _mm512_mask_cmp_ps_mask(first, e, _mm512_set1_ps(least), _CMP_NLT_UQ);
+    const __mmask16 kept = _mm512_mask_cmp_ps_mask(first, e, _mm512_set1_ps(least), _CMP_GE_OQ);
     const __m512 g = _mm512_maskz_compress_ps(kept, e);
     const double sum = _mm512_reduce_add_pd(
         _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(g)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(g, 1))));

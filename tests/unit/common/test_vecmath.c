@@ -82,6 +82,11 @@ static void test_max_is_found_at_every_place(void **state)
             x[i] = -5;
         x[at] = -4;
         assert_true(vec_max(x, 100) == -4);
+        for (size_t i = 1; i < 100; i++) { /* whatever is no number beside it */
+            x[i] = i == at ? -4 : NAN;
+            if (i % 33 == 0)
+                assert_true(vec_max(x, 100) == -4);
+        }
     }
 }
 
