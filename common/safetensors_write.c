@@ -189,7 +189,7 @@ static bool next_piece(void *context, struct file_part *part)
     return true;
 }
 
-/* Room for the largest piece that is made; NULL when nothing is made, or there is no memory. */
+/* Room for the largest piece that is made, if any is: 0 or ERR_MEMORY. */
 static int reserve(struct pieces *p)
 {
     size_t most = 0;

@@ -203,8 +203,8 @@ static void on_async(uv_async_t *async)
 void compute_submit(struct compute *c, struct slot_job *job)
 {
     uv_mutex_lock(&c->lock);
-    for (uint32_t i = 0; i < c->options.threads;
-         i++) /* its weights are there, so that nothing of its step is early now */
+    /* Its weights are there, so that nothing of its step is early now. */
+    for (uint32_t i = 0; i < c->options.threads; i++)
         c->expected[i].open = c->expected[i].open && c->expected[i].step > job->step;
     ring_put(&c->jobs, (struct part){.job = job});
     uv_cond_signal(&c->wake);

@@ -1,9 +1,9 @@
-/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as the operand of a
- * product (worker/operand.h). Of each row of logits those that matter are
- * listed, and all else works on the list (worker/softmax.h): a logit that is further below the row's largest than ln K + 10 (and than what
- * `drop` removes) counts as none. All of these together are less than e^-10 of the sum, which can be seen in the
- * log-likelihood and in the dropped share only, by as much: what is kept is divided by its own sum. With drop = 0 it is 87,
- * where the exponential is 0 in float.
+/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as the operand
+ * of a product (worker/operand.h). Of each row of logits those that matter are listed, and all else works on the list
+ * (worker/softmax.h): a logit that is further below the row's largest than ln K + 10 (and than what `drop` removes)
+ * counts as none. All of these together are less than e^-10 of the sum, which can be seen in the log-likelihood and in
+ * the dropped share only, by as much: what is kept is divided by its own sum. With drop = 0 it is 87, where the
+ * exponential is 0 in float.
  *
  * Where a sieve pays (worker/sieve.h) only what passes it for a row gets its logit, pair by pair (worker/sift.h), and a row
  * for which too much passes all of them, as without. What the sieve holds back is further below than that, so the lists are

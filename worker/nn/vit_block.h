@@ -21,9 +21,9 @@ struct vit_shape {
 };
 
 struct vit_block {
-    const struct cls_attention
-        *cls; /* of a last block that only the CLS token leaves, which spares it most of its work;
-                                        else NULL. Set by the owner, before anything else */
+    /* Of a last block that only the CLS token leaves, which spares it most of its work; else NULL. Set by the owner,
+     * before anything else. */
+    const struct cls_attention *cls;
     struct parameter weight[VIT_LAYERS], bias[VIT_LAYERS], gamma[VIT_NORMS], beta[VIT_NORMS];
 };
 
