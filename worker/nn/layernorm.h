@@ -4,8 +4,6 @@
 
 #include "worker/nn/real.h"
 
-enum { LAYERNORM_SCRATCH = 2 }; /* scratch: this many times n */
-
 struct layernorm {
     size_t n;
     const real *gamma, *beta; /* (n) */
@@ -15,7 +13,6 @@ struct layernorm {
 void layernorm_forward(const struct layernorm *l, const real *x, size_t rows, real *y);
 /* d_x is added to (it holds the residual's gradient). Statistics are recomputed from x, and y with them: not keeping it
  * costs the pass that needs it nothing. */
-void layernorm_backward(const struct layernorm *l, const real *x, size_t rows, const real *d_y, real *d_x, real *y,
-                        real *scratch);
+void layernorm_backward(const struct layernorm *l, const real *x, size_t rows, const real *d_y, real *d_x, real *y);
 
 #endif

@@ -14,6 +14,11 @@ INLINE real real_exp(real x)
     return exp(x);
 }
 
+INLINE real real_sqrt(real x)
+{
+    return sqrt(x);
+}
+
 /* Phi(x), the standard normal distribution function. */
 INLINE real real_normal(real x)
 {
@@ -41,6 +46,11 @@ INLINE float real_exp(float x)
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
+}
+
+INLINE float real_sqrt(float x)
+{
+    return sqrtf(x);
 }
 
 /* Phi(x), the standard normal distribution function, from erf as a rational function (Eigen's): absolute error below

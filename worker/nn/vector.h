@@ -10,6 +10,7 @@
 
 enum { VECTOR_BYTES = 32, VECTOR = VECTOR_BYTES / sizeof(real) };
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef real half __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(real)), may_alias));
 
 /* A comparison's: all ones in a lane where it holds. */
 #ifdef NN_DOUBLE
@@ -24,13 +25,15 @@ typedef lane_bits vector_bits __attribute__((vector_size(VECTOR_BYTES)));
 /* Macros and pointers, because a vector passed by value has no settled calling convention on narrower targets. */
 #define VECTOR_AT(x) (*(const vector *)(x))
 
+/* The sum of all lanes: halves upon halves. */
 INLINE real vector_lanes(const vector *sum)
 {
-    vector v = *sum;
+    half low = *(const half *)sum, high = *(const half *)((const real *)sum + VECTOR / 2);
+    low += high;
 #ifdef NN_DOUBLE
-    return (v[0] + v[2]) + (v[1] + v[3]);
+    return low[0] + low[1];
 #else
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    return (low[0] + low[2]) + (low[1] + low[3]);
 #endif
 }
 
@@ -82,6 +85,18 @@ INLINE void vector_larger(vector *a, const vector *b)
     *a = (vector)((take & (vector_bits)*b) | (~take & (vector_bits)*a));
 }
 
+/* The largest lane. */
+INLINE real vector_largest(const vector *v)
+{
+    vector a = *v;
+#ifndef NN_DOUBLE
+    vector b = __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3);
+    vector_larger(&a, &b);
+#endif
+    real even = a[0] > a[2] ? a[0] : a[2], odd = a[1] > a[3] ? a[1] : a[3];
+    return even > odd ? even : odd;
+}
+
 /* n > 0 */
 INLINE real vector_max(const real *x, size_t n)
 {
@@ -99,13 +114,8 @@ INLINE real vector_max(const real *x, size_t n)
     vector_larger(&b, &VECTOR_AT(lane + 3 * VECTOR));
     vector_larger(&a, &c);
     vector_larger(&a, &b);
-#ifndef NN_DOUBLE
-    b = __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3);
-    vector_larger(&a, &b);
-#endif
-    real even = a[0] > a[2] ? a[0] : a[2], odd = a[1] > a[3] ? a[1] : a[3];
-    even = even > odd ? even : odd;
-    return even > most ? even : most;
+    real among = vector_largest(&a);
+    return among > most ? among : most;
 }
 
 #endif

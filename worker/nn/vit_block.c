@@ -101,7 +101,6 @@ void vit_scratch_carve(const struct vit_shape *s, const struct cls_attention *cl
     w->hidden = arena_reals(a, rows * s->hidden);
     w->d_norm = arena_reals(a, rows * s->dim);
     w->column = arena_reals(a, widest);
-    w->layernorm = arena_reals(a, LAYERNORM_SCRATCH * (size_t)s->dim);
     attention_carve(&s->attention, &w->attention, a);
     if (cls)
         cls_scratch_carve(cls, &w->cls, a);
@@ -247,7 +246,7 @@ static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t
                           real *grad)
 {
     struct layernorm l = norm_of(p, i, grad);
-    layernorm_backward(&l, x, rows, d_norm, d, p->scratch->norm, p->scratch->layernorm);
+    layernorm_backward(&l, x, rows, d_norm, d, p->scratch->norm);
 }
 
 /* d (n,kept,dim): wrt y, replaced by that wrt mid. What forward did not keep comes out of the steps back, just in time

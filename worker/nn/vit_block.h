@@ -42,7 +42,6 @@ struct vit_scratch {
     real *hidden; /* (n,T,hidden) */
     real *d_norm; /* (n,T,dim) */
     real *column; /* (max width): bias gradients of a chunk */
-    real *layernorm;
     struct attention_scratch attention;
     struct cls_scratch cls;
 };

@@ -280,8 +280,7 @@ static void pool_backward(const struct vit_encoder *v, const real *params, const
         for (size_t t = 0; t < pooled; t++)
             for (size_t j = 0; j < dim; j++)
                 w->scratch.d_norm[t * dim + j] = d_features[j] / (real)pooled;
-        layernorm_backward(&l, x + i * pooled * dim, pooled, w->scratch.d_norm, d + i * pooled * dim, w->scratch.norm,
-                           w->scratch.layernorm);
+        layernorm_backward(&l, x + i * pooled * dim, pooled, w->scratch.d_norm, d + i * pooled * dim, w->scratch.norm);
     }
 }
 
