@@ -24,6 +24,14 @@ uint32_t *arena_offsets(struct arena *a, size_t n)
     return arena_take(a, n * sizeof(uint32_t));
 }
 
+uint32_t *arena_strides(struct arena *a, size_t n, size_t stride)
+{
+    uint32_t *table = arena_offsets(a, n);
+    for (size_t i = 0; table && i < n; i++)
+        table[i] = (uint32_t)(i * stride);
+    return table;
+}
+
 int arena_allocate(struct arena *a)
 {
     ASSERT(a->base == NULL);

@@ -18,6 +18,8 @@ struct arena {
 
 real *arena_reals(struct arena *a, size_t n);       /* 64-byte aligned */
 uint32_t *arena_offsets(struct arena *a, size_t n); /* 64-byte aligned */
+/* The offsets 0, stride, 2 stride ... of n rows, once there is memory for them. */
+uint32_t *arena_strides(struct arena *a, size_t n, size_t stride);
 /* Allocates what was measured, zeroed, and rewinds. 0 or ERR_MEMORY. */
 int arena_allocate(struct arena *a);
 void arena_free(struct arena *a);

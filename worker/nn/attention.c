@@ -6,19 +6,11 @@
 #include "common/error.h"
 #include "worker/nn/scores.h"
 
-static uint32_t *carve_table(struct attention *t, size_t n, size_t stride)
-{
-    uint32_t *table = arena_offsets(&t->tables, n);
-    for (size_t i = 0; table && i < n; i++)
-        table[i] = (uint32_t)(i * stride);
-    return table;
-}
-
 static void carve_tables(struct attention *t)
 {
     uint32_t T = t->tokens;
-    uint32_t *wide = carve_table(t, T, (size_t)3 * t->dim), *narrow = carve_table(t, T, t->dim);
-    uint32_t *square = carve_table(t, T, t->padded), *left = carve_table(t, T, 1);
+    uint32_t *wide = arena_strides(&t->tables, T, (size_t)3 * t->dim), *narrow = arena_strides(&t->tables, T, t->dim);
+    uint32_t *square = arena_strides(&t->tables, T, t->padded), *left = arena_strides(&t->tables, T, 1);
     t->scores =
         (struct gather){.runs = 1, .run = t->width, .columns = T, .in = wide, .out = square, .precision = t->precision};
     t->d_probabilities = t->scores;
@@ -81,29 +73,40 @@ static void pack_transposed(const struct attention *t, const real *source, real 
     tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
 }
 
-/* B(token, k): (T, width). */
-static void pack_tokens(const struct attention *t, const real *source, real *packed)
+/* One head's rows of the tokens, inside (T, 3 dim). */
+static struct pack token_rows(const struct attention *t)
 {
-    struct pack p = {.K = t->tokens,
-                     .columns = t->width,
-                     .n = t->tokens,
-                     .row_stride = (size_t)3 * t->dim,
-                     .column_stride = 1,
-                     .precision = t->precision};
-    tile_pack(&p, source, packed);
-    tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
+    return (struct pack){.K = t->tokens,
+                         .columns = t->width,
+                         .n = t->tokens,
+                         .row_stride = (size_t)3 * t->dim,
+                         .column_stride = 1,
+                         .precision = t->precision};
 }
 
-/* target (T, width) inside (T, 3 dim) = packed sum of outer products of a's columns with d's rows. */
+/* c = a (T,T) times the tokens' values in source: (T, width) inside (T, 3 dim). */
+static void mix_tokens(const struct attention *t, const struct gather *g, const real *a, const real *source,
+                       real *packed, real *c)
+{
+    struct pack p = token_rows(t);
+    if (tile_in_place(t->precision, t->width)) {
+        gather_product_in_place(g, t->tokens, a, source, p.row_stride, c);
+        return;
+    }
+    tile_pack(&p, source, packed);
+    tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
+    gather_product(g, t->tokens, a, packed, c);
+}
+
+/* target (T, width) inside (T, 3 dim) = sum of outer products of a's columns with d's rows. */
 static void outer_tokens(const struct attention *t, const struct outer *o, const real *a, const real *d, real *gradient,
                          real *target)
 {
-    struct pack p = {.K = t->tokens,
-                     .columns = t->width,
-                     .n = t->tokens,
-                     .row_stride = (size_t)3 * t->dim,
-                     .column_stride = 1,
-                     .precision = t->precision};
+    struct pack p = token_rows(t);
+    if (tile_in_place(t->precision, t->width)) {
+        gather_outer_in_place(o, t->tokens, a, d, target, p.row_stride);
+        return;
+    }
     memset(gradient, 0, tile_gradient_size_in(t->precision, t->tokens, t->width) * sizeof(real));
     gather_outer(o, t->tokens, a, d, gradient);
     tile_unpack_gradient(&p, gradient, target);
@@ -122,8 +125,7 @@ void attention_forward(const struct attention *t, const real *qkv, real *probabi
         pack_transposed(t, k, s->packed);
         gather_product(&t->scores, t->tokens, q, s->packed, probabilities);
         scores_normalise(t->tokens, t->tokens, score_scale(t), probabilities);
-        pack_tokens(t, v, s->packed);
-        gather_product(&t->mix, t->tokens, probabilities, s->packed, output + h * t->width);
+        mix_tokens(t, &t->mix, probabilities, v, s->packed, output + h * t->width);
     }
 }
 
@@ -137,8 +139,7 @@ void attention_backward(const struct attention *t, const real *qkv, const real *
         pack_transposed(t, v, s->packed);
         gather_product(&t->d_probabilities, t->tokens, d_o, s->packed, s->scores);
         scores_gradient(t->tokens, t->tokens, probabilities, score_scale(t), s->scores);
-        pack_tokens(t, k, s->packed);
-        gather_product(&t->d_q, t->tokens, s->scores, s->packed, d_q);
+        mix_tokens(t, &t->d_q, s->scores, k, s->packed, d_q);
         outer_tokens(t, &t->d_k, s->scores, q, s->gradient, d_k);
     }
 }

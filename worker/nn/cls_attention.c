@@ -2,27 +2,19 @@
 #include "worker/nn/cls_attention.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 #include "common/error.h"
 #include "worker/nn/rows.h"
 #include "worker/nn/scores.h"
 #include "worker/nn/transpose.h"
 
-static uint32_t *carve_table(struct cls_attention *t, size_t n, size_t stride)
-{
-    uint32_t *table = arena_offsets(&t->tables, n);
-    for (size_t i = 0; table && i < n; i++)
-        table[i] = (uint32_t)(i * stride);
-    return table;
-}
-
 static void carve_tables(struct cls_attention *t)
 {
     uint32_t T = t->tokens, dim = t->dim, all = t->heads * dim, longest = T > dim ? T : dim;
-    uint32_t *samples = carve_table(t, t->samples, dim), *wide_samples = carve_table(t, t->samples, all);
-    uint32_t *heads = carve_table(t, t->heads, dim), *rows = carve_table(t, t->heads, t->padded);
-    uint32_t *left = carve_table(t, longest, 1);
+    uint32_t *samples = arena_strides(&t->tables, t->samples, dim),
+             *wide_samples = arena_strides(&t->tables, t->samples, all);
+    uint32_t *heads = arena_strides(&t->tables, t->heads, dim), *rows = arena_strides(&t->tables, t->heads, t->padded);
+    uint32_t *left = arena_strides(&t->tables, longest, 1);
     const enum encoder_precision precision = t->precision;
     t->widen = (struct gather){
         .runs = 1, .run = t->width, .columns = dim, .in = samples, .out = wide_samples, .precision = precision};
@@ -195,17 +187,42 @@ static void add_weight(const struct cls_attention *t, size_t n, const real *wide
         gather_outer(&t->weight, n, wide + h * t->dim, slim + h * t->width, gradient);
 }
 
-/* A sample's tokens as columns, and as rows, of the right operand. */
-static void pack_tokens(const struct cls_attention *t, const real *x, bool columns, real *packed)
+/* c (heads,T) = a (heads,dim) times each of a sample's tokens. */
+static void score_tokens(const struct cls_attention *t, const real *a, const real *x, real *packed, real *c)
 {
-    struct pack p = {.K = columns ? t->dim : t->tokens,
-                     .columns = columns ? t->tokens : t->dim,
-                     .n = columns ? t->dim : t->tokens,
-                     .row_stride = columns ? 1 : t->dim,
-                     .column_stride = columns ? t->dim : 1,
+    struct pack p = {.K = t->dim,
+                     .columns = t->tokens,
+                     .n = t->dim,
+                     .row_stride = 1,
+                     .column_stride = t->dim,
                      .precision = t->precision};
     tile_pack(&p, x, packed);
     tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
+    gather_product(&t->scores, t->heads, a, packed, c);
+}
+
+/* A sample's tokens as rows. */
+static struct pack token_rows(const struct cls_attention *t)
+{
+    return (struct pack){.K = t->tokens,
+                         .columns = t->dim,
+                         .n = t->tokens,
+                         .row_stride = t->dim,
+                         .column_stride = 1,
+                         .precision = t->precision};
+}
+
+/* c (heads,dim) = mixtures of a sample's tokens, by a (heads,T). */
+static void mix_tokens(const struct cls_attention *t, const real *a, const real *x, real *packed, real *c)
+{
+    struct pack p = token_rows(t);
+    if (tile_in_place(t->precision, t->dim)) {
+        gather_product_in_place(&t->mix, t->heads, a, x, t->dim, c);
+        return;
+    }
+    tile_pack(&p, x, packed);
+    tile_pack_bias_in(t->precision, p.K, p.columns, NULL, packed);
+    gather_product(&t->mix, t->heads, a, packed, c);
 }
 
 static real score_scale(const struct cls_attention *t)
@@ -222,11 +239,9 @@ void cls_attention_forward(const struct cls_attention *t, size_t n, const real *
     widen(t, n, s->q, s->key_widen, s->u);
     for (size_t i = 0; i < n; i++) {
         real *p = s->probabilities + i * t->heads * t->padded;
-        pack_tokens(t, x + i * sample, true, w->packed);
-        gather_product(&t->scores, t->heads, s->u + i * wide, w->packed, p);
+        score_tokens(t, s->u + i * wide, x + i * sample, w->packed, p);
         scores_normalise(t->heads, t->tokens, score_scale(t), p);
-        pack_tokens(t, x + i * sample, false, w->packed);
-        gather_product(&t->mix, t->heads, p, w->packed, s->m + i * wide);
+        mix_tokens(t, p, x + i * sample, w->packed, s->m + i * wide);
     }
     narrow(t, n, s->m, s->value_narrow, output);
 }
@@ -235,19 +250,12 @@ void cls_attention_forward(const struct cls_attention *t, size_t n, const real *
 static void sample_backward(const struct cls_attention *t, size_t i, const real *x, const struct cls_store *s,
                             const struct cls_scratch *w, real *d_x)
 {
-    struct pack rows = {.K = t->tokens,
-                        .columns = t->dim,
-                        .n = t->tokens,
-                        .row_stride = t->dim,
-                        .column_stride = 1,
-                        .precision = t->precision};
+    struct pack rows = token_rows(t);
     size_t wide = (size_t)t->heads * t->dim;
     const real *p = s->probabilities + i * t->heads * t->padded, *d_m = w->d_m + i * wide;
-    pack_tokens(t, x, true, w->packed);
-    gather_product(&t->scores, t->heads, d_m, w->packed, w->d_scores);
+    score_tokens(t, d_m, x, w->packed, w->d_scores);
     scores_gradient(t->heads, t->tokens, p, score_scale(t), w->d_scores);
-    pack_tokens(t, x, false, w->packed);
-    gather_product(&t->mix, t->heads, w->d_scores, w->packed, w->d_u + i * wide);
+    mix_tokens(t, w->d_scores, x, w->packed, w->d_u + i * wide);
     memset(w->gradient, 0, tile_gradient_size_in(t->precision, t->tokens, t->dim) * sizeof(real));
     gather_outer(&t->spread, t->heads, p, d_m, w->gradient);
     gather_outer(&t->spread, t->heads, w->d_scores, s->u + i * wide, w->gradient);

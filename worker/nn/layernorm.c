@@ -16,7 +16,7 @@ struct through {
 };
 
 #define TEMPLATE "worker/nn/layernorm_template.h"
-#include "worker/nn/each_choice.h"
+#include "worker/nn/each_choice_template.h"
 
 void layernorm_forward(const struct layernorm *l, const real *x, size_t rows, real *y)
 {

@@ -1,4 +1,4 @@
-/* LayerNorm for one choice of kernels; see layernorm.c and each_choice.h. No include guard. */
+/* LayerNorm for one choice of kernels; see layernorm.c and each_choice_template.h. No include guard. */
 #include "worker/nn/wide_template.h"
 
 #define add CHOICE(add)

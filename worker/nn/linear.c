@@ -15,9 +15,9 @@ static uint32_t block_rows(uint32_t in, uint32_t out)
 
 static void carve_tables(struct linear *l)
 {
-    l->forward.in = l->input.out = l->weight.a = arena_offsets(&l->tables, l->block);
-    l->forward.out = l->input.in = l->weight.d = arena_offsets(&l->tables, l->block);
-    l->weight.left = arena_offsets(&l->tables, l->weight.left_count);
+    l->forward.in = l->input.out = l->weight.a = arena_strides(&l->tables, l->block, l->in);
+    l->forward.out = l->input.in = l->weight.d = arena_strides(&l->tables, l->block, l->out);
+    l->weight.left = arena_strides(&l->tables, l->weight.left_count, 1);
 }
 
 int linear_init(struct linear *l, uint32_t in, uint32_t out, enum encoder_precision precision)
@@ -30,13 +30,6 @@ int linear_init(struct linear *l, uint32_t in, uint32_t out, enum encoder_precis
     if (arena_allocate(&l->tables) != 0)
         return ERR_MEMORY;
     carve_tables(l);
-    uint32_t *x = l->forward.in, *y = l->forward.out, *left = l->weight.left;
-    for (uint32_t r = 0; r < l->block; r++) {
-        x[r] = r * in;
-        y[r] = r * out;
-    }
-    for (uint32_t k = 0; k < l->weight.left_count; k++)
-        left[k] = k;
     return 0;
 }
 

@@ -5,7 +5,7 @@
 enum { ROWS = 8 };
 
 #define TEMPLATE "worker/nn/scores_template.h"
-#include "worker/nn/each_choice.h"
+#include "worker/nn/each_choice_template.h"
 
 void scores_normalise(size_t rows, size_t n, real scale, real *x)
 {

@@ -1,4 +1,4 @@
-/* Softmax for one choice of kernels; see scores.c and each_choice.h. No include guard. */
+/* Softmax for one choice of kernels; see scores.c and each_choice_template.h. No include guard. */
 #include "worker/nn/wide_template.h"
 
 #define largest CHOICE(largest)

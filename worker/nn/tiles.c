@@ -2,7 +2,6 @@
 #include "worker/nn/tiles.h"
 
 #include <stdbool.h>
-#include <string.h>
 #include "common/at_most.h"
 #include "common/kernels.h"
 #include "worker/nn/bf16.h"
@@ -27,8 +26,16 @@ enum {
 #define IN_BF16(precision, statement)
 #endif
 
-/* Rows that a last, lower tile may have. */
-#define TILE_CASES TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6) TILE_CASE(7)
+/* Rows that a tile may have. */
+#define TILE_CASES                                                                                                     \
+    TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6) TILE_CASE(7) TILE_CASE(8)
+
+/* What a product's rows meet: a panel of B, packed, or in place with rows `step` apart. */
+struct tile_panel {
+    const real *a, *b;
+    size_t step, columns; /* of which the first `columns` have a place in C */
+    real *c;
+};
 
 #define TILE_NAME(f) portable_##f
 #define TILE_TARGET
@@ -71,11 +78,13 @@ struct tile_set {
     size_t lanes;             /* reals in a vector */
     uint32_t widest;          /* vectors of a panel at most */
     uint32_t cost[PANEL_MAX]; /* time of a panel of so many vectors, relative to other panels of this set */
-    void (*product[PANEL_MAX])(const struct gather *g, size_t rows, const real *a, const real *b, size_t columns,
-                               real *c);
+    void (*product[PANEL_MAX])(const struct gather *g, size_t rows, const struct tile_panel *p);
+    void (*product_in_place[PANEL_MAX])(const struct gather *g, size_t rows, const struct tile_panel *p);
     void (*columns[PANEL_MAX])(const uint32_t *point, size_t points, const real *d, size_t columns, real *right);
-    void (*outer[PANEL_MAX])(const struct outer *o, const uint32_t *point, size_t points, const real *a,
-                             const real *right, real *gradient);
+    void (*outer[PANEL_MAX])(const struct outer *o, size_t first, size_t points, const real *a, const real *right,
+                             real *gradient);
+    void (*outer_in_place[PANEL_MAX])(const struct outer *o, size_t points, const real *a, const real *d,
+                                      real *gradient, size_t step);
 };
 
 static const struct tile_set sets[KERNELS_AMX] = {
@@ -83,21 +92,31 @@ static const struct tile_set sets[KERNELS_AMX] = {
                           .widest = 3,
                           .cost = {15, 20, 30},
                           .product = {portable_product_1, portable_product_2, portable_product_3},
+                          .product_in_place = {portable_product_in_place_1, portable_product_in_place_2,
+                                               portable_product_in_place_3},
                           .columns = {portable_columns_1, portable_columns_2, portable_columns_3},
-                          .outer = {portable_outer_1, portable_outer_2, portable_outer_3}},
+                          .outer = {portable_outer_1, portable_outer_2, portable_outer_3},
+                          .outer_in_place = {portable_outer_in_place_1, portable_outer_in_place_2,
+                                             portable_outer_in_place_3}},
 #if KERNELS_X86
     [KERNELS_AVX2] = {.lanes = avx2_LANES,
                       .widest = 3,
                       .cost = {15, 20, 30},
                       .product = {avx2_product_1, avx2_product_2, avx2_product_3},
+                      .product_in_place = {avx2_product_in_place_1, avx2_product_in_place_2, avx2_product_in_place_3},
                       .columns = {avx2_columns_1, avx2_columns_2, avx2_columns_3},
-                      .outer = {avx2_outer_1, avx2_outer_2, avx2_outer_3}},
+                      .outer = {avx2_outer_1, avx2_outer_2, avx2_outer_3},
+                      .outer_in_place = {avx2_outer_in_place_1, avx2_outer_in_place_2, avx2_outer_in_place_3}},
     [KERNELS_AVX512] = {.lanes = avx512_LANES,
                         .widest = 4,
                         .cost = {15, 21, 30, 41},
                         .product = {avx512_product_1, avx512_product_2, avx512_product_3, avx512_product_4},
+                        .product_in_place = {avx512_product_in_place_1, avx512_product_in_place_2,
+                                             avx512_product_in_place_3, avx512_product_in_place_4},
                         .columns = {avx512_columns_1, avx512_columns_2, avx512_columns_3, avx512_columns_4},
-                        .outer = {avx512_outer_1, avx512_outer_2, avx512_outer_3, avx512_outer_4}},
+                        .outer = {avx512_outer_1, avx512_outer_2, avx512_outer_3, avx512_outer_4},
+                        .outer_in_place = {avx512_outer_in_place_1, avx512_outer_in_place_2, avx512_outer_in_place_3,
+                                           avx512_outer_in_place_4}},
 #endif
 };
 
@@ -153,11 +172,11 @@ size_t tile_gradient_size_in(enum encoder_precision precision, size_t K, size_t 
     return tile_gradient_size(K, columns);
 }
 
-static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, real *packed)
+static void pack_panel(const struct pack *p, const real *source, size_t columns, size_t panel, size_t lanes,
+                       real *packed)
 {
     if (columns < panel)
-        for (size_t i = 0; i < p->n; i++)
-            memset(packed + i * panel + columns, 0, (panel - columns) * sizeof(real));
+        clear_rows(packed + panel - lanes, panel, p->n, lanes);
     if (p->row_stride == 1) {
         transpose(source, p->column_stride, columns, p->n, packed, panel);
         return;
@@ -181,7 +200,7 @@ void tile_pack(const struct pack *p, const real *source, real *packed)
     size_t panel = panel_width(t, p->columns);
     for (size_t j = 0; j < p->columns; j += panel) {
         size_t columns = at_most(p->columns - j, panel), width = round_up(columns, t->lanes);
-        pack_panel(p, source + j * p->column_stride, columns, width, packed + (1 + p->k0) * width);
+        pack_panel(p, source + j * p->column_stride, columns, width, t->lanes, packed + (1 + p->k0) * width);
         packed += (p->K + 1) * width;
     }
 }
@@ -269,7 +288,8 @@ void gather_product(const struct gather *g, size_t rows, const real *a, const re
     size_t panel = panel_width(t, g->columns), K = g->runs * g->run;
     for (size_t j = 0; j < g->columns; j += panel) {
         size_t columns = at_most(g->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
-        t->product[vectors - 1](g, rows, a, packed, columns, c + j);
+        struct tile_panel p = {.a = a, .b = packed, .columns = columns, .c = c + j};
+        t->product[vectors - 1](g, rows, &p);
         packed += (K + 1) * vectors * t->lanes;
     }
 }
@@ -283,7 +303,7 @@ static void outer_points(const struct tile_set *t, const struct outer *o, size_t
     for (size_t j = 0; j < o->columns; j += panel) {
         size_t columns = at_most(o->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
         t->columns[vectors - 1](o->d + first, points, d + j, columns, right);
-        t->outer[vectors - 1](o, o->a + first, points, a, right, gradient);
+        t->outer[vectors - 1](o, first, points, a, right, gradient);
         gradient += o->left_count * vectors * t->lanes;
     }
 }
@@ -297,4 +317,31 @@ void gather_outer(const struct outer *o, size_t points, const real *a, const rea
     const struct tile_set *t = tiles_chosen();
     for (size_t p = 0; p < points; p += POINTS)
         outer_points(t, o, p, at_most(points - p, POINTS), a, d, gradient);
+}
+
+/* ---- operands in place ---- */
+
+bool tile_in_place(enum encoder_precision precision, size_t columns)
+{
+    return precision == PRECISION_FLOAT32 && columns % tiles_chosen()->lanes == 0;
+}
+
+void gather_product_in_place(const struct gather *g, size_t rows, const real *a, const real *b, size_t stride, real *c)
+{
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, g->columns);
+    for (size_t j = 0; j < g->columns; j += panel) {
+        size_t columns = at_most(g->columns - j, panel);
+        struct tile_panel p = {.a = a, .b = b + j, .step = stride, .columns = columns, .c = c + j};
+        t->product_in_place[columns / t->lanes - 1](g, rows, &p);
+    }
+}
+
+void gather_outer_in_place(const struct outer *o, size_t points, const real *a, const real *d, real *gradient,
+                           size_t stride)
+{
+    const struct tile_set *t = tiles_chosen();
+    size_t panel = panel_width(t, o->columns);
+    for (size_t j = 0; j < o->columns; j += panel)
+        t->outer_in_place[at_most(o->columns - j, panel) / t->lanes - 1](o, points, a, d + j, gradient + j, stride);
 }

@@ -26,6 +26,7 @@
 #ifndef DECANT_WORKER_NN_TILES_H
 #define DECANT_WORKER_NN_TILES_H
 
+#include <stdbool.h>
 #include "proto/choices.h"
 #include "worker/nn/real.h"
 
@@ -70,5 +71,14 @@ void tile_unpack_gradient(const struct pack *p, const real *gradient, real *targ
 
 void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c);
 void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient);
+
+/* Without packing, for operands that are used once: B, D and G stand in rows, and C has no bias. Only where
+ * tile_in_place says so: float32, and columns in whole vectors. The same sums to the bit. */
+bool tile_in_place(enum encoder_precision precision, size_t columns);
+/* C as above, B(k,j) = b[k * stride + j]; one run. */
+void gather_product_in_place(const struct gather *g, size_t rows, const real *a, const real *b, size_t stride, real *c);
+/* gradient[k * stride + j] = G(k,j), overwritten; the offsets `left` follow each other. */
+void gather_outer_in_place(const struct outer *o, size_t points, const real *a, const real *d, real *gradient,
+                           size_t stride);
 
 #endif

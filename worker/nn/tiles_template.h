@@ -10,6 +10,8 @@
  * M and V are constants wherever these functions are inlined, so that every loop over them is unrolled and the sums
  * stay in registers. Rows beyond the last whole tile get a tile of their own height. No include guard. */
 
+#include <string.h>
+
 #define TILE_VECTOR TILE_NAME(vector)
 #define TILE_AT(x) (*(const TILE_VECTOR *)(x))
 #define TILE_INLINE static inline __attribute__((always_inline)) TILE_TARGET
@@ -50,23 +52,25 @@ TILE_INLINE void TILE_NAME(multiply_add)(const real left[TILE_HEIGHT_MAX], const
             sum[m][v] += left[m] * TILE_AT(right + (size_t)v * TILE_NAME(LANES));
 }
 
-/* M rows of C from row r on, against one panel: bias row + row . b */
-TILE_INLINE void TILE_NAME(product)(const struct gather *g, size_t r, const real *a, const real *b, size_t columns,
-                                    real *c, const int M, const int V)
+/* M rows of C from row r on, against one panel: bias row + row . b. A panel in place has no bias row, and the next row
+ * `step` on. */
+TILE_INLINE void TILE_NAME(product)(const struct gather *g, size_t r, const struct tile_panel *p, const bool packed,
+                                    const int M, const int V)
 {
     TILE_VECTOR sum[TILE_HEIGHT_MAX][TILE_PANEL];
-    const real *row[TILE_HEIGHT_MAX];
+    const real *row[TILE_HEIGHT_MAX], *b = p->b;
     real *out[TILE_HEIGHT_MAX];
+    const size_t step = packed ? (size_t)V * TILE_NAME(LANES) : p->step;
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++) {
-        row[m] = a + g->in[r + (size_t)m];
+        row[m] = p->a + g->in[r + (size_t)m];
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++)
-            sum[m][v] = TILE_AT(b + (size_t)v * TILE_NAME(LANES));
+            sum[m][v] = packed ? TILE_AT(b + (size_t)v * TILE_NAME(LANES)) : (TILE_VECTOR){0};
     }
-    b += (size_t)V * TILE_NAME(LANES);
+    b += packed ? step : 0;
     for (uint32_t run = 0; run < g->runs; run++) {
-        for (size_t k = 0; k < g->run; k++, b += (size_t)V * TILE_NAME(LANES)) {
+        for (size_t k = 0; k < g->run; k++, b += step) {
             real left[TILE_HEIGHT_MAX];
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++)
@@ -79,29 +83,33 @@ TILE_INLINE void TILE_NAME(product)(const struct gather *g, size_t r, const real
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
-        out[m] = c + g->out[r + (size_t)m];
-    TILE_NAME(store)(sum, out, columns, M, V);
+        out[m] = p->c + g->out[r + (size_t)m];
+    TILE_NAME(store)(sum, out, p->columns, M, V);
 }
 
-/* All rows against one panel, of whose columns the first `columns` have a place in C. */
-TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, const real *a, const real *b,
-                                          size_t columns, real *c, const int V)
+/* All rows against one panel, in tiles that are equally high or differ by one row: a last one of few rows would wait for
+ * its own sums. */
+TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, const struct tile_panel *p,
+                                          const bool packed, const int V)
 {
-    size_t r = 0;
-    for (; r + TILE_ROWS(V) <= rows; r += TILE_ROWS(V))
-        TILE_NAME(product)(g, r, a, b, columns, c, TILE_ROWS(V), V);
-    /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): M is a number, and V decides which cases differ */
-    switch (rows - r) {
+    size_t tiles = (rows + TILE_ROWS(V) - 1) / TILE_ROWS(V), r = 0;
+    for (size_t t = tiles; t > 0; t--) {
+        size_t height = (rows - r + t - 1) / t;
+        /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): M is a number, and V decides which cases
+         * differ */
+        switch (height) {
 #define TILE_CASE(M)                                                                                                   \
     case M:                                                                                                            \
-        TILE_NAME(product)(g, r, a, b, columns, c, M < TILE_ROWS(V) ? M : 1, V);                                       \
+        TILE_NAME(product)(g, r, p, packed, M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);                                   \
         break;
-        TILE_CASES
+            TILE_CASES
 #undef TILE_CASE
-    default:
-        break;
+        default:
+            break;
+        }
+        /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
+        r += height;
     }
-    /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
 }
 
 /* `columns` columns of D at the given points, side by side, up to V whole vectors with zeros. */
@@ -123,70 +131,88 @@ TILE_INLINE void TILE_NAME(gather_columns)(const uint32_t *point, size_t points,
 }
 
 /* gradient (M, V vectors) += sum over points of A's M values times right's row. `together` says that the M offsets
- * follow each other: then they need no registers. */
-TILE_INLINE void TILE_NAME(outer)(const uint32_t *offset, const uint32_t *point, size_t points, const real *a,
-                                  const real *right, real *gradient, const bool together, const int M, const int V)
+ * follow each other: then they need no registers. In place the rows of D are where they stand, those of the gradient
+ * p->step apart, and it is overwritten. */
+TILE_INLINE void TILE_NAME(outer)(const struct outer *o, uint32_t k, size_t first, size_t points, const real *a,
+                                  const real *right, real *gradient, size_t step, const bool together,
+                                  const bool packed, const int M, const int V)
 {
     TILE_VECTOR sum[TILE_HEIGHT_MAX][TILE_PANEL];
+    const uint32_t *offset = o->left + k;
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++)
-            sum[m][v] = TILE_AT(gradient + (size_t)(m * V + v) * TILE_NAME(LANES));
-    for (size_t p = 0; p < points; p++, right += (size_t)V * TILE_NAME(LANES)) {
-        const real *from = a + point[p] + (together ? offset[0] : 0);
+            sum[m][v] = packed ? TILE_AT(gradient + (size_t)(m * V + v) * TILE_NAME(LANES)) : (TILE_VECTOR){0};
+    for (size_t p = first; p < first + points; p++) {
+        const real *from = a + o->a[p] + (together ? offset[0] : 0);
         real left[TILE_HEIGHT_MAX];
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++)
             left[m] = together ? from[m] : from[offset[m]];
-        TILE_NAME(multiply_add)(left, right, sum, M, V);
+        TILE_NAME(multiply_add)(left, packed ? right : right + o->d[p], sum, M, V);
+        right += packed ? (size_t)V * TILE_NAME(LANES) : 0;
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++)
-            *(TILE_VECTOR *)(gradient + (size_t)(m * V + v) * TILE_NAME(LANES)) = sum[m][v];
+            *(TILE_VECTOR *)(gradient + (size_t)m * step + (size_t)v * TILE_NAME(LANES)) = sum[m][v];
 }
 
-/* One panel of the gradient, for the points whose columns of D are in `right`. */
-TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, const uint32_t *point, size_t points, const real *a,
-                                        const real *right, real *gradient, const int V)
+/* One panel of the gradient, for `points` points from `first` on. */
+TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, size_t first, size_t points, const real *a,
+                                        const real *right, real *gradient, size_t step, const bool packed, const int V)
 {
-    uint32_t k = 0;
-    for (; k + TILE_ROWS(V) <= o->left_count; k += TILE_ROWS(V), gradient += TILE_ROWS(V) * V * TILE_NAME(LANES))
-        if (o->left[k + TILE_ROWS(V) - 1] - o->left[k] == TILE_ROWS(V) - 1)
-            TILE_NAME(outer)(o->left + k, point, points, a, right, gradient, true, TILE_ROWS(V), V);
-        else
-            TILE_NAME(outer)(o->left + k, point, points, a, right, gradient, false, TILE_ROWS(V), V);
-    /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): as above */
-    switch (o->left_count - k) {
+    uint32_t tiles = (o->left_count + TILE_ROWS(V) - 1) / TILE_ROWS(V), k = 0;
+    for (uint32_t t = tiles; t > 0; t--) {
+        uint32_t height = (o->left_count - k + t - 1) / t;
+        bool together = !packed || o->left[k + height - 1] - o->left[k] == height - 1;
+        /* NOLINTBEGIN(bugprone-macro-parentheses, bugprone-branch-clone): as above */
+        switch (height) {
 #define TILE_CASE(M)                                                                                                   \
     case M:                                                                                                            \
-        TILE_NAME(outer)(o->left + k, point, points, a, right, gradient, false, M < TILE_ROWS(V) ? M : 1, V);          \
+        if (together)                                                                                                  \
+            TILE_NAME(outer)                                                                                           \
+        (o, k, first, points, a, right, gradient, step, true, packed, M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);         \
+        else TILE_NAME(outer)(o, k, first, points, a, right, gradient, step, false, packed,                            \
+                              M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);                                                 \
         break;
-        TILE_CASES
+            TILE_CASES
 #undef TILE_CASE
-    default:
-        break;
+        default:
+            break;
+        }
+        /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
+        k += height;
+        gradient += height * step;
     }
-    /* NOLINTEND(bugprone-macro-parentheses, bugprone-branch-clone) */
 }
 
 #define TILE_PANELS(V)                                                                                                 \
-    TILE_TARGET static void TILE_NAME(product_##V)(const struct gather *g, size_t rows, const real *a, const real *b,  \
-                                                   size_t columns, real *c)                                            \
+    TILE_TARGET static void TILE_NAME(product_##V)(const struct gather *g, size_t rows, const struct tile_panel *p)    \
     {                                                                                                                  \
-        TILE_NAME(panel_product)(g, rows, a, b, columns, c, V);                                                        \
+        TILE_NAME(panel_product)(g, rows, p, true, V);                                                                 \
+    }                                                                                                                  \
+    TILE_TARGET static void TILE_NAME(product_in_place_##V)(const struct gather *g, size_t rows,                       \
+                                                            const struct tile_panel *p)                                \
+    {                                                                                                                  \
+        TILE_NAME(panel_product)(g, rows, p, false, V);                                                                \
     }                                                                                                                  \
     TILE_TARGET static void TILE_NAME(columns_##V)(const uint32_t *point, size_t points, const real *d,                \
                                                    size_t columns, real *right)                                        \
     {                                                                                                                  \
         TILE_NAME(gather_columns)(point, points, d, columns, right, V);                                                \
     }                                                                                                                  \
-    TILE_TARGET static void TILE_NAME(outer_##V)(const struct outer *o, const uint32_t *point, size_t points,          \
-                                                 const real *a, const real *right, real *gradient)                     \
+    TILE_TARGET static void TILE_NAME(outer_##V)(const struct outer *o, size_t first, size_t points, const real *a,    \
+                                                 const real *right, real *gradient)                                    \
     {                                                                                                                  \
-        TILE_NAME(panel_outer)(o, point, points, a, right, gradient, V);                                               \
+        TILE_NAME(panel_outer)(o, first, points, a, right, gradient, (size_t)V * TILE_NAME(LANES), true, V);           \
+    }                                                                                                                  \
+    TILE_TARGET static void TILE_NAME(outer_in_place_##V)(const struct outer *o, size_t points, const real *a,         \
+                                                          const real *d, real *gradient, size_t step)                  \
+    {                                                                                                                  \
+        TILE_NAME(panel_outer)(o, 0, points, a, d, gradient, step, false, V);                                          \
     }
 TILE_EACH_PANEL(TILE_PANELS)
 #undef TILE_PANELS

@@ -10,5 +10,7 @@ void transpose(const real *from, size_t from_stride, size_t rows, size_t columns
 /* to[r * to_stride + c] = from[r * from_stride + c] likewise; for rows so short that a call of memcpy would cost more. */
 void copy_rows(const real *restrict from, size_t from_stride, size_t rows, size_t columns, real *restrict to,
                size_t to_stride);
+/* to[r * stride + c] = 0, for rows so short that a call of memset would cost more. */
+void clear_rows(real *to, size_t stride, size_t rows, size_t columns);
 
 #endif

@@ -494,6 +494,7 @@ static void test_attention(void **state)
     (void)state;
     check_attention(1, 1, 1);
     check_attention(3, 6, 2);
+    check_attention(17, 48, 2);
     check_attention(50, 128, 4);
 }
 

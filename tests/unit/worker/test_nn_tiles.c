@@ -3,6 +3,7 @@
 #include "tests/unit/worker/nn_support.h"
 #include <string.h>
 #include "tests/unit/kernels_each.h"
+#include "worker/nn/arena.h"
 #include "worker/nn/tiles.h"
 #include "worker/nn/transpose.h"
 
@@ -223,6 +224,52 @@ static void test_pack_in_parts(void **state)
     free(parts);
 }
 
+/* Operands in place, of T rows inside wider ones: as packing them would give, to the bit; gaps stay as they were. */
+static void check_in_place(uint32_t rows, uint32_t K, uint32_t columns)
+{
+    const size_t stride = columns + GAP, longest = rows > K ? rows : K, size = longest * stride;
+    real *a = nn_random(1, (size_t)rows * K), *b = nn_random(2, size), *c = nn_random(3, size), *want = nn_take(size);
+    real *packed = nn_take(tile_packed_size(K, columns)), *gradient = nn_take(tile_gradient_size(K, columns));
+    struct arena tables = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        uint32_t *in = arena_strides(&tables, rows, K), *out = arena_strides(&tables, rows, stride);
+        uint32_t *left = arena_strides(&tables, K, 1);
+        struct gather g = {.runs = 1, .run = K, .columns = columns, .in = in, .out = out};
+        struct outer o = {.columns = columns, .left_count = K, .left = left, .a = in, .d = out};
+        struct pack p = {.K = K, .columns = columns, .n = K, .row_stride = stride, .column_stride = 1};
+        if (pass == 0) {
+            assert_int_equal(arena_allocate(&tables), 0);
+            continue;
+        }
+        memcpy(want, c, size * sizeof(real));
+        tile_pack(&p, b, packed);
+        tile_pack_bias(K, columns, NULL, packed);
+        gather_product(&g, rows, a, packed, want);
+        gather_product_in_place(&g, rows, a, b, stride, c);
+        assert_memory_equal(c, want, size * sizeof(real));
+        gather_outer(&o, rows, a, b, gradient);
+        tile_unpack_gradient(&p, gradient, want);
+        gather_outer_in_place(&o, rows, a, b, c, stride);
+        assert_memory_equal(c, want, size * sizeof(real));
+    }
+    arena_free(&tables);
+    NN_FREE(a, b, c, want, packed, gradient);
+}
+
+static void test_in_place(void **state)
+{
+    (void)state;
+    assert_false(tile_in_place(PRECISION_BF16, 64));
+    assert_false(tile_in_place(PRECISION_FLOAT32, 33));
+    for (uint32_t columns = 1; columns <= 192; columns++)
+        if (tile_in_place(PRECISION_FLOAT32, columns) && (columns < 100 || columns % 64 == 0))
+            for (uint32_t rows = 1; rows < 60; rows += 7) {
+                check_in_place(rows, 50, columns);
+                check_in_place(33, rows, columns);
+            }
+    assert_true(tile_in_place(PRECISION_FLOAT32, 64));
+}
+
 static void check_transpose(size_t rows, size_t columns)
 {
     size_t from_stride = columns + GAP, to_stride = rows + GAP;
@@ -279,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_pack_in_parts),
         cmocka_unit_test(test_choices_agree),
         cmocka_unit_test(test_pack_columns),
+        cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_transpose),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
