@@ -4,8 +4,8 @@
  *   CHOICE_TARGET   the instructions that it may use
  *   CHOICE_BYTES    of its vectors
  *
- * for code whose vectors are of another type in each. CHOSEN(f) is the function of the choice that runs. No include
- * guard: a file may have several templates. */
+ * for code whose vectors are of another type in each. CHOSEN(f) is the function of the choice that runs.
+ * No include guard: a file may have several templates. */
 #include "common/kernels.h"
 
 #define CHOICE(f) portable_##f

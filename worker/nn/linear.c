@@ -85,20 +85,38 @@ static size_t block_at(const struct linear *l, size_t r, size_t R)
     return R - r < l->block ? R - r : l->block;
 }
 
-void linear_forward(const struct linear *l, size_t R, const real *x, const real *packed, real *y)
+void linear_forward_ahead(const struct linear *l, size_t R, const real *x, const real *packed, real *y,
+                          struct ahead *ahead)
 {
     for (size_t r = 0; r < R; r += l->block)
-        gather_product(&l->forward, block_at(l, r, R), x + r * l->in, packed, y + r * l->out);
+        gather_product_ahead(&l->forward, block_at(l, r, R), x + r * l->in, packed, y + r * l->out, ahead);
+}
+
+void linear_forward(const struct linear *l, size_t R, const real *x, const real *packed, real *y)
+{
+    linear_forward_ahead(l, R, x, packed, y, NULL);
+}
+
+void linear_backward_input_ahead(const struct linear *l, size_t R, const real *d_y, const real *packed, real *d_x,
+                                 struct ahead *ahead)
+{
+    for (size_t r = 0; r < R; r += l->block)
+        gather_product_ahead(&l->input, block_at(l, r, R), d_y + r * l->out, packed, d_x + r * l->in, ahead);
 }
 
 void linear_backward_input(const struct linear *l, size_t R, const real *d_y, const real *packed, real *d_x)
 {
+    linear_backward_input_ahead(l, R, d_y, packed, d_x, NULL);
+}
+
+void linear_backward_weight_ahead(const struct linear *l, size_t R, const real *x, const real *d_y, real *gradient,
+                                  struct ahead *ahead)
+{
     for (size_t r = 0; r < R; r += l->block)
-        gather_product(&l->input, block_at(l, r, R), d_y + r * l->out, packed, d_x + r * l->in);
+        gather_outer_ahead(&l->weight, block_at(l, r, R), x + r * l->in, d_y + r * l->out, gradient, ahead);
 }
 
 void linear_backward_weight(const struct linear *l, size_t R, const real *x, const real *d_y, real *gradient)
 {
-    for (size_t r = 0; r < R; r += l->block)
-        gather_outer(&l->weight, block_at(l, r, R), x + r * l->in, d_y + r * l->out, gradient);
+    linear_backward_weight_ahead(l, R, x, d_y, gradient, NULL);
 }

@@ -30,5 +30,12 @@ void linear_forward(const struct linear *l, size_t R, const real *x, const real 
 void linear_backward_input(const struct linear *l, size_t R, const real *d_y, const real *packed, real *d_x);
 /* gradient (packed) += */
 void linear_backward_weight(const struct linear *l, size_t R, const real *x, const real *d_y, real *gradient);
+/* The same, and what comes next is fetched meanwhile (tiles.h). */
+void linear_forward_ahead(const struct linear *l, size_t R, const real *x, const real *packed, real *y,
+                          struct ahead *ahead);
+void linear_backward_input_ahead(const struct linear *l, size_t R, const real *d_y, const real *packed, real *d_x,
+                                 struct ahead *ahead);
+void linear_backward_weight_ahead(const struct linear *l, size_t R, const real *x, const real *d_y, real *gradient,
+                                  struct ahead *ahead);
 
 #endif

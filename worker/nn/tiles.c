@@ -35,7 +35,22 @@ struct tile_panel {
     const real *a, *b;
     size_t step, columns; /* of which the first `columns` have a place in C */
     real *c;
+    struct ahead *ahead;
 };
+
+/* Fetches a few lines, so that the tile's own operands need not wait behind them. Returns how many of the `left` k or
+ * points to go on for until the next few. */
+static inline __attribute__((always_inline)) size_t fetch_ahead(struct ahead *ahead, size_t left)
+{
+    enum { LINE = 64 / sizeof(real), LINES = 8, STRETCH = 32 };
+    if (ahead == NULL || ahead->at >= ahead->end)
+        return left;
+#pragma GCC unroll 8
+    for (int i = 0; i < LINES; i++)
+        __builtin_prefetch(ahead->at + i * LINE, 0, 2);
+    ahead->at += LINES * LINE;
+    return at_most(left, STRETCH);
+}
 
 #define TILE_NAME(f) portable_##f
 #define TILE_TARGET
@@ -82,7 +97,7 @@ struct tile_set {
     void (*product_in_place[PANEL_MAX])(const struct gather *g, size_t rows, const struct tile_panel *p);
     void (*columns[PANEL_MAX])(const uint32_t *point, size_t points, const real *d, size_t columns, real *right);
     void (*outer[PANEL_MAX])(const struct outer *o, size_t first, size_t points, const real *a, const real *right,
-                             real *gradient);
+                             real *gradient, struct ahead *ahead);
     void (*outer_in_place[PANEL_MAX])(const struct outer *o, size_t points, const real *a, const real *d,
                                       real *gradient, size_t step);
 };
@@ -278,7 +293,8 @@ void tile_unpack_gradient(const struct pack *p, const real *gradient, real *targ
     }
 }
 
-void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c)
+void gather_product_ahead(const struct gather *g, size_t rows, const real *a, const real *packed, real *c,
+                          struct ahead *ahead)
 {
     IN_BF16(g->precision, {
         bf16_gather_product(g, rows, a, packed, c);
@@ -288,27 +304,33 @@ void gather_product(const struct gather *g, size_t rows, const real *a, const re
     size_t panel = panel_width(t, g->columns), K = g->runs * g->run;
     for (size_t j = 0; j < g->columns; j += panel) {
         size_t columns = at_most(g->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
-        struct tile_panel p = {.a = a, .b = packed, .columns = columns, .c = c + j};
+        struct tile_panel p = {.a = a, .b = packed, .columns = columns, .c = c + j, .ahead = ahead};
         t->product[vectors - 1](g, rows, &p);
         packed += (K + 1) * vectors * t->lanes;
     }
 }
 
+void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c)
+{
+    gather_product_ahead(g, rows, a, packed, c, NULL);
+}
+
 /* All panels of the gradient, for at most POINTS points. */
 static void outer_points(const struct tile_set *t, const struct outer *o, size_t first, size_t points, const real *a,
-                         const real *d, real *gradient)
+                         const real *d, real *gradient, struct ahead *ahead)
 {
     real right[POINTS * PANEL_BYTES_MAX / sizeof(real)] __attribute__((aligned(64)));
     size_t panel = panel_width(t, o->columns);
     for (size_t j = 0; j < o->columns; j += panel) {
         size_t columns = at_most(o->columns - j, panel), vectors = (columns + t->lanes - 1) / t->lanes;
         t->columns[vectors - 1](o->d + first, points, d + j, columns, right);
-        t->outer[vectors - 1](o, first, points, a, right, gradient);
+        t->outer[vectors - 1](o, first, points, a, right, gradient, ahead);
         gradient += o->left_count * vectors * t->lanes;
     }
 }
 
-void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient)
+void gather_outer_ahead(const struct outer *o, size_t points, const real *a, const real *d, real *gradient,
+                        struct ahead *ahead)
 {
     IN_BF16(o->precision, {
         bf16_gather_outer(o, points, a, d, gradient);
@@ -316,7 +338,12 @@ void gather_outer(const struct outer *o, size_t points, const real *a, const rea
     })
     const struct tile_set *t = tiles_chosen();
     for (size_t p = 0; p < points; p += POINTS)
-        outer_points(t, o, p, at_most(points - p, POINTS), a, d, gradient);
+        outer_points(t, o, p, at_most(points - p, POINTS), a, d, gradient, ahead);
+}
+
+void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient)
+{
+    gather_outer_ahead(o, points, a, d, gradient, NULL);
 }
 
 /* ---- operands in place ---- */

@@ -72,6 +72,16 @@ void tile_unpack_gradient(const struct pack *p, const real *gradient, real *targ
 void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c);
 void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient);
 
+/* Memory that is wanted soon: a product that gets it fetches it bit by bit, from at on, so that it is in the second-level
+ * cache when its turn comes. NULL: nothing. In bf16 it is left alone. */
+struct ahead {
+    const real *at, *end;
+};
+void gather_product_ahead(const struct gather *g, size_t rows, const real *a, const real *packed, real *c,
+                          struct ahead *ahead);
+void gather_outer_ahead(const struct outer *o, size_t points, const real *a, const real *d, real *gradient,
+                        struct ahead *ahead);
+
 /* Without packing, for operands that are used once: B, D and G stand in rows, and C has no bias. Only where
  * tile_in_place says so: float32, and columns in whole vectors. The same sums to the bit. */
 bool tile_in_place(enum encoder_precision precision, size_t columns);

@@ -70,12 +70,15 @@ TILE_INLINE void TILE_NAME(product)(const struct gather *g, size_t r, const stru
     }
     b += packed ? step : 0;
     for (uint32_t run = 0; run < g->runs; run++) {
-        for (size_t k = 0; k < g->run; k++, b += step) {
-            real left[TILE_HEIGHT_MAX];
+        for (size_t k = 0, end; k < g->run; k = end) {
+            end = k + fetch_ahead(p->ahead, g->run - k);
+            for (size_t i = k; i < end; i++, b += step) {
+                real left[TILE_HEIGHT_MAX];
 #pragma GCC unroll 8
-            for (int m = 0; m < M; m++)
-                left[m] = row[m][k];
-            TILE_NAME(multiply_add)(left, b, sum, M, V);
+                for (int m = 0; m < M; m++)
+                    left[m] = row[m][i];
+                TILE_NAME(multiply_add)(left, b, sum, M, V);
+            }
         }
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++)
@@ -134,8 +137,8 @@ TILE_INLINE void TILE_NAME(gather_columns)(const uint32_t *point, size_t points,
  * follow each other: then they need no registers. In place the rows of D are where they stand, those of the gradient
  * p->step apart, and it is overwritten. */
 TILE_INLINE void TILE_NAME(outer)(const struct outer *o, uint32_t k, size_t first, size_t points, const real *a,
-                                  const real *right, real *gradient, size_t step, const bool together,
-                                  const bool packed, const int M, const int V)
+                                  const real *right, real *gradient, size_t step, struct ahead *ahead,
+                                  const bool together, const bool packed, const int M, const int V)
 {
     TILE_VECTOR sum[TILE_HEIGHT_MAX][TILE_PANEL];
     const uint32_t *offset = o->left + k;
@@ -144,14 +147,17 @@ TILE_INLINE void TILE_NAME(outer)(const struct outer *o, uint32_t k, size_t firs
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++)
             sum[m][v] = packed ? TILE_AT(gradient + (size_t)(m * V + v) * TILE_NAME(LANES)) : (TILE_VECTOR){0};
-    for (size_t p = first; p < first + points; p++) {
-        const real *from = a + o->a[p] + (together ? offset[0] : 0);
-        real left[TILE_HEIGHT_MAX];
+    for (size_t p = first, end; p < first + points; p = end) {
+        end = p + fetch_ahead(ahead, first + points - p);
+        for (size_t i = p; i < end; i++) {
+            const real *from = a + o->a[i] + (together ? offset[0] : 0);
+            real left[TILE_HEIGHT_MAX];
 #pragma GCC unroll 8
-        for (int m = 0; m < M; m++)
-            left[m] = together ? from[m] : from[offset[m]];
-        TILE_NAME(multiply_add)(left, packed ? right : right + o->d[p], sum, M, V);
-        right += packed ? (size_t)V * TILE_NAME(LANES) : 0;
+            for (int m = 0; m < M; m++)
+                left[m] = together ? from[m] : from[offset[m]];
+            TILE_NAME(multiply_add)(left, packed ? right : right + o->d[i], sum, M, V);
+            right += packed ? (size_t)V * TILE_NAME(LANES) : 0;
+        }
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
@@ -162,7 +168,8 @@ TILE_INLINE void TILE_NAME(outer)(const struct outer *o, uint32_t k, size_t firs
 
 /* One panel of the gradient, for `points` points from `first` on. */
 TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, size_t first, size_t points, const real *a,
-                                        const real *right, real *gradient, size_t step, const bool packed, const int V)
+                                        const real *right, real *gradient, size_t step, struct ahead *ahead,
+                                        const bool packed, const int V)
 {
     uint32_t tiles = (o->left_count + TILE_ROWS(V) - 1) / TILE_ROWS(V), k = 0;
     for (uint32_t t = tiles; t > 0; t--) {
@@ -174,8 +181,8 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, size_t first, siz
     case M:                                                                                                            \
         if (together)                                                                                                  \
             TILE_NAME(outer)                                                                                           \
-        (o, k, first, points, a, right, gradient, step, true, packed, M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);         \
-        else TILE_NAME(outer)(o, k, first, points, a, right, gradient, step, false, packed,                            \
+        (o, k, first, points, a, right, gradient, step, ahead, true, packed, M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);  \
+        else TILE_NAME(outer)(o, k, first, points, a, right, gradient, step, ahead, false, packed,                     \
                               M < TILE_ROWS(V) ? M : TILE_ROWS(V), V);                                                 \
         break;
             TILE_CASES
@@ -205,14 +212,14 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, size_t first, siz
         TILE_NAME(gather_columns)(point, points, d, columns, right, V);                                                \
     }                                                                                                                  \
     TILE_TARGET static void TILE_NAME(outer_##V)(const struct outer *o, size_t first, size_t points, const real *a,    \
-                                                 const real *right, real *gradient)                                    \
+                                                 const real *right, real *gradient, struct ahead *ahead)               \
     {                                                                                                                  \
-        TILE_NAME(panel_outer)(o, first, points, a, right, gradient, (size_t)V * TILE_NAME(LANES), true, V);           \
+        TILE_NAME(panel_outer)(o, first, points, a, right, gradient, (size_t)V * TILE_NAME(LANES), ahead, true, V);    \
     }                                                                                                                  \
     TILE_TARGET static void TILE_NAME(outer_in_place_##V)(const struct outer *o, size_t points, const real *a,         \
                                                           const real *d, real *gradient, size_t step)                  \
     {                                                                                                                  \
-        TILE_NAME(panel_outer)(o, 0, points, a, d, gradient, step, false, V);                                          \
+        TILE_NAME(panel_outer)(o, 0, points, a, d, gradient, step, NULL, false, V);                                    \
     }
 TILE_EACH_PANEL(TILE_PANELS)
 #undef TILE_PANELS

@@ -182,9 +182,35 @@ static void norm(const struct vit_pass *p, int i, const real *x, size_t rows)
     layernorm_forward(&l, x, rows, p->scratch->norm);
 }
 
-static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, size_t rows, real *y)
+/* What a step reads or writes that lies far away, to be fetched during a step before it. */
+static struct ahead next(const real *x, size_t n)
 {
-    linear_forward(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y);
+    return (struct ahead){x, x + n};
+}
+
+/* d += the gradient through norm i, whose input is x and whose output's gradient is d_norm; scratch->norm = norm x. */
+static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t rows, const real *d_norm, real *d,
+                          real *grad)
+{
+    struct layernorm l = norm_of(p, i, grad);
+    layernorm_backward(&l, x, rows, d_norm, d, p->scratch->norm);
+}
+
+/* Reals that attention keeps of n samples; none with cls. */
+static size_t qkv_size(const struct vit_pass *p, size_t n)
+{
+    return p->block->cls ? 0 : n * p->shape->tokens * 3 * p->shape->dim;
+}
+
+static size_t probabilities_size(const struct vit_pass *p, size_t n)
+{
+    return p->block->cls ? 0 : n * attention_probabilities_size(&p->shape->attention);
+}
+
+/* ahead: where the next steps put what backward needs; in a pass that keeps nothing that is in cache already. */
+static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, size_t rows, real *y, struct ahead ahead)
+{
+    linear_forward_ahead(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y, p->after > 0 ? &ahead : NULL);
 }
 
 /* heads = attention of scratch->norm */
@@ -195,7 +221,7 @@ static void attend(const struct vit_pass *p, const struct vit_block_store *at)
         cls_attention_forward(p->block->cls, p->n, p->scratch->norm, &at->cls, &p->scratch->cls, at->heads);
         return;
     }
-    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv);
+    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv, next(at->probabilities, probabilities_size(p, p->n)));
     for (size_t i = 0; i < p->n; i++)
         attention_forward(&p->shape->attention, at->qkv + i * T * 3 * dim,
                           at->probabilities + i * attention_probabilities_size(&p->shape->attention),
@@ -208,7 +234,7 @@ static void attention_half(const struct vit_pass *p, const struct vit_block_stor
     size_t T = p->shape->tokens, dim = p->shape->dim;
     norm(p, 0, p->x, p->n * T);
     attend(p, at);
-    layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid);
+    layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid, next(at->hidden, p->n * kept(p) * p->shape->hidden));
     for (size_t i = 0; i < p->n; i++)
         row_add(at->mid + i * kept(p) * dim, p->x + i * T * dim, kept(p) * dim);
 }
@@ -219,34 +245,27 @@ void vit_block_forward(const struct vit_pass *p, real *y)
     size_t rows = p->n * kept(p);
     attention_half(p, &at);
     norm(p, 1, at.mid, rows);
-    layer(p, VIT_MLP1, p->scratch->norm, rows, at.hidden);
+    layer(p, VIT_MLP1, p->scratch->norm, rows, at.hidden, next(y, rows * p->shape->dim));
     gelu_forward(at.hidden, rows * p->shape->hidden, p->scratch->hidden);
-    layer(p, VIT_MLP2, p->scratch->hidden, rows, y);
+    layer(p, VIT_MLP2, p->scratch->hidden, rows, y, next(at.qkv + qkv_size(p, p->n), qkv_size(p, p->after)));
     row_add(y, at.mid, rows * p->shape->dim);
 }
 
 /* Gradients of layer i's parameters from its input x and d_y. */
 static void layer_gradient(const struct vit_pass *p, enum vit_layer i, const real *x, const real *d_y, size_t rows,
-                           real *grad)
+                           real *grad, struct ahead ahead)
 {
     const struct linear *l = &p->shape->linear[i];
     columns_sum(d_y, rows, l->out, p->scratch->column);
     row_add(grad + p->block->bias[i].offset, p->scratch->column, l->out);
-    linear_backward_weight(l, rows, x, d_y, p->store->gradient[i]);
+    linear_backward_weight_ahead(l, rows, x, d_y, p->store->gradient[i], &ahead);
 }
 
 /* The gradient wrt its input. */
-static void layer_back(const struct vit_pass *p, enum vit_layer i, const real *d_y, size_t rows, real *d_x)
+static void layer_back(const struct vit_pass *p, enum vit_layer i, const real *d_y, size_t rows, real *d_x,
+                       struct ahead ahead)
 {
-    linear_backward_input(&p->shape->linear[i], rows, d_y, p->store->packed_backward[i], d_x);
-}
-
-/* d += the gradient through norm i, whose input is x and whose output's gradient is d_norm; scratch->norm = norm x. */
-static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t rows, const real *d_norm, real *d,
-                          real *grad)
-{
-    struct layernorm l = norm_of(p, i, grad);
-    layernorm_backward(&l, x, rows, d_norm, d, p->scratch->norm);
+    linear_backward_input_ahead(&p->shape->linear[i], rows, d_y, p->store->packed_backward[i], d_x, &ahead);
 }
 
 /* d (n,kept,dim): wrt y, replaced by that wrt mid. What forward did not keep comes out of the steps back, just in time
@@ -254,13 +273,13 @@ static void norm_backward(const struct vit_pass *p, int i, const real *x, size_t
 static void mlp_backward(const struct vit_pass *p, const struct vit_block_store *at, real *d, real *grad)
 {
     const struct vit_scratch *t = p->scratch;
-    size_t rows = p->n * kept(p);
-    layer_back(p, VIT_MLP2, d, rows, t->wide);
-    gelu_backward(at->hidden, rows * p->shape->hidden, t->wide, t->hidden);
-    layer_gradient(p, VIT_MLP2, t->hidden, d, rows, grad);
-    layer_back(p, VIT_MLP1, t->wide, rows, t->d_norm);
+    size_t rows = p->n * kept(p), dim = p->shape->dim, hidden = p->shape->hidden;
+    layer_back(p, VIT_MLP2, d, rows, t->wide, next(at->hidden, rows * hidden));
+    gelu_backward(at->hidden, rows * hidden, t->wide, t->hidden);
+    layer_gradient(p, VIT_MLP2, t->hidden, d, rows, grad, next(at->mid, rows * dim));
+    layer_back(p, VIT_MLP1, t->wide, rows, t->d_norm, next(at->heads, rows * dim));
     norm_backward(p, 1, at->mid, rows, t->d_norm, d, grad);
-    layer_gradient(p, VIT_MLP1, t->norm, t->wide, rows, grad);
+    layer_gradient(p, VIT_MLP1, t->norm, t->wide, rows, grad, next(at->qkv, qkv_size(p, p->n)));
 }
 
 /* (n,kept,dim) to (n,T,dim) in place, from the last sample on: tokens that were not kept have no gradient of their own.
@@ -290,9 +309,9 @@ static void attend_backward(const struct vit_pass *p, const struct vit_block_sto
         attention_backward(&p->shape->attention, at->qkv + i * T * 3 * dim,
                            at->probabilities + i * attention_probabilities_size(&p->shape->attention),
                            t->d_norm + i * T * dim, t->wide + i * T * 3 * dim, &t->attention);
-    layer_back(p, VIT_QKV, t->wide, rows, t->d_norm);
+    layer_back(p, VIT_QKV, t->wide, rows, t->d_norm, next(p->x, rows * dim));
     norm_backward(p, 0, p->x, rows, t->d_norm, d, grad);
-    layer_gradient(p, VIT_QKV, t->norm, t->wide, rows, grad);
+    layer_gradient(p, VIT_QKV, t->norm, t->wide, rows, grad, next(d + rows * dim, p->after * T * dim));
 }
 
 void vit_block_backward(const struct vit_pass *p, real *d, real *grad)
@@ -300,8 +319,9 @@ void vit_block_backward(const struct vit_pass *p, real *d, real *grad)
     struct vit_block_store at = store_of(p);
     size_t rows = p->n * kept(p);
     mlp_backward(p, &at, d, grad);
-    layer_gradient(p, VIT_OUT, at.heads, d, rows, grad);
-    layer_back(p, VIT_OUT, d, rows, p->scratch->d_norm);
+    struct ahead attention = next(at.probabilities, probabilities_size(p, p->n));
+    layer_gradient(p, VIT_OUT, at.heads, d, rows, grad, attention);
+    layer_back(p, VIT_OUT, d, rows, p->scratch->d_norm, attention);
     spread_tokens(p, d);
     attend_backward(p, &at, d, grad);
 }

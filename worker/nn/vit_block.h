@@ -74,6 +74,7 @@ struct vit_pass {
     const struct vit_scratch *scratch;
     const real *params, *x;
     size_t first, n;
+    size_t after; /* samples of the next pass, which follow these everywhere; 0 when nothing is kept */
 };
 
 /* y (n,kept,dim) */

@@ -233,6 +233,7 @@ static void block_forward(const struct vit_encoder *v, uint32_t i, enum model_mo
         pass.x = w->block[i].x + r * sample;
         pass.first = mode == MODEL_TRAIN ? r : 0;
         pass.n = at_most(R - r, v->chunk);
+        pass.after = mode == MODEL_TRAIN ? at_most(R - r - pass.n, v->chunk) : 0;
         vit_block_forward(&pass, block_output(v, i, w, r));
     }
 }
@@ -322,6 +323,7 @@ static void block_backward(const struct vit_encoder *v, uint32_t i, const real *
         pass.x = w->block[i].x + r * sample;
         pass.first = r;
         pass.n = at_most(R - r, v->chunk);
+        pass.after = at_most(R - r - pass.n, v->chunk);
         vit_block_backward(&pass, w->d + r * sample, grad);
     }
     vit_block_end_backward(&v->shape, &v->block[i], &w->block[i], grad);

@@ -1,6 +1,7 @@
 /* Sixteen floats, or eight doubles, of a row at a time: one register of AVX-512, two of AVX2, four of others. The head
- * of templates that each_choice_template.h includes. Sums have a shape that no choice changes: lanes apart, those of a row's end
- * beside zeros, then halves upon halves. The names below are macros that mean those of the choice. No include guard. */
+ * of templates that each_choice_template.h includes. Sums have a shape that no choice changes: lanes apart, those of a
+ * row's end beside zeros, then halves upon halves. The names below are macros that mean those of the choice.
+ * No include guard. */
 #include <string.h>
 #include "worker/nn/scalar.h"
 

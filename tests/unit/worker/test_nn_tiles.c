@@ -270,6 +270,36 @@ static void test_in_place(void **state)
     assert_true(tile_in_place(PRECISION_FLOAT32, 64));
 }
 
+/* Fetching what comes next changes no result, and gets on until it is there. */
+static void test_ahead(void **state)
+{
+    (void)state;
+    struct problem p;
+    problem_open(&p, (struct shape){130, 1, 70, 50});
+    real *next = nn_take(4096), *same = nn_random(4, p.c_size), *got = nn_take(tile_gradient_size(p.K, 50));
+    real *want = nn_take(tile_gradient_size(p.K, 50));
+    struct arena tables = {0};
+    arena_strides(&tables, p.K, 1);
+    assert_int_equal(arena_allocate(&tables), 0);
+    struct gather g = {.runs = 1, .run = p.K, .columns = 50, .in = p.in, .out = p.out};
+    struct outer o = {.columns = 50, .left_count = p.K, .left = arena_strides(&tables, p.K, 1), .a = p.in, .d = p.out};
+    struct pack pack = {.K = p.K, .columns = 50, .n = p.K, .row_stride = 50, .column_stride = 1};
+    tile_pack(&pack, p.b, p.packed);
+    tile_pack_bias(p.K, 50, p.bias, p.packed);
+    struct ahead ahead = {next, next + 4096}, again = ahead;
+    gather_product(&g, p.s.rows, p.a, p.packed, same);
+    gather_product_ahead(&g, p.s.rows, p.a, p.packed, p.c, &ahead);
+    assert_memory_equal(p.c, same, p.c_size * sizeof(real));
+    assert_true(ahead.at >= ahead.end);
+    gather_outer(&o, p.s.rows, p.a, p.c, want);
+    gather_outer_ahead(&o, p.s.rows, p.a, p.c, got, &again);
+    assert_memory_equal(got, want, tile_gradient_size(p.K, 50) * sizeof(real));
+    assert_true(again.at >= again.end);
+    arena_free(&tables);
+    NN_FREE(next, same, got, want);
+    problem_close(&p);
+}
+
 static void check_transpose(size_t rows, size_t columns)
 {
     size_t from_stride = columns + GAP, to_stride = rows + GAP;
@@ -327,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_choices_agree),
         cmocka_unit_test(test_pack_columns),
         cmocka_unit_test(test_in_place),
+        cmocka_unit_test(test_ahead),
         cmocka_unit_test(test_transpose),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
