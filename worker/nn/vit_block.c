@@ -207,10 +207,9 @@ static size_t probabilities_size(const struct vit_pass *p, size_t n)
     return p->block->cls ? 0 : n * attention_probabilities_size(&p->shape->attention);
 }
 
-/* ahead: where the next steps put what backward needs; in a pass that keeps nothing that is in cache already. */
 static void layer(const struct vit_pass *p, enum vit_layer i, const real *x, size_t rows, real *y, struct ahead ahead)
 {
-    linear_forward_ahead(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y, p->after > 0 ? &ahead : NULL);
+    linear_forward_ahead(&p->shape->linear[i], rows, x, p->store->packed_forward[i], y, &ahead);
 }
 
 /* heads = attention of scratch->norm */
@@ -221,7 +220,8 @@ static void attend(const struct vit_pass *p, const struct vit_block_store *at)
         cls_attention_forward(p->block->cls, p->n, p->scratch->norm, &at->cls, &p->scratch->cls, at->heads);
         return;
     }
-    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv, next(at->probabilities, probabilities_size(p, p->n)));
+    layer(p, VIT_QKV, p->scratch->norm, p->n * T, at->qkv,
+          next(at->probabilities, p->keeps ? probabilities_size(p, p->n) : 0));
     for (size_t i = 0; i < p->n; i++)
         attention_forward(&p->shape->attention, at->qkv + i * T * 3 * dim,
                           at->probabilities + i * attention_probabilities_size(&p->shape->attention),
@@ -234,9 +234,20 @@ static void attention_half(const struct vit_pass *p, const struct vit_block_stor
     size_t T = p->shape->tokens, dim = p->shape->dim;
     norm(p, 0, p->x, p->n * T);
     attend(p, at);
-    layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid, next(at->hidden, p->n * kept(p) * p->shape->hidden));
+    layer(p, VIT_OUT, at->heads, p->n * kept(p), at->mid,
+          next(at->hidden, p->keeps ? p->n * kept(p) * p->shape->hidden : 0));
     for (size_t i = 0; i < p->n; i++)
         row_add(at->mid + i * kept(p) * dim, p->x + i * T * dim, kept(p) * dim);
+}
+
+/* What the next pass begins with: where its queries, keys and values go, or its tokens, if those of this pass went where
+ * its own will. */
+static struct ahead next_pass(const struct vit_pass *p, const struct vit_block_store *at)
+{
+    size_t sample = (size_t)p->shape->tokens * p->shape->dim;
+    if (p->keeps)
+        return next(at->qkv + qkv_size(p, p->n), qkv_size(p, p->after));
+    return next(p->x + p->n * sample, p->after * sample);
 }
 
 void vit_block_forward(const struct vit_pass *p, real *y)
@@ -247,7 +258,7 @@ void vit_block_forward(const struct vit_pass *p, real *y)
     norm(p, 1, at.mid, rows);
     layer(p, VIT_MLP1, p->scratch->norm, rows, at.hidden, next(y, rows * p->shape->dim));
     gelu_forward(at.hidden, rows * p->shape->hidden, p->scratch->hidden);
-    layer(p, VIT_MLP2, p->scratch->hidden, rows, y, next(at.qkv + qkv_size(p, p->n), qkv_size(p, p->after)));
+    layer(p, VIT_MLP2, p->scratch->hidden, rows, y, next_pass(p, &at));
     row_add(y, at.mid, rows * p->shape->dim);
 }
 

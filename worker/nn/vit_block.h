@@ -5,6 +5,7 @@
 #ifndef DECANT_WORKER_NN_VIT_BLOCK_H
 #define DECANT_WORKER_NN_VIT_BLOCK_H
 
+#include <stdbool.h>
 #include "worker/nn/attention.h"
 #include "worker/nn/cls_attention.h"
 #include "worker/nn/linear.h"
@@ -74,7 +75,8 @@ struct vit_pass {
     const struct vit_scratch *scratch;
     const real *params, *x;
     size_t first, n;
-    size_t after; /* samples of the next pass, which follow these everywhere; 0 when nothing is kept */
+    size_t after; /* samples of the next pass, whose x and places follow these */
+    bool keeps;   /* whether there will be a backward pass; else all passes may use the same places */
 };
 
 /* y (n,kept,dim) */

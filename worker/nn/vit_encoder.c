@@ -231,9 +231,10 @@ static void block_forward(const struct vit_encoder *v, uint32_t i, enum model_mo
     vit_block_begin_forward(&v->shape, &v->block[i], params, &w->block[i]);
     for (size_t r = 0; r < R; r += v->chunk) {
         pass.x = w->block[i].x + r * sample;
-        pass.first = mode == MODEL_TRAIN ? r : 0;
+        pass.keeps = mode == MODEL_TRAIN;
+        pass.first = pass.keeps ? r : 0;
         pass.n = at_most(R - r, v->chunk);
-        pass.after = mode == MODEL_TRAIN ? at_most(R - r - pass.n, v->chunk) : 0;
+        pass.after = at_most(R - r - pass.n, v->chunk);
         vit_block_forward(&pass, block_output(v, i, w, r));
     }
 }
