@@ -214,7 +214,7 @@ TILE_INLINE void TILE_NAME(panel_outer)(const struct outer *o, size_t first, siz
     TILE_TARGET static void TILE_NAME(outer_##V)(const struct outer *o, size_t first, size_t points, const real *a,    \
                                                  const real *right, real *gradient, struct ahead *ahead)               \
     {                                                                                                                  \
-        TILE_NAME(panel_outer)(o, first, points, a, right, gradient, (size_t)V * TILE_NAME(LANES), ahead, true, V);    \
+        TILE_NAME(panel_outer)(o, first, points, a, right, gradient, (size_t)(V)*TILE_NAME(LANES), ahead, true, V);    \
     }                                                                                                                  \
     TILE_TARGET static void TILE_NAME(outer_in_place_##V)(const struct outer *o, size_t points, const real *a,         \
                                                           const real *d, real *gradient, size_t step)                  \
