@@ -177,7 +177,7 @@ onnx() { # onnx RUN
         exits 0 "$decant" embed --checkpoint "$work/$1" "${photos[@]}" --out "$work/$1.npz" &&
         "$PYTHON" tests/e2e/onnx_check.py "$work/$1.onnx" "$work/$1.npz"
 }
-vit=("${own[@]}" --set encoder.model=vit --set encoder.patch=8 --set encoder.dim=32 --set encoder.depth=2 --set run.steps=4)
+vit=("${own[@]}" --set data.mean=.3,.4,.5 --set data.deviation=.2,.25,.3 --set encoder.model=vit --set encoder.patch=8 --set encoder.dim=32 --set encoder.depth=2 --set run.steps=4)
 check "ONNX: a convolutional encoder" onnx a
 check "a transformer" train cls "${vit[@]}" --set encoder.pool=cls
 check "ONNX: its CLS token" onnx cls
