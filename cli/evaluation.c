@@ -388,7 +388,7 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
                       .threads = parallel_threads(),
                       .meter = &meter,
                       .linear_left_out = &out->linear_left_out};
-    evaluation_meter_init(&meter, o->progress, o->progress && isatty(fileno(o->progress)));
+    evaluation_meter_init(&meter, "evaluating", o->progress, o->progress && isatty(fileno(o->progress)));
     snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
     snprintf(out->directory, sizeof out->directory, "%s", c->directory);
     out->step = c->step;

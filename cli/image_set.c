@@ -154,6 +154,20 @@ static int no_room(const char *path, struct error *e)
     return error_set(e, ERR_MEMORY, "%s: no memory to put its images behind the others", path);
 }
 
+/* Behind those of out, as far as there is room for words; the rest is counted. */
+static void move_problems(struct dataset *out, struct dataset *more)
+{
+    for (uint32_t i = 0; i < more->problem_count; i++) {
+        char **from = i < DATASET_PROBLEMS_MAX ? &more->problems[i] : NULL;
+        if (from && out->problem_count < DATASET_PROBLEMS_MAX) {
+            out->problems[out->problem_count] = *from;
+            *from = NULL;
+        }
+        out->problem_count++;
+    }
+    out->skipped += more->skipped;
+}
+
 /* Moves what more holds behind what out holds; both stay sound on an error. */
 static int append(struct dataset *out, struct dataset *more, const char *path, struct error *e)
 {
@@ -177,6 +191,7 @@ static int append(struct dataset *out, struct dataset *more, const char *path, s
     free(more->names);
     more->names = NULL;
     out->count = (uint32_t)count;
+    move_problems(out, more);
     return 0;
 }
 
@@ -192,43 +207,98 @@ static void drop_labels(struct dataset *d)
     d->classes = 0;
 }
 
+static struct dataset_options options_for(const struct run_config *config, const char *path, enum dataset_split split,
+                                          struct evaluation_meter *meter)
+{
+    struct dataset_options o = dataset_options_of(config);
+    image_set_fit(config, path, &o);
+    o.path = path;
+    o.limit = 0;
+    o.names = true;
+    o.loose = strcmp(path, config->data.path) != 0; /* of the run's own, what it was trained on */
+    o.on_demand = false;                            /* sheets show them */
+    o.progress = image_set_progress;
+    o.progress_context = meter;
+    o.holdout = split == DATASET_TRAIN ? 0 : o.holdout;
+    return o;
+}
+
+/* A regular file whose name or first bytes are those of an image. */
+static bool is_meant_as_image(const char *path)
+{
+    struct stat st;
+    enum image_name kind = image_name_kind(path);
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+           (kind == IMAGE_NAME_READ || kind == IMAGE_NAME_UNREAD || is_image_file(path));
+}
+
+/* As image_set_load says, an image that is one of several; -1: not such a one. */
+static int leave_out(const char *path, const struct error *why, struct dataset *more)
+{
+    if ((why->code != ERR_FORMAT && why->code != ERR_RANGE && why->code != ERR_IO) || !is_meant_as_image(path))
+        return -1;
+    *more = (struct dataset){.problem_count = 1, .skipped = 1};
+    more->problems[0] = strdup(why->text);
+    return 0;
+}
+
+/* Behind those of the paths before it. */
+static int add_path(const struct dataset_options *o, enum dataset_split split, bool alone, struct dataset *out,
+                    struct error *e)
+{
+    struct dataset more;
+    int rc = load_path(o, split, &more, e);
+    if (rc != 0 && !alone)
+        rc = leave_out(o->path, e, &more) == 0 ? 0 : rc;
+    if (rc != 0)
+        return rc;
+    if (more.count == 0) {
+        move_problems(out, &more);
+    } else if (out->count == 0) { /* the first that holds any */
+        struct dataset before = *out;
+        *out = more;
+        more = (struct dataset){0};
+        move_problems(out, &before);
+        dataset_fini(&before);
+    } else {
+        rc = append(out, &more, o->path, e);
+    }
+    dataset_fini(&more);
+    return rc;
+}
+
 int image_set_load(const struct run_config *config, const char *const *paths, size_t n, enum dataset_split split,
                    struct evaluation_meter *meter, struct dataset *out, struct error *e)
 {
-    struct dataset more;
     int rc = 0;
+    *out = (struct dataset){0};
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        struct dataset_options o = dataset_options_of(config);
         evaluation_meter_stage(meter, "images", paths[i]);
-        image_set_fit(config, paths[i], &o);
-        o.path = paths[i];
-        o.limit = 0;
-        o.names = true;
-        o.on_demand = false; /* sheets show them */
-        o.progress = image_set_progress;
-        o.progress_context = meter;
-        o.holdout = split == DATASET_TRAIN ? 0 : o.holdout;
-        rc = load_path(&o, split, i == 0 ? out : &more, e);
-        if (rc == 0 && i > 0) {
-            rc = append(out, &more, paths[i], e);
-            dataset_fini(&more);
-        }
-        if (rc != 0 && i > 0)
-            dataset_fini(out);
+        struct dataset_options o = options_for(config, paths[i], split, meter);
+        o.cached = o.cached && n == 1; /* what is mapped cannot grow */
+        rc = add_path(&o, split, n == 1, out, e);
     }
-    if (rc == 0 && n > 1)
+    if (rc == 0 && out->count == 0)
+        rc = error_set(e, ERR_FORMAT, "none of %zu images can be read: %.400s", n,
+                       out->problems[0] ? out->problems[0] : "no memory");
+    if (rc != 0)
+        dataset_fini(out);
+    else if (n > 1)
         drop_labels(out);
     return rc;
 }
 
-void image_set_warn(const struct dataset *d, FILE *f)
+void image_set_warn(const struct dataset *d, struct evaluation_meter *meter)
 {
-    uint32_t shown = d->problem_count < WARNINGS_MAX ? d->problem_count : WARNINGS_MAX;
+    uint32_t shown = d->problem_count < WARNINGS_MAX ? d->problem_count : WARNINGS_MAX, more = d->problem_count - shown;
+    if (meter->to == NULL || d->problem_count == 0)
+        return;
+    evaluation_meter_end(meter);
     for (uint32_t i = 0; i < shown; i++)
         if (d->problems[i])
-            fprintf(f, "left out: %s\n", printable(d->problems[i]));
-    if (d->problem_count > shown)
-        fprintf(f, "%u more problems: `decant dataset check` lists them\n", d->problem_count - shown);
+            fprintf(meter->to, "left out: %s\n", printable(d->problems[i]));
+    if (more > 0)
+        fprintf(meter->to, "%u more problem%s: `decant dataset check` lists them\n", more, more == 1 ? "" : "s");
 }
 
 int image_set_split(const char *command, const char *name, enum dataset_split *out)

@@ -118,6 +118,12 @@ static int image_shape(const struct run_config *c, uint32_t side, struct dataset
         *shape = (struct dataset){.height = first.height, .width = first.width, .channels = first.channels};
         dataset_fini(&first);
     }
+    if (side > 0 && c->encoder.model == ENCODER_VIT && (shape->height != side || shape->width != side))
+        return error_set(
+            e, ERR_CONFIG,
+            "--side %u: this vision transformer has learnt positions for %u x %u pixels and takes no other "
+            "size; leave --side out",
+            side, shape->height, shape->width);
     if (side > 0)
         shape->height = shape->width = side;
     return 0;

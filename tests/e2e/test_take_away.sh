@@ -42,6 +42,19 @@ check "it does not overwrite" exits 2 "$decant" embed --checkpoint "$work/a" "$w
 check "unless told to" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy" --force
 check "no format" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all"
 check "nothing is left over" bash -c "! ls '$work' | grep -q inprogress"
+check "nowhere to write" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/absent/x.npz"
+check "is known before the work" says "cannot be written to"
+
+# Several paths, one of them damaged; a folder with images beside its folders; a run by its name.
+mkdir -p "$work/mixed/deeper" "$work/runs" && ln -s ../a "$work/runs/named"
+cp "$work"/photos/columns/0[1-4].png "$work/mixed" && cp "$work"/photos/columns/0[5-7].png "$work/mixed/deeper"
+check "damaged among others" exits 0 "$decant" embed --checkpoint "$work/a" "$work"/photos/columns/{01,bad,02}.png "$work/photos" --out "$work/several.csv"
+check "it is named" says "left out: $work/photos/columns/bad.png"
+check "the others are there" prints "122 images by step 6"
+check "damaged alone" exits 1 "$decant" embed --checkpoint "$work/a" "$work/photos/columns/bad.png" --out "$work/x.csv"
+check "not there among others" exits 1 "$decant" embed --checkpoint "$work/a" "$work"/photos/columns/{01,absent}.png --out "$work/x.csv"
+check "all below a folder" bash -c "cd '$work' && '$decant' embed --checkpoint named mixed --out mixed.csv >out"
+check "those beside its folders, too" prints "7 images by step 6"
 check "its prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
 check "the arrays agree with each other" numpy '
 import os
@@ -99,6 +112,7 @@ check "all that there is" bash -c "[ \"\$(grep -c 'set.npz#' '$work/out')\" -eq 
 check "neighbours does not overwrite" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --sheet "$work/near.png"
 check "too many" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --count 32
 
+check "a sheet that is no PNG file by its name" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --sheet "$work/x.jpg"
 check "a sheet of prototypes" exits 0 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png" --limit 4 --images 100
 check "its size" "$PYTHON" -c "from PIL import Image; i = Image.open('$work/prototypes.png'); assert i.size == (24 + 9 * 70 - 6, 24 + 4 * 100), i.size"
 check "it does not overwrite" exits 2 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png"
@@ -190,13 +204,18 @@ check "another" train batch "${resnet[@]}" --set encoder.norm=batch
 check "ONNX: with BatchNorm" onnx batch
 check "for larger images" exits 0 "$decant" export --checkpoint "$work/a" --side 48 --out "$work/large.onnx"
 check "it says so" prints "images (N,3,48,48) to 64 features and 32 projections, opset 13"
-check "which a transformer does not take" exits 1 "$decant" export --checkpoint "$work/cls" --side 48 --out "$work/x.onnx"
+check "which a transformer does not take" exits 2 "$decant" export --checkpoint "$work/cls" --side 48 --out "$work/x.onnx"
+check "for its positions" says "learnt positions for 32 x 32 pixels"
 check "--side is for ONNX" exits 2 "$decant" export --checkpoint "$work/a" --side 48 --out "$work/x.npz"
 
 # Hugging Face's ViTModel, there and back.
 check "as a ViTModel" exits 0 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit"
+check "not over another" exits 2 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit"
+check "unless told to" exits 0 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit" --force
+check "what is no ViTModel" exits 1 "$decant" import "$work/a" --out "$work/x.safetensors"
+check "needs none" says "encoder.init takes it as it is"
 check "computed by its description" "$PYTHON" tests/e2e/vit_check.py "$work/vit" "$work/cls.npz"
-check "not of the mean of tokens" exits 2 "$decant" export --checkpoint "$work/mean" --format huggingface --out "$work/vit"
+check "not of the mean of tokens" exits 2 "$decant" export --checkpoint "$work/mean" --format huggingface --out "$work/vit-mean"
 check "it says what is" says "--format onnx"
 check "back" exits 0 "$decant" import "$work/vit" --out "$work/back.safetensors"
 check "with the configuration" bash -c "grep -qx 'heads = 4' '$work/out' && grep -qx 'patch = 8' '$work/out' && grep -qx 'depth = 2' '$work/out'"

@@ -303,7 +303,7 @@ class Case:
         os.rename(found, os.path.join(inner, wanted))
         code, _, err = decant("dataset", "check", top)
         assert code == 1
-        code, out, err = decant("dataset", "check", re.search(r"set data.path = (\S+)", err).group(1))
+        code, out, err = decant("dataset", "check", re.search(r"further in: name (\S+)", err).group(1))
         assert code == 0 and field(out, "training images").startswith("20"), out + err
         wrapped = self.place()
         self.folder(os.path.join(wrapped, "photos", "animals"))
