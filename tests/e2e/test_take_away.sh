@@ -124,6 +124,11 @@ check "from images that are not there" exits 1 "$decant" prototypes --out "$work
 given=("${own[@]}" --set run.steps=4 --set run.checkpoint_every=2 --set mixture.components=64 --set "encoder.init=$work/a"
     --set "mixture.init=$work/a/checkpoints" --set encoder.freeze=2)
 check "a run that begins with it" train b "${given[@]}"
+check "what was taken is said at once" says "event=init path="
+check "which is not frozen running statistics" bash -c "! grep -q init_frozen '$work/err'"
+check "given weights that are not there" exits 2 "${train_command[@]}" --out "$work/never" "${given[@]}" --set "mixture.init=$work/photos"
+check "the key is named" says "mixture.init = $work/photos"
+check "and nothing is left behind" test ! -e "$work/never"
 taken() { grep -qE "event=init .*taken=$1" "$work/$2/logs/parameter.log"; }
 check "every tensor but none of the optimiser's" taken '[0-9]+ absent=0 other_shape=0 skipped=0 unused=0' b
 check "its components, in a larger mixture" grep -q 'event=init .*components=32 of=64' "$work/b/logs/prototype.log"
