@@ -62,15 +62,18 @@ static int take_option(int option, void *arg)
 struct load_line {
     struct evaluation_meter meter;
     const char *path;
-    uint64_t done;
+    uint64_t done, total;
 };
 
 static void show_progress(void *context, uint64_t done, uint64_t total)
 {
     struct load_line *line = context;
-    if (done < line->done)
-        evaluation_meter_stage(&line->meter, "images", line->path);
+    char images[32];
+    snprintf(images, sizeof images, "%" PRIu64 " images", total);
+    if (done < line->done || total != line->total)
+        evaluation_meter_stage(&line->meter, images, line->path);
     line->done = done;
+    line->total = total;
     image_set_progress(&line->meter, done, total);
 }
 
@@ -88,7 +91,6 @@ static int check(const struct dataset_line *line, const char *path)
     struct dataset_options o = dataset_options_of(&c);
     o.path = path;
     evaluation_meter_init(&load.meter, "loading", stderr, isatty(STDERR_FILENO));
-    evaluation_meter_stage(&load.meter, "images", path);
     o.progress = show_progress;
     o.progress_context = &load;
     int rc = dataset_report_make(&o, &r, &e);

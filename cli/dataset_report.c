@@ -116,12 +116,34 @@ static void print_problems(const struct dataset_report *r, FILE *f)
         fprintf(f, "  and %" PRIu32 " more\n", total - printed);
 }
 
+enum { HELD_NOTE_MAX = 256 };
+
+/* Every n-th image of an array is held out, whatever its class: labels that go round in step leave classes without any. False
+ * when none is. */
+static bool note_classes_without(const struct dataset_report *r, char out[HELD_NOTE_MAX])
+{
+    uint32_t classes = classes_of(r), without = 0, *counts = class_counts(r);
+    for (uint32_t c = 0; counts && r->test.holdout > 0 && c < classes; c++)
+        without += counts[c] >= r->test.holdout && counts[classes + c] == 0;
+    free(counts);
+    if (without == 0)
+        return false;
+    snprintf(out, HELD_NOTE_MAX,
+             "%" PRIu32 " of %" PRIu32 " classes have none of the held-out images, since every %" PRIu32
+             "th is one: shuffle the array, or give it test images",
+             without, classes, r->test.holdout);
+    return true;
+}
+
 static void print_notes(const struct dataset_report *r, FILE *f)
 {
+    char held[HELD_NOTE_MAX];
     const struct dataset *splits[] = {&r->train, &r->test};
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < splits[s]->note_count; i++)
             fprintf(f, "  note: %s\n", splits[s]->notes[i]);
+    if (note_classes_without(r, held))
+        fprintf(f, "  note: %s\n", held);
 }
 
 static void print_test(const struct dataset_report *r, FILE *f)
@@ -269,9 +291,12 @@ static json_t *notes_json(const struct dataset_report *r)
 {
     const struct dataset *splits[] = {&r->train, &r->test};
     json_t *array = json_array();
+    char held[HELD_NOTE_MAX];
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < splits[s]->note_count; i++)
             json_array_append_new(array, json_print_text(splits[s]->notes[i]));
+    if (note_classes_without(r, held))
+        json_array_append_new(array, json_print_text(held));
     return array;
 }
 

@@ -101,14 +101,15 @@ static bool explain_inner(const char *directory, char text[NEAR_MISS_MAX])
     return inner != NULL;
 }
 
+#define GUNZIP "gunzip it and name the .tar, if it holds tar shards; else unpack it, and name what comes out"
 static const struct {
     const char *ending, *what, *remedy;
 } foreign[] = {
     {".npz", "a NumPy archive", "name the file itself"},
     {".npy", "a NumPy array", "name the file itself"},
     {".tar", "an archive", "unpack it, and name what comes out"},
-    {".tar.gz", "an archive", "unpack it, and name what comes out"},
-    {".tgz", "an archive", "unpack it, and name what comes out"},
+    {".tar.gz", "a compressed archive", GUNZIP},
+    {".tgz", "a compressed archive", GUNZIP},
     {".zip", "an archive", "unpack it, and name what comes out"},
     {".7z", "an archive", "unpack it, and name what comes out"},
     {".rar", "an archive", "unpack it, and name what comes out"},
