@@ -197,23 +197,24 @@ static const char *class_of(const struct dataset *d, uint32_t row, char number[1
     return d->class_names ? d->class_names[d->labels[row]] : number;
 }
 
-static void print_name(const char *name, const char *format)
+static void print_name(const char *name, int columns, const char *end)
 {
     char copy[1200];
     snprintf(copy, sizeof copy, "%s", name);
-    printf(format, printable(copy));
+    printable(copy);
+    printf("%-*s%s", printable_width(copy, columns), copy, end);
 }
 
 static void print_table(const struct search *s)
 {
     char number[16];
     for (uint32_t i = 0; i < s->queries.images.count; i++) {
-        print_name(s->queries.images.names[i], "%s\n");
+        print_name(s->queries.images.names[i], 0, "\n");
         for (uint32_t j = 0; j < s->k; j++) {
             const struct nearest_hit *hit = &s->hits[(size_t)i * s->k + j];
             printf("%4u  %9.6f  ", j + 1, hit->cosine);
-            print_name(class_of(&s->bank.images, hit->row, number), "%-16s  ");
-            print_name(s->bank.images.names[hit->row], "%s\n");
+            print_name(class_of(&s->bank.images, hit->row, number), 16, "  ");
+            print_name(s->bank.images.names[hit->row], 0, "\n");
         }
     }
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/json_print.h"
+#include "cli/printable.h"
 #include "common/path_list.h"
 
 enum { CLASSES_PRINTED = 40, PROBLEMS_PRINTED = 20 }; /* --json has them all, as far as they were kept */
@@ -90,7 +91,8 @@ static void print_classes(const struct dataset_report *r, FILE *f)
     for (uint32_t c = 0; c < classes && c < CLASSES_PRINTED; c++) {
         char name[64];
         name_of(&r->train, c, name);
-        fprintf(f, "  %-30s %10" PRIu32 " %10" PRIu32 "\n", name, counts[c], counts[classes + c]);
+        fprintf(f, "  %-*s %10" PRIu32 " %10" PRIu32 "\n", printable_width(name, 30), name, counts[c],
+                counts[classes + c]);
     }
     if (classes > CLASSES_PRINTED)
         fprintf(f, "  and %" PRIu32 " more classes (--json lists them)\n", classes - CLASSES_PRINTED);

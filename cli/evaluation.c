@@ -208,8 +208,9 @@ static int extract(const struct stage *s, const char *who, struct encoder *enc, 
 {
     *out = (struct extract){.D = enc->projection};
     enc->meter = s->meter;
-    evaluation_meter_stage(s->meter, who, "features of the bank");
+    evaluation_meter_stage(s->meter, who, "statistics of normalisation");
     int rc = encoder_measure(enc, &s->train, s->bank, s->bank_rows, s->threads, e);
+    evaluation_meter_stage(s->meter, who, "features of the bank");
     if (rc == 0)
         rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z, e);
     evaluation_meter_stage(s->meter, who, "features of the queries");
