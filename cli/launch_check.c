@@ -13,6 +13,7 @@
 #include "proto/keys.h"
 #include "proto/process_options.h"
 #include "worker/data/dataset.h"
+#include "worker/data/image_cache.h"
 #include "worker/slot.h"
 
 /* ---- endpoints ---- */
@@ -154,8 +155,11 @@ static int load(const struct run_config *c, uint64_t limit, struct dataset *imag
 {
     struct dataset_options o = dataset_options_of(c);
     struct error why = {0};
+    char place[IMAGE_CACHE_DIRECTORY_MAX];
     bool fewer = limit < UINT32_MAX && (o.limit == 0 || limit < o.limit);
     o.limit = fewer ? (uint32_t)limit : o.limit;
+    if (o.cached && image_cache_place(&o, place, e) != 0)
+        return e->code;
     o.cached = o.cached && !fewer; /* a file of a few images would serve nobody again */
     int rc = dataset_load(&o, DATASET_TRAIN, images, &why);
     if (rc == 0)

@@ -55,6 +55,12 @@ check "damaged alone" exits 1 "$decant" embed --checkpoint "$work/a" "$work/phot
 check "not there among others" exits 1 "$decant" embed --checkpoint "$work/a" "$work"/photos/columns/{01,absent}.png --out "$work/x.csv"
 check "all below a folder" bash -c "cd '$work' && '$decant' embed --checkpoint named mixed --out mixed.csv >out"
 check "those beside its folders, too" prints "7 images by step 6"
+cp "$work/photos/columns/03.png" "$work/12:30.png"
+check "a colon in a name" exits 0 "$decant" embed --checkpoint "$work/a" "$work/12:30.png" --out "$work/colon.csv"
+check "which comes back" grep -q "^$work/12:30.png," "$work/colon.csv"
+check "not in a list of sets" exits 2 "$decant" dataset check "$work/12:30.png"
+check "says how to write it" says 'in a name write it \:'
+check "a port that is none" exits 2 "$decant" dashboard "$work/a" --listen 127.0.0.1:99999
 check "its prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
 check "the arrays agree with each other" numpy '
 import os
@@ -128,6 +134,8 @@ check "what was taken is said at once" says "event=init path="
 check "which is not frozen running statistics" bash -c "! grep -q init_frozen '$work/err'"
 check "given weights that are not there" exits 2 "${train_command[@]}" --out "$work/never" "${given[@]}" --set "mixture.init=$work/photos"
 check "the key is named" says "mixture.init = $work/photos"
+check "no place for decoded images" exits 2 timeout 60 "${train_command[@]}" --out "$work/never" "${own[@]}" --set data.cache=file --set data.cache_directory=/dev/null
+check "that key is named" says "set data.cache_directory"
 check "and nothing is left behind" test ! -e "$work/never"
 taken() { grep -qE "event=init .*taken=$1" "$work/$2/logs/parameter.log"; }
 check "every tensor but none of the optimiser's" taken '[0-9]+ absent=0 other_shape=0 skipped=0 unused=0' b

@@ -210,8 +210,8 @@ int tar_list_add(struct image_list *l, const char *path, struct image_sink *sink
         image_sink_leave_out(sink, t.unread);
     }
     if (rc == 0 && t.bare > 0)
-        image_sink_problem(sink, "%.200s: %llu sample%s with a label and without an image (the first is %.150scls)", path,
-                           (unsigned long long)t.bare, t.bare == 1 ? "" : "s", t.first_bare);
+        image_sink_problem(sink, "%.200s: %llu sample%s with a label and without an image (the first is %.150scls)",
+                           path, (unsigned long long)t.bare, t.bare == 1 ? "" : "s", t.first_bare);
     return rc;
 }
 
