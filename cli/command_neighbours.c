@@ -171,6 +171,8 @@ static int search(const struct neighbours_line *line, const char *const *queries
     rc = image_set_load(&c.config, queries, n, DATASET_TRAIN, &meter, &out->queries.images, e);
     if (rc == 0)
         rc = image_set_load(&c.config, &in, 1, line->split, &meter, &out->bank.images, e);
+    if (rc != 0 && out->queries.images.count > 0 && line->in == NULL)
+        rc = image_set_own_failed(rc, "--in", e);
     if (rc == 0) {
         image_set_warn(&out->queries.images, &meter);
         image_set_warn(&out->bank.images, &meter);

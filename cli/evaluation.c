@@ -73,7 +73,7 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
     o.progress_context = s->meter;
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
-        return rc;
+        return s->options->data ? rc : image_set_own_failed(rc, "--data", e);
     if (s->train.labels)
         rc = dataset_load(&o, DATASET_TEST, &s->test, &test);
     if (rc != 0 && rc != ERR_NOT_FOUND) {

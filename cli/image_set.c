@@ -299,6 +299,12 @@ int image_set_load(const struct run_config *config, const char *const *paths, si
     return rc;
 }
 
+int image_set_own_failed(int rc, const char *option, struct error *e)
+{
+    struct error why = *e;
+    return error_set(e, rc, "the run's own images: %.430s; %s names others", why.text, option);
+}
+
 void image_set_warn(const struct dataset *d, struct evaluation_meter *meter)
 {
     uint32_t shown = d->problem_count < WARNINGS_MAX ? d->problem_count : WARNINGS_MAX, more = d->problem_count - shown;

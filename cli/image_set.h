@@ -19,6 +19,8 @@ void image_set_fit(const struct run_config *config, const char *path, struct dat
  * ERR_* with a text when none is left, and for any other path that cannot be read. */
 int image_set_load(const struct run_config *config, const char *const *paths, size_t n, enum dataset_split split,
                    struct evaluation_meter *meter, struct dataset *out, struct error *e);
+/* Of a run's own images that could not be loaded: rc, with option in e as the one that names others. */
+int image_set_own_failed(int rc, const char *option, struct error *e);
 /* What could not be read, for people, where the meter writes: the first few files by name. */
 void image_set_warn(const struct dataset *d, struct evaluation_meter *meter);
 /* --split train|test: -1, or the exit code having said what is wrong. command: its name. */

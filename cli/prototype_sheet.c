@@ -31,8 +31,8 @@ static int load(const struct checkpoint *c, const struct prototype_sheet_options
     int64_t most = o->images > 0 ? o->images : c->config.eval.bank;
     *out = (struct sheet_data){0};
     int rc = image_set_load(&c->config, &path, 1, DATASET_TRAIN, meter, &out->images, e);
-    if (rc != 0)
-        return rc;
+    if (rc != 0) /* of a dashboard there is no option */
+        return o->data || o->progress == NULL ? rc : image_set_own_failed(rc, "--data", e);
     image_set_warn(&out->images, meter);
     uint32_t rows = most < out->images.count ? (uint32_t)most : out->images.count;
     out->picked = feature_set_pick(out->images.count, rows);

@@ -126,6 +126,13 @@ check "a sheet from Redis" exits 2 "$decant" prototypes --redis localhost:1 --sh
 check "images without a sheet" exits 2 "$decant" prototypes --out "$work/a" --images 5
 check "from images that are not there" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png" --data "$work/absent"
 
+mv "$work/photos" "$work/elsewhere"
+check "the run's own images are gone" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png"
+check "it says how to name others" says "the run's own images: $work/photos: No such file or directory; --data names others"
+check "to an evaluation, too" exits 1 "$decant" eval --checkpoint "$work/a"
+check "which says it likewise" says "--data names others"
+mv "$work/elsewhere" "$work/photos"
+
 # Beginning with the encoder and the mixture of that run: another number of prototypes, two stages frozen.
 given=("${own[@]}" --set run.steps=4 --set run.checkpoint_every=2 --set mixture.components=64 --set "encoder.init=$work/a"
     --set "mixture.init=$work/a/checkpoints" --set encoder.freeze=2)
