@@ -12,6 +12,9 @@
 #include "common/vecmath.h"
 #include "proto/covariance.h"
 #include "proto/stats_wire.h"
+#if KERNELS_X86
+#include <immintrin.h>
+#endif
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
@@ -125,17 +128,63 @@ static inline __attribute__((always_inline)) void sum_rest(const float *restrict
     }
 }
 
-/* s1_d = sum_j gamma_j h_jd, s2_d = sum_j gamma_j h_jd^2 over a column's entries in order; h (N,D), s1 and s2 (D). */
+/* s1_d = sum_j gamma_j h_jd, s2_d = sum_j gamma_j h_jd^2 over a column's entries in order, from dimension d on; h
+ * (N,D), s1 and s2 (D). */
 STATIC_KERNEL(void, sum_column,
-              (const float *restrict h, size_t D, const struct entry *column, size_t count, float *restrict s1,
-               float *restrict s2),
-              (h, D, column, count, s1, s2))
+              (const float *restrict h, size_t D, size_t d, const struct entry *column, size_t count,
+               float *restrict s1, float *restrict s2),
+              (h, D, d, column, count, s1, s2))
 {
-    size_t d = 0;
     for (; d + BLOCK <= D; d += BLOCK)
         sum_block(h + d, D, column, count, s1 + d, s2 + d);
     sum_rest(h + d, D, column, count, D - d, s1 + d, s2 + d);
 }
+
+#if KERNELS_X86
+
+enum { WIDE = 16, WIDE_BLOCK = 4 * WIDE };
+
+/* sum_block of WIDE_BLOCK dimensions, which has the registers of AVX-512 for it: an embedding's row is read once
+ * where D is 64. */
+KERNELS_TARGET_AVX512 static void sum_wide_block(const float *restrict h, size_t D, const struct entry *column,
+                                                 size_t count, float *restrict s1, float *restrict s2)
+{
+    __m512 sum1[4] = {0}, sum2[4] = {0};
+    for (size_t j = 0; j < count; j++) {
+        const float *x = h + column[j].row * D;
+        const __m512 gamma = _mm512_set1_ps(column[j].gamma);
+#pragma GCC unroll 4
+        for (size_t l = 0; l < 4; l++) {
+            __m512 value = _mm512_loadu_ps(x + l * WIDE), weighted = _mm512_mul_ps(gamma, value);
+            sum1[l] = _mm512_add_ps(sum1[l], weighted);
+            sum2[l] = _mm512_add_ps(sum2[l], _mm512_mul_ps(weighted, value));
+        }
+    }
+#pragma GCC unroll 4
+    for (size_t l = 0; l < 4; l++) {
+        _mm512_storeu_ps(s1 + l * WIDE, sum1[l]);
+        _mm512_storeu_ps(s2 + l * WIDE, sum2[l]);
+    }
+}
+
+/* The whole blocks of a column; returns the dimensions that are done. */
+static size_t sum_wide(const float *h, size_t D, const struct entry *column, size_t count, float *s1, float *s2)
+{
+    size_t d = 0;
+    for (; d + WIDE_BLOCK <= D && kernels_chosen() >= KERNELS_AVX512; d += WIDE_BLOCK)
+        sum_wide_block(h + d, D, column, count, s1 + d, s2 + d);
+    return d;
+}
+
+#else
+
+static size_t sum_wide(const float *h, size_t D, const struct entry *column, size_t count, float *s1, float *s2)
+{
+    (void)h, (void)D, (void)column, (void)count, (void)s1, (void)s2;
+    return 0;
+}
+
+#endif
 
 /* s1 alone. */
 STATIC_KERNEL(void, sum_column_once,
@@ -174,7 +223,7 @@ static void sum_row(const float *h, const struct entry *column, uint32_t count, 
     size_t D = out->D;
     float *s1 = out->s1 + R * D, *s2 = out->s2 + (size_t)R * out->squares;
     if (out->squares == D) {
-        sum_column(h, D, column, count, s1, s2);
+        sum_column(h, D, sum_wide(h, D, column, count, s1, s2), column, count, s1, s2);
         return;
     }
     sum_column_once(h, D, column, count, s1);
@@ -193,9 +242,12 @@ static void turn_by_component(const struct responsibilities *g, uint32_t K, uint
         end[k] = before; /* for now where it begins; each entry moves it on */
         before += count;
     }
-    for (uint32_t i = 0; i < g->N; i++)
-        for (uint32_t z = g->start[i]; z < g->start[i + 1]; z++)
-            entries[end[g->index[z]]++] = (struct entry){i, g->gamma[z]};
+    for (uint32_t z = 0, i = 0; z < Z; z++) {
+        i += g->start[i + 1] <= z; /* mostly enough, and no branch whose way nobody can tell */
+        while (g->start[i + 1] <= z)
+            i++;
+        entries[end[g->index[z]]++] = (struct entry){i, g->gamma[z]};
+    }
 }
 
 static uint32_t count_columns(const uint32_t *end, uint32_t K)

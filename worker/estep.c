@@ -1,17 +1,17 @@
-/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as the operand
- * of a product (worker/operand.h). Of each row of logits those that matter are listed, and all else works on the list
- * (worker/softmax.h): a logit that is further below the row's largest than ln K + 10 (and than what `drop` removes)
- * counts as none. All of these together are less than e^-10 of the sum, which can be seen in the log-likelihood and in
- * the dropped share only, by as much: what is kept is divided by its own sum. With drop = 0 it is 87, where the
- * exponential is 0 in float.
+/* Rows are taken in blocks whose logits (block,K) stay in a scratch of bounded size. The mixture is held as the
+ * operand of a product (worker/operand.h). Of each row of logits those that matter are listed, and all else works on
+ * the list (worker/softmax.h): a logit that is further below the row's largest than ln K + 10 (and than what `drop`
+ * removes) counts as none. All of these together are less than e^-10 of the sum, which can be seen in the
+ * log-likelihood and in the dropped share only, by as much: what is kept is divided by its own sum. With drop = 0 it
+ * is 87, where the exponential is 0 in float.
  *
- * Where a sieve pays (worker/sieve.h) only what passes it for a row gets its logit, pair by pair (worker/sift.h), and a row
- * for which too much passes all of them, as without. What the sieve holds back is further below than that, so the lists are
- * the same as without it, and so is every bit after them.
+ * Where a sieve pays (worker/sieve.h) only what passes it for a row gets its logit, pair by pair (worker/sift.h), and
+ * a row for which too much passes all of them, as without. What the sieve holds back is further below than that, so
+ * the lists are the same as without it, and so is every bit after them.
  *
  * Novelty needs the largest cosine of those rows only that are far from every prototype. The prototype that a row was
- * assigned to is near most of them, which settles those for good; the rest, few or none after the first steps, meet all
- * prototypes (worker/novelty.h). */
+ * assigned to is near most of them, which settles those for good; the rest, few or none after the first steps, meet
+ * all prototypes (worker/novelty.h). */
 #include "worker/estep.h"
 
 #include <float.h>
@@ -61,7 +61,7 @@ static int open_parts(struct estep *s)
     struct softmax_options options = {.top = s->options.top, .drop = s->options.drop};
     int rc = operand_new(s->block_rows, s->K, s->D, s->options.covariance, &s->operand);
     if (rc == 0)
-        rc = softmax_new(s->rows_max, s->K, options, &s->softmax);
+        rc = softmax_new(s->rows_max, s->block_rows, s->K, options, &s->softmax);
     if (rc == 0 && s->operand->sieve)
         rc = sift_new(s->operand, s->block_rows, s->softmax->cutoff, &s->sift);
     if (rc == 0 && s->options.novel_max > 0)
@@ -175,8 +175,16 @@ static void pick_candidates(struct estep *s, const float *h, uint32_t found, str
     }
 }
 
-/* The responsibilities of the block's rows, which are `first` and on. */
-static void finish_block(struct estep *s, const float *h, uint32_t first, uint32_t rows, struct stats_extra *extra)
+/* Asks for an embedding before it is wanted: what comes from memory comes while others are worked on. */
+static void fetch_ahead(const float *h, size_t D)
+{
+    for (size_t d = 0; d < D; d += 16)
+        __builtin_prefetch(h + d, 0, 2);
+}
+
+/* The responsibilities of the block's rows, which are `first` and on, of N. */
+static void finish_block(struct estep *s, const float *h, uint32_t first, uint32_t rows, uint32_t N,
+                         struct stats_extra *extra)
 {
     uint32_t *at;
     const float *input = operand_input(s->operand, h, rows, &at);
@@ -187,8 +195,12 @@ static void finish_block(struct estep *s, const float *h, uint32_t first, uint32
         sift_rows(s->sift, input, at, rows, s->logits, s->logit_at);
     else
         operand_logits(s->operand, input, at, rows, s->logits, s->logit_at);
+    if (sifts)
+        softmax_prepare(s->softmax, s->sift, rows);
     for (uint32_t i = 0; i < rows; i++) {
         struct sifted p = sifts ? s->sift->of[i] : (struct sifted){0};
+        if (first + rows + i < N)
+            fetch_ahead(h + ((size_t)rows + i) * s->D, s->D);
         if (p.count > 0)
             softmax_row(s->softmax, s->sift->logits + p.first, p.count, s->sift->component + p.first, first + i, extra);
         else
@@ -204,11 +216,12 @@ void estep_run(struct estep *s, const float *h, uint32_t N, struct estep_result 
     softmax_begin(s->softmax, s->operand->beta);
     for (uint32_t first = 0; first < N; first += s->block_rows) {
         uint32_t rows = N - first < s->block_rows ? N - first : s->block_rows;
-        finish_block(s, h + (size_t)first * s->D, first, rows, &out->extra);
+        finish_block(s, h + (size_t)first * s->D, first, rows, N, &out->extra);
         out->extra.loglik += operand_shift(s->operand, rows);
         if (s->options.novel_max > 0)
             found = block_candidates(s, h + (size_t)first * s->D, first, rows, found);
     }
+    softmax_end(s->softmax, &out->extra);
     pick_candidates(s, h, found, &out->extra);
     if (s->options.covariance != COVARIANCE_VMF) /* whose log_const has all of it */
         out->extra.loglik -= N * (s->D / 2.0) * log(2 * M_PI);

@@ -295,17 +295,10 @@ void operand_logits(struct operand *s, const float *input, uint32_t *in, size_t 
         tile_product(input, in, rows, s->width, tile_at(s, k), tile_operand(s, k), logits + k, out);
 }
 
-const float *operand_row(const struct operand *s, size_t k, float *scratch)
+const float *operand_make_row(const struct operand *s, size_t k, float *scratch)
 {
-    if (s->component_rows)
-        return s->component_rows + k * s->width;
     component_row(s->view, k, scratch);
     return scratch;
-}
-
-float operand_bias(const struct operand *s, size_t k)
-{
-    return s->view->log_const[k] + s->view->price[k];
 }
 
 double operand_shift(const struct operand *s, size_t rows)

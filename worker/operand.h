@@ -1,6 +1,7 @@
-/* A published mixture as operands of the product that gives logits, [log_const + price; [-1/2 1/v | mu/v]^T] for Gaussians
- * with diagonal covariances: packed for tiles (worker/nn/tiles.h), SIEVE_TILE components each, so that a tile stays in the
- * second-level cache while a block's rows go by, and for a sieve where there is one. A new version changes what moved. */
+/* A published mixture as operands of the product that gives logits, [log_const + price; [-1/2 1/v | mu/v]^T] for
+ * Gaussians with diagonal covariances: packed for tiles (worker/nn/tiles.h), SIEVE_TILE components each, so that a
+ * tile stays in the second-level cache while a block's rows go by, and for a sieve where there is one. A new version
+ * changes what moved. */
 #ifndef DECANT_WORKER_OPERAND_H
 #define DECANT_WORKER_OPERAND_H
 
@@ -45,12 +46,20 @@ const float *operand_input(struct operand *s, const float *h, size_t rows, uint3
 /* Logits, with log_const and price, of rows of it that start at in[i]: K floats from logits + out[i] on. Nothing when
  * width is 0. */
 void operand_logits(struct operand *s, const float *input, uint32_t *in, size_t rows, float *logits, uint32_t *out);
-/* What logits of these rows lack, the same for all components of a row, and so of the log-likelihood only, summed: tied,
- * log det W - 1/2 |W h|^2. */
+/* What logits of these rows lack, the same for all components of a row, and so of the log-likelihood only, summed:
+ * tied, log det W - 1/2 |W h|^2. */
 double operand_shift(const struct operand *s, size_t rows);
 
 /* The row (width) of component k, in `scratch` (width) when none is kept; and what its logits begin with. */
-const float *operand_row(const struct operand *s, size_t k, float *scratch);
-float operand_bias(const struct operand *s, size_t k);
+const float *operand_make_row(const struct operand *s, size_t k, float *scratch);
+static inline const float *operand_row(const struct operand *s, size_t k, float *scratch)
+{
+    return s->component_rows ? s->component_rows + k * s->width : operand_make_row(s, k, scratch);
+}
+
+static inline float operand_bias(const struct operand *s, size_t k)
+{
+    return s->view->log_const[k] + s->view->price[k];
+}
 
 #endif

@@ -1,5 +1,5 @@
-/* Lane 4 q + c of a vector belongs to component c of quad q. Four elements at a time of 16 components are turned within
- * quarters of a vector, and those of the four rows are spread over theirs. */
+/* Lane i of a vector belongs to pair i, so that a quarter has two duos. Four elements at a time of 16 components are
+ * turned within quarters, and those of a quarter's two rows are spread over it. */
 #include "worker/refine.h"
 
 #include "common/kernels.h"
@@ -7,6 +7,11 @@
 #if KERNELS_X86
 
 #include <immintrin.h>
+
+enum {
+    LANES = 16, /* pairs in a vector, two of which take turns: an addition waits for the one before it */
+    FOUR = 4,   /* elements at a time */
+};
 
 #define TARGET KERNELS_TARGET_AVX512
 #define INLINE_TARGET static inline __attribute__((always_inline)) TARGET
@@ -29,8 +34,8 @@ INLINE_TARGET __m512 four_whole(const float *const *from, size_t apart, size_t a
     return _mm512_insertf32x4(v, _mm_loadu_ps(from[3 * apart] + at), 3);
 }
 
-/* r[c]: elements d to d + 3 of each quad's component c; then element d + c of all components. */
-INLINE_TARGET void turn(__m512 r[QUAD])
+/* r[c]: elements d to d + 3 of each quarter's component c; then element d + c of all components. */
+INLINE_TARGET void turn(__m512 r[FOUR])
 {
     __m512 a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
     __m512 c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
@@ -40,46 +45,67 @@ INLINE_TARGET void turn(__m512 r[QUAD])
     r[3] = _mm512_shuffle_ps(b, d, 0xee);
 }
 
-INLINE_TARGET __m512 add_four(__m512 sum, __m512 x, const __m512 r[QUAD])
+/* x, y: elements d to d + 3 of the first and of the second row of each quarter. */
+INLINE_TARGET __m512 add_four(__m512 sum, __m512 x, __m512 y, const __m512 r[FOUR])
 {
-    sum = _mm512_fmadd_ps(_mm512_permute_ps(x, 0x00), r[0], sum);
-    sum = _mm512_fmadd_ps(_mm512_permute_ps(x, 0x55), r[1], sum);
-    sum = _mm512_fmadd_ps(_mm512_permute_ps(x, 0xaa), r[2], sum);
-    return _mm512_fmadd_ps(_mm512_permute_ps(x, 0xff), r[3], sum);
+    sum = _mm512_fmadd_ps(_mm512_shuffle_ps(x, y, 0x00), r[0], sum);
+    sum = _mm512_fmadd_ps(_mm512_shuffle_ps(x, y, 0x55), r[1], sum);
+    sum = _mm512_fmadd_ps(_mm512_shuffle_ps(x, y, 0xaa), r[2], sum);
+    return _mm512_fmadd_ps(_mm512_shuffle_ps(x, y, 0xff), r[3], sum);
 }
 
-TARGET void refine_quads(struct quads *q, size_t width)
+/* Elements d to d + 3 of 16 pairs, of which q->r[first] is the first. */
+INLINE_TARGET __m512 step(const struct duos *q, size_t first, size_t d, __m512 sum)
 {
-    __m512 sum = _mm512_loadu_ps(q->logit), r[QUAD];
+    __m512 r[FOUR];
+#pragma GCC unroll 4
+    for (size_t c = 0; c < FOUR; c++)
+        r[c] = four_whole(q->r + first + c, FOUR, d);
+    turn(r);
+    const float *const *x = q->x + first / DUO;
+    return add_four(sum, four_whole(x, 2, d), four_whole(x + 1, 2, d), r);
+}
+
+/* The same of the last elements, fewer than four: zeros add nothing. */
+INLINE_TARGET __m512 rest(const struct duos *q, size_t first, size_t d, __mmask8 mask, __m512 sum)
+{
+    __m512 r[FOUR];
+#pragma GCC unroll 4
+    for (size_t c = 0; c < FOUR; c++)
+        r[c] = four(q->r + first + c, FOUR, d, mask);
+    turn(r);
+    const float *const *x = q->x + first / DUO;
+    return add_four(sum, four(x, 2, d, mask), four(x + 1, 2, d, mask), r);
+}
+
+TARGET void refine_duos(struct duos *q, size_t width)
+{
+    __m512 one = _mm512_loadu_ps(q->logit), other = _mm512_loadu_ps(q->logit + LANES);
     size_t d = 0;
-    for (; d + QUAD <= width; d += QUAD) {
+    for (; d + FOUR <= width; d += FOUR) {
         /* There are more addresses than registers: they are to be read again, not carried in vector registers. */
         __asm__ volatile("" : "+m"(*q));
-#pragma GCC unroll 4
-        for (size_t c = 0; c < QUAD; c++)
-            r[c] = four_whole(q->r + c, QUAD, d);
-        turn(r);
-        sum = add_four(sum, four_whole(q->x, 1, d), r);
+        one = step(q, 0, d, one);
+        other = step(q, LANES, d, other);
     }
-    if (d < width) { /* the rest: zeros add nothing */
+    if (d < width) {
         __mmask8 mask = (__mmask8)((1u << (width - d)) - 1);
-        for (size_t c = 0; c < QUAD; c++)
-            r[c] = four(q->r + c, QUAD, d, mask);
-        turn(r);
-        sum = add_four(sum, four(q->x, 1, d, mask), r);
+        one = rest(q, 0, d, mask, one);
+        other = rest(q, LANES, d, mask, other);
     }
-    _mm512_storeu_ps(q->logit, sum);
+    _mm512_storeu_ps(q->logit, one);
+    _mm512_storeu_ps(q->logit + LANES, other);
 }
 
 #else
 
 #include <math.h>
 
-void refine_quads(struct quads *q, size_t width)
+void refine_duos(struct duos *q, size_t width)
 {
     for (size_t pair = 0; pair < PAIRS; pair++)
         for (size_t d = 0; d < width; d++)
-            q->logit[pair] = fmaf(q->x[pair / QUAD][d], q->r[pair][d], q->logit[pair]);
+            q->logit[pair] = fmaf(q->x[pair / DUO][d], q->r[pair][d], q->logit[pair]);
 }
 
 #endif

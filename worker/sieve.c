@@ -1,5 +1,5 @@
-/* While a tile's bounds are in cache the largest of each row is noted, and later only the tiles that reach a threshold are
- * looked into. */
+/* While a tile's bounds are in cache the largest of each row is noted, and later only the tiles that reach a
+ * threshold are looked into. */
 #include "worker/sieve.h"
 
 #include <math.h>
@@ -35,7 +35,6 @@ struct sieve {
     struct largest *largest; /* (rows,tiles) bound in each tile */
     const float *bounds;
     const uint32_t *at; /* where a row of bounds starts */
-    float *value;       /* (SIEVE_ROOM) scratch */
 };
 
 bool sieve_pays(uint32_t K, uint32_t width)
@@ -58,8 +57,7 @@ int sieve_new(uint32_t rows, uint32_t K, uint32_t width, uint32_t D, struct siev
     s->row_error = words(K);
     s->bias = words(SIEVE_TILE);
     s->largest = calloc((size_t)rows * tiles, sizeof *s->largest);
-    s->value = words(SIEVE_ROOM);
-    if (s->operand && s->error && s->row_error && s->bias && s->largest && s->value)
+    if (s->operand && s->error && s->row_error && s->bias && s->largest)
         return 0;
     sieve_free(out);
     return ERR_MEMORY;
@@ -74,7 +72,6 @@ void sieve_free(struct sieve **s)
     free((*s)->row_error);
     free((*s)->bias);
     free((*s)->largest);
-    free((*s)->value);
     free(*s);
     *s = NULL;
 }
@@ -137,23 +134,98 @@ void sieve_set_biases(struct sieve *s, size_t k, size_t n, const float *bias)
 
 #if KERNELS_X86
 
-/* Which of x (n) is the largest, any one of equals, and its value. Where there are no numbers: one of them. */
+/* Which lanes of a vector belong to the last n of a row. */
+KERNELS_TARGET_AVX512 static inline __mmask16 lanes_of(uint32_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffffu);
+}
+
+/* The larger of each lane, and where it is. */
+KERNELS_TARGET_AVX512 static inline void keep_larger(__m512 *most, __m512i *at, __m512 v, __m512i from)
+{
+    __mmask16 more = _mm512_cmp_ps_mask(v, *most, _CMP_GT_OQ);
+    *most = _mm512_mask_mov_ps(*most, more, v);
+    *at = _mm512_mask_mov_epi32(*at, more, from);
+}
+
+/* Which of x (n) is the largest, any one of equals, and its value. Where there are no numbers: one of them. Four at a
+ * time, since each waits for the one before. */
 KERNELS_TARGET_AVX512 static struct largest largest_of(const float *x, uint32_t n)
 {
     const __m512i counted = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512 most = _mm512_set1_ps(-INFINITY);
-    __m512i at = _mm512_setzero_si512();
-    for (uint32_t k = 0; k < n; k += 16) {
-        __mmask16 there = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffffu);
-        __m512 v = _mm512_maskz_loadu_ps(there, x + k);
-        __mmask16 more = _mm512_mask_cmp_ps_mask(there, v, most, _CMP_GT_OQ);
-        most = _mm512_mask_mov_ps(most, more, v);
-        at = _mm512_mask_mov_epi32(at, more, _mm512_add_epi32(counted, _mm512_set1_epi32((int)k)));
-    }
-    float bound = _mm512_reduce_max_ps(most);
-    __mmask16 equal = _mm512_cmp_ps_mask(most, _mm512_set1_ps(bound), _CMP_EQ_OQ);
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    __m512 most[4] = {none, none, none, none};
+    __m512i at[4] = {counted, counted, counted, counted};
+    uint32_t k = 0;
+    for (; k + 64 <= n; k += 64)
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < 4; j++)
+            keep_larger(most + j, at + j, _mm512_loadu_ps(x + k + 16 * j),
+                        _mm512_add_epi32(counted, _mm512_set1_epi32((int)(k + 16 * j))));
+    for (; k < n; k += 16)
+        keep_larger(most, at, _mm512_mask_loadu_ps(none, lanes_of(n - k), x + k),
+                    _mm512_add_epi32(counted, _mm512_set1_epi32((int)k)));
+    keep_larger(most, at, most[1], at[1]);
+    keep_larger(most + 2, at + 2, most[3], at[3]);
+    keep_larger(most, at, most[2], at[2]);
+    float bound = _mm512_reduce_max_ps(most[0]);
+    __mmask16 equal = _mm512_cmp_ps_mask(most[0], _mm512_set1_ps(bound), _CMP_EQ_OQ);
     return (struct largest){
-        bound, (uint32_t)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(equal, at)))};
+        bound, (uint32_t)_mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_maskz_compress_epi32(equal, at[0])))};
+}
+
+/* Bit j tells whether x[j] is not below limit, of n <= 64. */
+KERNELS_TARGET_AVX512 static inline uint64_t reaching(const float *x, uint32_t n, __m512 limit)
+{
+    uint64_t mask = 0;
+    if (n < 64) {
+        for (uint32_t j = 0; j < n; j += 16)
+            mask |= (uint64_t)_mm512_mask_cmp_ps_mask(lanes_of(n - j), _mm512_maskz_loadu_ps(lanes_of(n - j), x + j),
+                                                      limit, _CMP_NLT_UQ)
+                    << j;
+        return mask;
+    }
+#pragma GCC unroll 4
+    for (uint32_t j = 0; j < 64; j += 16)
+        mask |= (uint64_t)_mm512_cmp_ps_mask(_mm512_loadu_ps(x + j), limit, _CMP_NLT_UQ) << j;
+    return mask;
+}
+
+/* Where the lowest bit of mask is; anything where there is none. */
+static inline uint32_t lowest(uint64_t mask)
+{
+    return (uint32_t)__builtin_ctzll(mask | 1ull << 63);
+}
+
+/* The bits of 64 components, listed; writes up to two numbers more. Mostly there are none, one or two, which are
+ * written without a branch, since one that is now taken and now not costs as much as all the rest. */
+static inline uint32_t list_bits(uint64_t mask, uint32_t first, uint32_t *index)
+{
+    uint64_t rest = mask & (mask - 1);
+    uint32_t count = (uint32_t)__builtin_popcountll(mask);
+    index[0] = first + lowest(mask);
+    index[1] = first + lowest(rest);
+    if (count > 2)
+        for (uint32_t j = 2; j < count; j++)
+            index[j] = first + lowest(rest &= rest - 1);
+    return count;
+}
+
+/* Lists first + j for all j < n <= SIEVE_TILE with x[j] not below limit, if they are no more than max. Returns how
+ * many they are. */
+KERNELS_TARGET_AVX512 static uint32_t list_reaching(const float *x, uint32_t n, float limit, uint32_t max,
+                                                    uint32_t first, uint32_t *index)
+{
+    const __m512 least = _mm512_set1_ps(limit);
+    uint64_t masks[SIEVE_TILE / 64];
+    uint32_t found = 0, count = 0;
+    for (uint32_t k = 0; k < n; k += 64) {
+        masks[k / 64] = reaching(x + k, n - k, least);
+        found += (uint32_t)__builtin_popcountll(masks[k / 64]);
+    }
+    for (uint32_t k = 0; k < n && found <= max; k += 64)
+        count += list_bits(masks[k / 64], first + k, index + count);
+    return found;
 }
 
 #else
@@ -164,6 +236,15 @@ static struct largest largest_of(const float *x, uint32_t n)
     for (uint32_t k = 1; k < n; k++)
         if (x[k] > found.bound)
             found = (struct largest){x[k], k};
+    return found;
+}
+
+static uint32_t list_reaching(const float *x, uint32_t n, float limit, uint32_t max, uint32_t first, uint32_t *index)
+{
+    uint32_t found = 0;
+    for (uint32_t k = 0; k < n; k++)
+        if (!(x[k] < limit) && found++ < max)
+            index[found - 1] = first + k;
     return found;
 }
 
@@ -221,11 +302,7 @@ uint32_t sieve_list(struct sieve *s, uint32_t i, float threshold, uint32_t max, 
         uint32_t k = tile * SIEVE_TILE;
         if (largest[tile].bound < threshold)
             continue;
-        uint32_t n = (uint32_t)tile_components(s, k), *found = index + count;
-        n = vec_list(bounds + k, n, NULL, 1, threshold, found, s->value);
-        for (uint32_t j = 0; j < n && k > 0; j++)
-            found[j] += k;
-        count += n;
+        count += list_reaching(bounds + k, (uint32_t)tile_components(s, k), threshold, max - count, k, index + count);
     }
     return count;
 }

@@ -1,4 +1,4 @@
-/* Pairs of row and component are listed row by row, in whole quads, and then multiplied PAIRS at a time. */
+/* Pairs of row and component are listed row by row, in whole duos, and then multiplied PAIRS at a time. */
 #include "worker/sift.h"
 
 #include <math.h>
@@ -23,12 +23,12 @@ int sift_new(struct operand *o, uint32_t rows, float cutoff, struct sift **out)
         (struct sift){.operand = o, .cutoff = cutoff, .max = (rows * (o->K / PAIRS_SHARE) + PAIRS - 1) / PAIRS * PAIRS};
     s->component = words(s->max + SIEVE_ROOM);
     s->logits = words(s->max);
-    s->quad_row = words(s->max / QUAD);
+    s->duo_row = words(s->max / DUO);
     s->of = calloc(rows, sizeof *s->of);
     s->whole_at = words(rows);
     s->whole_logit_at = words(rows);
     s->rows = words((size_t)PAIRS * o->width);
-    if (s->component && s->logits && s->quad_row && s->of && s->whole_at && s->whole_logit_at && s->rows)
+    if (s->component && s->logits && s->duo_row && s->of && s->whole_at && s->whole_logit_at && s->rows)
         return 0;
     sift_free(out);
     return ERR_MEMORY;
@@ -38,7 +38,7 @@ void sift_free(struct sift **s)
 {
     if (*s == NULL)
         return;
-    void *const owned[] = {(*s)->component, (*s)->logits,         (*s)->quad_row, (*s)->of,
+    void *const owned[] = {(*s)->component, (*s)->logits,         (*s)->duo_row, (*s)->of,
                            (*s)->whole_at,  (*s)->whole_logit_at, (*s)->rows};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
@@ -54,8 +54,8 @@ bool sift_rests(struct sift *s)
     return true;
 }
 
-/* A lower limit of row i's largest logit: by how much the largest bound may be too large; or the logit of its component,
- * where the product costs little beside the other ones of the row. */
+/* A lower limit of row i's largest logit: by how much the largest bound may be too large; or the logit of its
+ * component, where the product costs little beside the other ones of the row. */
 static float largest_logit(struct sift *s, uint32_t i, const float *x)
 {
     uint32_t k = sieve_best(s->operand->sieve, i);
@@ -71,23 +71,23 @@ static float sieve_threshold(struct sift *s, uint32_t i, const float *x)
     return largest_logit(s, i, x) - (1.001f * s->cutoff + 0.01f) / (float)s->operand->beta;
 }
 
-/* Logits of the pairs that pass, PAIRS at a time; `pairs` of them, whole quads. */
+/* Logits of the pairs that pass, PAIRS at a time; `pairs` of them, whole duos. */
 static void refine_passing(struct sift *s, const float *input, const uint32_t *at, uint32_t pairs)
 {
-    struct quads q;
+    struct duos q;
     for (uint32_t first = 0; first < pairs; first += PAIRS) {
         for (uint32_t j = 0; j < PAIRS; j++) {
             uint32_t pair = first + j < pairs ? first + j : pairs - 1, k = s->component[pair];
-            q.x[j / QUAD] = input + at[s->quad_row[pair / QUAD]];
+            q.x[j / DUO] = input + at[s->duo_row[pair / DUO]];
             q.r[j] = operand_row(s->operand, k, s->rows + (size_t)j * s->operand->width);
             q.logit[j] = operand_bias(s->operand, k);
         }
-        refine_quads(&q, s->operand->width);
+        refine_duos(&q, s->operand->width);
         memcpy(s->logits + first, q.logit, (pairs - first < PAIRS ? pairs - first : PAIRS) * sizeof *q.logit);
     }
 }
 
-/* Lists what may matter to row i from pair `first` on, whole quads; returns how many pairs, 0 when there are too many. */
+/* Lists what may matter to row i from pair `first` on, whole duos; returns how many pairs, 0 when there are too many. */
 static uint32_t list_passing(struct sift *s, uint32_t i, const float *x, uint32_t first)
 {
     float threshold = sieve_threshold(s, i, x);
@@ -96,11 +96,11 @@ static uint32_t list_passing(struct sift *s, uint32_t i, const float *x, uint32_
     if (n == 0 || n > limit)
         return 0;
     s->of[i] = (struct sifted){first, n};
-    for (uint32_t j = 0; j < QUAD - 1; j++) /* up to a whole quad; there is room for all */
+    for (uint32_t j = 0; j < DUO - 1; j++) /* up to a whole duo; there is room for all */
         s->component[first + n + j] = s->component[first + n - 1];
-    n = (n + QUAD - 1) / QUAD * QUAD;
-    for (uint32_t j = 0; j < n; j += QUAD)
-        s->quad_row[(first + j) / QUAD] = i;
+    n = (n + DUO - 1) / DUO * DUO;
+    for (uint32_t j = 0; j < n; j += DUO)
+        s->duo_row[(first + j) / DUO] = i;
     return n;
 }
 

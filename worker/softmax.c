@@ -1,5 +1,4 @@
-/* All but the largest and the list works on what is listed. Rows of few logits, as a sieve leaves most, have a way of their
- * own on AVX-512, with the same bits. */
+/* All but the largest and the list works on what is listed. */
 #include "worker/softmax.h"
 
 #include <float.h>
@@ -9,11 +8,9 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 #include "worker/words.h"
-#if KERNELS_X86
-#include <immintrin.h>
-#endif
 
-enum { SPAN = 32 }; /* exponentials are computed so many at a time */
+enum { SPAN = 32 };                       /* exponentials are computed so many at a time */
+static const double EVIDENCE_MAX = 1e280; /* times 2^32 components it is still a number */
 
 /* Responsibilities sum to 1, so that at most 1/drop of them are as large as drop; a little more for rounding. */
 static size_t kept_per_row(uint32_t K, const struct softmax_options *o)
@@ -33,7 +30,7 @@ static float cutoff_of(uint32_t K, float drop)
     return cutoff < all ? cutoff : all;
 }
 
-int softmax_new(uint32_t rows_max, uint32_t K, struct softmax_options o, struct softmax **out)
+int softmax_new(uint32_t rows_max, uint32_t block, uint32_t K, struct softmax_options o, struct softmax **out)
 {
     struct softmax *s = *out = calloc(1, sizeof *s);
     if (s == NULL)
@@ -50,7 +47,8 @@ int softmax_new(uint32_t rows_max, uint32_t K, struct softmax_options o, struct 
     s->index = words(s->nonzero_max + VEC_LIST_SLACK);
     s->gamma = words(s->nonzero_max + VEC_LIST_SLACK);
     s->assigned = calloc(rows_max, sizeof *s->assigned);
-    if (s->near && s->found && s->near_logit && s->row && s->top && s->start && s->index && s->gamma && s->assigned)
+    if (short_rows_new(block, &s->prepared) == 0 && s->near && s->found && s->near_logit && s->row && s->top &&
+        s->start && s->index && s->gamma && s->assigned)
         return 0;
     softmax_free(out);
     return ERR_MEMORY;
@@ -64,6 +62,7 @@ void softmax_free(struct softmax **s)
                            (*s)->start, (*s)->index, (*s)->gamma,      (*s)->assigned};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
+    short_rows_free(&(*s)->prepared);
     free(*s);
     *s = NULL;
 }
@@ -71,7 +70,24 @@ void softmax_free(struct softmax **s)
 void softmax_begin(struct softmax *s, double beta)
 {
     s->beta = beta;
+    s->evidence = 1;
     s->start[0] = 0;
+}
+
+void softmax_end(struct softmax *s, struct stats_extra *extra)
+{
+    extra->loglik += log(s->evidence);
+    s->evidence = 1;
+}
+
+/* A row's part of the log-likelihood. Sums of exponentials are between 1 and K: logarithms are taken of the product
+ * of many. */
+static void add_evidence(struct softmax *s, float max, double sum, struct stats_extra *extra)
+{
+    extra->loglik += max;
+    s->evidence *= sum;
+    if (!(s->evidence < EVIDENCE_MAX))
+        softmax_end(s, extra);
 }
 
 STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n, float *restrict out),
@@ -81,8 +97,8 @@ STATIC_KERNEL(void, scale_into, (const float *restrict x, float factor, size_t n
         out[i] = x[i] * factor;
 }
 
-/* Those of the n values in s->row that are above 0 and no less than `limit`, in order; of those that are just as large only components up
- * to `last`. Writes and counts them. */
+/* Those of the n values in s->row that are above 0 and no less than `limit`, in order; of those that are just as
+ * large only components up to `last`. Writes and counts them. */
 static uint32_t collect(struct softmax *s, uint32_t n, struct kept limit, uint32_t *index, float *value)
 {
     float least = limit.value > FLT_MIN ? limit.value : FLT_MIN; /* denormals are flushed */
@@ -154,8 +170,8 @@ static double exponentials(struct softmax *s, uint32_t n, float beta, float max)
     return vec_exp_shifted(s->row, beta * max, whole);
 }
 
-/* The first of n components in s->near whose logit is the largest; the last of all when there is none, should the network
- * have diverged. */
+/* The first of n components in s->near whose logit is the largest; the last of all when there is none, should the
+ * network have diverged. */
 static uint32_t first_near(const struct softmax *s, uint32_t n, float max)
 {
     for (uint32_t j = 0; j < n; j++)
@@ -164,80 +180,38 @@ static uint32_t first_near(const struct softmax *s, uint32_t n, float max)
     return s->K - 1;
 }
 
-#if KERNELS_X86
-
-enum { SHORT = 16 };
-static const float SHORT_DROP_MIN = 1e-7f;
-
-/* Lists what counts of n <= SHORT logits, as softmax_row does, and fills s->near and s->row up to a SPAN. Returns how many. */
-KERNELS_TARGET_AVX512 static uint32_t list_short(struct softmax *s, const float *logits, uint32_t n,
-                                                 const uint32_t *component, uint32_t i, float *max)
+void softmax_prepare(struct softmax *s, const struct sift *sift, uint32_t rows)
 {
-    const __mmask16 there = (__mmask16)(n < SHORT ? (1u << n) - 1 : 0xffffu);
-    const __m512 none = _mm512_set1_ps(-INFINITY), l = _mm512_mask_loadu_ps(none, there, logits);
-    const __m512i name = _mm512_maskz_loadu_epi32(there, component);
-    *max = _mm512_reduce_max_ps(l);
-    __mmask16 counts = _mm512_mask_cmp_ps_mask(there, l, _mm512_set1_ps(*max - s->cutoff), _CMP_NLT_UQ);
-    __mmask16 largest = _mm512_mask_cmp_ps_mask(counts, l, _mm512_set1_ps(*max), _CMP_GE_OQ);
-    s->assigned[i] = largest != 0 ? component[__builtin_ctz(largest)] : s->K - 1; /* 0: the largest is no number */
-    _mm512_storeu_si512(s->near, _mm512_maskz_compress_epi32(counts, name));
-    _mm512_storeu_ps(s->row, _mm512_mask_compress_ps(none, counts, l));
-    _mm512_storeu_ps(s->row + SHORT, none);
-    return (uint32_t)__builtin_popcount(counts);
+    s->next = 0;
+    if (short_rows_serve(s->options.drop, s->options.top, s->beta))
+        short_rows_take(s->prepared, sift, rows, s->cutoff);
+    else
+        s->prepared->count = 0;
 }
 
-/* keep_row of the n <= SHORT values in s->row. The sum is exact in double, and so in any order: of 16 floats none of which
- * is smaller than SHORT_DROP_MIN of their sum. */
-KERNELS_TARGET_AVX512 static double keep_short(struct softmax *s, uint32_t i, uint32_t n, double total)
+/* Row i, which is the next of those that are prepared. */
+static void finish_short(struct softmax *s, uint32_t i, struct stats_extra *extra)
 {
-    const uint32_t begin = s->start[i];
-    const float limit = (float)(s->options.drop * total), least = limit > FLT_MIN ? limit : FLT_MIN;
-    const __m512 e = _mm512_loadu_ps(s->row);
-    const __mmask16 first = (__mmask16)(n < SHORT ? (1u << n) - 1 : 0xffffu);
-    const __mmask16 kept = _mm512_mask_cmp_ps_mask(first, e, _mm512_set1_ps(least), _CMP_GE_OQ);
-    const __m512 g = _mm512_maskz_compress_ps(kept, e);
-    const double sum = _mm512_reduce_add_pd(
-        _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(g)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(g, 1))));
-    const __m512i name = _mm512_maskz_compress_epi32(kept, _mm512_loadu_si512(s->near));
-    ASSERT(begin + (uint32_t)__builtin_popcount(kept) <= s->nonzero_max);
-    _mm512_storeu_ps(s->gamma + begin, _mm512_mul_ps(g, _mm512_set1_ps((float)(1 / sum))));
-    _mm512_storeu_si512(s->index + begin, name);
-    s->start[i + 1] = begin + (uint32_t)__builtin_popcount(kept);
-    return total > sum ? 1 - sum / total : 0;
+    const struct short_row *row = s->prepared->of + s->next;
+    uint32_t begin = s->start[i];
+    ASSERT(begin + row->count <= s->nonzero_max);
+    s->assigned[i] = row->assigned != UINT32_MAX ? row->assigned : s->K - 1;
+    add_evidence(s, row->max, row->total, extra);
+    s->start[i + 1] = begin + short_row_keep(s->prepared, s->next++, s->options.drop, s->index + begin,
+                                             s->gamma + begin, &extra->dropped);
 }
-
-/* Whether a row of n logits may go by the two above, which give the same bits as the general way. */
-static bool is_short(const struct softmax *s, uint32_t n, const uint32_t *component)
-{
-    return component != NULL && n <= SHORT && s->beta == 1 && s->options.top == 0 &&
-           s->options.drop >= SHORT_DROP_MIN && kernels_chosen() >= KERNELS_AVX512;
-}
-
-static void finish_short(struct softmax *s, const float *logits, uint32_t n, const uint32_t *component, uint32_t i,
-                         struct stats_extra *extra)
-{
-    float max;
-    uint32_t near = list_short(s, logits, n, component, i, &max);
-    double total = vec_exp_shifted(s->row, max, SPAN);
-    extra->loglik += max + log(total);
-    extra->dropped += keep_short(s, i, near, total);
-}
-
-#endif
 
 void softmax_row(struct softmax *s, const float *logits, uint32_t n, const uint32_t *component, uint32_t i,
                  struct stats_extra *extra)
 {
-#if KERNELS_X86
-    if (is_short(s, n, component)) {
-        finish_short(s, logits, n, component, i, extra);
+    if (component != NULL && n <= SHORT && s->next < s->prepared->count) {
+        finish_short(s, i, extra);
         return;
     }
-#endif
     float max = vec_max(logits, n), beta = (float)s->beta;
     uint32_t near = vec_list(logits, n, component, beta, beta * max - s->cutoff, s->near, s->near_logit);
     s->assigned[i] = first_near(s, near, max);
     double evidence = beta == 1 ? 0 : exponentials(s, near, 1, max), total = exponentials(s, near, beta, max);
-    extra->loglik += max + log(beta == 1 ? total : evidence);
+    add_evidence(s, max, beta == 1 ? total : evidence, extra);
     extra->dropped += keep_row(s, i, near, total);
 }

@@ -396,7 +396,18 @@ TARGET static void put_sums(const struct product *p, size_t r, size_t rows, size
     }
 }
 
-/* Rows r and on, whose values k and on are in p->a, times all columns, two panels at a time, which stay in cache. */
+/* How far apart in C the ROWS rows from r on are, when each is as far from the one before, and 0 when they are not. */
+static size_t even_stride(const struct product *p, size_t r, size_t rows)
+{
+    const uint32_t *out = p->g->out + r, stride = rows == ROWS && out[1] > out[0] ? out[1] - out[0] : 0;
+    for (size_t m = 2; m < rows && stride > 0; m++)
+        if (out[m] - out[m - 1] != stride)
+            return 0;
+    return stride;
+}
+
+/* Rows r and on, whose values k and on are in p->a, times all columns, two panels at a time, which stay in cache. A
+ * block of even rows goes straight to C. */
 static void multiply_rows(const struct product *p, size_t r, size_t rows, size_t k, size_t depth)
 {
     float sums[ROWS * DEPTH] __attribute__((aligned(64)));
@@ -410,15 +421,22 @@ static void multiply_rows(const struct product *p, size_t r, size_t rows, size_t
                           .c = sums,
                           .c_stride = DEPTH,
                           .c_next = SIDE};
+    size_t stride[HEIGHT_MAX / ROWS];
+    for (size_t m = 0; m < rows; m += ROWS)
+        stride[m / ROWS] = k == 0 ? even_stride(p, r + m, at_most(rows - m, ROWS)) : 0;
     for (size_t j = 0; j < N; j += DEPTH, block.b += 2 * panel)
         for (size_t m = 0; m < rows; m += ROWS) {
             size_t height = at_most(rows - m, ROWS), columns = at_most(N - j, DEPTH);
+            bool straight = stride[m / ROWS] > 0 && columns == DEPTH;
             block.a = p->a + m * p->a_stride;
             block.start = k == 0 ? p->packed + j : sums;
+            block.c = straight ? p->c + p->g->out[r + m] + j : sums;
+            block.c_stride = straight ? stride[m / ROWS] : DEPTH;
             if (k > 0)
                 take_sums(p, r + m, height, j, columns, sums);
             p->multiply(&block, height > SIDE, columns > SIDE);
-            put_sums(p, r + m, height, j, columns, sums);
+            if (!straight)
+                put_sums(p, r + m, height, j, columns, sums);
         }
 }
 

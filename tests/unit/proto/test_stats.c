@@ -196,6 +196,20 @@ static void test_components_touched_by_zeros_have_no_row(void **state)
     stats_rows_fini(&s);
 }
 
+static void test_embeddings_without_responsibilities_leave_out_nothing(void **state)
+{
+    (void)state;
+    const float h[10] = {1, 0, 0, 1, 0.6f, 0.8f, -1, 0, 0, -1}, gamma[3] = {1, 0.25f, 0.75f};
+    const uint32_t start[6] = {0, 0, 1, 1, 3, 3}, index[3] = {6, 2, 6};
+    const struct responsibilities g = {5, start, index, gamma};
+    struct stats_rows s;
+    assert_int_equal(stats_accumulate(h, &g, 8, 2, COVARIANCE_DIAGONAL, &s), 0);
+    assert_int_equal(s.R, 2);
+    assert_true(s.n[0] == 0.25f && s.s1[0] == -0.25f && s.s1[1] == 0);
+    assert_true(s.n[1] == 1.75f && s.s1[2] == -0.75f && s.s1[3] == 1);
+    stats_rows_fini(&s);
+}
+
 /* ---- encodings ---- */
 
 static void encode(const struct batch *b, enum stats_encoding encoding, struct msg *m)
@@ -703,6 +717,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accumulate_is_the_definition_bit_for_bit),
         cmocka_unit_test(test_components_touched_by_zeros_have_no_row),
+        cmocka_unit_test(test_embeddings_without_responsibilities_leave_out_nothing),
         cmocka_unit_test(test_every_encoding_decodes_to_the_same_floats),
         cmocka_unit_test(test_the_smallest_encoding_is_chosen),
         cmocka_unit_test(test_sparse_responsibilities_are_small_on_the_wire),

@@ -33,16 +33,16 @@ static void check_width(uint32_t width)
 {
     multiply_all(width);
     for (uint32_t first = 0; first < COMPONENTS; first++) {
-        struct quads q;
+        struct duos q;
         for (uint32_t j = 0; j < PAIRS; j++) {
             uint32_t k = (first + 5 * j) % COMPONENTS;
-            q.x[j / QUAD] = x + (first + j / QUAD) % ROWS * width;
+            q.x[j / DUO] = x + (first + j / DUO) % ROWS * width;
             q.r[j] = r + k * width;
             q.logit[j] = bias[k];
         }
-        refine_quads(&q, width);
+        refine_duos(&q, width);
         for (uint32_t j = 0; j < PAIRS; j++) {
-            uint32_t k = (first + 5 * j) % COMPONENTS, i = (first + j / QUAD) % ROWS;
+            uint32_t k = (first + 5 * j) % COMPONENTS, i = (first + j / DUO) % ROWS;
             if (tiles_are_fused())
                 assert_memory_equal(&q.logit[j], &logits[i * COMPONENTS + k], sizeof(float));
         }
