@@ -3,7 +3,6 @@
 #ifndef DECANT_CLI_IMAGE_SET_H
 #define DECANT_CLI_IMAGE_SET_H
 
-#include <stdio.h>
 #include "cli/evaluation_meter.h"
 #include "worker/data/dataset.h"
 
