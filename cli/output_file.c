@@ -15,18 +15,18 @@ static int check_parent(const char *name, const char *path)
 {
     char parent[1024];
     struct stat st;
+    struct error e = {0};
     const char *slash = strrchr(path, '/');
     size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
     if (length >= sizeof parent)
         return command_usage(name, "path too long: %.200s", path);
     snprintf(parent, sizeof parent, "%.*s", length > 0 ? (int)length : 1, length > 0 ? path : ".");
-    if (stat(parent, &st) != 0)
-        return command_usage(name, "%s: the directory %s cannot be written to: %s", path, parent, strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        return command_usage(name, "%s: %s is no directory", path, parent);
-    if (access(parent, W_OK | X_OK) != 0)
-        return command_usage(name, "%s: the directory %s cannot be written to: %s", path, parent, strerror(errno));
-    return -1;
+    bool there = stat(parent, &st) == 0;
+    if (there && S_ISDIR(st.st_mode) && access(parent, W_OK | X_OK) == 0)
+        return -1;
+    error_set(&e, ERR_IO, "%.200s: the directory %.200s cannot be written to: %s", path, parent,
+              strerror(there && !S_ISDIR(st.st_mode) ? ENOTDIR : errno));
+    return command_failed(name, &e);
 }
 
 int output_file_check(const char *name, const char *path, bool force)

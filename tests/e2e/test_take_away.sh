@@ -42,7 +42,7 @@ check "it does not overwrite" exits 2 "$decant" embed --checkpoint "$work/a" "$w
 check "unless told to" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy" --force
 check "no format" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all"
 check "nothing is left over" bash -c "! ls '$work' | grep -q inprogress"
-check "nowhere to write" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/absent/x.npz"
+check "nowhere to write" exits 1 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/absent/x.npz"
 check "is known before the work" says "cannot be written to"
 
 # Several paths, one of them damaged; a folder with images beside its folders; a run by its name.
