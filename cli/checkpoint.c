@@ -95,8 +95,12 @@ int checkpoint_find(const char *path, char directory[CHECKPOINT_PATH_MAX], struc
 {
     char found[CHECKPOINT_PATH_MAX];
     struct error why = {0}, unlisted = {0};
+    struct stat st;
     if (find_named(path, directory))
         return 0;
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        return error_set(
+            e, ERR_IO, "%s is no directory; name a run's, its checkpoints, one step's, or RUN/checkpoints/best", path);
     int rc = holds_step(path, &why);
     if (rc == 0) {
         rc = path_format(directory, CHECKPOINT_PATH_MAX, "%s", path);

@@ -79,6 +79,10 @@ void child_signal(struct child *c, int signal_number)
  * Sanitizers, assertions and shared libraries write what they like. */
 static bool deserves_showing(const char *line)
 {
+    static const char *const told[] = {" event=init ", " event=loading_progress "}; /* that somebody waits for */
+    for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
+        if (strstr(line, told[i]) != NULL)
+            return true;
     return strncmp(line, "decant-", 7) == 0 || strstr(line, " warn ") != NULL || strstr(line, " error ") != NULL ||
            strstr(line, "assert") != NULL || strstr(line, "ERROR: ") != NULL;
 }

@@ -40,8 +40,8 @@ struct child_options {
 /* Starts it with stdin empty, stdout and stderr appended to log_directory/name.log. c must be zeroed or not running. */
 int child_spawn(struct child *c, uv_loop_t *loop, const struct child_options *o, struct error *e);
 void child_signal(struct child *c, int signal_number); /* nothing when it is not running */
-/* The next line of level warn or error in the log that has not been looked at, without its newline; false when there is
- * none yet. Longer lines come in pieces. */
+/* The next line of level warn or error, or of what somebody waits for (loading, given weights), in the log that has not
+ * been looked at, without its newline; false when there is none yet. Longer lines come in pieces. */
 bool child_next_warning(struct child *c, char *line, size_t size);
 /* "exit code 3" or "signal 9 (Killed)". */
 void child_describe_exit(const struct child *c, char *out, size_t size);

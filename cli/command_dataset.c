@@ -4,11 +4,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include "cli/command.h"
 #include "cli/dataset_report.h"
-#include "common/log.h"
+#include "cli/evaluation_meter.h"
+#include "cli/image_set.h"
 
 static const char help[] =
     "example: decant dataset check photos/ --set data.side=64\n\n"
@@ -58,28 +58,25 @@ static int take_option(int option, void *arg)
     return -1;
 }
 
-/* On a terminal, one line that is written over; at most ten times a second. */
+/* One meter for all that is read, one after the other: training images, then test images. */
 struct load_line {
-    struct log_pace pace;
-    bool shown;
+    struct evaluation_meter meter;
+    const char *path;
+    uint64_t done, total;
 };
 
 static void show_progress(void *context, uint64_t done, uint64_t total)
 {
     struct load_line *line = context;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (!log_due(&line->pace, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000, 100))
-        return;
-    fprintf(stderr, "\rloaded %" PRIu64 " of %" PRIu64 " images", done, total);
-    line->shown = true;
+    char images[32];
+    snprintf(images, sizeof images, "%" PRIu64 " images", total);
+    if (done < line->done || total != line->total)
+        evaluation_meter_stage(&line->meter, images, line->path);
+    line->done = done;
+    line->total = total;
+    image_set_progress(&line->meter, done, total);
 }
 
-static void end_progress(const struct load_line *line)
-{
-    if (line->shown)
-        fprintf(stderr, "\r\033[K");
-}
 static const struct command_options command = {
     .name = "dataset", .help = help, .options = options, .take = take_option, .arguments_max = 2};
 
@@ -87,16 +84,17 @@ static int check(const struct dataset_line *line, const char *path)
 {
     struct run_config c;
     struct dataset_report r;
-    struct load_line load = {0};
+    struct load_line load = {.path = path};
     struct error e = {0};
     if (run_config_load(&c, line->config, environ, line->assignments, line->count, &e) != 0)
         return command_failed("dataset", &e);
     struct dataset_options o = dataset_options_of(&c);
     o.path = path;
-    o.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+    evaluation_meter_init(&load.meter, "loading", stderr, isatty(STDERR_FILENO));
+    o.progress = show_progress;
     o.progress_context = &load;
     int rc = dataset_report_make(&o, &r, &e);
-    end_progress(&load);
+    evaluation_meter_end(&load.meter);
     if (rc != 0)
         return command_failed("dataset", &e);
     int code = dataset_report_problems(&r) == 0 ? COMMAND_DONE : COMMAND_FAILED;

@@ -8,6 +8,7 @@
 #include "cli/embedding_write.h"
 #include "cli/image_set.h"
 #include "cli/output_file.h"
+#include "cli/run_argument.h"
 
 enum { PATHS_MAX = 4096 };
 
@@ -15,7 +16,7 @@ static const char help[] =
     "example: decant embed --checkpoint runs/mine photos/ --out photos.npz\n\n"
     "usage: decant embed --checkpoint DIR PATH... --out FILE [--format npz|npy|csv] [--split train|test] [--force]\n\n"
     "  PATH               an image file, or an image set (docs/DATA.md); brought to the size of the run's images\n"
-    "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
+    "  --checkpoint DIR   a run's directory, or its name below runs/, its checkpoints directory, or one step's\n"
     "  --out FILE         where to; an existing file is not overwritten\n"
     "  --format FORMAT    npz: names, labels where there are any, prototypes, cosines, features, projections\n"
     "                     npy: the same as one array of records, numpy.load(FILE)['features']\n"
@@ -98,16 +99,19 @@ static int embed_images(const struct checkpoint *c, const struct dataset *d, con
 
 static int embed(const struct embed_line *line, const char *const *paths, size_t n, struct error *e)
 {
+    char directory[CHECKPOINT_PATH_MAX];
     struct checkpoint c;
     struct dataset d;
     struct evaluation_meter meter;
-    evaluation_meter_init(&meter, stderr, isatty(STDERR_FILENO));
-    int rc = checkpoint_open(line->checkpoint, &c, e);
+    evaluation_meter_init(&meter, "embedding", stderr, isatty(STDERR_FILENO));
+    if (run_argument_checkpoint(line->checkpoint, directory) != 0)
+        return error_set(e, ERR_RANGE, "--checkpoint is too long");
+    int rc = checkpoint_open(directory, &c, e);
     if (rc != 0)
         return rc;
     rc = image_set_load(&c.config, paths, n, line->split, &meter, &d, e);
     if (rc == 0) {
-        image_set_warn(&d, stderr);
+        image_set_warn(&d, &meter);
         rc = embed_images(&c, &d, line, &meter, e);
         dataset_fini(&d);
     }

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "cli/command.h"
 #include "cli/export_set.h"
 #include "cli/huggingface.h"
@@ -12,6 +13,7 @@
 #include "cli/output_file.h"
 #include "cli/run_argument.h"
 #include "cli/tensorboard_write.h"
+#include "common/files.h"
 #include "worker/data/limits.h"
 
 static const char help[] =
@@ -117,6 +119,18 @@ static int take_option(int option, void *arg)
     return -1;
 }
 
+/* Somebody's own model may lie there: -1, or the exit code. */
+static int check_directory(const struct export_line *line)
+{
+    char path[CHECKPOINT_PATH_MAX];
+    struct stat st;
+    if (path_format(path, sizeof path, "%s/model.safetensors", line->out) != 0)
+        return command_usage("export", "--out is too long");
+    if (!line->force && lstat(path, &st) == 0)
+        return command_usage("export", "%s exists; choose another directory, or add --force", path);
+    return -1;
+}
+
 /* -1 when the line is complete, else the exit code. */
 static int check_line(struct export_line *line)
 {
@@ -130,8 +144,10 @@ static int check_line(struct export_line *line)
                              line->out);
     if (line->side > 0 && line->format != FORMAT_ONNX)
         return command_usage("export", "--side is for --format onnx");
-    if (line->format == FORMAT_TENSORBOARD || line->format == FORMAT_HUGGINGFACE)
+    if (line->format == FORMAT_TENSORBOARD)
         return -1; /* a directory, in which only files of our own names are replaced */
+    if (line->format == FORMAT_HUGGINGFACE)
+        return check_directory(line);
     return output_file_check("export", line->out, line->force);
 }
 

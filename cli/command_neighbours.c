@@ -12,6 +12,7 @@
 #include "cli/json_print.h"
 #include "cli/nearest.h"
 #include "cli/output_file.h"
+#include "cli/run_argument.h"
 #include "cli/parallel.h"
 #include "cli/printable.h"
 #include "common/vecmath.h"
@@ -23,7 +24,7 @@ static const char help[] =
     "usage: decant neighbours --checkpoint DIR QUERY... [--in PATH] [--count N] [--by features|projections]\n"
     "                         [--split train|test] [--json] [--sheet FILE.png [--force]]\n\n"
     "  QUERY              an image file, or an image set (docs/DATA.md): each of its images is a query\n"
-    "  --checkpoint DIR   a run's directory, its checkpoints directory, or one step's\n"
+    "  --checkpoint DIR   a run's directory, or its name below runs/, its checkpoints directory, or one step's\n"
     "  --in PATH          where to look: an image set; without it the run's own images (data.path)\n"
     "  --count N          neighbours of each query (9), at most 31\n"
     "  --by WHAT          features: of the backbone (default); projections: what the prototypes see\n"
@@ -156,19 +157,27 @@ static void search_fini(struct search *s)
 static int search(const struct neighbours_line *line, const char *const *queries, size_t n, struct search *out,
                   struct error *e)
 {
+    char directory[CHECKPOINT_PATH_MAX];
     struct checkpoint c;
     struct evaluation_meter meter;
     *out = (struct search){0};
-    evaluation_meter_init(&meter, stderr, isatty(STDERR_FILENO));
-    int rc = checkpoint_open(line->checkpoint, &c, e);
+    evaluation_meter_init(&meter, "searching", stderr, isatty(STDERR_FILENO));
+    if (run_argument_checkpoint(line->checkpoint, directory) != 0)
+        return error_set(e, ERR_RANGE, "--checkpoint is too long");
+    int rc = checkpoint_open(directory, &c, e);
     if (rc != 0)
         return rc;
     const char *in = line->in ? line->in : c.config.data.path;
     rc = image_set_load(&c.config, queries, n, DATASET_TRAIN, &meter, &out->queries.images, e);
     if (rc == 0)
         rc = image_set_load(&c.config, &in, 1, line->split, &meter, &out->bank.images, e);
-    if (rc == 0)
+    if (rc != 0 && out->queries.images.count > 0 && line->in == NULL)
+        rc = image_set_own_failed(rc, "--in", e);
+    if (rc == 0) {
+        image_set_warn(&out->queries.images, &meter);
+        image_set_warn(&out->bank.images, &meter);
         rc = side_embed(&c, line->projections, &meter, &out->queries, e);
+    }
     if (rc == 0)
         rc = side_embed(&c, line->projections, &meter, &out->bank, e);
     if (rc == 0)
@@ -190,23 +199,24 @@ static const char *class_of(const struct dataset *d, uint32_t row, char number[1
     return d->class_names ? d->class_names[d->labels[row]] : number;
 }
 
-static void print_name(const char *name, const char *format)
+static void print_name(const char *name, int columns, const char *end)
 {
     char copy[1200];
     snprintf(copy, sizeof copy, "%s", name);
-    printf(format, printable(copy));
+    printable(copy);
+    printf("%-*s%s", printable_width(copy, columns), copy, end);
 }
 
 static void print_table(const struct search *s)
 {
     char number[16];
     for (uint32_t i = 0; i < s->queries.images.count; i++) {
-        print_name(s->queries.images.names[i], "%s\n");
+        print_name(s->queries.images.names[i], 0, "\n");
         for (uint32_t j = 0; j < s->k; j++) {
             const struct nearest_hit *hit = &s->hits[(size_t)i * s->k + j];
             printf("%4u  %9.6f  ", j + 1, hit->cosine);
-            print_name(class_of(&s->bank.images, hit->row, number), "%-16s  ");
-            print_name(s->bank.images.names[hit->row], "%s\n");
+            print_name(class_of(&s->bank.images, hit->row, number), 16, "  ");
+            print_name(s->bank.images.names[hit->row], 0, "\n");
         }
     }
 }
@@ -291,7 +301,7 @@ int command_neighbours(int argc, char **argv)
     if (code < 0 && (line.checkpoint == NULL || optind == argc))
         code = command_usage("neighbours", "--checkpoint DIR and a QUERY, an image or a set, are needed");
     if (code < 0 && line.sheet)
-        code = output_file_check("neighbours", line.sheet, line.force);
+        code = output_file_check_picture("neighbours", line.sheet, line.force);
     if (code >= 0)
         return code;
     int rc = search(&line, (const char *const *)argv + optind, (size_t)(argc - optind), &s, &e);

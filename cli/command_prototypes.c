@@ -180,7 +180,7 @@ static int check_line(const struct prototypes_line *line)
     if (line->json || line->source.redis[0] != '\0')
         return command_usage("prototypes", "--sheet is a picture from a checkpoint: leave %s away",
                              line->json ? "--json" : "--redis");
-    return output_file_check("prototypes", line->sheet.out, line->force);
+    return output_file_check_picture("prototypes", line->sheet.out, line->force);
 }
 
 static const struct command_options command = {

@@ -6,8 +6,8 @@
 #include <string.h>
 #include "common/error.h"
 
-const char *const history_of_parameter[] = {"loss",      "consistency",  "entropy", "lr",
-                                            "grad_norm", "images_per_s", "workers"};
+const char *const history_of_parameter[] = {"loss", "consistency", "entropy",      "mean_entropy", "coding_rate",
+                                            "lr",   "grad_norm",   "images_per_s", "workers"};
 const char *const history_of_prototype[] = {"unique_0025", "unique_01",        "unique_025",     "unique_05",
                                             "active",      "usage_perplexity", "effective_rank", "loglik",
                                             "beta",        "reseeded",         "seeding"};
@@ -123,4 +123,13 @@ double dashboard_history_max(const struct dashboard_history *h, const char *name
         if (!(h->rows[i].value[column] <= max))
             max = isnan(h->rows[i].value[column]) ? max : h->rows[i].value[column];
     return max;
+}
+
+double dashboard_history_min(const struct dashboard_history *h, const char *name)
+{
+    size_t column = dashboard_history_column(h, name);
+    double min = NAN;
+    for (size_t i = 0; i < h->count; i++)
+        min = fmin(min, h->rows[i].value[column]); /* of a number and a NaN the number */
+    return min;
 }

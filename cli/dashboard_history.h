@@ -28,7 +28,7 @@ extern const char *const history_of_parameter[];  /* loss and its parts, pace: m
 extern const char *const history_of_prototype[];  /* metrics-prototype.jsonl, and the mirror's stream */
 extern const char *const history_of_evaluation[]; /* metrics-eval.jsonl */
 enum { HISTORY_EVALUATION_COLUMNS = 3 };
-enum { HISTORY_PARAMETER_COLUMNS = 7, HISTORY_PROTOTYPE_COLUMNS = 11 };
+enum { HISTORY_PARAMETER_COLUMNS = 9, HISTORY_PROTOTYPE_COLUMNS = 11 };
 
 void dashboard_history_init(struct dashboard_history *h, const char *const *columns, size_t column_count);
 void dashboard_history_blank(struct history_row *row); /* all NaN */
@@ -39,8 +39,9 @@ void dashboard_history_rewinds(struct dashboard_history *h, double now);
 void dashboard_history_line(struct dashboard_history *h, const char *line, size_t length); /* one JSON object */
 /* Index of a column; the name must be one of them. */
 size_t dashboard_history_column(const struct dashboard_history *h, const char *name);
-/* The newest value of a column, and the largest ever kept; NaN when there is none. */
+/* The newest value of a column, the largest and the smallest that are kept; NaN when there is none. */
 double dashboard_history_last(const struct dashboard_history *h, const char *name);
 double dashboard_history_max(const struct dashboard_history *h, const char *name);
+double dashboard_history_min(const struct dashboard_history *h, const char *name);
 
 #endif

@@ -349,6 +349,10 @@ static int resolve(const char *address, struct addrinfo **out, struct error *e)
     size_t n = colon ? (size_t)(colon - address) : 0;
     if (colon == NULL || n == 0 || n >= sizeof host || colon[1] == '\0')
         return error_set(e, ERR_CONFIG, "--listen '%s' is not HOST:PORT, such as 127.0.0.1:8420", address);
+    char *end;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    if (*end != '\0' || port > UINT16_MAX || colon[1] < '0' || colon[1] > '9')
+        return error_set(e, ERR_CONFIG, "--listen '%s': '%s' is no port; expected 0 to 65535", address, colon + 1);
     bool bracketed = address[0] == '[' && colon[-1] == ']';
     snprintf(host, sizeof host, "%.*s", (int)(n - 2 * bracketed), address + bracketed);
     int rc = getaddrinfo(host, colon + 1, &hints, out);

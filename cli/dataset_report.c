@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/json_print.h"
+#include "cli/printable.h"
 #include "common/path_list.h"
 
 enum { CLASSES_PRINTED = 40, PROBLEMS_PRINTED = 20 }; /* --json has them all, as far as they were kept */
@@ -90,7 +91,8 @@ static void print_classes(const struct dataset_report *r, FILE *f)
     for (uint32_t c = 0; c < classes && c < CLASSES_PRINTED; c++) {
         char name[64];
         name_of(&r->train, c, name);
-        fprintf(f, "  %-30s %10" PRIu32 " %10" PRIu32 "\n", name, counts[c], counts[classes + c]);
+        fprintf(f, "  %-*s %10" PRIu32 " %10" PRIu32 "\n", printable_width(name, 30), name, counts[c],
+                counts[classes + c]);
     }
     if (classes > CLASSES_PRINTED)
         fprintf(f, "  and %" PRIu32 " more classes (--json lists them)\n", classes - CLASSES_PRINTED);
@@ -116,12 +118,34 @@ static void print_problems(const struct dataset_report *r, FILE *f)
         fprintf(f, "  and %" PRIu32 " more\n", total - printed);
 }
 
+enum { HELD_NOTE_MAX = 256 };
+
+/* Every n-th image of an array is held out, whatever its class: labels that go round in step leave classes without any. False
+ * when none is. */
+static bool note_classes_without(const struct dataset_report *r, char out[HELD_NOTE_MAX])
+{
+    uint32_t classes = classes_of(r), without = 0, *counts = class_counts(r);
+    for (uint32_t c = 0; counts && r->test.holdout > 0 && c < classes; c++)
+        without += counts[c] >= r->test.holdout && counts[classes + c] == 0;
+    free(counts);
+    if (without == 0)
+        return false;
+    snprintf(out, HELD_NOTE_MAX,
+             "%" PRIu32 " of %" PRIu32 " classes have none of the held-out images, since every %" PRIu32
+             "th is one: shuffle the array, or give it test images",
+             without, classes, r->test.holdout);
+    return true;
+}
+
 static void print_notes(const struct dataset_report *r, FILE *f)
 {
+    char held[HELD_NOTE_MAX];
     const struct dataset *splits[] = {&r->train, &r->test};
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < splits[s]->note_count; i++)
             fprintf(f, "  note: %s\n", splits[s]->notes[i]);
+    if (note_classes_without(r, held))
+        fprintf(f, "  note: %s\n", held);
 }
 
 static void print_test(const struct dataset_report *r, FILE *f)
@@ -269,9 +293,12 @@ static json_t *notes_json(const struct dataset_report *r)
 {
     const struct dataset *splits[] = {&r->train, &r->test};
     json_t *array = json_array();
+    char held[HELD_NOTE_MAX];
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < splits[s]->note_count; i++)
             json_array_append_new(array, json_print_text(splits[s]->notes[i]));
+    if (note_classes_without(r, held))
+        json_array_append_new(array, json_print_text(held));
     return array;
 }
 

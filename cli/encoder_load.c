@@ -214,6 +214,8 @@ static void measure_block(void *arg, size_t block, size_t end, unsigned thread)
                   t->z);
     model_buffer_contribution(enc->model, t->workspace,
                               job->contributions + block * model_manifest(enc->model)->buffer_floats);
+    if (thread == 0) /* the caller's */
+        evaluation_meter_at(enc->meter, (double)end / job->blocks);
 }
 
 /* In double and in the blocks' order, so that it does not depend on the number of threads. */

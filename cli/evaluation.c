@@ -73,7 +73,7 @@ static int load_splits(struct stage *s, const char *path, struct evaluation *out
     o.progress_context = s->meter;
     int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
     if (rc != 0)
-        return rc;
+        return s->options->data ? rc : image_set_own_failed(rc, "--data", e);
     if (s->train.labels)
         rc = dataset_load(&o, DATASET_TEST, &s->test, &test);
     if (rc != 0 && rc != ERR_NOT_FOUND) {
@@ -208,8 +208,9 @@ static int extract(const struct stage *s, const char *who, struct encoder *enc, 
 {
     *out = (struct extract){.D = enc->projection};
     enc->meter = s->meter;
-    evaluation_meter_stage(s->meter, who, "features of the bank");
+    evaluation_meter_stage(s->meter, who, "statistics of normalisation");
     int rc = encoder_measure(enc, &s->train, s->bank, s->bank_rows, s->threads, e);
+    evaluation_meter_stage(s->meter, who, "features of the bank");
     if (rc == 0)
         rc = encoder_features(enc, &s->train, s->bank, s->bank_rows, s->threads, &out->bank, &out->bank_z, e);
     evaluation_meter_stage(s->meter, who, "features of the queries");
@@ -388,7 +389,7 @@ static int evaluate_open(const struct checkpoint *c, const struct evaluation_opt
                       .threads = parallel_threads(),
                       .meter = &meter,
                       .linear_left_out = &out->linear_left_out};
-    evaluation_meter_init(&meter, o->progress, o->progress && isatty(fileno(o->progress)));
+    evaluation_meter_init(&meter, "evaluating", o->progress, o->progress && isatty(fileno(o->progress)));
     snprintf(out->run, sizeof out->run, "%s", c->config.run.name);
     snprintf(out->directory, sizeof out->directory, "%s", c->directory);
     out->step = c->step;

@@ -18,18 +18,20 @@ static bool silent(const struct evaluation_meter *m)
     return m == NULL || m->to == NULL;
 }
 
-void evaluation_meter_init(struct evaluation_meter *m, FILE *to, bool terminal)
+void evaluation_meter_init(struct evaluation_meter *m, const char *doing, FILE *to, bool terminal)
 {
     memset(m, 0, sizeof *m);
+    m->doing = doing;
     m->to = to;
     m->terminal = terminal;
     m->started = m->shown = now();
 }
 
-void evaluation_meter_line(const char *stage, double fraction, double seconds, char *out, size_t size)
+void evaluation_meter_line(const char *doing, const char *stage, double fraction, double seconds, char *out,
+                           size_t size)
 {
     char left[32];
-    int used = snprintf(out, size, "evaluating: %s", stage);
+    int used = snprintf(out, size, "%s: %s", doing, stage);
     if (used < 0 || (size_t)used >= size || fraction <= 0 || fraction > 1)
         return;
     used += snprintf(out + used, size - (size_t)used, "  %.0f %%", 100 * fraction);
@@ -42,7 +44,7 @@ void evaluation_meter_line(const char *stage, double fraction, double seconds, c
 static void show(struct evaluation_meter *m, double fraction, double at)
 {
     char line[METER_STAGE_MAX + 64];
-    evaluation_meter_line(m->stage, fraction, at - m->started, line, sizeof line);
+    evaluation_meter_line(m->doing, m->stage, fraction, at - m->started, line, sizeof line);
     fprintf(m->to, m->terminal ? "\r%s\033[K" : "%s\n", line);
     fflush(m->to);
     m->shown = at;

@@ -9,14 +9,15 @@
 enum { METER_STAGE_MAX = 96 };
 
 struct evaluation_meter {
-    FILE *to; /* NULL: silent */
+    FILE *to;          /* NULL: silent */
+    const char *doing; /* what is in progress: "evaluating" */
     bool terminal;
     double started, shown; /* seconds: when the stage began, when the newest line was written */
     char stage[METER_STAGE_MAX];
 };
 
-/* All of them take NULL for a meter that nobody reads. Called by one thread. */
-void evaluation_meter_init(struct evaluation_meter *m, FILE *to, bool terminal);
+/* All of them take NULL for a meter that nobody reads. Called by one thread. doing: a word that lasts. */
+void evaluation_meter_init(struct evaluation_meter *m, const char *doing, FILE *to, bool terminal);
 /* A stage begins: "trained encoder: k-NN". */
 void evaluation_meter_stage(struct evaluation_meter *m, const char *who, const char *what);
 /* This share of it is done; seldom enough that calling it often costs nothing. */
@@ -25,6 +26,7 @@ void evaluation_meter_at(struct evaluation_meter *m, double fraction);
 void evaluation_meter_end(struct evaluation_meter *m);
 
 /* "evaluating: STAGE  43 %, 12s left", for a share done after so many seconds. */
-void evaluation_meter_line(const char *stage, double fraction, double seconds, char *out, size_t size);
+void evaluation_meter_line(const char *doing, const char *stage, double fraction, double seconds, char *out,
+                           size_t size);
 
 #endif

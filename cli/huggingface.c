@@ -1,12 +1,14 @@
 /* One list of pairs, walked in both directions. */
 #include "cli/huggingface.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "cli/export_set.h"
 #include "common/files.h"
 
@@ -435,6 +437,12 @@ int huggingface_import(const char *path, const char *out, struct huggingface_sha
     bool directory = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     if (path_format(file, sizeof file, directory ? "%s/model.safetensors" : "%s", path) != 0)
         return error_set(e, ERR_RANGE, "path too long: %.200s", path);
+    if (directory && access(file, F_OK) != 0 && errno == ENOENT)
+        return error_set(
+            e, ERR_NOT_FOUND,
+            "%.200s: no model.safetensors in it, which a ViTModel's directory has; a run or a checkpoint of "
+            "Decant needs no import: encoder.init takes it as it is",
+            path);
     int rc = safetensors_read(file, &f, e);
     if (rc != 0)
         return rc;

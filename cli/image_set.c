@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "cli/command.h"
 #include "cli/printable.h"
 #include "common/files.h"
@@ -89,7 +90,7 @@ static int decode(const char *path, uint32_t side, struct image *out, struct err
     return rc == 0 ? 0 : error_set(e, rc, "%.200s: %.300s", path, why.text);
 }
 
-static int load_file(const struct dataset_options *o, struct dataset *out, struct error *e)
+static int load_file(const struct dataset_options *o, const char *path, struct dataset *out, struct error *e)
 {
     struct image image;
     *out = (struct dataset){0};
@@ -98,8 +99,8 @@ static int load_file(const struct dataset_options *o, struct dataset *out, struc
                          "%.200s: the run took the size of its own images (data.side, data.channels = 0), and they are "
                          "not where data.path says, so that the size for this one is not known; bring them back, or "
                          "name a whole image set of their size",
-                         o->path);
-    int rc = decode(o->path, o->side, &image, e);
+                         path);
+    int rc = decode(path, o->side, &image, e);
     if (rc == 0)
         rc = fit_image(o, &image, out, e);
     image_fini(&image);
@@ -108,7 +109,7 @@ static int load_file(const struct dataset_options *o, struct dataset *out, struc
 
 /* ---- one path ---- */
 
-/* Full names for all: "PATH/FILE", "PATH#17", or "PATH". Several sets in one path have them already. */
+/* Full names for all: "PATH/FILE", "PATH#17", or "PATH". */
 static int name_all(const char *path, bool file, struct dataset *d)
 {
     size_t length = strlen(path);
@@ -116,8 +117,6 @@ static int name_all(const char *path, bool file, struct dataset *d)
         length--;
     if (d->names == NULL)
         d->names = calloc(d->count, sizeof *d->names);
-    else if (!path_list_is_one(path))
-        return 0;
     for (uint32_t i = 0; d->names != NULL && i < d->count; i++) {
         char *name, *below = d->names[i];
         int n = file    ? asprintf(&name, "%s", path)
@@ -133,9 +132,10 @@ static int name_all(const char *path, bool file, struct dataset *d)
 
 static int load_path(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e)
 {
-    bool file = is_image_file(o->path);
-    int rc = file ? load_file(o, out, e) : dataset_load(o, split, out, e);
-    if (rc == 0 && name_all(o->path, file, out) != 0)
+    char path[DATASET_PATH_MAX];
+    bool one = path_list_next(o->path, path, sizeof path) == NULL, file = one && is_image_file(path);
+    int rc = file ? load_file(o, path, out, e) : dataset_load(o, split, out, e);
+    if (rc == 0 && one && name_all(path, file, out) != 0) /* those of several sets have their names */
         rc = error_set(e, ERR_MEMORY, "%s: no memory for the names of %u images", o->path, out->count);
     if (rc != 0)
         dataset_fini(out);
@@ -152,6 +152,20 @@ static bool same_shape(const struct dataset *a, const struct dataset *b)
 static int no_room(const char *path, struct error *e)
 {
     return error_set(e, ERR_MEMORY, "%s: no memory to put its images behind the others", path);
+}
+
+/* Behind those of out, as far as there is room for words; the rest is counted. */
+static void move_problems(struct dataset *out, struct dataset *more)
+{
+    for (uint32_t i = 0; i < more->problem_count; i++) {
+        char **from = i < DATASET_PROBLEMS_MAX ? &more->problems[i] : NULL;
+        if (from && out->problem_count < DATASET_PROBLEMS_MAX) {
+            out->problems[out->problem_count] = *from;
+            *from = NULL;
+        }
+        out->problem_count++;
+    }
+    out->skipped += more->skipped;
 }
 
 /* Moves what more holds behind what out holds; both stay sound on an error. */
@@ -177,6 +191,7 @@ static int append(struct dataset *out, struct dataset *more, const char *path, s
     free(more->names);
     more->names = NULL;
     out->count = (uint32_t)count;
+    move_problems(out, more);
     return 0;
 }
 
@@ -192,43 +207,115 @@ static void drop_labels(struct dataset *d)
     d->classes = 0;
 }
 
+/* What is there under that very name is one path, whatever colons it has. */
+static const char *as_list(const char *path, char list[DATASET_PATH_MAX])
+{
+    list[0] = '\0';
+    return access(path, F_OK) == 0 && path_list_append(list, DATASET_PATH_MAX, path) ? list : path;
+}
+
+static struct dataset_options options_for(const struct run_config *config, const char *path, enum dataset_split split,
+                                          struct evaluation_meter *meter)
+{
+    struct dataset_options o = dataset_options_of(config);
+    image_set_fit(config, path, &o);
+    o.path = path;
+    o.limit = 0;
+    o.names = true;
+    o.loose = strcmp(path, config->data.path) != 0; /* of the run's own, what it was trained on */
+    o.on_demand = false;                            /* sheets show them */
+    o.progress = image_set_progress;
+    o.progress_context = meter;
+    o.holdout = split == DATASET_TRAIN ? 0 : o.holdout;
+    return o;
+}
+
+/* A regular file whose name or first bytes are those of an image. */
+static bool is_meant_as_image(const char *path)
+{
+    struct stat st;
+    enum image_name kind = image_name_kind(path);
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+           (kind == IMAGE_NAME_READ || kind == IMAGE_NAME_UNREAD || is_image_file(path));
+}
+
+/* As image_set_load says, an image that is one of several; -1: not such a one. */
+static int leave_out(const char *list, const struct error *why, struct dataset *more)
+{
+    char path[DATASET_PATH_MAX];
+    (void)path_list_next(list, path, sizeof path);
+    if ((why->code != ERR_FORMAT && why->code != ERR_RANGE && why->code != ERR_IO) || !is_meant_as_image(path))
+        return -1;
+    *more = (struct dataset){.problem_count = 1, .skipped = 1};
+    more->problems[0] = strdup(why->text);
+    return 0;
+}
+
+/* Behind those of the paths before it. */
+static int add_path(const struct dataset_options *o, enum dataset_split split, bool alone, struct dataset *out,
+                    struct error *e)
+{
+    struct dataset more;
+    int rc = load_path(o, split, &more, e);
+    if (rc != 0 && !alone)
+        rc = leave_out(o->path, e, &more) == 0 ? 0 : rc;
+    if (rc != 0)
+        return rc;
+    if (more.count == 0) {
+        move_problems(out, &more);
+    } else if (out->count == 0) { /* the first that holds any */
+        struct dataset before = *out;
+        *out = more;
+        more = (struct dataset){0};
+        move_problems(out, &before);
+        dataset_fini(&before);
+    } else {
+        rc = append(out, &more, o->path, e);
+    }
+    dataset_fini(&more);
+    return rc;
+}
+
 int image_set_load(const struct run_config *config, const char *const *paths, size_t n, enum dataset_split split,
                    struct evaluation_meter *meter, struct dataset *out, struct error *e)
 {
-    struct dataset more;
+    char list[DATASET_PATH_MAX];
     int rc = 0;
+    *out = (struct dataset){0};
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        struct dataset_options o = dataset_options_of(config);
         evaluation_meter_stage(meter, "images", paths[i]);
-        image_set_fit(config, paths[i], &o);
-        o.path = paths[i];
-        o.limit = 0;
-        o.names = true;
-        o.on_demand = false; /* sheets show them */
-        o.progress = image_set_progress;
-        o.progress_context = meter;
-        o.holdout = split == DATASET_TRAIN ? 0 : o.holdout;
-        rc = load_path(&o, split, i == 0 ? out : &more, e);
-        if (rc == 0 && i > 0) {
-            rc = append(out, &more, paths[i], e);
-            dataset_fini(&more);
-        }
-        if (rc != 0 && i > 0)
-            dataset_fini(out);
+        bool own = strcmp(paths[i], config->data.path) == 0;
+        struct dataset_options o = options_for(config, own ? paths[i] : as_list(paths[i], list), split, meter);
+        o.cached = o.cached && n == 1; /* what is mapped cannot grow */
+        rc = add_path(&o, split, n == 1, out, e);
     }
-    if (rc == 0 && n > 1)
+    if (rc == 0 && out->count == 0)
+        rc = error_set(e, ERR_FORMAT, "none of %zu images can be read: %.400s", n,
+                       out->problems[0] ? out->problems[0] : "no memory");
+    if (rc != 0)
+        dataset_fini(out);
+    else if (n > 1)
         drop_labels(out);
     return rc;
 }
 
-void image_set_warn(const struct dataset *d, FILE *f)
+int image_set_own_failed(int rc, const char *option, struct error *e)
 {
-    uint32_t shown = d->problem_count < WARNINGS_MAX ? d->problem_count : WARNINGS_MAX;
+    struct error why = *e;
+    return error_set(e, rc, "the run's own images: %.430s; %s names others", why.text, option);
+}
+
+void image_set_warn(const struct dataset *d, struct evaluation_meter *meter)
+{
+    uint32_t shown = d->problem_count < WARNINGS_MAX ? d->problem_count : WARNINGS_MAX, more = d->problem_count - shown;
+    if (meter->to == NULL || d->problem_count == 0)
+        return;
+    evaluation_meter_end(meter);
     for (uint32_t i = 0; i < shown; i++)
         if (d->problems[i])
-            fprintf(f, "left out: %s\n", printable(d->problems[i]));
-    if (d->problem_count > shown)
-        fprintf(f, "%u more problems: `decant dataset check` lists them\n", d->problem_count - shown);
+            fprintf(meter->to, "%s: %s\n", d->skipped > 0 ? "left out" : "problem", printable(d->problems[i]));
+    if (more > 0)
+        fprintf(meter->to, "%u more problem%s: `decant dataset check` lists them\n", more, more == 1 ? "" : "s");
 }
 
 int image_set_split(const char *command, const char *name, enum dataset_split *out)

@@ -5,11 +5,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/presence.h"
 #include "common/net_address.h"
+#include "common/safetensors.h"
+#include "proto/checkpoint_path.h"
 #include "proto/keys.h"
 #include "proto/process_options.h"
 #include "worker/data/dataset.h"
+#include "worker/data/image_cache.h"
 #include "worker/slot.h"
 
 /* ---- endpoints ---- */
@@ -151,10 +155,12 @@ static int load(const struct run_config *c, uint64_t limit, struct dataset *imag
 {
     struct dataset_options o = dataset_options_of(c);
     struct error why = {0};
+    char place[IMAGE_CACHE_DIRECTORY_MAX];
     bool fewer = limit < UINT32_MAX && (o.limit == 0 || limit < o.limit);
     o.limit = fewer ? (uint32_t)limit : o.limit;
+    if (o.cached && image_cache_place(&o, place, e) != 0)
+        return e->code;
     o.cached = o.cached && !fewer; /* a file of a few images would serve nobody again */
-    o.on_demand = o.on_demand && !fewer;
     int rc = dataset_load(&o, DATASET_TRAIN, images, &why);
     if (rc == 0)
         return 0;
@@ -181,5 +187,29 @@ int launch_check_work(const struct run_config *c, struct error *e)
         return rc;
     rc = build(c, &images, e);
     dataset_fini(&images);
+    return rc;
+}
+
+static int check_weights(const char *key, const char *path, const char *file, struct error *e)
+{
+    char found[RUN_PATH_MAX];
+    struct safetensors f;
+    struct error why = {0};
+    int rc = checkpoint_path_find(path, file, found, &why);
+    if (rc == 0)
+        rc = safetensors_read(found, &f, &why);
+    if (rc != 0)
+        return error_set(e, rc == ERR_MEMORY ? rc : ERR_CONFIG, "%s = %.150s: %.330s", key, path, why.text);
+    safetensors_fini(&f);
+    return 0;
+}
+
+int launch_check_given(const struct run_config *c, struct error *e)
+{
+    int rc = c->encoder.init[0] ? check_weights("encoder.init", c->encoder.init, ENCODER_FILE, e) : 0;
+    if (rc == 0 && c->mixture.init[0] && strcmp(c->mixture.init, RUN_CONFIG_KMEANS) != 0)
+        rc = check_weights("mixture.init", c->mixture.init, MIXTURE_FILE, e);
+    if (rc == 0 && c->encoder.init_map[0] && access(c->encoder.init_map, R_OK) != 0)
+        rc = error_set(e, ERR_CONFIG, "encoder.init_map = %.300s: %s", c->encoder.init_map, strerror(errno));
     return rc;
 }

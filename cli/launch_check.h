@@ -16,4 +16,7 @@ int launch_check_limits(struct error *e);
  * two steps take, or all when that is not enough to tell. */
 int launch_check_work(const struct run_config *c, struct error *e);
 
+/* Of a run that begins: are encoder.init, its map and mixture.init files that can be read: ERR_CONFIG names the key. */
+int launch_check_given(const struct run_config *c, struct error *e);
+
 #endif

@@ -262,6 +262,8 @@ int launch_plan_make(const struct launch_options *o, char **environment, struct 
         rc = launch_check_limits(e);
     if (rc == 0)
         rc = launch_check_work(&out->config, e); /* what is wrong leaves no directory behind */
+    if (rc == 0 && !o->resume)                   /* later nobody reads them */
+        rc = launch_check_given(&out->config, e);
     if (rc == 0)
         rc = name_places(out, e);
     if (rc == 0)

@@ -1,6 +1,7 @@
 /* Subscriptions and drawing. What cannot be decoded is ignored: an observer never stops a run. */
 #include "cli/launch_watch.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -80,7 +81,7 @@ int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_
     w->config = config;
     w->log = log;
     w->terminal = isatty(fileno(log)) == 1;
-    w->shown_ms = uv_now(loop);
+    w->shown_ms = w->opened_ms = uv_now(loop);
     int rc = net_new(&w->net, e);
     if (rc == 0)
         rc = subscribe(w, &w->parameter, SERVER_PARAMETER, config->net.parameter_publish, e);
@@ -99,18 +100,37 @@ static void draw(struct launch_watch *w, const char *line)
     w->drawn = true;
 }
 
+static void show(struct launch_watch *w, const char *line, uint64_t now)
+{
+    w->shown_ms = now;
+    if (w->terminal)
+        draw(w, line);
+    else
+        fprintf(w->log, "%s\n", line);
+}
+
+void launch_watch_loading(struct launch_watch *w, uint64_t done, uint64_t total)
+{
+    char line[PROGRESS_LINE_MAX], left[32] = "";
+    uint64_t now = uv_now(w->loop), every = w->terminal ? DRAW_EVERY_MS : LINE_EVERY_MS;
+    if (w->progress.step > 0 || done > total || total == 0 || now - w->shown_ms < every)
+        return;
+    if (done > 0)
+        progress_duration(1e-3 * (double)(now - w->opened_ms) * (double)(total - done) / (double)done, left,
+                          sizeof left);
+    snprintf(line, sizeof line, "loading images: %.0f %% of %" PRIu64 "%s%s%s", 100 * (double)done / (double)total,
+             total, done > 0 ? ", " : "", left, done > 0 ? " left" : "");
+    show(w, line, now);
+}
+
 void launch_watch_tick(struct launch_watch *w)
 {
     char line[PROGRESS_LINE_MAX];
     uint64_t now = uv_now(w->loop), every = w->terminal ? DRAW_EVERY_MS : LINE_EVERY_MS;
     if (now - w->shown_ms < every || w->progress.step == w->shown_step || !progress_line(&w->progress, line))
         return;
-    w->shown_ms = now;
     w->shown_step = w->progress.step;
-    if (w->terminal)
-        draw(w, line);
-    else
-        fprintf(w->log, "%s\n", line);
+    show(w, line, now);
 }
 
 void launch_watch_clear(struct launch_watch *w)
@@ -127,10 +147,7 @@ static void show_last(struct launch_watch *w)
     char line[PROGRESS_LINE_MAX];
     if (w->progress.step == w->shown_step || !progress_line(&w->progress, line))
         return;
-    if (w->terminal)
-        draw(w, line);
-    else
-        fprintf(w->log, "%s\n", line);
+    show(w, line, uv_now(w->loop));
 }
 
 void launch_watch_close(struct launch_watch *w)

@@ -29,16 +29,19 @@ struct launch_watch {
     FILE *log;
     bool terminal; /* log is one */
     const struct run_config *config;
-    bool refused;      /* a server refused us, which was said */
-    bool drawn;        /* a progress line stands on the terminal's current row */
-    uint64_t shown_ms; /* when progress was last shown, loop time */
+    bool refused;       /* a server refused us, which was said */
+    bool drawn;         /* a progress line stands on the terminal's current row */
+    uint64_t opened_ms; /* loop time */
+    uint64_t shown_ms;  /* when progress was last shown, loop time */
     uint64_t shown_step;
 };
 
 /* config outlives the watch; joint runs have no prototype server. */
 int launch_watch_open(struct launch_watch *w, uv_loop_t *loop, const struct run_config *config, bool joint, FILE *log,
                       struct error *e);
-void launch_watch_tick(struct launch_watch *w);  /* shows progress when it is time to */
+void launch_watch_tick(struct launch_watch *w); /* shows progress when it is time to */
+/* A worker has read so many of its images; shown likewise, until the first step is known. */
+void launch_watch_loading(struct launch_watch *w, uint64_t done, uint64_t total);
 void launch_watch_clear(struct launch_watch *w); /* call before anything else is printed to log */
 /* Closes the sockets on the loop; after the loop has run out, launch_watch_fini. */
 void launch_watch_close(struct launch_watch *w);

@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 #include "cli/child.h"
 #include "cli/command.h"
@@ -63,12 +65,25 @@ static void say(struct launcher *l, const char *format, ...)
     launch_log_say(&l->log, text);
 }
 
+/* A worker's word of how far it is with its images, in the line that will show the training. */
+static bool show_loading(struct launcher *l, const char *line)
+{
+    const char *progress = strstr(line, " event=loading_progress ");
+    uint64_t done, total;
+    if (progress == NULL ||
+        sscanf(progress, " event=loading_progress images=%" SCNu64 " of=%" SCNu64, &done, &total) != 2)
+        return false;
+    launch_watch_loading(&l->watch, done, total);
+    return true;
+}
+
 /* What a child's log says about trouble; a flood is left to the file. */
 static void show_warnings(struct launcher *l, struct child *c)
 {
     char line[LOG_LINE_BYTES];
     for (int i = 0; i < WARNINGS_PER_LOOK && child_next_warning(c, line, sizeof line); i++)
-        say(l, "%s: %s", c->name, line);
+        if (!show_loading(l, line))
+            say(l, "%s: %s", c->name, line);
 }
 
 /* The run ends, and this is said about it; the first failure is what the caller hears. */

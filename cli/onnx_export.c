@@ -50,17 +50,27 @@ static void head_layer(struct onnx_layers *x, int number, uint32_t out, uint32_t
 
 /* ---- the whole ---- */
 
-/* One number where it does for all channels: OpenCV 4.6 broadcasts nothing else to several images at once. */
-static void per_channel(struct onnx_layers *x, const char *name, const float *values)
+/* (x - mean) / deviation of each channel as a convolution of 1 x 1: OpenCV 4.6 does not broadcast a number for each
+ * channel to several images at once. */
+static void standardise(struct onnx_layers *x)
 {
-    const int64_t C = x->spec.channels;
-    bool even = true;
-    for (int64_t c = 1; c < C; c++)
-        even = even && values[c] == values[0];
-    if (even)
-        onnx_floats(&x->graph, name, 1, (const int64_t[]){1}, values);
-    else
-        onnx_floats(&x->graph, name, 4, (const int64_t[]){1, C, 1, 1}, values);
+    const size_t C = x->spec.channels;
+    const struct pixel_scale *scale = &x->encoder->scale;
+    float weights[DATASET_CHANNELS_MAX * DATASET_CHANNELS_MAX] = {0}, bias[DATASET_CHANNELS_MAX];
+    for (size_t c = 0; c < C; c++) {
+        weights[c * C + c] = 1 / scale->deviation[c];
+        bias[c] = -scale->mean[c] / scale->deviation[c];
+    }
+    onnx_floats(&x->graph, "images.scale", 4, (const int64_t[]){(int64_t)C, (int64_t)C, 1, 1}, weights);
+    onnx_floats(&x->graph, "images.shift", 1, (const int64_t[]){(int64_t)C}, bias);
+    const int64_t once[2] = {1, 1}, none[4] = {0};
+    onnx_node(&x->graph, &(struct onnx_node){.op = "Conv",
+                                             .in = {"images", "images.scale", "images.shift"},
+                                             .out = "images.standardised",
+                                             .attributes = {{.name = "kernel_shape", .integers = once, .n = 2},
+                                                            {.name = "strides", .integers = once, .n = 2},
+                                                            {.name = "pads", .integers = none, .n = 4}}});
+    x->x = onnx_named("images.standardised");
 }
 
 static void build(struct onnx_layers *x)
@@ -70,14 +80,10 @@ static void build(struct onnx_layers *x)
     onnx_input(&x->graph, "images", 4, (const int64_t[]){ONNX_BATCH, s->channels, s->height, s->width});
     onnx_output(&x->graph, "features", 2, (const int64_t[]){ONNX_BATCH, enc->features});
     onnx_output(&x->graph, "projections", 2, (const int64_t[]){ONNX_BATCH, enc->projection});
-    per_channel(x, "mean", enc->scale.mean);
-    per_channel(x, "deviation", enc->scale.deviation);
     onnx_scalar(x, "root_half", sqrt(0.5));
     onnx_scalar(x, "half", 0.5);
     onnx_scalar(x, "one", 1);
-    x->x = onnx_named("images");
-    onnx_apply(x, "Sub", "mean", "images.centred");
-    onnx_apply(x, "Div", "deviation", "images.standardised");
+    standardise(x);
     switch (s->family) {
     case ENCODER_VIT:
         onnx_vit_encoder(x);
@@ -112,6 +118,12 @@ static int image_shape(const struct run_config *c, uint32_t side, struct dataset
         *shape = (struct dataset){.height = first.height, .width = first.width, .channels = first.channels};
         dataset_fini(&first);
     }
+    if (side > 0 && c->encoder.model == ENCODER_VIT && (shape->height != side || shape->width != side))
+        return error_set(
+            e, ERR_CONFIG,
+            "--side %u: this vision transformer has learnt positions for %u x %u pixels and takes no other "
+            "size; leave --side out",
+            side, shape->height, shape->width);
     if (side > 0)
         shape->height = shape->width = side;
     return 0;

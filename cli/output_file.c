@@ -4,10 +4,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/command.h"
 #include "common/files.h"
+
+/* -1, or the exit code having said what is wrong with where the file would lie. */
+static int check_parent(const char *name, const char *path)
+{
+    char parent[1024];
+    struct stat st;
+    struct error e = {0};
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    if (length >= sizeof parent)
+        return command_usage(name, "path too long: %.200s", path);
+    snprintf(parent, sizeof parent, "%.*s", length > 0 ? (int)length : 1, length > 0 ? path : ".");
+    bool there = stat(parent, &st) == 0;
+    if (there && S_ISDIR(st.st_mode) && access(parent, W_OK | X_OK) == 0)
+        return -1;
+    error_set(&e, ERR_IO, "%.200s: the directory %.200s cannot be written to: %s", path, parent,
+              strerror(there && !S_ISDIR(st.st_mode) ? ENOTDIR : errno));
+    return command_failed(name, &e);
+}
 
 int output_file_check(const char *name, const char *path, bool force)
 {
@@ -17,7 +37,15 @@ int output_file_check(const char *name, const char *path, bool force)
         return command_usage(name, "%s is not a regular file and is not replaced; choose another name", path);
     if (exists && !force)
         return command_usage(name, "%s exists; choose another name, or add --force", path);
-    return -1;
+    return check_parent(name, path);
+}
+
+int output_file_check_picture(const char *name, const char *path, bool force)
+{
+    size_t length = strlen(path);
+    if (length < 4 || strcasecmp(path + length - 4, ".png") != 0)
+        return command_usage(name, "--sheet %s: the picture is a PNG file; call it FILE.png", path);
+    return output_file_check(name, path, force);
 }
 
 int output_file_open(const char *path, struct output_file *out, struct error *e)

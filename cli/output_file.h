@@ -9,6 +9,8 @@
 
 /* Before hours of work: -1 when `path` may be written, else the exit code, having said why. name: of the command. */
 int output_file_check(const char *name, const char *path, bool force);
+/* The same of a --sheet, which is called FILE.png. */
+int output_file_check_picture(const char *name, const char *path, bool force);
 
 /* A file that is written bit by bit to PATH.inprogress. */
 struct output_file {

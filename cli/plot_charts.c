@@ -31,7 +31,7 @@ struct curve {
 };
 
 struct frame {
-    double last_step, max; /* of the axes, which begin at 0 */
+    double last_step, min, max; /* of the axes; steps begin at 0, values there or below */
 };
 
 static double frame_x(const struct frame *f, double step)
@@ -41,7 +41,7 @@ static double frame_x(const struct frame *f, double step)
 
 static double frame_y(const struct frame *f, double value)
 {
-    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / f->max);
+    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - f->min) / (f->max - f->min));
 }
 
 /* 1, 2 or 5 times a power of ten, so that about n of them make span. */
@@ -57,8 +57,8 @@ static double tick_of(double span, int n)
 static void draw_axes(struct plot_canvas *c, const struct frame *f)
 {
     static const struct plot_style line = {.stroke = GRID, .stroke_opacity = 1, .width = 1};
-    double step = tick_of(f->max, 5);
-    for (int i = 0; i * step <= f->max * 1.0001; i++) {
+    double step = tick_of(f->max - f->min, 5);
+    for (int i = (int)ceil(f->min / step); i * step <= f->max * 1.0001; i++) {
         plot_line(c, &line, LEFT, frame_y(f, i * step), WIDTH - RIGHT, frame_y(f, i * step));
         plot_text(c, SOFT, LEFT - 8, frame_y(f, i * step) + 4, 11, PLOT_END, "%g", i * step);
     }
@@ -70,16 +70,18 @@ static void draw_axes(struct plot_canvas *c, const struct frame *f)
 
 static bool measure(const struct curve *curves, size_t n, struct frame *f)
 {
-    double max = NAN;
+    double max = NAN, min = 0;
     f->last_step = 0;
     for (size_t i = 0; i < n; i++) {
         const struct dashboard_history *h = curves[i].history;
         double highest = dashboard_history_max(h, curves[i].column);
         max = fmax(max, highest);
+        min = fmin(min, dashboard_history_min(h, curves[i].column));
         if (!isnan(highest))
             f->last_step = fmax(f->last_step, h->rows[h->count - 1].step);
     }
     f->max = isnan(f->max) ? fmax(max * 1.05, 1e-9) : f->max;
+    f->min = min < 0 ? min - 0.05 * (f->max - min) : 0;
     f->last_step = fmax(f->last_step, 1);
     return !isnan(max);
 }
@@ -104,6 +106,9 @@ static void draw_curve(struct plot_canvas *c, const struct frame *f, const struc
 static void draw_legend(struct plot_canvas *c, const struct curve *curves, size_t n)
 {
     double x = LEFT, y = HEIGHT - 20;
+    int shown = 0;
+    for (size_t i = 0; i < n; i++)
+        shown += !isnan(dashboard_history_last(curves[i].history, curves[i].column));
     for (size_t i = 0; i < n; i++) {
         double last = dashboard_history_last(curves[i].history, curves[i].column);
         if (isnan(last))
@@ -111,7 +116,7 @@ static void draw_legend(struct plot_canvas *c, const struct curve *curves, size_
         plot_line(c, &(struct plot_style){.stroke = curves[i].colour, .stroke_opacity = 1, .width = 3}, x, y - 4,
                   x + 16, y - 4);
         plot_text(c, INK, x + 22, y, 11, PLOT_START, "%s: %.3g", curves[i].label, last);
-        x += (WIDTH - LEFT - RIGHT) / (double)n;
+        x += (WIDTH - LEFT - RIGHT) / fmax(shown, 3);
     }
 }
 
@@ -151,9 +156,12 @@ static bool draw_unique(const struct plot_chart *chart, const struct dashboard_r
 static bool draw_loss(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)
 {
     const struct dashboard_history *h = &r->parameter;
-    const struct curve curves[] = {
-        {h, "loss", "loss", INK}, {h, "consistency", "consistency", BLUE}, {h, "entropy", "entropy", ORANGE}};
-    return draw_lines(c, chart->title, r->state.run, curves, 3, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
+    const struct curve curves[] = {{h, "loss", "loss", INK},
+                                   {h, "consistency", "consistency", BLUE},
+                                   {h, "entropy", "entropy", ORANGE},
+                                   {h, "mean_entropy", "mean entropy", GREEN},
+                                   {h, "coding_rate", "coding rate", VIOLET}};
+    return draw_lines(c, chart->title, r->state.run, curves, 5, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
 }
 
 static bool draw_perplexity(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)

@@ -18,3 +18,10 @@ char *printable(char *text)
     }
     return text;
 }
+
+int printable_width(const char *text, int columns)
+{
+    for (const char *p = text; *p; p++)
+        columns += ((unsigned char)*p & 0xC0) == 0x80; /* printf counts bytes */
+    return columns;
+}

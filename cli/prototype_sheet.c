@@ -31,8 +31,9 @@ static int load(const struct checkpoint *c, const struct prototype_sheet_options
     int64_t most = o->images > 0 ? o->images : c->config.eval.bank;
     *out = (struct sheet_data){0};
     int rc = image_set_load(&c->config, &path, 1, DATASET_TRAIN, meter, &out->images, e);
-    if (rc != 0)
-        return rc;
+    if (rc != 0) /* of a dashboard there is no option */
+        return o->data || o->progress == NULL ? rc : image_set_own_failed(rc, "--data", e);
+    image_set_warn(&out->images, meter);
     uint32_t rows = most < out->images.count ? (uint32_t)most : out->images.count;
     out->picked = feature_set_pick(out->images.count, rows);
     rc = out->picked ? embedding_make(c, &out->images, out->picked, rows, meter, &out->embedding, e)
@@ -116,7 +117,7 @@ int prototype_sheet_write(const struct checkpoint *c, const struct prototype_row
 {
     struct sheet_data s;
     struct evaluation_meter meter;
-    evaluation_meter_init(&meter, o->progress, o->progress && isatty(fileno(o->progress)));
+    evaluation_meter_init(&meter, "drawing", o->progress, o->progress && isatty(fileno(o->progress)));
     int rc = load(c, o, &meter, &s, e);
     evaluation_meter_end(&meter);
     if (rc != 0)

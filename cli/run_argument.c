@@ -22,6 +22,11 @@ int run_argument_directory(const char *text, char out[CHECKPOINT_PATH_MAX])
     return rc;
 }
 
+int run_argument_checkpoint(const char *text, char out[CHECKPOINT_PATH_MAX])
+{
+    return is_directory(text) ? path_format(out, CHECKPOINT_PATH_MAX, "%s", text) : run_argument_directory(text, out);
+}
+
 int run_argument_at(const char *command, char **argv, int i, char out[CHECKPOINT_PATH_MAX])
 {
     if (argv[optind + i][0] == '\0' || run_argument_directory(argv[optind + i], out) != 0)

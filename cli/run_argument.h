@@ -10,6 +10,8 @@
 
 /* The directory that text means; ERR_RANGE when it is too long. */
 int run_argument_directory(const char *text, char out[CHECKPOINT_PATH_MAX]);
+/* The same of --checkpoint DIR, where a directory comes before the name of a run. */
+int run_argument_checkpoint(const char *text, char out[CHECKPOINT_PATH_MAX]);
 /* What follows the options (argv[optind]), if anything: out is empty when nothing does. -1 to go on, else the exit code,
  * having said why: too long, or the run was named by an option as well, which `named` says. */
 int run_argument_take(const char *command, int argc, char **argv, bool named, char out[CHECKPOINT_PATH_MAX]);

@@ -26,7 +26,8 @@ static int find_header(const struct buf *file, struct header *h, struct error *e
     memcpy(&length, file->data, sizeof length);
     length = le64toh(length);
     if (length > SAFETENSORS_HEADER_MAX || length > file->size - SAFETENSORS_PREFIX)
-        return error_set(e, ERR_FORMAT, "header of %llu bytes does not fit a file of %zu (or the limit of %d)",
+        return error_set(e, ERR_FORMAT,
+                         "no safetensors file: its header would have %llu bytes, the file has %zu (the limit is %d)",
                          (unsigned long long)length, file->size, SAFETENSORS_HEADER_MAX);
     h->json = (const char *)file->data + SAFETENSORS_PREFIX;
     h->length = (size_t)length;

@@ -320,12 +320,13 @@ static int load(struct service *s, struct error *e)
     const struct run_config *c = s->config;
     struct log_pace pace = {.next_ms = now_us() / 1000 + LOADING_PACE_MS};
     struct dataset_options o = dataset_options_of(c);
+    struct error why = {0};
     o.progress = log_progress;
     o.progress_context = &pace;
     log_info("event=loading path=\"%s\"", o.path);
-    int rc = dataset_load(&o, DATASET_TRAIN, &s->train, e);
+    int rc = dataset_load(&o, DATASET_TRAIN, &s->train, &why);
     if (rc != 0)
-        return rc;
+        return error_set(e, rc, "%s%.480s", strstr(why.text, "data.") ? "" : "data.path: ", why.text);
     log_problems(&s->train);
     rc = slot_shared_new(c, &s->train, &s->shared, e);
     if (rc == 0) /* the images say how long the run is */

@@ -123,6 +123,7 @@ struct kind {
     const char *prefix; /* in a checkpoint of ours */
     float *to;          /* flat vector of the kind */
     bool *used;         /* (tensor_count) tensors of the file */
+    bool trained;       /* parameters; running statistics are not, frozen or not */
     struct initial_counts *counts;
 };
 
@@ -133,6 +134,11 @@ static const struct tensor_view *source_of(const struct kind *k, const char *nam
     snprintf(prefixed, sizeof prefixed, "%s.%s", k->prefix, name);
     const struct tensor_view *t = k->weights->ours && !mapped ? find(&k->weights->file, prefixed) : NULL;
     return t ? t : find(&k->weights->file, name);
+}
+
+static bool is_of_head(const struct manifest_entry *entry)
+{
+    return strncmp(entry->name, "head.", 5) == 0 || entry->unit_rows;
 }
 
 static int take(const struct kind *k, const struct manifest_entry *entry, struct error *e)
@@ -161,6 +167,7 @@ static int take(const struct kind *k, const struct manifest_entry *entry, struct
                          t->name);
     memcpy(k->to + entry->offset, t->data, t->size);
     k->counts->taken++;
+    k->counts->backbone += !is_of_head(entry);
     log_info("event=init_tensor name=%s state=taken from=%s", entry->name, t->name);
     return 0;
 }
@@ -171,9 +178,11 @@ static int take_all(const struct kind *k, const struct manifest_entry *entries, 
     for (size_t i = 0; rc == 0 && i < n; i++) {
         size_t before = k->counts->taken;
         rc = take(k, &entries[i], e);
-        if (rc == 0 && k->counts->taken == before && entries[i].lr_scale == 0 && !entries[i].unit_rows)
-            log_warn("event=init_frozen name=%s hint=\"encoder.freeze keeps it at its random value for good\"",
-                     entries[i].name);
+        if (rc != 0 || !k->trained || k->counts->taken > before || entries[i].lr_scale != 0 || entries[i].unit_rows)
+            continue;
+        k->counts->frozen++;
+        log_warn("event=init_frozen name=%s hint=\"encoder.freeze keeps it at its random value for good\"",
+                 entries[i].name);
     }
     return rc;
 }
@@ -193,7 +202,8 @@ static void note_unused(const struct initial_weights *w, const bool *used, struc
 static int apply(const struct initial_weights *w, const struct manifest *m, float *params, float *buffers, bool *used,
                  struct initial_counts *counts, struct error *e)
 {
-    const struct kind parameters = {w, "teacher", params, used, counts}, running = {w, "buffer", buffers, used, counts};
+    const struct kind parameters = {w, "teacher", params, used, true, counts},
+                      running = {w, "buffer", buffers, used, false, counts};
     int rc = take_all(&parameters, m->parameters, m->parameter_count, e);
     if (rc == 0)
         rc = take_all(&running, m->buffers, m->buffer_count, e);
@@ -203,6 +213,10 @@ static int apply(const struct initial_weights *w, const struct manifest *m, floa
     log_info(
         "event=init path=\"%s\" fingerprint=%014" PRIx64 " taken=%zu absent=%zu other_shape=%zu skipped=%zu unused=%zu",
         w->path, w->fingerprint, counts->taken, counts->absent, counts->other_shape, counts->skipped, counts->unused);
+    if (counts->taken > 0 && counts->backbone == 0)
+        log_warn("event=init_head_only path=\"%s\" hint=\"nothing of the backbone fits, it begins at random: use the "
+                 "encoder.* of its run, or encoder.init_map\"",
+                 w->path);
     if (counts->taken > 0)
         return 0;
     return error_set(e, ERR_CONFIG,

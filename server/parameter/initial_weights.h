@@ -27,6 +27,8 @@ uint64_t initial_weights_fingerprint(const struct initial_weights *w);
 
 struct initial_counts {
     size_t taken, absent, other_shape, skipped; /* of the manifest's entries; skipped: the map says so */
+    size_t backbone;                            /* of those taken: neither of the head nor prototypes */
+    size_t frozen;                              /* of those not taken: encoder.freeze leaves them at random */
     size_t unused;                              /* tensors of the file */
 };
 

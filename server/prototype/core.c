@@ -80,8 +80,9 @@ int prototype_core_new(const struct prototype_core_options *o, struct prototype_
         if (o->resumed != NULL)
             c->mixture = NULL; /* stays the caller's */
         prototype_core_free(&c);
-        return error_set(e, rc, "mixture of %lld components: %s", (long long)o->config->mixture.components,
-                         error_name(rc));
+        struct mixture_options options = mixture_options_of(o->config);
+        return rc == ERR_MEMORY ? mixture_no_memory(&options, e)
+                                : error_set(e, rc, "mixture of %u components: %s", options.K, error_name(rc));
     }
     *out = c;
     return 0;

@@ -17,18 +17,25 @@ void prototype_core_reply(const struct prototype_core *c, struct msg *m, enum ms
     m->step = prototype_core_version(c);
 }
 
+/* Repeats where in the run m is, and its number. */
+static void reply_to(const struct prototype_core *c, const struct msg *m, enum msg_type type, uint32_t code,
+                     struct msg *out)
+{
+    prototype_core_reply(c, out, type);
+    out->code = code;
+    out->step = m->step;
+    out->slot = m->slot;
+    out->slots = m->slots;
+    out->seq = m->seq;
+}
+
 int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
                           const char *text, struct outbox *out)
 {
     ASSERT(why > 0 && why < REASON_END);
     c->counters.refused[why]++;
     struct msg reply;
-    prototype_core_reply(c, &reply, MSG_ERROR);
-    reply.code = why;
-    reply.step = m->step;
-    reply.slot = m->slot;
-    reply.slots = m->slots;
-    reply.seq = m->seq;
+    reply_to(c, m, MSG_ERROR, why, &reply);
     snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, text);
     if (why == REASON_WRONG_CONFIG && m->type == MSG_HELLO && m->config != c->config_hash)
         (void)config_wire_add(&c->config, &reply); /* a courtesy */
@@ -39,12 +46,7 @@ int prototype_core_ack(struct prototype_core *c, const struct peer *from, const 
                        struct outbox *out)
 {
     struct msg reply;
-    prototype_core_reply(c, &reply, MSG_ACK);
-    reply.code = code;
-    reply.step = m->step;
-    reply.slot = m->slot;
-    reply.slots = m->slots;
-    reply.seq = m->seq;
+    reply_to(c, m, MSG_ACK, code, &reply);
     return outbox_to_peer(out, from, &reply);
 }
 

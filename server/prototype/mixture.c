@@ -274,6 +274,17 @@ static void copy_figures(struct mixture_view *to, const struct mixture_view *fro
     memcpy(to->price, from->price, from->K * sizeof *to->price);
 }
 
+int mixture_no_memory(const struct mixture_options *o, struct error *e)
+{
+    /* Sums in double; means and variances in float, of the newest version and of the one before. */
+    double numbers = (double)o->K * (double)(o->D + covariance_width(o->covariance, o->D));
+    double gib = numbers * (sizeof(double) + 2 * sizeof(float)) / (double)(1u << 30);
+    return error_set(e, ERR_MEMORY,
+                     "no memory for a mixture of %u components of %u dimensions, %.1f GiB: make mixture.components or "
+                     "mixture.dimensions smaller",
+                     o->K, o->D, gib);
+}
+
 int mixture_clone(const struct mixture *m, struct mixture **out)
 {
     int rc = copy_state(m, out);

@@ -83,6 +83,8 @@ struct mixture {
 int mixture_new(const struct mixture_options *o,
                 struct mixture **out); /* 0 or ERR_MEMORY; state undefined until started */
 void mixture_free(struct mixture **out);
+/* What to say when there is no memory for one. */
+int mixture_no_memory(const struct mixture_options *o, struct error *e); /* ERR_MEMORY */
 int mixture_clone(const struct mixture *m, struct mixture **out); /* of a whole one, or of a snapshot: a whole one */
 /* What another thread may write a checkpoint from. Means and variances that follow from the sums row by row
  * (mixture_rows.h) are not in its view, whose `mean` and `variance` are NULL then: in a large mixture they take half as much

@@ -120,7 +120,7 @@ static int find(void *arg, uint64_t step_max, struct mixture **out, struct mixtu
     struct mixture_options options = mixture_options_of(c);
     *out = NULL;
     if (mixture_new(&options, out) != 0)
-        return error_set(e, ERR_MEMORY, "mixture: out of memory");
+        return mixture_no_memory(&options, e);
     int rc = mixture_checkpoint_resume(c, step_max, *out, facts, e);
     if (rc != 0)
         mixture_free(out);

@@ -61,7 +61,7 @@ check "dataset without PATH" exits 2 "$decant" dataset check
 check "dataset of something else" exits 2 "$decant" dataset chek "$work"
 check "dataset --help" exits 0 "$decant" dataset --help
 check "a path that is not there" exits 1 "$decant" dataset check "$work/absent"
-check "it says data.path" says data.path
+check "it says so" says "$work/absent: No such file or directory"
 mkdir "$work/empty"
 check "an empty directory" exits 1 "$decant" dataset check "$work/empty"
 check "it says what it looked for" says "no PNG, JPEG, WebP, TIFF or netpbm images"

@@ -42,6 +42,25 @@ check "it does not overwrite" exits 2 "$decant" embed --checkpoint "$work/a" "$w
 check "unless told to" exits 0 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all.npy" --force
 check "no format" exits 2 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/all"
 check "nothing is left over" bash -c "! ls '$work' | grep -q inprogress"
+check "nowhere to write" exits 1 "$decant" embed --checkpoint "$work/a" "$work/photos" --out "$work/absent/x.npz"
+check "is known before the work" says "cannot be written to"
+
+# Several paths, one of them damaged; a folder with images beside its folders; a run by its name.
+mkdir -p "$work/mixed/deeper" "$work/runs" && ln -s ../a "$work/runs/named"
+cp "$work"/photos/columns/0[1-4].png "$work/mixed" && cp "$work"/photos/columns/0[5-7].png "$work/mixed/deeper"
+check "damaged among others" exits 0 "$decant" embed --checkpoint "$work/a" "$work"/photos/columns/{01,bad,02}.png "$work/photos" --out "$work/several.csv"
+check "it is named" says "left out: $work/photos/columns/bad.png"
+check "the others are there" prints "122 images by step 6"
+check "damaged alone" exits 1 "$decant" embed --checkpoint "$work/a" "$work/photos/columns/bad.png" --out "$work/x.csv"
+check "not there among others" exits 1 "$decant" embed --checkpoint "$work/a" "$work"/photos/columns/{01,absent}.png --out "$work/x.csv"
+check "all below a folder" bash -c "cd '$work' && '$decant' embed --checkpoint named mixed --out mixed.csv >out"
+check "those beside its folders, too" prints "7 images by step 6"
+cp "$work/photos/columns/03.png" "$work/12:30.png"
+check "a colon in a name" exits 0 "$decant" embed --checkpoint "$work/a" "$work/12:30.png" --out "$work/colon.csv"
+check "which comes back" grep -q "^$work/12:30.png," "$work/colon.csv"
+check "not in a list of sets" exits 2 "$decant" dataset check "$work/12:30.png"
+check "says how to write it" says 'in a name write it \:'
+check "a port that is none" exits 2 "$decant" dashboard "$work/a" --listen 127.0.0.1:99999
 check "its prototypes" exits 0 "$decant" export --checkpoint "$work/a" --what prototypes --out "$work/prototypes.npz"
 check "the arrays agree with each other" numpy '
 import os
@@ -99,6 +118,7 @@ check "all that there is" bash -c "[ \"\$(grep -c 'set.npz#' '$work/out')\" -eq 
 check "neighbours does not overwrite" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --sheet "$work/near.png"
 check "too many" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --count 32
 
+check "a sheet that is no PNG file by its name" exits 2 "$decant" neighbours --checkpoint "$work/a" "$work/photos/columns/07.png" --sheet "$work/x.jpg"
 check "a sheet of prototypes" exits 0 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png" --limit 4 --images 100
 check "its size" "$PYTHON" -c "from PIL import Image; i = Image.open('$work/prototypes.png'); assert i.size == (24 + 9 * 70 - 6, 24 + 4 * 100), i.size"
 check "it does not overwrite" exits 2 "$decant" prototypes --out "$work/a" --sheet "$work/prototypes.png"
@@ -106,10 +126,24 @@ check "a sheet from Redis" exits 2 "$decant" prototypes --redis localhost:1 --sh
 check "images without a sheet" exits 2 "$decant" prototypes --out "$work/a" --images 5
 check "from images that are not there" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png" --data "$work/absent"
 
+mv "$work/photos" "$work/elsewhere"
+check "the run's own images are gone" exits 1 "$decant" prototypes --out "$work/a" --sheet "$work/x.png"
+check "it says how to name others" says "the run's own images: $work/photos: No such file or directory; --data names others"
+check "to an evaluation, too" exits 1 "$decant" eval --checkpoint "$work/a"
+check "which says it likewise" says "--data names others"
+mv "$work/elsewhere" "$work/photos"
+
 # Beginning with the encoder and the mixture of that run: another number of prototypes, two stages frozen.
 given=("${own[@]}" --set run.steps=4 --set run.checkpoint_every=2 --set mixture.components=64 --set "encoder.init=$work/a"
     --set "mixture.init=$work/a/checkpoints" --set encoder.freeze=2)
 check "a run that begins with it" train b "${given[@]}"
+check "what was taken is said at once" says "event=init path="
+check "which is not frozen running statistics" bash -c "! grep -q init_frozen '$work/err'"
+check "given weights that are not there" exits 2 "${train_command[@]}" --out "$work/never" "${given[@]}" --set "mixture.init=$work/photos"
+check "the key is named" says "mixture.init = $work/photos"
+check "no place for decoded images" exits 2 timeout 60 "${train_command[@]}" --out "$work/never" "${own[@]}" --set data.cache=file --set data.cache_directory=/dev/null
+check "that key is named" says "set data.cache_directory"
+check "and nothing is left behind" test ! -e "$work/never"
 taken() { grep -qE "event=init .*taken=$1" "$work/$2/logs/parameter.log"; }
 check "every tensor but none of the optimiser's" taken '[0-9]+ absent=0 other_shape=0 skipped=0 unused=0' b
 check "its components, in a larger mixture" grep -q 'event=init .*components=32 of=64' "$work/b/logs/prototype.log"
@@ -177,7 +211,7 @@ onnx() { # onnx RUN
         exits 0 "$decant" embed --checkpoint "$work/$1" "${photos[@]}" --out "$work/$1.npz" &&
         "$PYTHON" tests/e2e/onnx_check.py "$work/$1.onnx" "$work/$1.npz"
 }
-vit=("${own[@]}" --set encoder.model=vit --set encoder.patch=8 --set encoder.dim=32 --set encoder.depth=2 --set run.steps=4)
+vit=("${own[@]}" --set data.mean=.3,.4,.5 --set data.deviation=.2,.25,.3 --set encoder.model=vit --set encoder.patch=8 --set encoder.dim=32 --set encoder.depth=2 --set run.steps=4)
 check "ONNX: a convolutional encoder" onnx a
 check "a transformer" train cls "${vit[@]}" --set encoder.pool=cls
 check "ONNX: its CLS token" onnx cls
@@ -190,13 +224,18 @@ check "another" train batch "${resnet[@]}" --set encoder.norm=batch
 check "ONNX: with BatchNorm" onnx batch
 check "for larger images" exits 0 "$decant" export --checkpoint "$work/a" --side 48 --out "$work/large.onnx"
 check "it says so" prints "images (N,3,48,48) to 64 features and 32 projections, opset 13"
-check "which a transformer does not take" exits 1 "$decant" export --checkpoint "$work/cls" --side 48 --out "$work/x.onnx"
+check "which a transformer does not take" exits 2 "$decant" export --checkpoint "$work/cls" --side 48 --out "$work/x.onnx"
+check "for its positions" says "learnt positions for 32 x 32 pixels"
 check "--side is for ONNX" exits 2 "$decant" export --checkpoint "$work/a" --side 48 --out "$work/x.npz"
 
 # Hugging Face's ViTModel, there and back.
 check "as a ViTModel" exits 0 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit"
+check "not over another" exits 2 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit"
+check "unless told to" exits 0 "$decant" export --checkpoint "$work/cls" --format huggingface --out "$work/vit" --force
+check "what is no ViTModel" exits 1 "$decant" import "$work/a" --out "$work/x.safetensors"
+check "needs none" says "encoder.init takes it as it is"
 check "computed by its description" "$PYTHON" tests/e2e/vit_check.py "$work/vit" "$work/cls.npz"
-check "not of the mean of tokens" exits 2 "$decant" export --checkpoint "$work/mean" --format huggingface --out "$work/vit"
+check "not of the mean of tokens" exits 2 "$decant" export --checkpoint "$work/mean" --format huggingface --out "$work/vit-mean"
 check "it says what is" says "--format onnx"
 check "back" exits 0 "$decant" import "$work/vit" --out "$work/back.safetensors"
 check "with the configuration" bash -c "grep -qx 'heads = 4' '$work/out' && grep -qx 'patch = 8' '$work/out' && grep -qx 'depth = 2' '$work/out'"

@@ -196,7 +196,7 @@ class Case:
         wait_for("a later step", lambda: int(page.text("#tiles dd").split(" of")[0].replace("\u202f", "")) > step)
         assert page.text("#badge-a").startswith("live: Redis at ")
         wait_for("the ring", lambda: page.run("return document.querySelectorAll('.ring .dot').length") == 64)
-        wait_for("curves", lambda: page.run("return document.querySelectorAll('#unique .curve, #loss .curve').length") == 8)
+        wait_for("curves", lambda: page.run("return document.querySelectorAll('#unique .curve, #loss .curve').length") == 9)
         assert "ln 64 = 4.16" in page.text("#loss") and page.run("return document.querySelectorAll('#pairs tbody tr').length") > 5
         wait_for("the worker", lambda: page.run("return document.querySelectorAll('#workers tbody tr').length") == 1)
         assert page.run("return document.querySelectorAll('#words li').length") >= 1

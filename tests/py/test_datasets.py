@@ -303,7 +303,7 @@ class Case:
         os.rename(found, os.path.join(inner, wanted))
         code, _, err = decant("dataset", "check", top)
         assert code == 1
-        code, out, err = decant("dataset", "check", re.search(r"set data.path = (\S+)", err).group(1))
+        code, out, err = decant("dataset", "check", re.search(r"further in: name (\S+)", err).group(1))
         assert code == 0 and field(out, "training images").startswith("20"), out + err
         wrapped = self.place()
         self.folder(os.path.join(wrapped, "photos", "animals"))
@@ -324,7 +324,7 @@ class Case:
             os.close(theirs)
             said = os.read(ours, 4096).decode()
             os.close(ours)
-            assert f"of {total} images" in said and said.endswith("\r\033[K"), said
+            assert f"loading: {total} images: " in said and said.endswith("\r\033[K"), said
         assert decant("dataset", "check", path)[2] == ""  # a file gets no such lines
 
     def test_dropped_images_are_counted(self):
@@ -462,6 +462,13 @@ class Case:
         code, out, err = decant("dataset", "check", place)
         assert code == 0 and re.search("note: .*set_dev.tar is not read", out) and field(out, "test images") == "10", out + err
 
+    def test_labels_in_step_with_what_is_held_out(self):
+        array, images = os.path.join(self.place(), "a.npz"), (255 * noise((60, 8, 8))).astype("u1")
+        for labels, note in ((numpy.arange(60) % 5, "4 of 5 classes have none of the held-out images"), (numpy.arange(60) // 12, None)):
+            numpy.savez(array, images=images, labels=labels)
+            code, out, err = decant("dataset", "check", array)
+            assert code == 0 and (note in out if note else "held-out images" not in out), out + err
+
     def test_shards_that_are_not_right(self):
         pixels = (255 * noise((9, 7, 3))).astype("u1")
         good = [(f"{i}.{x}", d) for i in range(8) for x, d in (("png", self.encoded((255 * noise((9, 7, 3), i)).astype("u1"))), ("cls", b"1"))]
@@ -475,6 +482,8 @@ class Case:
         assert code == 1 and "a.tar/7.cls: no number in 0..4095" in out and "1 of 8 samples have no label" in out, out
         code, out, _ = check(good + [("8.gif", self.encoded(pixels, "GIF")), ("9.v2.png", self.encoded(pixels))])
         assert code == 1 and "2 samples without an image that is read (the first has 8.gif)" in out and "2 images left out" in out, out
+        code, out, _ = check(good + [("8.cls", b"0"), ("9.json", b"{}")])
+        assert code == 1 and "1 sample with a label and without an image (the first is 8.cls)" in out, out
         code, out, _ = check(good + [("8.png", b"damaged"), ("8.cls", b"0")])
         assert code == 1 and "a.tar/8.png: not PNG" in out, out
         code, out, _ = check([(f"{'ab'[i % 2]}/{i}.png", self.encoded((255 * noise((9, 7, 3), i)).astype("u1"))) for i in range(8)])

@@ -31,7 +31,8 @@ struct dataset_options {
     bool on_demand; /* images are read once to know them, and again when they are wanted (image_source.h); likewise */
     const char *cache_directory; /* of that file; "" or NULL: the user's cache directory */
     struct image_store *store;   /* NULL, or where readers put images: image_cache.c's business */
-    bool names;                  /* keep the images' names: only who shows them pays for the memory */
+    bool loose; /* images that lie beside class folders count, and then nothing has a label; else they are left out */
+    bool names; /* keep the images' names: only who shows them pays for the memory */
     /* NULL, or called while images are loaded, from the thread that loads, often and with more and more done. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <string.h>
 #include <xxhash.h>
 #include "common/path_list.h"
@@ -320,6 +321,10 @@ static int load_several(const struct dataset_options *o, enum dataset_split spli
     char path[DATASET_PATH_MAX];
     struct joined j = {.out = out, .store = o->store};
     int rc = 0;
+    (void)path_list_next(o->path, path, sizeof path);
+    if (access(path, F_OK) != 0 && access(o->path, F_OK) == 0)
+        return error_set(e, ERR_CONFIG,
+                         "data.path = %.400s: a colon stands between two paths; in a name write it \\:", o->path);
     if (o->side == 0 || o->channels == 0)
         return error_set(e, ERR_CONFIG, "data.path names several sets, whose images may differ in size: set %s",
                          o->side == 0 ? "data.side" : "data.channels");

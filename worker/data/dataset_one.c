@@ -19,7 +19,7 @@ static const struct dataset_reader *reader_of(const char *path, struct error *e)
         return NULL;
     }
     if (access(path, R_OK) != 0) {
-        error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s; set data.path", path, strerror(errno));
+        error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
         return NULL;
     }
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++)

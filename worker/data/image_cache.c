@@ -24,7 +24,7 @@
 #include "common/path_list.h"
 #include "worker/data/dataset_one.h"
 
-enum { IMAGES_AT = 4096, FORMAT_VERSION = 1, WORDS_MAX = 1 << 24, LOCK_PACE_MS = 50 };
+enum { IMAGES_AT = 4096, FORMAT_VERSION = 1, LOOSE_KEY = 1 << 16, WORDS_MAX = 1 << 24, LOCK_PACE_MS = 50 };
 
 static const uint64_t magic = UINT64_C(0x31676d69746e6364); /* "dcntimg1" */
 
@@ -86,7 +86,7 @@ static int hash_path(XXH64_state_t *place, XXH64_state_t *source, const char *pa
     uint64_t files;
     char *real = realpath(path, NULL);
     if (real == NULL)
-        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s; set data.path", path, strerror(errno));
+        return error_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
     int rc = hash_files(real, &files, e);
     hash_text(place, real);
     hash_text(source, real);
@@ -98,8 +98,14 @@ static int hash_path(XXH64_state_t *place, XXH64_state_t *source, const char *pa
 static int hash_sources(struct image_cache *c, const struct dataset_options *o, enum dataset_split split,
                         struct error *e)
 {
-    const uint32_t options[] = {FORMAT_VERSION, o->limit,      o->side, o->channels,
-                                o->holdout,     o->background, split,   sizeof(struct header)};
+    const uint32_t options[] = {FORMAT_VERSION + (o->loose ? LOOSE_KEY : 0),
+                                o->limit,
+                                o->side,
+                                o->channels,
+                                o->holdout,
+                                o->background,
+                                split,
+                                sizeof(struct header)};
     char path[DATASET_PATH_MAX];
     XXH64_state_t *place = XXH64_createState(), *source = XXH64_createState();
     int rc = place && source ? 0 : error_set(e, ERR_MEMORY, "no memory");
@@ -122,15 +128,24 @@ static int hash_sources(struct image_cache *c, const struct dataset_options *o, 
     return rc;
 }
 
-int image_cache_open(struct image_cache *c, const struct dataset_options *o, enum dataset_split split, struct error *e)
+int image_cache_place(const struct dataset_options *o, char directory[IMAGE_CACHE_DIRECTORY_MAX], struct error *e)
 {
+    struct error why = {0};
     bool named = o->cache_directory && o->cache_directory[0];
-    *c = (struct image_cache){.lock = -1, .store.fd = -1};
-    int rc = named ? path_format(c->directory, sizeof c->directory, "%s", o->cache_directory)
-                   : default_directory(c->directory, sizeof c->directory, e);
+    int rc = named ? path_format(directory, IMAGE_CACHE_DIRECTORY_MAX, "%s", o->cache_directory)
+                   : default_directory(directory, IMAGE_CACHE_DIRECTORY_MAX, e);
     if (rc != 0)
         return rc == ERR_RANGE ? error_set(e, rc, "data.cache_directory is too long") : rc;
-    rc = dir_make(c->directory, e);
+    if (dir_make(directory, &why) == 0 && access(directory, W_OK | X_OK) == 0)
+        return 0;
+    return error_set(e, ERR_CONFIG, "data.cache = file: %.250s cannot be written to (%.150s); set data.cache_directory",
+                     directory, why.code ? why.text : strerror(errno));
+}
+
+int image_cache_open(struct image_cache *c, const struct dataset_options *o, enum dataset_split split, struct error *e)
+{
+    *c = (struct image_cache){.lock = -1, .store.fd = -1};
+    int rc = image_cache_place(o, c->directory, e);
     if (rc == 0)
         rc = hash_sources(c, o, split, e);
     snprintf(c->path, sizeof c->path, "%s/%016llx-%016llx.images", c->directory, (unsigned long long)c->place,

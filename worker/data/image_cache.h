@@ -22,13 +22,17 @@
 
 #include "worker/data/image_store.h"
 
+enum { IMAGE_CACHE_DIRECTORY_MAX = 1024 };
+
 struct image_cache {
-    char directory[1024], path[1200], unfinished[1216];
+    char directory[IMAGE_CACHE_DIRECTORY_MAX], path[1200], unfinished[1216];
     uint64_t place, source; /* hashes: of paths and options; of these and the files */
     int lock;               /* -1: not held */
     struct image_store store;
 };
 
+/* Where files lie, which is made when it is missing. ERR_CONFIG: nowhere, or it cannot be written to. */
+int image_cache_place(const struct dataset_options *o, char directory[IMAGE_CACHE_DIRECTORY_MAX], struct error *e);
 /* ERR_CONFIG: there is no place for it; ERR_NOT_FOUND, ERR_IO: a path, or the directory. */
 int image_cache_open(struct image_cache *c, const struct dataset_options *o, enum dataset_split split, struct error *e);
 void image_cache_close(struct image_cache *c); /* also after a failure of open */

@@ -38,7 +38,7 @@ static void note_classes(const struct image_list *l, bool split, struct image_si
                                l->root, l->classes[i]);
     if (l->class_count == 1 && image_list_is_wrapped(l, below))
         image_sink_problem(sink, "%.400s: all images lie in folders of it, and it is the only class; %s", below,
-                           split ? "move those folders up" : "set data.path to it when they are the classes");
+                           split ? "move those folders up" : "name it when they are the classes");
     else if (l->class_count == 1)
         image_sink_note(sink, "%.200s has one class only, %.100s: its labels tell nothing apart", l->root,
                         l->classes[0]);

@@ -226,7 +226,19 @@ static int walk_class(struct walk *w, const char *name, struct identity id, size
     return 0;
 }
 
-/* Class folders first; what lies loose beside them counts only when there are none. */
+/* What has been found has no classes. */
+static void flatten(struct image_list *l)
+{
+    for (uint32_t i = 0; i < l->class_count; i++)
+        free(l->classes[i]);
+    free(l->classes);
+    l->classes = NULL;
+    l->class_count = 0;
+    for (size_t i = 0; i < l->count; i++)
+        l->entries[i].class = 0;
+}
+
+/* Class folders first; what lies loose beside them counts only when there are none, or when it is wanted. */
 static int walk_root(struct walk *w, const struct names *n)
 {
     struct names loose = {0};
@@ -241,6 +253,8 @@ static int walk_root(struct walk *w, const struct names *n)
         else if (kind == KIND_IMAGE && names_add(&loose, n->names[i]) != 0)
             rc = no_memory(w);
     }
+    if (rc == 0 && loose.count > 0 && w->sink->options->loose)
+        flatten(l);
     if (rc == 0 && l->class_count > 0 && loose.count > 0) {
         image_sink_problem(w->sink, "%s: %zu images beside the class folders are left out", l->root, loose.count);
         image_sink_leave_out(w->sink, loose.count);

@@ -85,7 +85,7 @@ static bool explain_pickles(const char *directory, char text[NEAR_MISS_MAX])
         return false;
     snprintf(text, NEAR_MISS_MAX,
              "%.250s holds CIFAR-%s in its Python version (pickles, which are programs and never loaded); fetch the "
-             "binary version, %s, and set data.path to the folder of %s",
+             "binary version, %s, and name the folder of %s",
              directory, ten ? "10" : "100", ten ? "cifar-10-binary.tar.gz" : "cifar-100-binary.tar.gz",
              ten ? "data_batch_1.bin" : "train.bin");
     return true;
@@ -97,23 +97,24 @@ static bool explain_inner(const char *directory, char text[NEAR_MISS_MAX])
                                          : cifar_reader.recognises(directory) ? &cifar_reader
                                                                               : NULL;
     if (inner)
-        snprintf(text, NEAR_MISS_MAX, "the images (%s) lie further in: set data.path = %.350s", inner->name, directory);
+        snprintf(text, NEAR_MISS_MAX, "the images (%s) lie further in: name %.350s", inner->name, directory);
     return inner != NULL;
 }
 
+#define GUNZIP "gunzip it and name the .tar, if it holds tar shards; else unpack it, and name what comes out"
 static const struct {
     const char *ending, *what, *remedy;
 } foreign[] = {
-    {".npz", "a NumPy archive", "set data.path to the file itself"},
-    {".npy", "a NumPy array", "set data.path to the file itself"},
-    {".tar", "an archive", "unpack it, and set data.path to what comes out"},
-    {".tar.gz", "an archive", "unpack it, and set data.path to what comes out"},
-    {".tgz", "an archive", "unpack it, and set data.path to what comes out"},
-    {".zip", "an archive", "unpack it, and set data.path to what comes out"},
-    {".7z", "an archive", "unpack it, and set data.path to what comes out"},
-    {".rar", "an archive", "unpack it, and set data.path to what comes out"},
-    {".tar.bz2", "an archive", "unpack it, and set data.path to what comes out"},
-    {".tar.xz", "an archive", "unpack it, and set data.path to what comes out"},
+    {".npz", "a NumPy archive", "name the file itself"},
+    {".npy", "a NumPy array", "name the file itself"},
+    {".tar", "an archive", "unpack it, and name what comes out"},
+    {".tar.gz", "a compressed archive", GUNZIP},
+    {".tgz", "a compressed archive", GUNZIP},
+    {".zip", "an archive", "unpack it, and name what comes out"},
+    {".7z", "an archive", "unpack it, and name what comes out"},
+    {".rar", "an archive", "unpack it, and name what comes out"},
+    {".tar.bz2", "an archive", "unpack it, and name what comes out"},
+    {".tar.xz", "an archive", "unpack it, and name what comes out"},
     {".parquet", "Parquet, which is not read", "save the images as files in class folders or as an .npz archive"},
     {".arrow", "Arrow, which is not read", "save the images as files in class folders or as an .npz archive"},
     {".tfrecord", "TFRecord, which is not read", "save the images as files in class folders or as an .npz archive"},
@@ -183,17 +184,21 @@ static bool explain_below(const char *directory, int depth, int *left,
 
 static bool explain_content(const char *path, const uint8_t *start, size_t size, char text[NEAR_MISS_MAX])
 {
-    const char *image = image_format_of(start, size, NULL);
+    bool readable = false;
+    const char *image = image_format_of(start, size, &readable);
     bool gzip = size >= 2 && memcmp(start, "\x1f\x8b", 2) == 0;
     bool idx = size >= 4 && start[0] == 0 && start[1] == 0 && start[2] == 8 && start[3] >= 1 && start[3] <= 4;
     if (image && strcmp(image, "HTML") == 0)
         snprintf(text, NEAR_MISS_MAX, "%.300s is an HTML page: the download failed; fetch it again", path);
+    else if (image && !readable)
+        snprintf(text, NEAR_MISS_MAX, "%.300s is of format %s, which is not read; convert it to PNG or JPEG", path,
+                 image);
     else if (image)
-        snprintf(text, NEAR_MISS_MAX, "%.300s is one image (%s); set data.path to a folder of images", path, image);
+        snprintf(text, NEAR_MISS_MAX, "%.300s is one image (%s); name a folder of images", path, image);
     else if (size > 262 && memcmp(start + 257, "ustar", 5) == 0)
-        snprintf(text, NEAR_MISS_MAX, "%.300s is an archive; unpack it, and set data.path to what comes out", path);
+        snprintf(text, NEAR_MISS_MAX, "%.300s is an archive; unpack it, and name what comes out", path);
     else if (idx || (gzip && strstr(path, "ubyte")))
-        snprintf(text, NEAR_MISS_MAX, "%.300s is one file of an IDX set; set data.path to its directory", path);
+        snprintf(text, NEAR_MISS_MAX, "%.300s is one file of an IDX set; name its directory", path);
     else
         return false;
     return true;

@@ -404,8 +404,7 @@ static int no_images(zip_t *z, const char *path, struct error *e)
     }
     if (!arrays)
         return error_set(e, ERR_FORMAT,
-                         "%.250s: a zip archive without NumPy arrays; unpack it, and set data.path to what comes out",
-                         path);
+                         "%.250s: a zip archive without NumPy arrays; unpack it, and name what comes out", path);
     return error_set(e, ERR_FORMAT,
                      "%.150s: none of the arrays images, x_train, X_train, train_images; it has%s; save them under "
                      "these names",

@@ -36,6 +36,8 @@ struct tar {
     struct sample sample; /* that is being gathered */
     uint64_t unread;      /* samples that have no image but such as are not read */
     char first_unread[SAMPLE_NAME_MAX];
+    uint64_t bare; /* samples that have a label and no image */
+    char first_bare[SAMPLE_NAME_MAX];
 };
 
 static int tar_open(struct tar *t, struct error *e)
@@ -101,6 +103,8 @@ static int add_sample(struct tar *t, struct error *e)
     struct image_list *l = t->list;
     if (!t->sample.image && t->sample.unread && t->unread++ == 0)
         memcpy(t->first_unread, t->sample.name, sizeof t->first_unread);
+    if (!t->sample.image && !t->sample.unread && t->sample.label != NO_LABEL && t->bare++ == 0)
+        memcpy(t->first_bare, t->sample.key, sizeof t->first_bare);
     if (!t->sample.image)
         return 0;
     if (l->count == t->room) {
@@ -205,6 +209,9 @@ int tar_list_add(struct image_list *l, const char *path, struct image_sink *sink
                            path, (unsigned long long)t.unread, t.first_unread);
         image_sink_leave_out(sink, t.unread);
     }
+    if (rc == 0 && t.bare > 0)
+        image_sink_problem(sink, "%.200s: %llu sample%s with a label and without an image (the first is %.150scls)",
+                           path, (unsigned long long)t.bare, t.bare == 1 ? "" : "s", t.first_bare);
     return rc;
 }
 

@@ -99,6 +99,8 @@ static void test_nothing_there(void **state)
     char found[CHECKPOINT_PATH_MAX];
     assert_int_equal(checkpoint_find("/nonexistent", found, &f->e), ERR_NOT_FOUND);
     assert_non_null(strstr(f->e.text, "/nonexistent"));
+    assert_int_equal(checkpoint_find("/dev/null", found, &f->e), ERR_IO);
+    assert_non_null(strstr(f->e.text, "/dev/null is no directory"));
 }
 
 static void test_every_directory(void **state)

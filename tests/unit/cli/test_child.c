@@ -116,6 +116,10 @@ static void test_warnings(void **state)
     uv_run(&f->loop, UV_RUN_DEFAULT);
     assert_true(child_next_warning(&f->child, line, sizeof line)); /* what came before the restart is not shown again */
     assert_string_equal(line, "6 warn f");
+    assert_int_equal(run(f, "/bin/sh", "echo '7 info worker event=loading_progress images=1 of=2'"), 0);
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    assert_true(child_next_warning(&f->child, line, sizeof line));
+    assert_string_equal(line, "7 info worker event=loading_progress images=1 of=2");
     assert_int_equal(run(f, "/bin/sh", "echo 'decant-worker: a limit is too low'"), 0);
     uv_run(&f->loop, UV_RUN_DEFAULT);
     assert_true(child_next_warning(&f->child, line, sizeof line)); /* from before there is a log */

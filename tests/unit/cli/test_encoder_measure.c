@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include "cli/encoder_load.h"
+#include "cli/evaluation_meter.h"
 #include "common/rng.h"
 #include "worker/data/augment.h"
 
@@ -101,6 +103,24 @@ static void test_threads_change_nothing(void **state)
     free(one);
 }
 
+static void test_it_tells_how_far_it_is(void **state)
+{
+    struct bench *t = *state;
+    struct evaluation_meter m;
+    char text[256] = "";
+    FILE *f = tmpfile();
+    evaluation_meter_init(&m, "evaluating", f, true);
+    evaluation_meter_stage(&m, "encoder", "statistics");
+    m.shown = -1; /* long ago */
+    t->encoder.meter = &m;
+    assert_int_equal(encoder_measure(&t->encoder, &t->images, t->all, IMAGES, 1, &t->e), 0);
+    t->encoder.meter = NULL;
+    rewind(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    assert_non_null(strstr(text, "encoder: statistics  33 %"));
+    fclose(f);
+}
+
 static void test_few_images(void **state)
 {
     struct bench *t = *state;
@@ -122,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_it_is_the_mean_over_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads_change_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_it_tells_how_far_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(test_few_images, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 static void assert_line(double fraction, double seconds, const char *want)
 {
     char line[160];
-    evaluation_meter_line("pixels: k-NN", fraction, seconds, line, sizeof line);
+    evaluation_meter_line("evaluating", "pixels: k-NN", fraction, seconds, line, sizeof line);
     assert_string_equal(line, want);
 }
 
@@ -22,7 +22,7 @@ static void test_lines(void **state)
     assert_line(0.25, 10, "evaluating: pixels: k-NN  25 %, 30s left");
     assert_line(1, 10, "evaluating: pixels: k-NN  100 %, 0s left");
     char small[16];
-    evaluation_meter_line("pixels: k-NN", 0.5, 10, small, sizeof small);
+    evaluation_meter_line("evaluating", "pixels: k-NN", 0.5, 10, small, sizeof small);
     assert_string_equal(small, "evaluating: pix");
 }
 
@@ -33,7 +33,7 @@ static char *told(bool terminal)
     FILE *f = open_memstream(&text, &size);
     struct evaluation_meter m;
     assert_non_null(f);
-    evaluation_meter_init(&m, f, terminal);
+    evaluation_meter_init(&m, "evaluating", f, terminal);
     evaluation_meter_stage(&m, "pixels", "k-NN");
     evaluation_meter_at(&m, 0.5);
     m.shown -= 11; /* as if that had been long ago */
@@ -64,7 +64,7 @@ static void test_nobody_reads(void **state)
 {
     (void)state;
     struct evaluation_meter m;
-    evaluation_meter_init(&m, NULL, false);
+    evaluation_meter_init(&m, "evaluating", NULL, false);
     evaluation_meter_stage(&m, "a", "b");
     evaluation_meter_at(&m, 0.5);
     evaluation_meter_end(&m);

@@ -71,7 +71,7 @@ static void test_progress(void **state)
     FILE *f = open_memstream(&text, &size);
     (void)state;
     assert_non_null(f);
-    evaluation_meter_init(&m, f, true);
+    evaluation_meter_init(&m, "evaluating", f, true);
     evaluation_meter_stage(&m, "pixels", "ridge");
     m.shown -= 1; /* as if that had been a second ago: the next word is shown */
     gram_centred(x, ROWS, WIDTH, mean, 1, (struct gram_progress){&m, 0.5}, out);

@@ -102,8 +102,36 @@ static void test_only_this_runs_servers_are_listened_to(void **state)
     free(s);
 }
 
+/* While images are loaded there is no step to be told of. */
+static void test_loading_is_told(void **state)
+{
+    struct launch_watch w = {0};
+    uv_loop_t loop;
+    char line[128] = "";
+    (void)state;
+    uv_loop_init(&loop);
+    w.loop = &loop;
+    w.log = tmpfile();
+    w.opened_ms = w.shown_ms = uv_now(&loop);
+    launch_watch_loading(&w, 10, 40); /* too soon */
+    w.opened_ms = w.shown_ms = uv_now(&loop) - 20000;
+    launch_watch_loading(&w, 50, 40);
+    assert_int_equal(ftell(w.log), 0);
+    launch_watch_loading(&w, 10, 40);
+    w.shown_ms = w.opened_ms;
+    w.progress.step = 1;
+    launch_watch_loading(&w, 20, 40);
+    rewind(w.log);
+    assert_non_null(fgets(line, sizeof line, w.log));
+    assert_string_equal(line, "loading images: 25 % of 40, 1m00s left\n");
+    assert_null(fgets(line, sizeof line, w.log));
+    fclose(w.log);
+    uv_loop_close(&loop);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_only_this_runs_servers_are_listened_to)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_loading_is_told),
+                                       cmocka_unit_test(test_only_this_runs_servers_are_listened_to)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

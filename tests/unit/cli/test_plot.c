@@ -118,6 +118,31 @@ static void test_curve_is_in_its_place(void **state)
     free(r);
 }
 
+/* A loss that falls below 0 stays inside the axes, and its parts are there. */
+static void test_negative_loss(void **state)
+{
+    struct dashboard_run *r = new_run();
+    struct plot_canvas c;
+    size_t curves = 0;
+    (void)state;
+    for (int step = 0; step <= 20; step++) {
+        char line[96];
+        int n = snprintf(line, sizeof line, "{\"step\":%d,\"loss\":%d,\"coding_rate\":3}", step, 1 - step);
+        dashboard_history_line(&r->parameter, line, (size_t)n);
+    }
+    assert_true(plot_charts[2].draw(&plot_charts[2], r, &c));
+    for (size_t i = 0; i < c.item_count; i++) {
+        const struct plot_item *x = &c.items[i];
+        for (size_t p = 0; x->kind == PLOT_PATH && x->count == 21 && p < x->count; p++)
+            assert_true(c.points[x->first + p].y > 50 && c.points[x->first + p].y < c.height - 60);
+        curves += x->kind == PLOT_PATH && x->count == 21;
+    }
+    assert_int_equal(curves, 2);
+    plot_canvas_fini(&c);
+    dashboard_run_close(r);
+    free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +150,7 @@ int main(void)
         cmocka_unit_test(test_png),
         cmocka_unit_test(test_charts_of_nothing),
         cmocka_unit_test(test_curve_is_in_its_place),
+        cmocka_unit_test(test_negative_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

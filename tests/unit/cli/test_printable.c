@@ -29,8 +29,18 @@ static void test_nothing_steers_the_terminal(void **state)
     }
 }
 
+static void test_columns(void **state)
+{
+    char text[32];
+    (void)state;
+    snprintf(text, sizeof text, "%-*s|", printable_width("d\xc3\xb6g", 5), "d\xc3\xb6g");
+    assert_string_equal(text, "d\xc3\xb6g  |");
+    assert_int_equal(printable_width("dog", 5), 5);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_steers_the_terminal)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_steers_the_terminal),
+                                       cmocka_unit_test(test_columns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,6 +155,7 @@ static void test_checkpoint(void **state)
         assert_memory_equal(params, numbers, 6 * sizeof(float));
         assert_true(params[6] == -1 && params[11] == -1 && buffers[0] == 7 && buffers[1] == 8);
         assert_true(counts.taken == 2 && counts.absent == 1 && counts.other_shape == 1 && counts.unused == 1);
+        assert_true(counts.backbone == 1 && counts.frozen == 1);
     }
 }
 
@@ -174,6 +175,7 @@ static void test_map(void **state)
     assert_memory_equal(params, numbers, 6 * sizeof(float));
     assert_true(params[6] == -1 && params[7] == -1 && params[8] == 5 && params[11] == 8);
     assert_true(counts.taken == 2 && counts.skipped == 1 && counts.absent == 1 && counts.unused == 1);
+    assert_int_equal(counts.frozen, 1); /* the bias; running statistics are never frozen */
 }
 
 static void test_nothing_fits(void **state)

@@ -291,6 +291,18 @@ static void test_start_is_unit_and_seeded(void **state)
     mixture_free(&b);
 }
 
+static void test_what_there_is_no_memory_for_is_said(void **state)
+{
+    (void)state;
+    struct mixture_options o = small;
+    struct error e;
+    o.K = 1 << 20;
+    o.D = 4096;
+    assert_int_equal(mixture_no_memory(&o, &e), ERR_MEMORY);
+    assert_non_null(strstr(e.text, "1048576 components of 4096 dimensions, 128.0 GiB"));
+    assert_non_null(strstr(e.text, "mixture.components"));
+}
+
 /* No embedding at all: a version passes and nothing else changes. */
 static void test_empty_step_forgets_nothing(void **state)
 {
@@ -503,6 +515,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reseed_to_the_first_that_are_far_enough),
         cmocka_unit_test(test_start_is_unit_and_seeded),
+        cmocka_unit_test(test_what_there_is_no_memory_for_is_said),
         cmocka_unit_test(test_empty_step_forgets_nothing),
         cmocka_unit_test(test_only_touched_rows_change),
         cmocka_unit_test(test_forms_of_forgetting),

@@ -80,9 +80,9 @@ static void test_wrapping_folders(void **state)
     place_put(*state, "MNIST/raw/train-images-idx3-ubyte", images, sizeof images);
     expect(*state, ERR_NOT_FOUND, "/MNIST/raw");
     place_put(*state, "cifar-10-batches-bin/data_batch_1.bin", images, sizeof images);
-    expect(*state, ERR_NOT_FOUND, "set data.path = ");
+    expect(*state, ERR_NOT_FOUND, "lie further in: name ");
     place_put(*state, "x/set.npz", "PK\3\4", 4);
-    expect(*state, ERR_NOT_FOUND, "/x/set.npz is a NumPy archive; set data.path to the file itself");
+    expect(*state, ERR_NOT_FOUND, "/x/set.npz is a NumPy archive; name the file itself");
     place_put(*state, "1/2/3/4/5/train-images-idx3-ubyte", images, sizeof images); /* too deep to look for */
     expect(*state, ERR_NOT_FOUND, "no PNG");
 }

@@ -121,7 +121,7 @@ static void test_a_folder_around_the_classes(void **state)
     assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
     assert_int_equal(d.problem_count, 1);
     expect_problem(&d, "/set/photos: all images lie in folders of it");
-    expect_problem(&d, "set data.path to it");
+    expect_problem(&d, "name it when");
     dataset_fini(&d);
     put_dot(*state, "set/photos/3.png", 3);
     assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);

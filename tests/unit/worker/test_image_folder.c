@@ -79,6 +79,13 @@ static void test_classes(void **state)
     assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
     assert_memory_equal(d.images, "\x1e\x14\x0a", 3);
     dataset_fini(&d);
+    o.limit = 0;
+    o.loose = true; /* whoever wants all images gets them, without labels */
+    assert_int_equal(place_load(&o, DATASET_TRAIN, &d), 0);
+    assert_true(d.count == 6 && d.classes == 0 && d.labels == NULL && d.class_names == NULL && d.skipped == 0);
+    expect_problem(&d, "empty");
+    assert_int_equal(d.problem_count, 1);
+    dataset_fini(&d);
 }
 
 static void test_holdout_in_each_class(void **state)
