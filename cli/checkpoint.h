@@ -2,8 +2,8 @@
  * configuration parsed. Files are written by the two servers:
  *
  *   RUN/checkpoints/latest                              text: step-NNNNNN
- *   RUN/checkpoints/step-NNNNNN/encoder.safetensors     teacher.NAME, buffer.NAME, manifest, config_ini ...; a stream has
- *                                                       none, and `encoder` is empty then
+ *   RUN/checkpoints/step-NNNNNN/encoder.safetensors     teacher.NAME, buffer.NAME, manifest, config_ini ...;
+ *                                                       a stream has none, and `encoder` is empty then
  *   RUN/checkpoints/step-NNNNNN/mixture.safetensors     mean, weight, mass, usage ...; absent in joint runs */
 #ifndef DECANT_CLI_CHECKPOINT_H
 #define DECANT_CLI_CHECKPOINT_H
@@ -23,10 +23,9 @@ struct checkpoint {
     bool has_mixture;
 };
 
-/* The one way to a step for every reader. path: a run's directory, its checkpoints directory, a step's, or a pointer to
- * one, as RUN/checkpoints/best. ERR_STATE
- * when the files do not belong together, or into that directory (step_file.h). Texts say which file is missing, damaged,
- * or may not be read, and why. */
+/* The one way to a step for every reader. path: a run's directory, its checkpoints directory, a step's, or a pointer
+ * to one, as RUN/checkpoints/best. ERR_STATE when the files do not belong together, or into that directory
+ * (step_file.h). Texts say which file is missing, damaged, or may not be read, and why. */
 int checkpoint_open(const char *path, struct checkpoint *out, struct error *e);
 void checkpoint_close(struct checkpoint *c);
 

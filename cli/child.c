@@ -75,8 +75,8 @@ void child_signal(struct child *c, int signal_number)
         uv_process_kill(&c->process, signal_number);
 }
 
-/* Lines are logfmt with the level as second word, but for what a program says before it has a log: "decant-worker: ...".
- * Sanitizers, assertions and shared libraries write what they like. */
+/* Lines are logfmt with the level as second word, but for what a program says before it has a log: "decant-worker:
+ * ...". Sanitizers, assertions and shared libraries write what they like. */
 static bool deserves_showing(const char *line)
 {
     static const char *const told[] = {" event=init ", " event=loading_progress "}; /* that somebody waits for */

@@ -1,6 +1,7 @@
-/* Between the launcher and a child of its: a process that asks the kernel for SIGTERM on the launcher's death and then
- * becomes the child. So no end of the launcher, not even SIGKILL, leaves anything at work. It stands between because
- * the kernel takes that request (PR_SET_PDEATHSIG) from the child itself only, and redis-server is not ours to change. */
+/* Between the launcher and a child of its: a process that asks the kernel for SIGTERM on the launcher's death and
+ * then becomes the child. So no end of the launcher, not even SIGKILL, leaves anything at work. It stands between
+ * because the kernel takes that request (PR_SET_PDEATHSIG) from the child itself only, and redis-server is not ours
+ * to change. */
 #ifndef DECANT_CLI_CHILD_GUARD_H
 #define DECANT_CLI_CHILD_GUARD_H
 

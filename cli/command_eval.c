@@ -155,8 +155,8 @@ static int evaluate_one(const struct eval_line *line)
     return COMMAND_DONE;
 }
 
-/* Directories of all runs, each with a checkpoint: a name that is wrong is said before minutes go into the others. -1 to
- * go on, else the exit code. */
+/* Directories of all runs, each with a checkpoint: a name that is wrong is said before minutes go into the others. -1
+ * to go on, else the exit code. */
 static int find_runs(char **argv, size_t count, char directories[][CHECKPOINT_PATH_MAX])
 {
     struct error e = {0};

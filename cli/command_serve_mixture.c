@@ -154,8 +154,8 @@ static int load_config(struct serve_line *line, const char *out, struct serve_pl
     return rc == 0 ? run_config_resolve_paths(&p->config, e) : rc;
 }
 
-/* Whoever resumes with another K, or in the directory of a training run, should hear it before the configuration there is
- * written over. */
+/* Whoever resumes with another K, or in the directory of a training run, should hear it before the configuration
+ * there is written over. */
 static int check_same(const struct serve_plan *p, struct error *e)
 {
     struct run_config was;

@@ -1,5 +1,5 @@
-/* Rows of small images with a line of text over each row and one under each image, as a PNG: nearest images of a query or
- * of a prototype. */
+/* Rows of small images with a line of text over each row and one under each image, as a PNG: nearest images of a
+ * query or of a prototype. */
 #ifndef DECANT_CLI_CONTACT_SHEET_H
 #define DECANT_CLI_CONTACT_SHEET_H
 

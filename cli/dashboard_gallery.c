@@ -1,5 +1,5 @@
-/* The thread makes a new set of projections beside the old one and puts it in its place under the lock; whoever asks draws
- * under the same lock, in some milliseconds. */
+/* The thread makes a new set of projections beside the old one and puts it in its place under the lock; whoever asks
+ * draws under the same lock, in some milliseconds. */
 #include "cli/dashboard_gallery.h"
 
 #include <pthread.h>

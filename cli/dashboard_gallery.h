@@ -1,6 +1,7 @@
-/* The training images nearest to a prototype, for the dashboard: of a run whose images this process can read, by its newest
- * checkpoint. What that takes, loading images and projecting them, is done when somebody first asks, by a thread at the
- * lowest priority, and again when somebody asks after a newer checkpoint; until then pictures are of the older one.
+/* The training images nearest to a prototype, for the dashboard: of a run whose images this process can read, by its
+ * newest checkpoint. What that takes, loading images and projecting them, is done when somebody first asks, by a
+ * thread at the lowest priority, and again when somebody asks after a newer checkpoint; until then pictures are of
+ * the older one.
  *
  * It looks at the first eval.images training images, in memory. */
 #ifndef DECANT_CLI_DASHBOARD_GALLERY_H

@@ -1,9 +1,9 @@
 /* The shape of a set of prototypes, as pictures need it: their projection on the two directions in which they differ
  * most, how dense they are at each angle there, how evenly they are used, and which lie closest together.
  *
- * The projection: rows of unit length, minus their mean, on the two leading eigenvectors of their covariance. Prototypes
- * that are spread over the sphere make a ring or a disc that is about equally dense all around; copies of each other
- * make spikes. An eigenvector's sign is free: it is chosen so that the picture resembles the one before. */
+ * The projection: rows of unit length, minus their mean, on the two leading eigenvectors of their covariance.
+ * Prototypes that are spread over the sphere make a ring or a disc that is about equally dense all around; copies of
+ * each other make spikes. An eigenvector's sign is free: it is chosen so that the picture resembles the one before. */
 #ifndef DECANT_CLI_DASHBOARD_SHAPE_H
 #define DECANT_CLI_DASHBOARD_SHAPE_H
 

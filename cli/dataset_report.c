@@ -120,8 +120,8 @@ static void print_problems(const struct dataset_report *r, FILE *f)
 
 enum { HELD_NOTE_MAX = 256 };
 
-/* Every n-th image of an array is held out, whatever its class: labels that go round in step leave classes without any. False
- * when none is. */
+/* Every n-th image of an array is held out, whatever its class: labels that go round in step leave classes without
+ * any. False when none is. */
 static bool note_classes_without(const struct dataset_report *r, char out[HELD_NOTE_MAX])
 {
     uint32_t classes = classes_of(r), without = 0, *counts = class_counts(r);

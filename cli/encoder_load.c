@@ -103,7 +103,8 @@ struct extract_job {
     struct extract_thread threads[PARALLEL_THREADS_MAX];
 };
 
-/* Image number `row`, standardised, as row i of the thread's images. False when it cannot be read, or an earlier one. */
+/* Image number `row`, standardised, as row i of the thread's images. False when it cannot be read, or an earlier
+ * one. */
 static bool take_image(const struct extract_job *job, struct extract_thread *t, uint32_t row, size_t i)
 {
     size_t pixels = dataset_image_bytes(job->images);

@@ -25,11 +25,11 @@ int encoder_random(const struct run_config *config, const struct dataset *images
                    struct error *e);
 void encoder_fini(struct encoder *enc);
 
-/* Puts in place of the running statistics, which are of the batches of training, those of the picked images as they are:
- * mean over blocks of 64 images, of 64 blocks at most, of what model_buffer_contribution says. Training measures what its
- * regime passes through the teacher, views here and images there, so a comparison of regimes measures both anew. Of more
- * than 4096 the first are taken: they should be in no order, as feature_set_pick gives them. Nothing is done with fewer
- * than two. ERR_MEMORY, or that of dataset_image. */
+/* Puts in place of the running statistics, which are of the batches of training, those of the picked images as they
+ * are: mean over blocks of 64 images, of 64 blocks at most, of what model_buffer_contribution says. Training measures
+ * what its regime passes through the teacher, views here and images there, so a comparison of regimes measures both
+ * anew. Of more than 4096 the first are taken: they should be in no order, as feature_set_pick gives them. Nothing is
+ * done with fewer than two. ERR_MEMORY, or that of dataset_image. */
 int encoder_measure(struct encoder *enc, const struct dataset *images, const uint32_t *picked, uint32_t rows,
                     unsigned threads, struct error *e);
 

@@ -1,6 +1,6 @@
-/* Notes of evaluations in Redis, for those who watch a run there: an entry of the stream decant:<run>:evaluation for each,
- * with the fields of the line in metrics-eval.jsonl (docs/REDIS.md). Written by whoever evaluates, since no server knows of
- * it; like the mirror one way, and best effort. */
+/* Notes of evaluations in Redis, for those who watch a run there: an entry of the stream decant:<run>:evaluation for
+ * each, with the fields of the line in metrics-eval.jsonl (docs/REDIS.md). Written by whoever evaluates, since no
+ * server knows of it; like the mirror one way, and best effort. */
 #ifndef DECANT_CLI_EVALUATION_MIRROR_H
 #define DECANT_CLI_EVALUATION_MIRROR_H
 

@@ -26,8 +26,8 @@ uint32_t *feature_set_pick(uint32_t count, uint32_t rows);
 int feature_set_pixels(const struct dataset *d, const uint32_t *picked, uint32_t rows, const struct pixel_scale *scale,
                        struct feature_set *out, struct error *e);
 
-/* out (s->rows, width), fresh memory: s with the mean and deviation of `reference`'s columns taken out; a column that is
- * constant there stays near 0. 0 or ERR_MEMORY. */
+/* out (s->rows, width), fresh memory: s with the mean and deviation of `reference`'s columns taken out; a column that
+ * is constant there stays near 0. 0 or ERR_MEMORY. */
 int feature_set_standardise(const struct feature_set *reference, const struct feature_set *s, double **out);
 
 #endif

@@ -12,8 +12,8 @@ struct gram_progress {
     double share;
 };
 
-/* out (F,F), its upper triangle: sum over rows of (x_i - mean)(x_i - mean)^T, for x (n,F) and mean (F). The lower one is
- * not defined. */
+/* out (F,F), its upper triangle: sum over rows of (x_i - mean)(x_i - mean)^T, for x (n,F) and mean (F). The lower one
+ * is not defined. */
 void gram_centred(const double *x, uint32_t n, uint32_t F, const double *mean, unsigned threads,
                   struct gram_progress progress, double *out);
 

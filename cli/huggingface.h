@@ -26,8 +26,8 @@ struct huggingface_shape {
 /* The teacher of c into the directory `out`, which is made, and in which files of these names are replaced. ERR_CONFIG
  * when it is no transformer with a CLS token, or its images are no squares; other ERR_* with a text. */
 int huggingface_export(const struct checkpoint *c, const char *out, struct huggingface_shape *shape, struct error *e);
-/* path: such a directory, or a safetensors file, whose names may all have a prefix ("vit."). out: a safetensors file with
- * our names. ERR_FORMAT names what is missing or has another shape. */
+/* path: such a directory, or a safetensors file, whose names may all have a prefix ("vit."). out: a safetensors file
+ * with our names. ERR_FORMAT names what is missing or has another shape. */
 int huggingface_import(const char *path, const char *out, struct huggingface_shape *shape, struct error *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* The images that a command line names, at the size that a run's encoder takes: image files one by one, whole image sets
- * (docs/DATA.md), or several of both, with a name for each. */
+/* The images that a command line names, at the size that a run's encoder takes: image files one by one, whole image
+ * sets (docs/DATA.md), or several of both, with a name for each. */
 #ifndef DECANT_CLI_IMAGE_SET_H
 #define DECANT_CLI_IMAGE_SET_H
 
@@ -10,12 +10,12 @@
  * images and those can be looked at. */
 void image_set_fit(const struct run_config *config, const char *path, struct dataset_options *o);
 
-/* All images at n > 0 paths, none held out of the training images, data.limit aside. out->names: PATH/FILE, or PATH#I for
- * the I-th image of a set that has no files; PATH itself for an image file. A folder's loose images count beside its
- * folders, then without labels, but for the run's own images. Labels and classes are those of the set, when
- * there is one path only. split: of the sets; DATASET_TEST means held-out images where there are no others. An image file
- * that is there and cannot be read is left out with a line in out->problems, in a set and among several paths (`*.jpg`);
- * ERR_* with a text when none is left, and for any other path that cannot be read. */
+/* All images at n > 0 paths, none held out of the training images, data.limit aside. out->names: PATH/FILE, or PATH#I
+ * for the I-th image of a set that has no files; PATH itself for an image file. A folder's loose images count beside
+ * its folders, then without labels, but for the run's own images. Labels and classes are those of the set, when there
+ * is one path only. split: of the sets; DATASET_TEST means held-out images where there are no others. An image file
+ * that is there and cannot be read is left out with a line in out->problems, in a set and among several paths
+ * (`*.jpg`); ERR_* with a text when none is left, and for any other path that cannot be read. */
 int image_set_load(const struct run_config *config, const char *const *paths, size_t n, enum dataset_split split,
                    struct evaluation_meter *meter, struct dataset *out, struct error *e);
 /* Of a run's own images that could not be loaded: rc, with option in e as the one that names others. */

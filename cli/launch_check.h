@@ -7,8 +7,8 @@
 #include "common/error.h"
 #include "proto/run_config.h"
 
-/* Can servers of this machine listen at metrics.* and, unless they talk over private sockets, at net.*, can others reach
- * them, and are the keys there: ERR_CONFIG names the key. ERR_STATE when another process listens there. */
+/* Can servers of this machine listen at metrics.* and, unless they talk over private sockets, at net.*, can others
+ * reach them, and are the keys there: ERR_CONFIG names the key. ERR_STATE when another process listens there. */
 int launch_check_endpoints(const struct run_config *c, bool private, struct error *e);
 /* Do the limits of this process, which those that it starts inherit, suffice for them: ERR_CONFIG names the limit. */
 int launch_check_limits(struct error *e);

@@ -1,6 +1,6 @@
-/* Evaluation while training (eval.every): when the run has a new complete checkpoint and one is due, a process of its own
- * looks at it (evaluation_note.h). One at a time; whatever becomes of it, the run does not care. Driven by the launcher's
- * loop. */
+/* Evaluation while training (eval.every): when the run has a new complete checkpoint and one is due, a process of its
+ * own looks at it (evaluation_note.h). One at a time; whatever becomes of it, the run does not care. Driven by the
+ * launcher's loop. */
 #ifndef DECANT_CLI_LAUNCH_EVAL_H
 #define DECANT_CLI_LAUNCH_EVAL_H
 

@@ -15,8 +15,8 @@ enum {
     COLUMNS_DEFAULT = 100,
 };
 
-/* Another run's server may hold the address: whoever speaks must have this run's name, configuration, and the generation
- * that this directory knows. */
+/* Another run's server may hold the address: whoever speaks must have this run's name, configuration, and the
+ * generation that this directory knows. */
 static bool is_ours(struct launch_source *s, const struct msg *m)
 {
     const struct run_config *c = s->watch->config;

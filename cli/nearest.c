@@ -1,5 +1,5 @@
-/* Cosines come as one GEMM per tile of queries x bank; a bounded heap per query, in the place of its result, keeps the k
- * largest seen so far. */
+/* Cosines come as one GEMM per tile of queries x bank; a bounded heap per query, in the place of its result, keeps
+ * the k largest seen so far. */
 #include "cli/nearest.h"
 
 #include <cblas.h>

@@ -1,5 +1,6 @@
-/* ONNX files, as far as our encoders need them: one graph of nodes on float tensors, written as the protobuf messages of
- * https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (ModelProto and what it holds; field numbers are in the .c file).
+/* ONNX files, as far as our encoders need them: one graph of nodes on float tensors, written as the protobuf messages
+ * of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (ModelProto and what it holds; field numbers are in the
+ * .c file).
  *
  *   struct onnx_graph g;
  *   onnx_graph_init(&g);
@@ -70,7 +71,8 @@ void onnx_integers(struct onnx_graph *g, const char *name, size_t n, const int64
 /* Nodes are to be added in an order in which every input is there before it is used. */
 void onnx_node(struct onnx_graph *g, const struct onnx_node *node);
 
-/* Atomic; the same graph gives the same bytes. ERR_MEMORY; ERR_RANGE over 2 GiB, which protobuf does not hold; ERR_IO. */
+/* Atomic; the same graph gives the same bytes. ERR_MEMORY; ERR_RANGE over 2 GiB, which protobuf does not hold;
+ * ERR_IO. */
 int onnx_graph_write(const struct onnx_graph *g, const char *path, const struct onnx_model *model, struct error *e);
 
 #endif

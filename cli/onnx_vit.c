@@ -23,9 +23,9 @@ static void norm_matrices(struct onnx_layers *x)
     free(mean);
 }
 
-/* LayerNorm, which opset 13 does not have. Its gamma and beta are folded into what follows. As products of matrices, which
- * every engine computes alike: OpenCV 4.6 adds InstanceNormalization's onnx_epsilon to the deviation, and does not broadcast a
- * mean to the tokens of several images. */
+/* LayerNorm, which opset 13 does not have. Its gamma and beta are folded into what follows. As products of matrices,
+ * which every engine computes alike: OpenCV 4.6 adds InstanceNormalization's onnx_epsilon to the deviation, and does
+ * not broadcast a mean to the tokens of several images. */
 static void layer_norm(struct onnx_layers *x, const char *prefix)
 {
     struct onnx_name centred = onnx_named("%s.centred", prefix);

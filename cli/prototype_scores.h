@@ -23,8 +23,8 @@ struct prototype_scores {
 int prototype_scores_of(const float *prototypes, uint32_t K, uint32_t D, float *z, uint32_t n, unsigned threads,
                         uint32_t *nearest, struct prototype_scores *out);
 
-/* nearest (n): the prototype of the largest cosine, the lower of equals. z and prototypes have rows of unit length. 0 or
- * ERR_MEMORY. */
+/* nearest (n): the prototype of the largest cosine, the lower of equals. z and prototypes have rows of unit length. 0
+ * or ERR_MEMORY. */
 int prototype_assign(const float *prototypes, uint32_t K, uint32_t D, const float *z, uint32_t n, unsigned threads,
                      uint32_t *nearest);
 

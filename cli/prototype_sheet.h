@@ -15,8 +15,8 @@ struct prototype_sheet_options {
     FILE *progress;   /* what it is doing, with the time left; NULL: silent */
 };
 
-/* One row of the sheet for each of rows[0..count), count at most SHEET_ROWS_MAX, which are of c: the nine nearest images
- * by cosine of their projection, and how many of the images are nearest to that prototype. ERR_* with a text. */
+/* One row of the sheet for each of rows[0..count), count at most SHEET_ROWS_MAX, which are of c: the nine nearest
+ * images by cosine of their projection, and how many of the images are nearest to that prototype. ERR_* with a text. */
 int prototype_sheet_write(const struct checkpoint *c, const struct prototype_row *rows, uint32_t count,
                           const struct prototype_sheet_options *o, struct error *e);
 

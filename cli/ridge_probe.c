@@ -1,5 +1,5 @@
-/* W (C,F) = (X^T X + lambda I)^-1 X^T Y, X centred, Y the one-hot labels minus the classes' shares; a query's label is the
- * largest of x W^T + bias. X^T Y are sums of the rows of each class. */
+/* W (C,F) = (X^T X + lambda I)^-1 X^T Y, X centred, Y the one-hot labels minus the classes' shares; a query's label
+ * is the largest of x W^T + bias. X^T Y are sums of the rows of each class. */
 #include "cli/ridge_probe.h"
 
 #include <cblas.h>

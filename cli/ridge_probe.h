@@ -1,6 +1,6 @@
-/* The linear probe in closed form: ridge regression on one-hot labels, on features standardised with the bank's mean and
- * deviation. Seconds where logistic regression takes minutes, whatever the number of classes. Few-shot: the same with
- * the labels of a share of the bank only, a mean over draws. */
+/* The linear probe in closed form: ridge regression on one-hot labels, on features standardised with the bank's mean
+ * and deviation. Seconds where logistic regression takes minutes, whatever the number of classes. Few-shot: the same
+ * with the labels of a share of the bank only, a mean over draws. */
 #ifndef DECANT_CLI_RIDGE_PROBE_H
 #define DECANT_CLI_RIDGE_PROBE_H
 

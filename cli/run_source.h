@@ -37,7 +37,8 @@ void run_source_close(struct run_source *s);
 
 /* The connection only, whatever runs it may hold. */
 int run_source_connect(const struct redis_address *address, struct run_source *s, struct error *e);
-/* Begins another look at Redis: everything until the next one takes at most that long. Does nothing for a checkpoint. */
+/* Begins another look at Redis: everything until the next one takes at most that long. Does nothing for a
+ * checkpoint. */
 void run_source_allow(struct run_source *s, int within_ms);
 
 /* One command's reply, checked: ERR_IO when the connection failed, ERR_FORMAT when it is an error or not of that type.

@@ -113,7 +113,8 @@ static void compare_metadata(const struct safetensors *a, const struct safetenso
             snprintf(out->metadata, sizeof out->metadata, "%s", b->metadata[i].key);
 }
 
-/* The configuration's text is a record of the run, which is kept among the tensors; its keys are compared one by one. */
+/* The configuration's text is a record of the run, which is kept among the tensors; its keys are compared one by
+ * one. */
 #define RECORD "config_ini"
 
 static void compare_tensors(const struct safetensors *a, const struct safetensors *b, struct file_comparison *out)

@@ -1,5 +1,5 @@
-/* Two steps held against each other: are their files the same bytes, and if not, where they first differ. Looked at in the
- * order in which a cause shows: the configurations, the step, then tensor by tensor in the order of the file. */
+/* Two steps held against each other: are their files the same bytes, and if not, where they first differ. Looked at
+ * in the order in which a cause shows: the configurations, the step, then tensor by tensor in the order of the file. */
 #ifndef DECANT_CLI_STEP_COMPARE_H
 #define DECANT_CLI_STEP_COMPARE_H
 

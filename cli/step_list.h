@@ -23,8 +23,8 @@ struct step_list {
     bool direct; /* the path given was a step's directory itself */
 };
 
-/* path: a run's directory, its checkpoints directory, or a step's. ERR_NOT_FOUND when no step is there, ERR_IO when that
- * cannot be told, or a file of one may not be read. */
+/* path: a run's directory, its checkpoints directory, or a step's. ERR_NOT_FOUND when no step is there, ERR_IO when
+ * that cannot be told, or a file of one may not be read. */
 int step_list_read(const char *path, struct step_list *out, struct error *e);
 void step_list_fini(struct step_list *l);
 /* NULL when there is none of that step. */

@@ -11,7 +11,8 @@
 
 /* SECRET is a STRING that is never shown: messages do not quote it, and as a value it reads as empty, so that no file
  * that we write has it. For the same reason no other key takes a URL with a password. PATH is a STRING that names a
- * file or directory, PATHS one that names one or more (common/path_list.h). FLOATS is a list of one to CONFIG_FLOATS_MAX numbers with commas between them. */
+ * file or directory, PATHS one that names one or more (common/path_list.h). FLOATS is a list of one to
+ * CONFIG_FLOATS_MAX numbers with commas between them. */
 enum config_type {
     CONFIG_INT,
     CONFIG_FLOAT,

@@ -1,8 +1,8 @@
-/* The rows of x are columns in chunks, in order. When a chunk's turn comes its rows have met all rows before it, so they
- * settle: who represents is known from then on. Then all later rows meet the chunk. Cosines come in tiles of ROWS x
- * COLUMNS floats and are reduced while they are in the second-level cache, where the chunk, transposed into panels, stays
- * too; the K x K matrix never exists. The products are ours, because OpenBLAS falls back to SSE on processors that it
- * does not know. */
+/* The rows of x are columns in chunks, in order. When a chunk's turn comes its rows have met all rows before it, so
+ * they settle: who represents is known from then on. Then all later rows meet the chunk. Cosines come in tiles of
+ * ROWS x COLUMNS floats and are reduced while they are in the second-level cache, where the chunk, transposed into
+ * panels, stays too; the K x K matrix never exists. The products are ours, because OpenBLAS falls back to SSE on
+ * processors that it does not know. */
 #include "common/cosine.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* The inner kernel of cosine.c: 8 or 4 rows times one panel of 3 vectors of columns. Included by cosine.c once per choice of
- * kernels, with TILE_NAME(f), TILE_TARGET, TILE_BYTES of a vector, and TILE_ROWS. Every sum runs over D in order and
- * alone, as in worker/nn/tiles_template.h, which common/ cannot see. No include guard. */
+/* The inner kernel of cosine.c: 8 or 4 rows times one panel of 3 vectors of columns. Included by cosine.c once per
+ * choice of kernels, with TILE_NAME(f), TILE_TARGET, TILE_BYTES of a vector, and TILE_ROWS. Every sum runs over D in
+ * order and alone, as in worker/nn/tiles_template.h, which common/ cannot see. No include guard. */
 
 #define TILE_VECTOR TILE_NAME(vector)
 #define TILE_AT(x) (*(const TILE_VECTOR *)(x))

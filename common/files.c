@@ -1,13 +1,13 @@
 /* Opening, whole-file reads and atomic writes.
  *
- * Whoever may write into a directory that we read can put a FIFO there, and open() of a FIFO waits for the other side,
- * for ever if there is none. So nothing is opened without O_NONBLOCK, which means nothing to a regular file, and what is
- * open is looked at before it is used.
+ * Whoever may write into a directory that we read can put a FIFO there, and open() of a FIFO waits for the other
+ * side, for ever if there is none. So nothing is opened without O_NONBLOCK, which means nothing to a regular file,
+ * and what is open is looked at before it is used.
  *
  * Write: PATH.inprogress is locked, filled, fsynced, renamed over PATH, and the directory is fsynced. A crash before
- * the rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The lock
- * lets two processes write the same PATH at once (both servers may write `latest`): the second waits, finds that the
- * file it locked has been renamed away, and starts over on a fresh one. */
+ * the rename leaves the old PATH (and a stray .inprogress that the next write reuses); after it, the new one. The
+ * lock lets two processes write the same PATH at once (both servers may write `latest`): the second waits, finds that
+ * the file it locked has been renamed away, and starts over on a fresh one. */
 #include "common/files.h"
 
 #include <errno.h>

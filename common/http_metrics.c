@@ -1,10 +1,10 @@
 /* libmicrohttpd with external polling: its epoll descriptor is readable whenever one of its sockets wants something,
  * and MHD_get_timeout says when time alone is a reason to look.
  *
- * Connections are accepted here and handed over, because libmicrohttpd's own limits shut out whoever comes last, and its
- * time-out begins anew with every byte: somebody who sends a byte a second from 48 connections would keep everybody else
- * of that address away. Here the oldest visitor goes. An honest one has its answer in the turn in which its request
- * arrives. */
+ * Connections are accepted here and handed over, because libmicrohttpd's own limits shut out whoever comes last, and
+ * its time-out begins anew with every byte: somebody who sends a byte a second from 48 connections would keep
+ * everybody else of that address away. Here the oldest visitor goes. An honest one has its answer in the turn in
+ * which its request arrives. */
 #include "common/http_metrics.h"
 
 #include <errno.h>

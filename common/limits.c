@@ -1,8 +1,8 @@
 /* setrlimit, and one mapping that is given back at once.
  *
- * OpenBLAS starts its threads and takes its buffers when it is loaded, before main: one of each for every core, though
- * everything here uses one, and where memory cannot be had it tries again for ever. So before any library is initialised
- * it is told to start none, and a limit that it cannot start with ends the process. */
+ * OpenBLAS starts its threads and takes its buffers when it is loaded, before main: one of each for every core,
+ * though everything here uses one, and where memory cannot be had it tries again for ever. So before any library is
+ * initialised it is told to start none, and a limit that it cannot start with ends the process. */
 #include "common/limits.h"
 
 #include <errno.h>
@@ -26,8 +26,8 @@ static bool is_set(char *const *environment)
     return false;
 }
 
-/* The same program once more, with the variable. Its own copy of the environment counts only from main on, so it cannot be
- * set for libraries otherwise. Comes back when that is not possible; then OpenBLAS has its threads. */
+/* The same program once more, with the variable. Its own copy of the environment counts only from main on, so it
+ * cannot be set for libraries otherwise. Comes back when that is not possible; then OpenBLAS has its threads. */
 static void start_again(char **argv, char **environment)
 {
     char path[PATH_MAX], *with[VARIABLES_MAX + 2];
@@ -87,8 +87,8 @@ struct room {
     int protection; /* of a mapping that counts */
 };
 
-/* Threads' stacks, arenas and thread-local memory are mapped as the process goes on; what of that fails ends libraries, or
- * keeps OpenBLAS, whose buffer has 128 MiB, busy for ever. */
+/* Threads' stacks, arenas and thread-local memory are mapped as the process goes on; what of that fails ends
+ * libraries, or keeps OpenBLAS, whose buffer has 128 MiB, busy for ever. */
 static int check_room(const struct room *r, uint64_t bytes, struct error *e)
 {
     struct rlimit limit;

@@ -1,9 +1,10 @@
-/* One line, one write(2): lines of several threads or processes that share a terminal never interleave, and nothing is
- * lost in a buffer when a process is killed. Repeats are limited by the caller, who knows what repeats.
+/* One line, one write(2): lines of several threads or processes that share a terminal never interleave, and nothing
+ * is lost in a buffer when a process is killed. Repeats are limited by the caller, who knows what repeats.
  *
- * The format is taken apart here, because texts from outside (error messages, paths, names) would break logfmt otherwise: a
- * quote in one would end its value, and what follows could pose as further keys. Literal parts are the program's own and
- * stay; of a %s what is special is escaped, and one that stands outside quotes gets quotes when it needs them. */
+ * The format is taken apart here, because texts from outside (error messages, paths, names) would break logfmt
+ * otherwise: a quote in one would end its value, and what follows could pose as further keys. Literal parts are the
+ * program's own and stay; of a %s what is special is escaped, and one that stands outside quotes gets quotes when it
+ * needs them. */
 #include "common/log.h"
 
 #include <stdarg.h>

@@ -1,9 +1,10 @@
 /* Logger: one logfmt line per event to stderr, e.g.
  *   2026-11-23T22:10:05.123Z info parameter event=step_done step=120 loss=3.1
  * The only global state of the project: level, process name. Thread-safe (one write(2) per line) once log_init, if
- * called, has returned. Control characters in the text become blanks; lines over 2 KiB are cut. A %s is a value, or part
- * of a quoted one, and never breaks the line whatever is in it: quotes and backslashes are escaped, and outside quotes it is
- * quoted when it needs to be. So keys stand in the format only. No positional arguments, no %n, no long double. */
+ * called, has returned. Control characters in the text become blanks; lines over 2 KiB are cut. A %s is a value, or
+ * part of a quoted one, and never breaks the line whatever is in it: quotes and backslashes are escaped, and outside
+ * quotes it is quoted when it needs to be. So keys stand in the format only. No positional arguments, no %n, no long
+ * double. */
 #ifndef DECANT_COMMON_LOG_H
 #define DECANT_COMMON_LOG_H
 

@@ -207,9 +207,9 @@ static int set_ipv6(void *zmq, bool on)
     return set_ints(zmq, &(struct int_option){ZMQ_IPV6, on}, 1);
 }
 
-/* With ZMQ_IPV6 a name means its first IPv6 address, and an IPv4 one only if it has no other. So names that have both are
- * asked for their IPv4 address, which every server on all addresses has; names that nobody knows yet may turn out to be
- * either. */
+/* With ZMQ_IPV6 a name means its first IPv6 address, and an IPv4 one only if it has no other. So names that have both
+ * are asked for their IPv4 address, which every server on all addresses has; names that nobody knows yet may turn out
+ * to be either. */
 static bool connects_by_ipv6(const char *address)
 {
     struct net_addresses found;

@@ -77,10 +77,10 @@ const char *net_endpoint(const struct net_socket *s);
 const struct net_sender *net_sender(const struct net_socket *s);
 int net_subscribe(struct net_socket *s, const char *topic, struct error *e);
 /* Sends n >= 1 frames without copying those of NET_ZERO_COPY_MIN bytes and more: takes its own references, which
- * ZeroMQ's I/O thread drops, so that `release` of a wrapped buffer may run there. 0; ERR_AGAIN at the high-water mark,
- * for a peer that is gone (ROUTER), or when frames of that size would go beyond queued_bytes_max; counted. Whole message
- * or nothing. A buffer that waits for several peers, or sockets of one net, counts once, until the last of them has it;
- * one message larger than the limit is let through while nothing else waits. */
+ * ZeroMQ's I/O thread drops, so that `release` of a wrapped buffer may run there. 0; ERR_AGAIN at the high-water
+ * mark, for a peer that is gone (ROUTER), or when frames of that size would go beyond queued_bytes_max; counted.
+ * Whole message or nothing. A buffer that waits for several peers, or sockets of one net, counts once, until the last
+ * of them has it; one message larger than the limit is let through while nothing else waits. */
 int net_send(struct net_socket *s, struct buf *const *frames, size_t n);
 void net_close(struct net_socket **s); /* closes asynchronously; memory is released on the loop */
 

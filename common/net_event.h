@@ -21,7 +21,8 @@ enum net_event_kind {
 struct net_event {
     enum net_event_kind kind;
     const char *endpoint; /* ours */
-    int fd; /* ACCEPTED: of the connection; DISCONNECTED: what it had; owned by ZeroMQ, and perhaps another's by now; else -1 */
+    int fd; /* ACCEPTED: of the connection; DISCONNECTED: what it had; owned by ZeroMQ, and perhaps another's by now;
+               else -1 */
 };
 
 typedef void net_on_event(void *arg, const struct net_event *event);

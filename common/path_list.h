@@ -1,5 +1,5 @@
-/* Several paths in one text: PATH[:PATH]..., where a colon in a path is written "\:" and a backslash before anything else
- * is itself. Used by configuration keys of the type PATHS. */
+/* Several paths in one text: PATH[:PATH]..., where a colon in a path is written "\:" and a backslash before anything
+ * else is itself. Used by configuration keys of the type PATHS. */
 #ifndef DECANT_COMMON_PATH_LIST_H
 #define DECANT_COMMON_PATH_LIST_H
 

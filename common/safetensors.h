@@ -25,8 +25,8 @@ struct tensor_view {
     uint64_t shape[TENSOR_RANK_MAX];
     const void *data; /* not owned */
     size_t size;      /* bytes */
-    /* NULL, but for a tensor that is written without ever being whole: then data is what its rows are made from, and this
-     * makes n of them from `first` on, the same whenever it is called. */
+    /* NULL, but for a tensor that is written without ever being whole: then data is what its rows are made from, and
+     * this makes n of them from `first` on, the same whenever it is called. */
     void (*rows)(const void *data, uint64_t first, uint64_t n, void *to);
 };
 

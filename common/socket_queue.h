@@ -6,8 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes that the kernel still holds for the other side, and a number that changes when some get through: of TCP what has
- * been acknowledged, of a local socket, where nothing else can be known, what is held. False: it is no such socket. */
+/* Bytes that the kernel still holds for the other side, and a number that changes when some get through: of TCP what
+ * has been acknowledged, of a local socket, where nothing else can be known, what is held. False: it is no such
+ * socket. */
 bool socket_queue(int fd, size_t *queued, uint64_t *progress);
 
 #endif

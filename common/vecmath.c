@@ -196,8 +196,9 @@ KERNELS_TARGET_AVX512 static inline __mmask16 listed_mask(const float *x, size_t
     return _mm512_mask_cmp_ps_mask(there, _mm512_mul_ps(_mm512_maskz_loadu_ps(there, x), scale), limit, _CMP_NLT_UQ);
 }
 
-/* Moves only, so nothing can differ. Mostly nothing is found, which is looked at for 64 at a time, since every branch that
- * is now taken and now not costs as much as that. Vectors are stored whole, which costs less than a masked store. */
+/* Moves only, so nothing can differ. Mostly nothing is found, which is looked at for 64 at a time, since every branch
+ * that is now taken and now not costs as much as that. Vectors are stored whole, which costs less than a masked
+ * store. */
 KERNELS_TARGET_AVX512 static uint32_t list_compressed(const float *x, uint32_t n, const uint32_t *names, float scale,
                                                       float limit, uint32_t *name, float *value)
 {

@@ -26,8 +26,8 @@ void vec_normalise_rows(float *x, size_t R, size_t D, float *norms);
 /* x_i = exp(x_i - shift) for i < n; returns the sum. Differences under -87 give 0, NaN stays NaN, from 88.38 on
  * infinity. Relative error <= 2e-7 of the exponential of the rounded difference. */
 float vec_exp_shifted(float *x, float shift, size_t n);
-/* Those of x (n) for which scale x is not below `limit`, in order; NaN is not. Writes their values, and name[i], or i where
- * names are NULL, and returns how many they are. Both have room for VEC_LIST_SLACK more. */
+/* Those of x (n) for which scale x is not below `limit`, in order; NaN is not. Writes their values, and name[i], or i
+ * where names are NULL, and returns how many they are. Both have room for VEC_LIST_SLACK more. */
 enum { VEC_LIST_SLACK = 16 };
 uint32_t vec_list(const float *restrict x, uint32_t n, const uint32_t *restrict names, float scale, float limit,
                   uint32_t *restrict name, float *restrict value);

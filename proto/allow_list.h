@@ -22,8 +22,8 @@ enum {
     ALLOW_FILE_MAX = 1 << 20
 };
 
-/* As the last line: whoever wrote this list meant it, though nobody is left on it who works. A file that lost its end has
- * lost this too. */
+/* As the last line: whoever wrote this list meant it, though nobody is left on it who works. A file that lost its end
+ * has lost this too. */
 #define ALLOW_CONFIRMED "# confirmed: no workers"
 
 struct allow_entry {

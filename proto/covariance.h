@@ -1,5 +1,5 @@
-/* What the forms of a mixture's components have, in floats of a component: what is published of its spread, and what the
- * statistics say of it.
+/* What the forms of a mixture's components have, in floats of a component: what is published of its spread, and what
+ * the statistics say of it.
  *
  *   form       spread of a version                               `s2` of statistics
  *   spherical  `variance`: v, of every dimension                 sum of gamma h^2, by dimension
@@ -9,7 +9,8 @@
  *              with a diagonal > 0, of W V W^T = I
  *   tied       `whitening` (D,D), the same, of all components    sum of h h^T (D,D) over all embeddings
  *
- * Matrices of components travel as rows of D*D floats, because a tensor of rank 2 is all that anything here needs to know. */
+ * Matrices of components travel as rows of D*D floats, because a tensor of rank 2 is all that anything here needs to
+ * know. */
 #ifndef DECANT_PROTO_COVARIANCE_H
 #define DECANT_PROTO_COVARIANCE_H
 
@@ -30,7 +31,8 @@ bool covariance_is_scalar(enum covariance c);
 const char *covariance_tensor(enum covariance c);
 /* Floats of a component's s2; with 0 there is none, or a shared one. */
 size_t covariance_square_width(enum covariance c, size_t D);
-/* Whether the spreads of n components (or the shared one, n = 1) can be: positive, triangles as above. Finite they are. */
+/* Whether the spreads of n components (or the shared one, n = 1) can be: positive, triangles as above. Finite they
+ * are. */
 bool covariance_possible(enum covariance c, size_t D, const float *spread, size_t n);
 
 #endif

@@ -32,8 +32,9 @@ struct process_options {
 /* Parses argv and loads the configuration. Returns -1 to go on, else the exit code; help goes to stdout, errors to
  * stderr. */
 int process_options_parse(struct process_options *o, int argc, char **argv);
-/* Whether the system allows what a server (listens), or a worker, takes: open files, address space, memory. ERR_CONFIG names the
- * limit. The limit of open files is raised as far as it may be, and so is that of processes started later. */
+/* Whether the system allows what a server (listens), or a worker, takes: open files, address space, memory.
+ * ERR_CONFIG names the limit. The limit of open files is raised as far as it may be, and so is that of processes
+ * started later. */
 int process_limits(bool listens, struct error *e);
 
 #endif

@@ -16,7 +16,8 @@ uint64_t fingerprint_of(uint64_t hash)
 
 /* ---- what a worker tells ---- */
 
-/* False when the scalar is there and is no fingerprint. Only a worker is believed: whoever merely asks tells nothing. */
+/* False when the scalar is there and is no fingerprint. Only a worker is believed: whoever merely asks tells
+ * nothing. */
 static bool told(const struct msg *hello, const char *name, uint64_t *out)
 {
     double value = hello->worker != 0 ? msg_scalar(hello, name, 0.0) : 0.0;

@@ -1,5 +1,5 @@
-/* Who may send what, and subscribe to what. Roles come from a server's list of keys (proto/allow_list.h). docs/PROTOCOL.md
- * section 2 has the same table for people. */
+/* Who may send what, and subscribe to what. Roles come from a server's list of keys (proto/allow_list.h).
+ * docs/PROTOCOL.md section 2 has the same table for people. */
 #ifndef DECANT_PROTO_ROLES_H
 #define DECANT_PROTO_ROLES_H
 

@@ -141,8 +141,8 @@ int run_config_set_redis(struct run_config *c, const char *address, const char *
  * given. Programs call it before they hand the configuration on or keep it. ERR_CONFIG when a key is then too long. */
 int run_config_resolve_paths(struct run_config *c, struct error *e);
 /* Hash of the keys that the result depends on (not: run.name, run.out, run.checkpoint_*, run.log_every,
- * run.accept_data, run.numerics, data.path, data.memory, data.cache, data.cache_directory, augment.preset, stream.*, net.*, keys.*, redis.*, metrics.*,
- * worker.*, eval.*). */
+ * run.accept_data, run.numerics, data.path, data.memory, data.cache, data.cache_directory, augment.preset, stream.*,
+ * net.*, keys.*, redis.*, metrics.*, worker.*, eval.*). */
 uint64_t run_config_hash(const struct run_config *c);
 /* The keys that shape the result and differ, as "KEY = was, not is; ..." cut to size; how many there are. */
 size_t run_config_differences(const struct run_config *was, const struct run_config *is, char *text, size_t size);

@@ -38,9 +38,9 @@ int run_dir_step_path(char path[RUN_PATH_MAX], const struct run_config *c, uint6
 int run_dir_prepare_step(char path[RUN_PATH_MAX], const struct run_config *c, uint64_t step, const char *file,
                          struct error *e);
 /* Called after a server wrote its file. When all files of the step are there: points `latest` at it and deletes the
- * steps that run.checkpoint_keep, run.checkpoint_keep_every and the pointers do not keep, and what is left of steps that
- * were never completed: each server writes in order, so that nobody will come back to one below a complete one. Never one
- * of the newest complete steps, so whatever either server is about to resume from stays. */
+ * steps that run.checkpoint_keep, run.checkpoint_keep_every and the pointers do not keep, and what is left of steps
+ * that were never completed: each server writes in order, so that nobody will come back to one below a complete one.
+ * Never one of the newest complete steps, so whatever either server is about to resume from stays. */
 int run_dir_step_written(const struct run_config *c, uint64_t step, struct error *e);
 /* Called by a server that could not write its file of the step and goes on without: what the other one wrote for it is
  * of no use, and takes space that may be missing. Does nothing to a complete step. */
@@ -48,11 +48,12 @@ void run_dir_step_abandoned(const struct run_config *c, uint64_t step);
 /* All files of the step are there. */
 bool run_dir_step_complete(const struct run_config *c, uint64_t step);
 
-/* The step that a pointer (latest, best, candidate) names: its first word. ERR_NOT_FOUND, ERR_IO; ERR_FORMAT when that is
- * not a step. */
+/* The step that a pointer (latest, best, candidate) names: its first word. ERR_NOT_FOUND, ERR_IO; ERR_FORMAT when
+ * that is not a step. */
 int run_dir_read_pointer(const char *path, uint64_t *step, struct error *e);
 
-/* Whether there is a step to resume from (*any), sound or not, or the run may begin: 0. The two errors above otherwise. */
+/* Whether there is a step to resume from (*any), sound or not, or the run may begin: 0. The two errors above
+ * otherwise. */
 int run_dir_check_resume(const struct run_config *c, bool *any, struct error *e);
 /* To be called before a run begins at the start although there was one: forgets that. ERR_IO. */
 int run_dir_start_over(const struct run_config *c, struct error *e);
@@ -65,18 +66,18 @@ bool run_dir_parse_step(const char *name, uint64_t *step);
 
 /* Loads the caller's own file of a step; 0 or ERR_*. */
 typedef int run_dir_load(void *arg, const char *path, uint64_t step, struct error *e);
-/* Calls load with the path of `file` for the newest step, at or below step_max, whose files are all sound; goes back a
- * step, with a warning, when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when there is
- * no complete step: a run that has only begun. ERR_STATE when there has been one (and step_max is UINT64_MAX, so that
- * all are looked at), ERR_IO when the directory may not be read or is none: such a run would begin again, or could not
- * write its next checkpoint. ERR_FORMAT when there are complete ones, but all are damaged: starting
- * over would quietly lose them. Other errors of load end the search for the same reason. When `latest` names no complete
+/* Calls load with the path of `file` for the newest step, at or below step_max, whose files are all sound; goes back
+ * a step, with a warning, when one is not or load says ERR_FORMAT, ERR_IO or ERR_NOT_FOUND. ERR_NOT_FOUND when there
+ * is no complete step: a run that has only begun. ERR_STATE when there has been one (and step_max is UINT64_MAX, so
+ * that all are looked at), ERR_IO when the directory may not be read or is none: such a run would begin again, or
+ * could not write its next checkpoint. ERR_FORMAT when there are complete ones, but all are damaged: starting over
+ * would quietly lose them. Other errors of load end the search for the same reason. When `latest` names no complete
  * step it is pointed at the step that was loaded. */
 int run_dir_resume(const struct run_config *c, const char *file, uint64_t step_max, run_dir_load *load, void *arg,
                    struct error *e);
 
-/* Makes run.out and keeps every other process of `holder` (a server_name, or "launcher") and host out of it until *fd is
- * closed or this process ends. ERR_STATE names the process that is in. */
+/* Makes run.out and keeps every other process of `holder` (a server_name, or "launcher") and host out of it until *fd
+ * is closed or this process ends. ERR_STATE names the process that is in. */
 int run_dir_lock(const struct run_config *c, const char *holder, int *fd, struct error *e);
 
 /* Whether the lock that fd holds is still the one in run.out: ERR_STATE when the directory, or the file, was removed or

@@ -78,9 +78,10 @@ int stats_encode(const float *h, const struct responsibilities *g, uint32_t K, u
 int stats_encode_as(enum stats_encoding encoding, const float *h, const struct responsibilities *g, uint32_t K,
                     uint32_t D, enum covariance c, const struct stats_extra *extra, struct msg *m);
 /* Decodes and checks everything: shapes against K and D, indices in range and ascending, gammas in [0,1] with rows
- * summing to 1 and n to count within 1e-3, n > 0, finite, embeddings and candidates of unit length within 1 %, sums that
- * those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1| <= n; matrices: symmetric, s2_ij² <= s2_ii s2_jj), 1 <= N <= rows_max,
- * V <= min(N, 4096), S <= N. 0, ERR_MEMORY, or ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
+ * summing to 1 and n to count within 1e-3, n > 0, finite, embeddings and candidates of unit length within 1 %, sums
+ * that those of unit vectors can be (s1² <= n s2 by element, the s2 of a component adding up to n; without s2, |s1|
+ * <= n; matrices: symmetric, s2_ij² <= s2_ii s2_jj), 1 <= N <= rows_max, V <= min(N, 4096), S <= N. 0, ERR_MEMORY, or
+ * ERR_FORMAT with *why and, for the sender, *detail; out is empty then. */
 int stats_decode(const struct msg *m, uint32_t K, uint32_t D, enum covariance c, uint32_t rows_max,
                  struct stats_rows *out, enum reason *why, struct error *detail);
 

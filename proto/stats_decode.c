@@ -122,9 +122,9 @@ static int read_sums(const struct decoder *d, uint32_t rows, struct sums *s)
     return s->s2 ? 0 : ERR_FORMAT;
 }
 
-/* Whether a component's sums can be of embeddings of unit length: their squares add up to its mass, and no sum is larger
- * than its squares allow (Cauchy and Schwarz: s1² <= n s2). The sums were rounded, hence the tolerances. A component
- * without mass has nothing else either. */
+/* Whether a component's sums can be of embeddings of unit length: their squares add up to its mass, and no sum is
+ * larger than its squares allow (Cauchy and Schwarz: s1² <= n s2). The sums were rounded, hence the tolerances. A
+ * component without mass has nothing else either. */
 static bool row_possible(const struct sums *s, uint32_t r, size_t D)
 {
     const float *s1 = s->s1 + r * D, *s2 = s->s2 + r * D;

@@ -7,10 +7,10 @@
 #include "common/error.h"
 #include "proto/manifest.h"
 
-/* m: of an encoder and its head, entries in the order of the network, head.* last. A stage is the number in the first part
- * of a name, "conv2.weight", "block2.norm1.bias"; what comes before the first stage belongs to it, what comes after the
- * last one only to the whole. stages: the first so many, 0 none, -1 everything but head.*. ERR_CONFIG when there are
- * fewer. */
+/* m: of an encoder and its head, entries in the order of the network, head.* last. A stage is the number in the first
+ * part of a name, "conv2.weight", "block2.norm1.bias"; what comes before the first stage belongs to it, what comes
+ * after the last one only to the whole. stages: the first so many, 0 none, -1 everything but head.*. ERR_CONFIG when
+ * there are fewer. */
 int freeze_stages(struct manifest *m, int64_t stages, struct error *e);
 
 #endif

@@ -1,5 +1,6 @@
-/* A view is filled once and then only read. The next version is built in a spare view: a delta on a copy of its base, a
- * snapshot from nothing. The spare one held a version not long ago, so that the copy is of the rows that moved since. */
+/* A view is filled once and then only read. The next version is built in a spare view: a delta on a copy of its base,
+ * a snapshot from nothing. The spare one held a version not long ago, so that the copy is of the rows that moved
+ * since. */
 #include "worker/mixture_cache.h"
 
 #include <stdlib.h>

@@ -143,8 +143,8 @@ static void search_rounded(struct novelty *s, const float *x, uint32_t n, const 
     }
 }
 
-/* Whether a span may hold the largest cosine of row i, whose rounded one is `largest`; not when that settles it. NaN does
- * not. */
+/* Whether a span may hold the largest cosine of row i, whose rounded one is `largest`; not when that settles it. NaN
+ * does not. */
 static bool is_wanted(const struct novelty *s, uint32_t span, uint32_t i, float largest, float near)
 {
     return !(largest - ERROR > near) && s->largest[(size_t)span * s->rows_max + i] >= largest - 2 * ERROR;

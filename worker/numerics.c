@@ -327,8 +327,8 @@ static int add_estep(XXH64_state_t *h, uint32_t N, uint32_t K, uint32_t D)
     return rc;
 }
 
-/* OpenBLAS has kernels of their own for products of up to 100^3; sums over the inner dimension, which is 2 D, are cut at
- * a length that depends on the kernel. */
+/* OpenBLAS has kernels of their own for products of up to 100^3; sums over the inner dimension, which is 2 D, are cut
+ * at a length that depends on the kernel. */
 static int add_esteps(XXH64_state_t *h)
 {
     int rc = add_estep(h, 7, 33, 10);

@@ -89,8 +89,8 @@ int session_on_timer(struct session *s, uint64_t now);
 struct slot_job *session_next_job(struct session *s); /* NULL when none is ready or all threads are busy */
 /* Entry i < session_jobs_max(): whether it is a leased slot that no job was given out for yet. */
 bool session_queued(const struct session *s, uint32_t i, uint64_t *step, uint32_t *slot);
-/* The first leased slot from `from` on that only waits for its step's weights: false when there is none. Its lease comes
- * some milliseconds before them. */
+/* The first leased slot from `from` on that only waits for its step's weights: false when there is none. Its lease
+ * comes some milliseconds before them. */
 bool session_awaiting(const struct session *s, uint32_t from, uint64_t *step, uint32_t *slot);
 int session_on_part_a(struct session *s, struct slot_job *job, uint64_t now);
 int session_on_part_b(struct session *s, struct slot_job *job, uint64_t now);
@@ -107,8 +107,8 @@ bool session_next_event(struct session *s, struct session_event *out);
 
 enum session_status { SESSION_RUNNING, SESSION_DONE /* exit 0 */, SESSION_FAILED /* exit 1; an event said why */ };
 enum session_status session_status(const struct session *s);
-/* It failed because a server refused what this worker is: its configuration, images or arithmetic. Another start would be
- * refused again. Keys are no part of it, since a list of keys changes while servers run. */
+/* It failed because a server refused what this worker is: its configuration, images or arithmetic. Another start
+ * would be refused again. Keys are no part of it, since a list of keys changes while servers run. */
 bool session_rejected(const struct session *s);
 /* It failed because what it computed is not finite, as it would be for every worker. */
 bool session_diverged(const struct session *s);

@@ -87,7 +87,8 @@ static void refine_passing(struct sift *s, const float *input, const uint32_t *a
     }
 }
 
-/* Lists what may matter to row i from pair `first` on, whole duos; returns how many pairs, 0 when there are too many. */
+/* Lists what may matter to row i from pair `first` on, whole duos; returns how many pairs, 0 when there are too
+ * many. */
 static uint32_t list_passing(struct sift *s, uint32_t i, const float *x, uint32_t first)
 {
     float threshold = sieve_threshold(s, i, x);

@@ -441,8 +441,8 @@ bool slot_failure(const struct slot_shared *s, struct error *out)
     return s->feed && image_feed_failure(s->feed, out);
 }
 
-/* What a thread begins a step with it will likely begin the next with: leases of that step come only when this one is over,
- * and until then nobody could read anything. */
+/* What a thread begins a step with it will likely begin the next with: leases of that step come only when this one is
+ * over, and until then nobody could read anything. */
 static void guess_next(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
@@ -472,8 +472,8 @@ bool slot_drawn(const struct slot_workspace *w, uint64_t step, uint32_t slot)
     return w->views_held && w->views_step == step && w->views_slot == slot;
 }
 
-/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. And the images as they are,
- * where the mixture learns from these. */
+/* Both views of the slot's images: rows 0..b-1 are view 0. Local views are numbered from 2 on. And the images as they
+ * are, where the mixture learns from these. */
 static int draw_views(struct slot_workspace *w, uint64_t step, uint32_t slot)
 {
     const struct slot_shared *s = w->shared;
@@ -516,8 +516,8 @@ void slot_draw_ahead(struct slot_workspace *w, uint64_t step, uint32_t slot)
     w->ahead_s += seconds_since(&mark);
 }
 
-/* The projection of an image of one colour is 0 before the first step, and the mixture takes unit rows only: it stands for
- * any direction, the same one for all of them. */
+/* The projection of an image of one colour is 0 before the first step, and the mixture takes unit rows only: it
+ * stands for any direction, the same one for all of them. */
 static void point_somewhere(float *h, uint32_t rows, uint32_t D)
 {
     for (uint32_t i = 0; i < rows; i++)
@@ -526,9 +526,9 @@ static void point_somewhere(float *h, uint32_t rows, uint32_t D)
                 h[(size_t)i * D + d] = 1 / sqrtf((float)D);
 }
 
-/* The teacher's projections of the views, of the images as they are (into w->h) where the mixture learns from these, and
- * what BatchNorm's running statistics get: the teacher's of the images, since it is images as they are that a checkpoint
- * is asked about, and those of the views where no pass over images is made anyway. */
+/* The teacher's projections of the views, of the images as they are (into w->h) where the mixture learns from these,
+ * and what BatchNorm's running statistics get: the teacher's of the images, since it is images as they are that a
+ * checkpoint is asked about, and those of the views where no pass over images is made anyway. */
 static void teacher_forward(struct slot_workspace *w, const struct slot_weights *weights, struct slot_state *st)
 {
     const struct slot_shared *s = w->shared;
@@ -540,8 +540,8 @@ static void teacher_forward(struct slot_workspace *w, const struct slot_weights 
     model_buffer_contribution(s->model, w->workspace, st->statistics);
 }
 
-/* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as they
- * are (b,D). Returns how many rows. */
+/* What the mixture learns from, into w->h: unit rows of the views' projections (2b,D), or of those of the images as
+ * they are (b,D). Returns how many rows. */
 static uint32_t mixture_rows(struct slot_workspace *w, const struct slot_state *st)
 {
     const struct slot_shared *s = w->shared;

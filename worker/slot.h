@@ -19,7 +19,8 @@
 
 /* What all slot_workspaces of a process share, read-only: configuration, images, model, the run's manifest. */
 struct slot_shared;
-/* Keeps pointers to c and train; of a set that is not in memory (data.cache = none) threads of it read images ahead. ERR_CONFIG names the key when the configuration does not fit the images. */
+/* Keeps pointers to c and train; of a set that is not in memory (data.cache = none) threads of it read images ahead.
+ * ERR_CONFIG names the key when the configuration does not fit the images. */
 int slot_shared_new(const struct run_config *c, const struct dataset *train, struct slot_shared **out, struct error *e);
 void slot_shared_free(struct slot_shared **s);
 /* Model's manifest; joint: plus parameter "prototypes" (unit_rows, lr_scale, no clip, no decay); dino: plus buffer
@@ -56,8 +57,8 @@ struct slot_workspace;
 int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e);
 void slot_workspace_free(struct slot_workspace **w);
 
-/* The slot's views, drawn before its weights are there; part A then finds them. Another slot's in between cost that much
- * time and nothing else. Does nothing when images must be read first. */
+/* The slot's views, drawn before its weights are there; part A then finds them. Another slot's in between cost that
+ * much time and nothing else. Does nothing when images must be read first. */
 void slot_draw_ahead(struct slot_workspace *w, uint64_t step, uint32_t slot);
 bool slot_drawn(const struct slot_workspace *w, uint64_t step, uint32_t slot); /* whether it holds those views */
 
@@ -65,8 +66,8 @@ bool slot_drawn(const struct slot_workspace *w, uint64_t step, uint32_t slot); /
  * in joint mode, and when the statistics are already known to be applied). 0, ERR_MEMORY, or that of slot_failure. */
 int slot_part_a(struct slot_workspace *w, uint64_t step, uint32_t slot, const struct slot_weights *weights,
                 const struct mixture_view *mixture, struct slot_state *st, struct msg *stats);
-/* Part B: 0 or that of slot_failure. With the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint: NULL).
- * grad (parameter_floats), buffers (buffer_floats) and metrics (SLOT_METRICS) are overwritten. */
+/* Part B: 0 or that of slot_failure. With the mixture of the loss (lag 1: the same; lag 0: version step + 1; joint:
+ * NULL). grad (parameter_floats), buffers (buffer_floats) and metrics (SLOT_METRICS) are overwritten. */
 int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const struct slot_weights *weights,
                 const struct mixture_view *mixture, float *grad, float *buffers, double *metrics);
 

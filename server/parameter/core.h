@@ -56,13 +56,15 @@ int parameter_core_new(const struct run_config *config, uint64_t generation, str
 void parameter_core_free(struct parameter_core **c);
 /* The fingerprint of this process's arithmetic, for the checkpoints; before resuming. Without it they do not say. */
 void parameter_core_set_numerics(struct parameter_core *c, uint64_t own);
-/* Weights that take the place of those in the first worker's INIT, as far as they fit (encoder.init): borrowed, for as
- * long as the core lives; before any message. When nothing fits, the core fails with ERR_CONFIG and the log says why. */
+/* Weights that take the place of those in the first worker's INIT, as far as they fit (encoder.init): borrowed, for
+ * as long as the core lives; before any message. When nothing fits, the core fails with ERR_CONFIG and the log says
+ * why. */
 void parameter_core_set_initial(struct parameter_core *c, const struct initial_weights *initial);
 /* Continues from a checkpoint; before any message. Takes over the state (also on failure). 0 or ERR_MEMORY. */
 int parameter_core_resume(struct parameter_core *c, struct encoder_state *state);
 
-/* 0; ERR_MEMORY, or ERR_CONFIG for initial weights that fit nowhere: then the core must not be used any further. now: milliseconds of a monotonic clock. */
+/* 0; ERR_MEMORY, or ERR_CONFIG for initial weights that fit nowhere: then the core must not be used any further. now:
+ * milliseconds of a monotonic clock. */
 int parameter_core_on_message(struct parameter_core *c, uint64_t now, const struct peer *from, struct msg *m,
                               struct outbox *out);
 int parameter_core_on_timer(struct parameter_core *c, uint64_t now, struct outbox *out);

@@ -14,7 +14,8 @@ struct parameter_incarnation {
     /* The newest step at or below step_max whose files are all sound; ERR_NOT_FOUND when there is none. */
     int (*find)(void *arg, uint64_t step_max, struct encoder_state *out, struct error *e);
     void (*submit)(void *arg, struct encoder_state *s); /* takes the state over, to be written */
-    /* A run that begins, again perhaps: gives the core what it begins with (parameter_core_set_initial). NULL: nothing. */
+    /* A run that begins, again perhaps: gives the core what it begins with (parameter_core_set_initial). NULL:
+     * nothing. */
     int (*begin)(void *arg, struct parameter_core *core, struct error *e);
     void *arg;
 };

@@ -1,5 +1,5 @@
-/* Both tables are small (at most 1024 slots and as many requests), so that scans and moves of the queue cost nothing next
- * to a gradient. */
+/* Both tables are small (at most 1024 slots and as many requests), so that scans and moves of the queue cost nothing
+ * next to a gradient. */
 #include "server/parameter/leases.h"
 
 #include <stdlib.h>

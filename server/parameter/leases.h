@@ -1,5 +1,6 @@
-/* Who computes which slot of the current step, and until when. Slots are free, leased or done; requests wait in a queue,
- * in order of arrival, until slots are there: granting is pushing. Time is in milliseconds of any monotonic clock. */
+/* Who computes which slot of the current step, and until when. Slots are free, leased or done; requests wait in a
+ * queue, in order of arrival, until slots are there: granting is pushing. Time is in milliseconds of any monotonic
+ * clock. */
 #ifndef DECANT_SERVER_PARAMETER_LEASES_H
 #define DECANT_SERVER_PARAMETER_LEASES_H
 
@@ -33,8 +34,9 @@ bool leases_withdraw_any(struct leases *l, uint64_t *worker); /* drops the oldes
  * none takes a step for itself; a worker sends such a node's sum as one gradient. False when there is no free slot or
  * no request. The leases have no end until leases_limit. */
 bool leases_grant(struct leases *l, uint64_t now, uint64_t *worker, uint32_t *slot, uint32_t *count);
-/* For an idle worker, one with a request: leases to it as well a slot that another one holds since before `since_max`, the
- * oldest first, each slot once. The first lease goes on; whoever contributes first counts. False when there is none. */
+/* For an idle worker, one with a request: leases to it as well a slot that another one holds since before
+ * `since_max`, the oldest first, each slot once. The first lease goes on; whoever contributes first counts. False
+ * when there is none. */
 bool leases_grant_backup(struct leases *l, uint64_t worker, uint64_t since_max, uint32_t *slot);
 void leases_limit(struct leases *l, uint32_t slot, uint32_t count, uint64_t until);
 /* The worker holds the slot; *since: when it was granted. */

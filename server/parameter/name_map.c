@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The word at *at, up to blank, '=' or the end of the line, into a name; *at moves behind it and the blanks that follow. */
+/* The word at *at, up to blank, '=' or the end of the line, into a name; *at moves behind it and the blanks that
+ * follow. */
 static int take_word(const char **at, const char *end, char out[TENSOR_NAME_MAX])
 {
     size_t n = 0;

@@ -1,5 +1,5 @@
-/* Kernels in float with coefficients prepared in double. Equal inputs give equal bytes with one choice of kernels: every
- * element is computed on its own, and the norm is added in a fixed order. */
+/* Kernels in float with coefficients prepared in double. Equal inputs give equal bytes with one choice of kernels:
+ * every element is computed on its own, and the norm is added in a fixed order. */
 #include "server/parameter/optimiser.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
-/* The fingerprint of the parameter server's arithmetic: a hash over a small fixed run of the optimisers, the schedules
- * and the reduction's addition. A server that rounds otherwise than the one before it would give the run other bytes. */
+/* The fingerprint of the parameter server's arithmetic: a hash over a small fixed run of the optimisers, the
+ * schedules and the reduction's addition. A server that rounds otherwise than the one before it would give the run
+ * other bytes. */
 #ifndef DECANT_SERVER_PARAMETER_PARAMETER_NUMERICS_H
 #define DECANT_SERVER_PARAMETER_PARAMETER_NUMERICS_H
 

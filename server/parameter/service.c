@@ -1,4 +1,5 @@
-/* What the parameter server does that the prototype server does not: gradients in, weights out, a report of each step. */
+/* What the parameter server does that the prototype server does not: gradients in, weights out, a report of each
+ * step. */
 #include "server/parameter/service.h"
 
 #include <inttypes.h>

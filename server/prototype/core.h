@@ -4,12 +4,12 @@
  *   prototype_core_on_message(core, now_ms, &peer, &msg, &outbox);   // then send the outbox
  *   prototype_core_on_timer(core, now_ms, &outbox);                  // about once a second
  *
- * In stream mode (run.mode) a contribution has no step: contributions of any client are applied as they come, and some
- * of them make a version (stream.h, ledger.h, docs/PROTOCOL.md section 12).
+ * In stream mode (run.mode) a contribution has no step: contributions of any client are applied as they come, and
+ * some of them make a version (stream.h, ledger.h, docs/PROTOCOL.md section 12).
  *
- * Accepts HELLO, STATS, MIXTURE_GET, PING and REWIND; anything else is refused as wrong_door: this is the wall. A refused
- * message changes nothing but its counter. One message completes at most one step, so whoever drives the core sees
- * every version by looking at prototype_core_mixture() after each message. */
+ * Accepts HELLO, STATS, MIXTURE_GET, PING and REWIND; anything else is refused as wrong_door: this is the wall. A
+ * refused message changes nothing but its counter. One message completes at most one step, so whoever drives the core
+ * sees every version by looking at prototype_core_mixture() after each message. */
 #ifndef DECANT_SERVER_PROTOTYPE_CORE_H
 #define DECANT_SERVER_PROTOTYPE_CORE_H
 
@@ -66,28 +66,31 @@ int prototype_core_on_timer(struct prototype_core *c, uint64_t now_ms, struct ou
 /* Refuses a message that could not be decoded; m carries what could be read of it. */
 int prototype_core_refuse(struct prototype_core *c, const struct peer *from, const struct msg *m, enum reason why,
                           const char *text, struct outbox *out);
-/* The METRICS message that the newest call above or below has published, once, for those who keep it: a file, a mirror.
- * It has no tensors and belongs to nobody. A call publishes at most one; one that is not taken gives way to the next. */
+/* The METRICS message that the newest call above or below has published, once, for those who keep it: a file, a
+ * mirror. It has no tensors and belongs to nobody. A call publishes at most one; one that is not taken gives way to
+ * the next. */
 bool prototype_core_take_metrics(struct prototype_core *c, struct msg *out);
 /* A finished pass of diagnostics is published on the topic "metrics". */
 int prototype_core_on_diagnostics(struct prototype_core *c, const struct diagnostics *d, struct outbox *out);
-/* A worker has shown that the parameter server stands at step_max, more than a step behind this one: it has gone back to
- * a checkpoint. True when the caller must go back too, in this turn, to the newest checkpoint that both servers have at
- * or below step_max, and say so with prototype_core_rewind. */
+/* A worker has shown that the parameter server stands at step_max, more than a step behind this one: it has gone back
+ * to a checkpoint. True when the caller must go back too, in this turn, to the newest checkpoint that both servers
+ * have at or below step_max, and say so with prototype_core_rewind. */
 bool prototype_core_take_rewind(struct prototype_core *c, uint64_t *step_max);
 /* From now on the core is what a process with this generation, just resumed from `resumed`, would be; NULL: one that
  * starts version 0 from the seed. Takes the mixture over on success. 0 or ERR_MEMORY. */
 int prototype_core_rewind(struct prototype_core *c, uint64_t generation, struct mixture *resumed, struct outbox *out);
-/* Stops when the workers have left, or after PROTOTYPE_DRAIN_MS: while the parameter server finishes its step, as it does
- * when both are told to end at once, their statistics of it are still taken, so that both servers end at one step. */
+/* Stops when the workers have left, or after PROTOTYPE_DRAIN_MS: while the parameter server finishes its step, as it
+ * does when both are told to end at once, their statistics of it are still taken, so that both servers end at one
+ * step. */
 void prototype_core_drain(struct prototype_core *c, uint64_t now_ms);
-/* From now on statistics are refused (stopping); everything else is answered. The newest version is due for a checkpoint
- * unless it was taken for one already; version 0 follows from the seed. What is pending in a stream becomes a version. */
+/* From now on statistics are refused (stopping); everything else is answered. The newest version is due for a
+ * checkpoint unless it was taken for one already; version 0 follows from the seed. What is pending in a stream
+ * becomes a version. */
 void prototype_core_stop(struct prototype_core *c);
 bool prototype_core_stopped(const struct prototype_core *c);
-/* A snapshot that should be written: every run.checkpoint_every versions, and the last one. The caller frees it, and the
- * ledger, which is NULL but in stream mode. False when none is due; also, with a log line, when there is no memory for
- * it: it stays due. In stream mode one at a time is written. */
+/* A snapshot that should be written: every run.checkpoint_every versions, and the last one. The caller frees it, and
+ * the ledger, which is NULL but in stream mode. False when none is due; also, with a log line, when there is no
+ * memory for it: it stays due. In stream mode one at a time is written. */
 bool prototype_core_take_checkpoint(struct prototype_core *c, struct mixture **snapshot, struct ledger **ledger);
 /* Stream mode: the snapshot that was taken last is on disk. Tells every client that has something in it. */
 int prototype_core_on_written(struct prototype_core *c, struct outbox *out);

@@ -1,5 +1,5 @@
-/* Versions and figures on their way out. A full message is encoded once, when first wanted, and its buffers are shared by all
- * who get it. */
+/* Versions and figures on their way out. A full message is encoded once, when first wanted, and its buffers are
+ * shared by all who get it. */
 #include "server/prototype/core_publish.h"
 
 #include <string.h>

@@ -6,8 +6,8 @@
 
 /* Of a version; a stream has no end: run.steps only says over how many versions beta moves. */
 double prototype_core_beta(const struct prototype_core *c, uint64_t version);
-/* Decodes statistics into a node of the tree, on the heap. Those that are no good are refused, and *rows is NULL. 0 or an
- * error. */
+/* Decodes statistics into a node of the tree, on the heap. Those that are no good are refused, and *rows is NULL. 0
+ * or an error. */
 int prototype_core_take_rows(struct prototype_core *c, const struct peer *from, const struct msg *m,
                              struct stats_rows **rows, struct outbox *out);
 void prototype_core_drop_rows(void *value, void *context); /* such a node */

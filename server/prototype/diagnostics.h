@@ -38,10 +38,10 @@ struct diagnostics {
 
 int diagnostics_input_init(struct diagnostics_input *in, const struct mixture *m); /* holds nothing; 0 or ERR_MEMORY */
 void diagnostics_input_fini(struct diagnostics_input *in);
-/* Copies rows that differ from m's, at most rows_max, so that a large mixture is copied in pieces between its steps. True
- * when none is left to copy: from then to the next call `in` is of m's version. Also when 3 K rows have been copied: then
- * more rows move than pieces can follow, and those that still differ are as they were at most K / rows_max pieces ago.
- * window: versions over which a component counts as active. */
+/* Copies rows that differ from m's, at most rows_max, so that a large mixture is copied in pieces between its steps.
+ * True when none is left to copy: from then to the next call `in` is of m's version. Also when 3 K rows have been
+ * copied: then more rows move than pieces can follow, and those that still differ are as they were at most K /
+ * rows_max pieces ago. window: versions over which a component counts as active. */
 bool diagnostics_input_follow(struct diagnostics_input *in, const struct mixture *m, uint32_t window,
                               uint32_t rows_max);
 void diagnostics_input_forget(struct diagnostics_input *in); /* m has gone back: what is held means nothing any more */

@@ -1,8 +1,8 @@
-/* Runs diagnostics on libuv's thread pool, one pass at a time. A pass costs O(K^2 D); so that it never takes more than
- * about a quarter of one core, the next starts no sooner than three times its duration after its end. What was wanted
- * in the meantime is done then, on the version that is newest then. The loop copies what a pass needs, rows that changed
- * since the pass before, in pieces of DIAGNOSTICS_TURN_BYTES, one in each turn, so that no step of a large mixture waits
- * for longer than a piece takes. While there is more, the loop does not sleep. */
+/* Runs diagnostics on libuv's thread pool, one pass at a time. A pass costs O(K^2 D); so that it never takes more
+ * than about a quarter of one core, the next starts no sooner than three times its duration after its end. What was
+ * wanted in the meantime is done then, on the version that is newest then. The loop copies what a pass needs, rows
+ * that changed since the pass before, in pieces of DIAGNOSTICS_TURN_BYTES, one in each turn, so that no step of a
+ * large mixture waits for longer than a piece takes. While there is more, the loop does not sleep. */
 #ifndef DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
 #define DECANT_SERVER_PROTOTYPE_DIAGNOSTICS_RUNNER_H
 
@@ -38,8 +38,8 @@ int diagnostics_runner_poll(struct diagnostics_runner *r, const struct mixture *
 
 /* The mixture has gone back to an earlier version. */
 void diagnostics_runner_rewound(struct diagnostics_runner *r);
-/* From now on passes have this long to end, and the next one's input is copied at once. Always call it before the loop is
- * to end. */
+/* From now on passes have this long to end, and the next one's input is copied at once. Always call it before the
+ * loop is to end. */
 void diagnostics_runner_end(struct diagnostics_runner *r, uint64_t within_ms);
 void diagnostics_runner_fini(struct diagnostics_runner *r);
 

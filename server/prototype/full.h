@@ -5,9 +5,9 @@
 
 #include <stddef.h>
 
-/* whitening (D,D), lower triangle, from V (D,D), symmetric, which is overwritten. Returns log det of the floats. A V that
- * is not positive definite, which sums that somebody made up can lead to, is made so by adding floor, 10 floor, 100 floor
- * ... to its diagonal. What is not finite becomes NaN. */
+/* whitening (D,D), lower triangle, from V (D,D), symmetric, which is overwritten. Returns log det of the floats. A V
+ * that is not positive definite, which sums that somebody made up can lead to, is made so by adding floor, 10 floor,
+ * 100 floor ... to its diagonal. What is not finite becomes NaN. */
 double whitening_of(double *V, size_t D, double floor_, float *whitening);
 /* The W of V = A / total + floor I, of a covariance that is shared. scratch (D,D). */
 double shared_whitening(const double *A, double total, double floor_, size_t D, double *scratch, float *whitening);

@@ -1,16 +1,16 @@
 /* Who has contributed what to a stream: for each client the number of its contributions that count, and of those that
- * are on disk. It is a part of the checkpoint, so that mixture and ledger are always of the same moment: a contribution
- * is in both or in neither. No I/O, no clock. docs/PROTOCOL.md, section 12, is the client's view; docs/design/0008 has
- * the reasons.
+ * are on disk. It is a part of the checkpoint, so that mixture and ledger are always of the same moment: a
+ * contribution is in both or in neither. No I/O, no clock. docs/PROTOCOL.md, section 12, is the client's view;
+ * docs/design/0008 has the reasons.
  *
  *   uint64_t name = ledger_name(l, generation);              // HELLO
  *   switch (ledger_judge(l, id, seq, limits)) ...            // STATS
  *   client = ledger_apply(l, id, seq, &peer, now_ms);        // its statistics are in the sum
  *   ledger_snapshot(l);  ledger_written(l);                  // a checkpoint is taken, and on disk
  *
- * Names are given by us and rise for ever, over restarts too, because the server's generation is their upper half. So a
- * ledger of bounded size can forget: it keeps the largest name that it forgot, and a name that it does not know and that
- * is not above that one is refused for good. */
+ * Names are given by us and rise for ever, over restarts too, because the server's generation is their upper half. So
+ * a ledger of bounded size can forget: it keeps the largest name that it forgot, and a name that it does not know and
+ * that is not above that one is refused for good. */
 #ifndef DECANT_SERVER_PROTOTYPE_LEDGER_H
 #define DECANT_SERVER_PROTOTYPE_LEDGER_H
 

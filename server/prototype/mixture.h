@@ -87,8 +87,8 @@ void mixture_free(struct mixture **out);
 int mixture_no_memory(const struct mixture_options *o, struct error *e); /* ERR_MEMORY */
 int mixture_clone(const struct mixture *m, struct mixture **out); /* of a whole one, or of a snapshot: a whole one */
 /* What another thread may write a checkpoint from. Means and variances that follow from the sums row by row
- * (mixture_rows.h) are not in its view, whose `mean` and `variance` are NULL then: in a large mixture they take half as much
- * memory again as the sums. */
+ * (mixture_rows.h) are not in its view, whose `mean` and `variance` are NULL then: in a large mixture they take half
+ * as much memory again as the sums. */
 int mixture_snapshot(const struct mixture *m, struct mixture **out);
 
 /* All three below leave view->beta at 1: the schedule belongs to the run. */
@@ -107,10 +107,10 @@ void mixture_restore(struct mixture *m, uint64_t version);
  *
  * with S_k in turn N_k, S1_k and S2_k; one that receives nothing forgets nothing.
  *
- * Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing exponent
- * is beta. s->K and s->D equal the mixture's; every index is below K; s->sample are the rows that m->seeding lacks, of
- * this step. When all seeds are chosen, components become fresh ones around them, whatever they were. 0, or ERR_MEMORY with
- * the mixture unchanged. */
+ * Folds the statistics of one whole step (all slots, already summed) and moves to version + 1, whose annealing
+ * exponent is beta. s->K and s->D equal the mixture's; every index is below K; s->sample are the rows that m->seeding
+ * lacks, of this step. When all seeds are chosen, components become fresh ones around them, whatever they were. 0, or
+ * ERR_MEMORY with the mixture unchanged. */
 int mixture_em_step(struct mixture *m, const struct stats_rows *s, double beta);
 
 /* beta(v) = b0 (b1/b0)^min(1, v / (fraction T)) of version v in a run of T steps. */

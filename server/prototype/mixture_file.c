@@ -45,8 +45,8 @@ static void entry_set(struct metadata_entry *entry, const char *key, const char 
     va_end(args);
 }
 
-/* Rows of a snapshot (mixture_snapshot), which has none in its view: of means, of variances. Scratch is for families that a
- * snapshot has whole. */
+/* Rows of a snapshot (mixture_snapshot), which has none in its view: of means, of variances. Scratch is for families
+ * that a snapshot has whole. */
 static void make_means(const void *mixture, uint64_t first, uint64_t n, void *to)
 {
     const struct mixture *m = mixture;

@@ -1,8 +1,10 @@
 /* The checkpoint of a mixture: one safetensors file with the whole state, so that resuming gives the same bytes as
  * never having stopped, and that Python reads without us.
  *
- *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D), vmf: none, full: (K,D*D), tied: (D,D)  usage F64 (K)  last_assigned U32 (K)  updated_step U32 (K)
- *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical or vmf; full, tied: whitening F32 (K,D*D), (D,D)  weight F32 (K)  what was published, for readers
+ *   mass F64 (K)  s1 F64 (K,D)  s2 F64 (K,D), vmf: none, full: (K,D*D), tied: (D,D)  usage F64 (K)
+ *   last_assigned U32 (K)  updated_step U32 (K)
+ *   mean F32 (K,D)  variance F32 (K,D), or (K) when spherical or vmf; full, tied: whitening F32 (K,D*D), (D,D)
+ *   weight F32 (K)                                    what was published, for readers
  *   price F64 (K)                                     when mixture.balance > 0
  *   init_rows F32 (n,D)  init_distance F32 (n)  init_seeds U32 (c)
  *                                                     until mixture.init = kmeans++ is done: seeding_file.h
@@ -11,8 +13,8 @@
  *   __metadata__: format = decant-mixture-1, kind = mixture, run, step, config (16 hex digits), total_steps (0 when not
  *   known yet), covariance, beta, reseeded, splits (when mixture.merge_distance > 0), and what proto/provenance.h lists
  *
- * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when its
- * checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
+ * mean, variance and weight follow from the first four tensors and are recomputed on reading. A file is valid when
+ * its checksum, shapes and values hold; it is written atomically, so a crash leaves the old file or none. */
 #ifndef DECANT_SERVER_PROTOTYPE_MIXTURE_FILE_H
 #define DECANT_SERVER_PROTOTYPE_MIXTURE_FILE_H
 

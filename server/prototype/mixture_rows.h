@@ -10,8 +10,8 @@
 
 #include "server/prototype/mixture.h"
 
-/* Fills mean (D) and variance (covariance_width). Returns m->quadratic[k] of these floats. scratch: (D,D) when covariances
- * are full, else unused. */
+/* Fills mean (D) and variance (covariance_width). Returns m->quadratic[k] of these floats. scratch: (D,D) when
+ * covariances are full, else unused. */
 double mixture_row(const struct mixture *m, uint32_t k, double *scratch, float *mean, float *variance);
 
 #endif

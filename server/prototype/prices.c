@@ -19,8 +19,8 @@ static double smallest(const double *x, uint32_t n)
     return min;
 }
 
-/* Makes the mean of exp(price) 1. Components that nothing came to since the start have one price: what exp made of it is
- * used again. */
+/* Makes the mean of exp(price) 1. Components that nothing came to since the start have one price: what exp made of it
+ * is used again. */
 static void shift(double *price, uint32_t K)
 {
     double max = largest(price, K), sum = 0, of = price[0], made = exp(price[0] - max);

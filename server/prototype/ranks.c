@@ -1,6 +1,6 @@
-/* Sorted by radix, a byte at a time from the lowest: the bits of doubles that are not negative are in their order. Each
- * pass keeps the order of equal bytes, so that equal usages stay in the order of their index. A comparison sort of 65 536
- * usages would take as long as the rest of a step. */
+/* Sorted by radix, a byte at a time from the lowest: the bits of doubles that are not negative are in their order.
+ * Each pass keeps the order of equal bytes, so that equal usages stay in the order of their index. A comparison sort
+ * of 65 536 usages would take as long as the rest of a step. */
 #include "server/prototype/ranks.h"
 
 #include <math.h>

@@ -2,10 +2,10 @@
  *
  *   p_r = (r + 1)^-power / sum_q (q + 1)^-power        r = 0..K-1
  *
- * of the embeddings is wanted. Rank is the order of usage, largest first, equal usages by index. So what is wanted is a
- * profile, not that component 0 be the largest wherever it happens to lie: of all ways to hand out the shares this one
- * asks for the least change, and a component that is re-seeded, with an even share for its usage, takes its place in the
- * order anew. Ranks are a function of usage alone: a resumed run has the same ones. */
+ * of the embeddings is wanted. Rank is the order of usage, largest first, equal usages by index. So what is wanted is
+ * a profile, not that component 0 be the largest wherever it happens to lie: of all ways to hand out the shares this
+ * one asks for the least change, and a component that is re-seeded, with an even share for its usage, takes its place
+ * in the order anew. Ranks are a function of usage alone: a resumed run has the same ones. */
 #ifndef DECANT_SERVER_PROTOTYPE_RANKS_H
 #define DECANT_SERVER_PROTOTYPE_RANKS_H
 

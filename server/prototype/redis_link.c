@@ -1,5 +1,5 @@
-/* libuv does the waiting and hiredis the parsing. hiredis' own asynchronous context is not used: in 0.14 it asserts that
- * every reply was asked for, allocates what an array claims to have, and keeps all bytes that come. */
+/* libuv does the waiting and hiredis the parsing. hiredis' own asynchronous context is not used: in 0.14 it asserts
+ * that every reply was asked for, allocates what an array claims to have, and keeps all bytes that come. */
 #include "server/prototype/redis_link.h"
 
 #include <netdb.h>

@@ -1,6 +1,6 @@
-/* k-means++ on a run's first N embeddings (mixture.init = kmeans++): Arthur and Vassilvitskii, "k-means++: the advantages
- * of careful seeding", SODA 2007. The first seed is one of them, each alike; each further one is drawn with a probability
- * in proportion to its squared distance from the nearest seed there is.
+/* k-means++ on a run's first N embeddings (mixture.init = kmeans++): Arthur and Vassilvitskii, "k-means++: the
+ * advantages of careful seeding", SODA 2007. The first seed is one of them, each alike; each further one is drawn
+ * with a probability in proportion to its squared distance from the nearest seed there is.
  *
  * The embeddings come with the first steps' statistics, in the order of (step, slot, row), so what is here depends on
  * the steps folded and on nothing else. Seed k is drawn from the stream (seed, RNG_SEEDING, k). A seed costs N D
@@ -9,7 +9,7 @@
  *
  *   seeding_new(&options, &s)
  *   each step:  seeding_gather(s, rows, n);  if (seeding_choose(s)) use s->seeds (chosen), rows of s->rows
- */
+ * */
 #ifndef DECANT_SERVER_PROTOTYPE_SEEDING_H
 #define DECANT_SERVER_PROTOTYPE_SEEDING_H
 

@@ -1,5 +1,5 @@
-/* What the prototype server does that the parameter server does not: statistics in, mixture versions out, diagnostics on
- * the thread pool, the Redis mirror. */
+/* What the prototype server does that the parameter server does not: statistics in, mixture versions out, diagnostics
+ * on the thread pool, the Redis mirror. */
 #include "server/prototype/service.h"
 
 #include <inttypes.h>

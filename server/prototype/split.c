@@ -1,4 +1,5 @@
-/* Rows of unit length are made on the way, so that the search reads S1 once whatever the number of components looked at. */
+/* Rows of unit length are made on the way, so that the search reads S1 once whatever the number of components looked
+ * at. */
 #include "server/prototype/split.h"
 
 #include <math.h>

@@ -1,11 +1,11 @@
-/* What a stream has beside the mixture: the ledger, the contributions that are applied and in no version yet, and when a
- * version or a checkpoint is due. A part of the core; no I/O, no clock.
+/* What a stream has beside the mixture: the ledger, the contributions that are applied and in no version yet, and
+ * when a version or a checkpoint is due. A part of the core; no I/O, no clock.
  *
  *   stream_add(s, &rows, now_ms);                     // a contribution was applied; takes the rows over
  *   if (stream_version_due(s, now_ms)) ... mixture_em_step(m, stream_sum(s), beta); stream_folded(s);
  *
- * A checkpoint is of a moment when nothing is pending, so that the ledger says of the very mixture beside it what is in
- * it. */
+ * A checkpoint is of a moment when nothing is pending, so that the ledger says of the very mixture beside it what is
+ * in it. */
 #ifndef DECANT_SERVER_PROTOTYPE_STREAM_H
 #define DECANT_SERVER_PROTOTYPE_STREAM_H
 

@@ -1,11 +1,11 @@
-/* log I_nu(x) by the uniform expansion for large orders (NIST DLMF 10.41.3), in which x may be anything: with
- * z = x/nu, r = sqrt(1 + z^2), p = 1/r
+/* log I_nu(x) by the uniform expansion for large orders (NIST DLMF 10.41.3), in which x may be anything: with z =
+ * x/nu, r = sqrt(1 + z^2), p = 1/r
  *
  *   I_nu(nu z) = exp(nu eta) / (sqrt(2 pi nu) sqrt(r)) (1 + U_1(p)/nu + U_2(p)/nu^2 + ...),  eta = r + log(z/(1 + r))
  *
- * Cut after U_4 its relative error is below 1e-9 from order ORDER_MIN on. Smaller orders are reached from there by the
- * recurrence I_{n-1}(x) = I_{n+1}(x) + 2n/x I_n(x), which is stable downwards (DLMF 10.29.1, 10.74.iv), as ratios so that
- * nothing overflows. */
+ * Cut after U_4 its relative error is below 1e-9 from order ORDER_MIN on. Smaller orders are reached from there by
+ * the recurrence I_{n-1}(x) = I_{n+1}(x) + 2n/x I_n(x), which is stable downwards (DLMF 10.29.1, 10.74.iv), as ratios
+ * so that nothing overflows. */
 #include "server/prototype/vmf.h"
 
 #include <math.h>

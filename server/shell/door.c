@@ -1,4 +1,5 @@
-/* Opening, the watched list, and the questions: may this key connect, may this message be, does this connection stay. */
+/* Opening, the watched list, and the questions: may this key connect, may this message be, does this connection
+ * stay. */
 #include "server/shell/door.h"
 
 #include <inttypes.h>

@@ -82,9 +82,9 @@ void door_on_event(void *side, const struct net_event *event);
 void door_close(struct door *d); /* handles close on the loop; also after a failed door_open, or of a zeroed door */
 void door_fini(struct door *d);
 
-/* Whether an endpoint can be reached from this machine only: ipc:// and inproc://, and tcp:// when every address that its
- * name has now is on the loopback ("tcp://127.0.0.1:*", "tcp://[::1]:5", mostly "tcp://lo:5", "tcp://localhost:5").
- * ERR_CONFIG or ERR_IO when it has none. */
+/* Whether an endpoint can be reached from this machine only: ipc:// and inproc://, and tcp:// when every address that
+ * its name has now is on the loopback ("tcp://127.0.0.1:*", "tcp://[::1]:5", mostly "tcp://lo:5",
+ * "tcp://localhost:5"). ERR_CONFIG or ERR_IO when it has none. */
 int door_is_local(const char *endpoint, bool *local, struct error *e);
 
 #endif

@@ -1,14 +1,14 @@
-/* The connections of one bound socket. ZeroMQ accepts whoever comes until the process has no descriptor left, keeps who
- * says nothing, and queues for who does not read. It cannot be told to close one connection either, but it tells which
- * descriptor each has; shutting that down ends the connection, and an honest peer connects again.
+/* The connections of one bound socket. ZeroMQ accepts whoever comes until the process has no descriptor left, keeps
+ * who says nothing, and queues for who does not read. It cannot be told to close one connection either, but it tells
+ * which descriptor each has; shutting that down ends the connection, and an honest peer connects again.
  *
  *   guests_accept   a connection came: if there are too many, the oldest that has said nothing goes, else the newcomer
  *   guests_hear     a sound message came from it: it is proven
  *   guests_leave    it is closed
  *   guests_look     every second: who has said nothing for long goes, and who does not read
  *
- * All this is heard a little later than it happens, when a descriptor may be another connection's or a file's. So what is
- * shut down has to be the very socket that was accepted, by its inode. */
+ * All this is heard a little later than it happens, when a descriptor may be another connection's or a file's. So
+ * what is shut down has to be the very socket that was accepted, by its inode. */
 #ifndef DECANT_SERVER_SHELL_GUESTS_H
 #define DECANT_SERVER_SHELL_GUESTS_H
 

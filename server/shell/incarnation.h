@@ -1,6 +1,6 @@
-/* The life of a server as a policy without I/O: how it starts, when it goes back to a checkpoint, when a run is over, and
- * when the process may leave. Both servers and the simulator drive their cores through it, so that what the simulator
- * proves is what runs. docs/design/0002-failures.md has the reasons.
+/* The life of a server as a policy without I/O: how it starts, when it goes back to a checkpoint, when a run is over,
+ * and when the process may leave. Both servers and the simulator drive their cores through it, so that what the
+ * simulator proves is what runs. docs/design/0002-failures.md has the reasons.
  *
  *   incarnation_start(&in, &options, resume, &e);               // creates the core
  *   incarnation_before_message(&in, &msg);
@@ -11,8 +11,8 @@
  *   incarnation_on_written(&in, now_ms, &result);               // a checkpoint's write has ended
  *   if (in.leaving) close everything; in.error says why, if it is a failure
  *
- * An incarnation of a server is the time from a start, or from going back, to the next one; its number is the generation
- * in the run's directory. */
+ * An incarnation of a server is the time from a start, or from going back, to the next one; its number is the
+ * generation in the run's directory. */
 #ifndef DECANT_SERVER_SHELL_INCARNATION_H
 #define DECANT_SERVER_SHELL_INCARNATION_H
 

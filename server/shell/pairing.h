@@ -1,17 +1,17 @@
-/* Does a server have any reason to go back? A worker asks for it (REWIND), and a worker can be wrong or worse. The other
- * server can only have lost something if it was started or went back itself, and its generation says so. A server
- * therefore remembers the generation that it is known to have worked with, and believes a REWIND when the other's has
- * changed since.
+/* Does a server have any reason to go back? A worker asks for it (REWIND), and a worker can be wrong or worse. The
+ * other server can only have lost something if it was started or went back itself, and its generation says so. A
+ * server therefore remembers the generation that it is known to have worked with, and believes a REWIND when the
+ * other's has changed since.
  *
  * Known to have worked with: it was read PAIRING_PROOF_STEPS steps ago or before. The two may have resumed from
- * different steps, and what workers still hold of earlier incarnations carries a server a few steps further, but never
- * that many. Before a generation is known in this way a REWIND is believed, but PAIRING_TRUST times at most without
- * steps in between, so that nobody can hold a run where it is by asking again and again.
+ * different steps, and what workers still hold of earlier incarnations carries a server a few steps further, but
+ * never that many. Before a generation is known in this way a REWIND is believed, but PAIRING_TRUST times at most
+ * without steps in between, so that nobody can hold a run where it is by asking again and again.
  *
  * One fault leaves no trace in any generation: a client that sent a gradient without its statistics. Then this server
- * stands still, a step ahead of what the mixture can ever reach, and workers keep asking. So a REWIND is also believed
- * when it has been asked for during all of a patience in which the own step did not move. The patience is much longer
- * than a step, and doubles each time.
+ * stands still, a step ahead of what the mixture can ever reach, and workers keep asking. So a REWIND is also
+ * believed when it has been asked for during all of a patience in which the own step did not move. The patience is
+ * much longer than a step, and doubles each time.
  *
  *   pairing_init(&p);                                      // once in the life of a process
  *   pairing_begin(&p, other_generation, step);             // after start, and after each going back

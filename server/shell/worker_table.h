@@ -1,6 +1,6 @@
-/* The workers that a server has heard of lately: how to reach them, since when they are silent, what they have done. A
- * worker is known by the random id in its messages; its routing id changes with every connection. With keys, the same id
- * under two keys means two workers, so that nobody can speak for a worker of another key. */
+/* The workers that a server has heard of lately: how to reach them, since when they are silent, what they have done.
+ * A worker is known by the random id in its messages; its routing id changes with every connection. With keys, the
+ * same id under two keys means two workers, so that nobody can speak for a worker of another key. */
 #ifndef DECANT_SERVER_SHELL_WORKER_TABLE_H
 #define DECANT_SERVER_SHELL_WORKER_TABLE_H
 

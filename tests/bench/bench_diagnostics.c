@@ -1,8 +1,8 @@
-/* How long diagnostics hold up the prototype server at K = 65 536, D = 256, and what a pass costs. The real core takes steps
- * of 256 embeddings with 8 components each, or of ones that move every prototype, as the first steps of a run do; after each
- * step, and between them, the loop has the real runner copy a piece. Time of those turns on the loop's thread (CPU time:
- * other programs count for less), the M-steps' beside it, and the CPU time of the pass on the other thread.
- * Usage: bench_diagnostics [PASSES]. */
+/* How long diagnostics hold up the prototype server at K = 65 536, D = 256, and what a pass costs. The real core
+ * takes steps of 256 embeddings with 8 components each, or of ones that move every prototype, as the first steps of a
+ * run do; after each step, and between them, the loop has the real runner copy a piece. Time of those turns on the
+ * loop's thread (CPU time: other programs count for less), the M-steps' beside it, and the CPU time of the pass on
+ * the other thread. Usage: bench_diagnostics [PASSES]. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,8 @@
-/* What K = 65 536 prototypes in 256 dimensions cost a worker besides its network: a new version taken over, the E-step with
- * its novelty search, and the loss, for a slot of 96 images with the keys of deploy/configs/fashion-mnist.ini. Embeddings lie
- * about prototypes as after the first steps of a run, one in eight elsewhere; one prototype in 128 moves from version to
- * version. Microseconds of the thread's CPU time an image, the best and the median of ROUNDS. Usage: bench_large [ROUNDS]. */
+/* What K = 65 536 prototypes in 256 dimensions cost a worker besides its network: a new version taken over, the
+ * E-step with its novelty search, and the loss, for a slot of 96 images with the keys of
+ * deploy/configs/fashion-mnist.ini. Embeddings lie about prototypes as after the first steps of a run, one in eight
+ * elsewhere; one prototype in 128 moves from version to version. Microseconds of the thread's CPU time an image, the
+ * best and the median of ROUNDS. Usage: bench_large [ROUNDS]. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -234,8 +234,8 @@ static int check(const char *what, uint64_t found, uint64_t wanted)
     return good ? 0 : 1;
 }
 
-/* Where the machine keeps a worker from its turn for long, its lease runs out or it asks for a mixture that is not there
- * yet: it is told so, and nothing is lost. Any other refusal is a fault. */
+/* Where the machine keeps a worker from its turn for long, its lease runs out or it asks for a mixture that is not
+ * there yet: it is told so, and nothing is lost. Any other refusal is a fault. */
 static uint64_t refused_for_good(const struct fleet_result *r)
 {
     uint64_t sum = 0;

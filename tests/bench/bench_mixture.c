@@ -1,6 +1,6 @@
-/* One EM iteration of a diagonal mixture by what the product does of it: E-step in slots, their statistics, their sum, the
- * M-step. Beside it what sgemm of OpenBLAS makes of the same logits, so that the rate can be judged. Reads rows and means
- * as raw float32, and writes the means and variances that come out. For tests/bench/bench_mixture.py.
+/* One EM iteration of a diagonal mixture by what the product does of it: E-step in slots, their statistics, their
+ * sum, the M-step. Beside it what sgemm of OpenBLAS makes of the same logits, so that the rate can be judged. Reads
+ * rows and means as raw float32, and writes the means and variances that come out. For tests/bench/bench_mixture.py.
  *
  * Usage: bench_mixture ROWS.f32 MEANS.f32 N K D OUT.f32      variances are 1/D, weights 1/K */
 #include <cblas.h>

@@ -1,5 +1,5 @@
-/* What bench_mixture.c and bench_shortcuts.c share: the rows and means that bench_mixture.py writes, and the mixture that
- * begins with them. */
+/* What bench_mixture.c and bench_shortcuts.c share: the rows and means that bench_mixture.py writes, and the mixture
+ * that begins with them. */
 #ifndef DECANT_TESTS_BENCH_BENCH_MIXTURE_H
 #define DECANT_TESTS_BENCH_BENCH_MIXTURE_H
 
@@ -22,8 +22,8 @@ static inline float *read_floats(const char *path, size_t n)
     return x;
 }
 
-/* Variances 1/D, weights 1/K, around means (K,D); its statistics weigh nothing: what comes out is the step's alone, as in
- * batch EM. */
+/* Variances 1/D, weights 1/K, around means (K,D); its statistics weigh nothing: what comes out is the step's alone,
+ * as in batch EM. */
 static inline struct mixture *mixture_around(const float *means, uint32_t K, uint32_t D)
 {
     const struct mixture_options o = {.K = K,

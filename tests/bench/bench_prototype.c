@@ -1,7 +1,8 @@
-/* What a step costs the prototype server, from a decoded message to the message that it publishes: statistics checked and
- * multiplied, the version before kept, the M-step, the delta encoded. Sparse statistics at K = 65 536, D = 256 (256
- * embeddings with 8 components each), for which 10 ms are the target; and the M-step alone of dense ones at K = 4096, against
- * what this core moves through memory. Thread CPU time: other programs count for less. Usage: bench_prototype. */
+/* What a step costs the prototype server, from a decoded message to the message that it publishes: statistics checked
+ * and multiplied, the version before kept, the M-step, the delta encoded. Sparse statistics at K = 65 536, D = 256
+ * (256 embeddings with 8 components each), for which 10 ms are the target; and the M-step alone of dense ones at K =
+ * 4096, against what this core moves through memory. Thread CPU time: other programs count for less. Usage:
+ * bench_prototype. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* What each shortcut of an EM iteration with diagonal covariances brings: the time of a piece of work with it, and by what
- * it replaces, turn and turn about, with the difference between the results. Only what the product does without a mode of
- * its own for this bench: functions and keys that are there for other reasons, and sgemm of OpenBLAS. For
+/* What each shortcut of an EM iteration with diagonal covariances brings: the time of a piece of work with it, and by
+ * what it replaces, turn and turn about, with the difference between the results. Only what the product does without
+ * a mode of its own for this bench: functions and keys that are there for other reasons, and sgemm of OpenBLAS. For
  * tests/bench/bench_mixture.py.
  *
  *   products      logits of blocks of 256 rows by our tiles                    sgemm
@@ -11,8 +11,8 @@
  *   novelty       search, novelty in bounds by the assigned prototype          all prototypes for all rows
  *   operand       columns of the 1/64 of the components that moved             of all K
  *
- * Novelty is measured on rows near the means, as they are once a run is on its way; at the start nearly all rows meet all
- * prototypes, and it brings nothing.
+ * Novelty is measured on rows near the means, as they are once a run is on its way; at the start nearly all rows meet
+ * all prototypes, and it brings nothing.
  *
  * Usage: bench_shortcuts ROWS.f32 MEANS.f32 N K D [NAME]      variances are 1/D, weights 1/K; prints JSON */
 #include <cblas.h>
@@ -160,8 +160,8 @@ static struct gain products(const struct bench *b)
     return g;
 }
 
-/* Difference: of the sum of a row's exponentials, relative to it. The logits are copied first, because what computes all
- * exponentials does so in place. */
+/* Difference: of the sum of a row's exponentials, relative to it. The logits are copied first, because what computes
+ * all exponentials does so in place. */
 static struct gain exponentials_of(const struct bench *b, const struct mixture *m)
 {
     struct logits l;
@@ -406,8 +406,8 @@ static void next_version(struct mixture_view *v)
     }
 }
 
-/* Taking over a version whose moved rows are known, and the same not known. Difference: of a responsibility; 1 where others
- * were kept. */
+/* Taking over a version whose moved rows are known, and the same not known. Difference: of a responsibility; 1 where
+ * others were kept. */
 static struct gain operand(const struct bench *b)
 {
     enum { VERSIONS = 20 };

@@ -1,5 +1,5 @@
-/* The checksum of a safetensors file keeps all damage from getting far; this puts the right one into a damaged file that
- * claims to have one. */
+/* The checksum of a safetensors file keeps all damage from getting far; this puts the right one into a damaged file
+ * that claims to have one. */
 #ifndef DECANT_TESTS_FUZZ_CHECKSUM_H
 #define DECANT_TESTS_FUZZ_CHECKSUM_H
 

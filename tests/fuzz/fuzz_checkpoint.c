@@ -1,6 +1,6 @@
-/* The files of a checkpoint, of a run and of a stream, from foreign bytes: a damaged one is refused with a text, and what is taken is what the
- * servers may go on from. An input is a byte that names the file's kind (0 mixture, 1 encoder, 2 mixture of a stream),
- * then the file; its checksum is put right. */
+/* The files of a checkpoint, of a run and of a stream, from foreign bytes: a damaged one is refused with a text, and
+ * what is taken is what the servers may go on from. An input is a byte that names the file's kind (0 mixture, 1
+ * encoder, 2 mixture of a stream), then the file; its checksum is put right. */
 #include <math.h>
 #include <stdlib.h>
 #include "common/vecmath.h"

@@ -1,6 +1,6 @@
 /* Image sets from foreign bytes: .npy, .npz, IDX and CIFAR, folders, tar archives. Whatever is in the files, loading
- * them ends in an error with a text or in a set that keeps its promises. An input is a byte that names the format and whether
- * a size is asked for, then frames, one for each file. */
+ * them ends in an error with a text or in a set that keeps its promises. An input is a byte that names the format and
+ * whether a size is asked for, then frames, one for each file. */
 #include <stdio.h>
 #include <zip.h>
 #include "tests/fuzz/fuzz.h"

@@ -6,8 +6,8 @@
  *   fuzz_X --replay FILE...      these files as they are
  *   fuzz_X --write DIRECTORY     writes the valid inputs there, for libFuzzer to start from
  *
- * A crash, a failed ASSERT or a sanitizer's report ends the program and is the failure; the same INPUTS and SEED, also in
- * a build with sanitizers, come to it again. */
+ * A crash, a failed ASSERT or a sanitizer's report ends the program and is the failure; the same INPUTS and SEED,
+ * also in a build with sanitizers, come to it again. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

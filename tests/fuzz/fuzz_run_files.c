@@ -1,5 +1,5 @@
-/* The small files of a run's directory from foreign bytes: `latest`, a server's generation, the list of processes, a key,
- * a password, and the name of a step's directory. An input is these six, a frame each. */
+/* The small files of a run's directory from foreign bytes: `latest`, a server's generation, the list of processes, a
+ * key, a password, and the name of a step's directory. An input is these six, a frame each. */
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "cli/checkpoint.h"

@@ -1,5 +1,5 @@
-/* Safetensors files from foreign bytes, and the provenance in their metadata: what is handed out lies within the file and
- * tiles it. Each input is read as it is and, when it names a checksum, once more with the right one. */
+/* Safetensors files from foreign bytes, and the provenance in their metadata: what is handed out lies within the file
+ * and tiles it. Each input is read as it is and, when it names a checksum, once more with the right one. */
 #include <stdlib.h>
 #include "common/safetensors.h"
 #include "proto/provenance.h"

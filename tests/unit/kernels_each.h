@@ -1,5 +1,6 @@
-/* Runs a group of cmocka tests once for each choice of float32 kernels that this machine can run; include after cmocka.h.
- */
+/* Runs a group of cmocka tests once for each choice of float32 kernels that this machine can run; include after
+ * cmocka.h.
+ * */
 #ifndef DECANT_TESTS_UNIT_KERNELS_EACH_H
 #define DECANT_TESTS_UNIT_KERNELS_EACH_H
 

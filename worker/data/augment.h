@@ -1,6 +1,6 @@
 /* The random view of an image: resized crop, flip, rotation, shear; blur; saturation, hue, greyscale, brightness,
- * contrast; solarisation, standardisation, erasing, in this order; a pure function of (seed, epoch, sample, view). Bilinear sampling with the conventions of affine_grid / grid_sample (align_corners =
- * false, zeros). */
+ * contrast; solarisation, standardisation, erasing, in this order; a pure function of (seed, epoch, sample, view).
+ * Bilinear sampling with the conventions of affine_grid / grid_sample (align_corners = false, zeros). */
 #ifndef DECANT_WORKER_DATA_AUGMENT_H
 #define DECANT_WORKER_DATA_AUGMENT_H
 
@@ -21,9 +21,10 @@ struct augment_options {
     uint32_t side;           /* of the view, a square; 0: it has the image's size */
 };
 
-/* What a view does to its image, drawn from rng_open(seed, RNG_AUGMENT, epoch, sample, view). These uniform numbers are
- * always drawn, in this order: area, log of the aspect ratio, center x, center y, flip, jitter, brightness, contrast;
- * saturation, hue, greyscale, blur, sigma, solarise, rotation, shear, erase, its area, log of its aspect ratio, x, y. */
+/* What a view does to its image, drawn from rng_open(seed, RNG_AUGMENT, epoch, sample, view). These uniform numbers
+ * are always drawn, in this order: area, log of the aspect ratio, center x, center y, flip, jitter, brightness,
+ * contrast; saturation, hue, greyscale, blur, sigma, solarise, rotation, shear, erase, its area, log of its aspect
+ * ratio, x, y. */
 struct augment_draw {
     float scale_x, scale_y;     /* crop width (negative: flipped) and height, as shares of the image's */
     float center_x, center_y;   /* of the crop, image spans -1..1; the crop lies inside */

@@ -1,5 +1,5 @@
-/* The parts of a view that not every view has. All work on (H,W,C) floats in 0..1, H and W at most DATASET_SIDE_MAX, C at
- * most DATASET_CHANNELS_MAX; none allocates. */
+/* The parts of a view that not every view has. All work on (H,W,C) floats in 0..1, H and W at most DATASET_SIDE_MAX,
+ * C at most DATASET_CHANNELS_MAX; none allocates. */
 #ifndef DECANT_WORKER_DATA_AUGMENT_OPS_H
 #define DECANT_WORKER_DATA_AUGMENT_OPS_H
 
@@ -18,8 +18,8 @@ struct augment_affine {
     float ax, bx, cx, ay, by, cy;
 };
 
-/* image (H,W,C) bytes -> out (size,C), by bilinear sampling; what lies outside the image is its nearest edge, so that a turned
- * page has no dark corners. */
+/* image (H,W,C) bytes -> out (size,C), by bilinear sampling; what lies outside the image is its nearest edge, so that
+ * a turned page has no dark corners. */
 void augment_resample_affine(const struct augment_affine *m, const uint8_t *image, uint32_t H, uint32_t W, uint32_t C,
                              struct augment_size size, float *out);
 /* Gaussian blur, cut off at three sigma; the edge is continued outward. 0 < sigma <= AUGMENT_SIGMA_MAX, pixels. */

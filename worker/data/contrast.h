@@ -1,5 +1,5 @@
-/* What training would not notice in a set, and neither would its user: images in which nothing is to be seen. Fed image by
- * image, in any order. */
+/* What training would not notice in a set, and neither would its user: images in which nothing is to be seen. Fed
+ * image by image, in any order. */
 #ifndef DECANT_WORKER_DATA_CONTRAST_H
 #define DECANT_WORKER_DATA_CONTRAST_H
 

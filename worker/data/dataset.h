@@ -1,6 +1,7 @@
-/* Image sets: N x H x W x C bytes, in memory or read when they are wanted, and, where there are any, labels. What data.path is decides how it is read
- * (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or a directory of image files; or several of
- * these, one after the other. Every image is brought to one size and one number of channels on the way in.
+/* Image sets: N x H x W x C bytes, in memory or read when they are wanted, and, where there are any, labels. What
+ * data.path is decides how it is read (docs/DATA.md): IDX (MNIST family), CIFAR binaries, .npy, .npz, tar shards, or
+ * a directory of image files; or several of these, one after the other. Every image is brought to one size and one
+ * number of channels on the way in.
  *
  *   struct dataset_options o = {.path = "photos", .side = 64, .channels = 3, .holdout = 10};
  *   struct dataset train;
@@ -73,8 +74,8 @@ enum dataset_split { DATASET_TRAIN, DATASET_TEST };
 int dataset_load(const struct dataset_options *o, enum dataset_split split, struct dataset *out, struct error *e);
 void dataset_fini(struct dataset *d);
 
-/* Image i, for whoever reads each seldom (training has image_feed.h): where it is in memory, or read into scratch, which
- * has room for one. Thread-safe, each thread with a scratch of its own. As image_source_read. */
+/* Image i, for whoever reads each seldom (training has image_feed.h): where it is in memory, or read into scratch,
+ * which has room for one. Thread-safe, each thread with a scratch of its own. As image_source_read. */
 int dataset_image(const struct dataset *d, uint32_t i, uint8_t *scratch, const uint8_t **out, struct error *e);
 size_t dataset_image_bytes(const struct dataset *d);
 

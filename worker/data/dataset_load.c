@@ -1,6 +1,6 @@
-/* Loads each path of a list as if it stood alone, and puts the sets together in their order. Classes are merged by their
- * names and numbered in the order of these, over all paths, whichever split is loaded and wherever data.limit cuts: so
- * that both splits have the same numbers. */
+/* Loads each path of a list as if it stood alone, and puts the sets together in their order. Classes are merged by
+ * their names and numbered in the order of these, over all paths, whichever split is loaded and wherever data.limit
+ * cuts: so that both splits have the same numbers. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,8 @@ static void renumber(struct dataset *d, const uint16_t *number)
         d->labels[i] = number[d->labels[i]];
 }
 
-/* names: those of out, and those of part that out does not have, sorted. meant[c]: the name in it for part's class c. */
+/* names: those of out, and those of part that out does not have, sorted. meant[c]: the name in it for part's class
+ * c. */
 static int merge_names(const struct dataset *out, const struct dataset *part, char **names, const char **meant,
                        uint32_t *count)
 {

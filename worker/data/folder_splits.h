@@ -23,8 +23,8 @@ bool folder_name_is_of_a_split(const char *name);
 /* Whether there are images in a folder or the folders in it, as far as a glance shows. */
 bool folder_holds_images(const char *path);
 
-/* Which split a file's name speaks of, by the words in it: train-0001.tar, imagenet_val.tar. rank: the lower, the better
- * among test splits. */
+/* Which split a file's name speaks of, by the words in it: train-0001.tar, imagenet_val.tar. rank: the lower, the
+ * better among test splits. */
 enum named_split { NAMED_NONE, NAMED_TRAIN, NAMED_TEST };
 enum named_split folder_split_of_file(const char *name, int *rank);
 

@@ -1,4 +1,5 @@
-/* Near names of IDX files, which people and other libraries give them: train-images.idx3-ubyte, emnist-...-idx3-ubyte. */
+/* Near names of IDX files, which people and other libraries give them: train-images.idx3-ubyte,
+ * emnist-...-idx3-ubyte. */
 #ifndef DECANT_WORKER_DATA_IDX_NAMES_H
 #define DECANT_WORKER_DATA_IDX_NAMES_H
 

@@ -33,8 +33,8 @@ int image_claim(struct image *image, uint64_t height, uint64_t width, uint32_t c
 int image_turn(struct image *image, struct error *e);
 
 /* n pixels from `from` to `to` channels, 1..4 each. Alpha is composited on `ground` (0 black, 255 white) when it is
- * dropped and opaque when it is added; grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, as in ITU-R 601. in and out may be the same when
- * to <= from. */
+ * dropped and opaque when it is added; grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, as in ITU-R 601. in and
+ * out may be the same when to <= from. */
 void image_convert(const uint8_t *in, uint32_t from, uint8_t *out, uint32_t to, size_t n, uint8_t ground);
 
 /* Resizes so that the image covers to->height x to->width, and cuts out the centre: the largest centred rectangle of

@@ -1,6 +1,7 @@
-/* Decoded sets in files that every process of a machine maps (data.cache = file). A set is decoded once; who comes later,
- * or again, finds it by its sources: the paths, and of every file below them the name, the size and the times of its last
- * changes. What the files hold is not read for that, so a file that is changed without a trace of it is not noticed.
+/* Decoded sets in files that every process of a machine maps (data.cache = file). A set is decoded once; who comes
+ * later, or again, finds it by its sources: the paths, and of every file below them the name, the size and the times
+ * of its last changes. What the files hold is not read for that, so a file that is changed without a trace of it is
+ * not noticed.
  *
  *   struct image_cache c;
  *   rc = image_cache_open(&c, &options, split, &e);
@@ -14,9 +15,9 @@
  *   }
  *   image_cache_close(&c);
  *
- * A file is whole or not there: it is written beside its place, synced and renamed. It is not believed before its owner,
- * sizes, checksum and every number in it were checked; one that fails is as good as none, and is replaced. A newer one of
- * the same paths and options replaces an older one, which whoever has it mapped keeps. */
+ * A file is whole or not there: it is written beside its place, synced and renamed. It is not believed before its
+ * owner, sizes, checksum and every number in it were checked; one that fails is as good as none, and is replaced. A
+ * newer one of the same paths and options replaces an older one, which whoever has it mapped keeps. */
 #ifndef DECANT_WORKER_DATA_IMAGE_CACHE_H
 #define DECANT_WORKER_DATA_IMAGE_CACHE_H
 

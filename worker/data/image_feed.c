@@ -1,5 +1,5 @@
-/* A table of a few batches under one lock. Each image of a batch is claimed by one thread, which reads it into its place;
- * whoever takes a batch claims images of it too, so that nobody waits while there is work. */
+/* A table of a few batches under one lock. Each image of a batch is claimed by one thread, which reads it into its
+ * place; whoever takes a batch claims images of it too, so that nobody waits while there is work. */
 #include "worker/data/image_feed.h"
 
 #include <pthread.h>

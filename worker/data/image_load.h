@@ -1,5 +1,5 @@
-/* From a list of image files to images in the sink: chooses the size and the ground, decodes, labels. A file that cannot
- * be read is noted and left out. */
+/* From a list of image files to images in the sink: chooses the size and the ground, decodes, labels. A file that
+ * cannot be read is noted and left out. */
 #ifndef DECANT_WORKER_DATA_IMAGE_LOAD_H
 #define DECANT_WORKER_DATA_IMAGE_LOAD_H
 

@@ -1,5 +1,5 @@
-/* Memory is taken once, for as many images as can come; images that do not come leave holes that image_sink_close closes,
- * so that the order is that of the files whichever thread was faster. */
+/* Memory is taken once, for as many images as can come; images that do not come leave holes that image_sink_close
+ * closes, so that the order is that of the files whichever thread was faster. */
 #include "worker/data/image_sink.h"
 
 #include <stdarg.h>

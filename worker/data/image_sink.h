@@ -1,8 +1,8 @@
 /* Where readers put images: decides which images of a split are kept (hold-out, limit), checks sizes and the memory
  * budget before anything is allocated, and brings each image to the size and channels of the set.
  *
- * A reader calls image_sink_open once, then image_sink_put for each image 0..kept-1, in order or (from threads) in any order,
- * then image_sink_close with what came of them. */
+ * A reader calls image_sink_open once, then image_sink_put for each image 0..kept-1, in order or (from threads) in
+ * any order, then image_sink_close with what came of them. */
 #ifndef DECANT_WORKER_DATA_IMAGE_SINK_H
 #define DECANT_WORKER_DATA_IMAGE_SINK_H
 
@@ -53,8 +53,8 @@ int image_sink_put(struct image_sink *sink, uint32_t i, const uint8_t *pixels, c
                    uint16_t label);
 /* Image i will not come. Thread-safe. */
 void image_sink_miss(struct image_sink *sink, uint32_t i);
-/* With options->on_demand the set's images are read again by this, by their places: the i-th that was put is at place i, or
- * the position in its stream. Taken over. After image_sink_open. */
+/* With options->on_demand the set's images are read again by this, by their places: the i-th that was put is at place
+ * i, or the position in its stream. Taken over. After image_sink_open. */
 void image_sink_lend(struct image_sink *sink, struct image_access *access);
 /* Tells how far the load is, of out->count images. From the thread that called the reader. */
 void image_sink_progress(const struct image_sink *sink, uint64_t done);
@@ -77,8 +77,8 @@ struct image_sink_stream {
 };
 /* The first images of the training stream vote; the stream is used up. */
 int image_sink_judge_stream(struct image_sink *sink, const struct image_sink_stream *s, struct error *e);
-/* image_sink_begin, image_sink_open and image_sink_put for all of a stream. whole: whether it was read to its last image, which is
- * when the reader may insist on the end of the file. */
+/* image_sink_begin, image_sink_open and image_sink_put for all of a stream. whole: whether it was read to its last
+ * image, which is when the reader may insist on the end of the file. */
 int image_sink_from_stream(struct image_sink *sink, const struct image_sink_stream *s, bool *whole, struct error *e);
 
 /* Drops the places of images that never came, counts the classes when no names are known, and looks at the contrast. */

@@ -1,6 +1,6 @@
 /* The images of a set that stay in their files and are read when they are wanted (data.cache = none): which image is
- * where, and what it was when the set was first read. An image that is gone since then, or has other pixels, is an error,
- * never a quiet change of what is trained on.
+ * where, and what it was when the set was first read. An image that is gone since then, or has other pixels, is an
+ * error, never a quiet change of what is trained on.
  *
  * A reader lends an image_access; image_sink.c notes the places and hashes. Reading is thread-safe. */
 #ifndef DECANT_WORKER_DATA_IMAGE_SOURCE_H
@@ -42,8 +42,8 @@ void image_source_free(struct image_source **s);
 int image_source_join(struct image_source **into, struct image_source **from);
 
 uint64_t image_source_hash(const uint8_t *pixels, const struct image_size *size);
-/* Image i into `out`, as many bytes as its size has. With a text that names the image: ERR_NOT_FOUND, ERR_IO: it is gone;
- * ERR_FORMAT: it is not what it was; ERR_MEMORY. */
+/* Image i into `out`, as many bytes as its size has. With a text that names the image: ERR_NOT_FOUND, ERR_IO: it is
+ * gone; ERR_FORMAT: it is not what it was; ERR_MEMORY. */
 int image_source_read(const struct image_source *s, uint32_t i, uint8_t *out, struct error *e);
 
 #endif

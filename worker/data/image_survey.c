@@ -1,5 +1,5 @@
-/* A hash wants its bytes in order, threads decode in any. So a few images wait in a ring until those before them have come;
- * a thread that is further ahead waits itself. */
+/* A hash wants its bytes in order, threads decode in any. So a few images wait in a ring until those before them have
+ * come; a thread that is further ahead waits itself. */
 #include "worker/data/image_survey.h"
 
 #include <pthread.h>

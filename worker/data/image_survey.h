@@ -1,5 +1,5 @@
-/* The first reading of a set that is not kept: every image passes once, from whichever thread decoded it, and what is left
- * of it is what it says about contrast and about the fingerprint. */
+/* The first reading of a set that is not kept: every image passes once, from whichever thread decoded it, and what is
+ * left of it is what it says about contrast and about the fingerprint. */
 #ifndef DECANT_WORKER_DATA_IMAGE_SURVEY_H
 #define DECANT_WORKER_DATA_IMAGE_SURVEY_H
 
@@ -11,7 +11,8 @@ enum { IMAGE_SURVEY_SHAPE = 6 };
 
 struct image_survey;
 
-/* shape: of the set as it should turn out, which a fingerprint begins with (dataset.h); NULL when that is not known yet. */
+/* shape: of the set as it should turn out, which a fingerprint begins with (dataset.h); NULL when that is not known
+ * yet. */
 int image_survey_new(const struct image_size *size, const uint32_t shape[IMAGE_SURVEY_SHAPE],
                      struct image_survey **out);
 void image_survey_free(struct image_survey **s);

@@ -15,8 +15,8 @@ int pixel_scale_of(const struct run_config *c, uint32_t channels, struct pixel_s
 /* One value for all channels. */
 struct pixel_scale pixel_scale_even(float mean, float deviation);
 
-/* The values of `channels` repeated PIXEL_PERIOD long: a multiple of every number of channels, and of the floats of every
- * vector, so that a loop over pixels is the same for all. */
+/* The values of `channels` repeated PIXEL_PERIOD long: a multiple of every number of channels, and of the floats of
+ * every vector, so that a loop over pixels is the same for all. */
 enum { PIXEL_PERIOD = 48 };
 void pixel_scale_repeat(const float *channel, uint32_t channels, float out[PIXEL_PERIOD]);
 

@@ -1,7 +1,7 @@
-/* Tar archives of the WebDataset layout (tar_list.h): one file, or a directory of files called *.tar. Splits are folders
- * (folder_splits.h) with the archives in them, or words in the archives' names: train-000.tar, val-000.tar. Without
- * either, all are training images. Compressed archives are not read: images in them cannot be found without unpacking
- * all that comes before. */
+/* Tar archives of the WebDataset layout (tar_list.h): one file, or a directory of files called *.tar. Splits are
+ * folders (folder_splits.h) with the archives in them, or words in the archives' names: train-000.tar, val-000.tar.
+ * Without either, all are training images. Compressed archives are not read: images in them cannot be found without
+ * unpacking all that comes before. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

@@ -4,9 +4,9 @@
  *   R = (p + m) / (p m) log det M,   M = I + a Z^T Z,   a = p / (m epsilon);   loss - lambda R
  *   dR / dZ = (p + m) / (p m) 2 a Z M^-1
  *
- * M is symmetric and at least I, so one Cholesky factor gives both. It fails only when Z is not finite; then so is the
- * result, and the parameter server skips the step. Matrices are handed to BLAS by columns: Z, whose rows are contiguous,
- * is Z^T (p,m) there, and M its lower triangle. */
+ * M is symmetric and at least I, so one Cholesky factor gives both. It fails only when Z is not finite; then so is
+ * the result, and the parameter server skips the step. Matrices are handed to BLAS by columns: Z, whose rows are
+ * contiguous, is Z^T (p,m) there, and M its lower triangle. */
 #include "worker/loss/objective.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The common half of DINO (Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021) and
- * SwAV (Caron et al., NeurIPS 2020): loss = mean over pairs of rows (i, i') of -sum_k q_i'k log softmax(ls_i / tau_s)_k,
- * i' the other view; for a local row the mean of both targets counts twice. */
+ * SwAV (Caron et al., NeurIPS 2020): loss = mean over pairs of rows (i, i') of -sum_k q_i'k log softmax(ls_i /
+ * tau_s)_k, i' the other view; for a local row the mean of both targets counts twice. */
 #include "worker/loss/objective.h"
 
 #include "common/kernels.h"

@@ -43,10 +43,10 @@ struct loss_result {
     double coding_rate; /* nats, 0..(p + m)/(p m) min(p, m) ln(1 + p / (min(p, m) epsilon)); 0 when not in use */
 };
 
-/* z_student ((2 + local) b, D), z_teacher (2b,D) raw projections, rows 0..b-1 view 1, rows 2b.. local views. A view is
- * compared with the other view of the teacher, a local one with both; means are over all 2 + 2 local pairs. prototypes (K,D), rows of unit length in the recipe.
- * order (K): carp's permutation of the step, else NULL. center (K): dino's centre, else NULL.
- * dz: gradient wrt z_student. */
+/* z_student ((2 + local) b, D), z_teacher (2b,D) raw projections, rows 0..b-1 view 1, rows 2b.. local views. A view
+ * is compared with the other view of the teacher, a local one with both; means are over all 2 + 2 local pairs.
+ * prototypes (K,D), rows of unit length in the recipe. order (K): carp's permutation of the step, else NULL. center
+ * (K): dino's centre, else NULL. dz: gradient wrt z_student. */
 void loss_decoupled(const struct loss_options *o, const real *z_student, const real *z_teacher, const real *prototypes,
                     const uint32_t *order, const real *center, struct loss_workspace *w, struct loss_result *result,
                     real *dz);

@@ -57,7 +57,8 @@ void objective_balance_teacher(const struct loss_call *call, size_t first);
 /* ---- the objectives ---- */
 
 void objective_carp(const struct loss_call *call, struct loss_result *result);
-/* H(pbar), 0..log n, for pbar = sum / rows (n), and its logarithms: mean_entropy.c says what for. sum may be log_mean. */
+/* H(pbar), 0..log n, for pbar = sum / rows (n), and its logarithms: mean_entropy.c says what for. sum may be
+ * log_mean. */
 double mean_entropy_of(const real *sum, size_t rows, size_t n, real *log_mean);
 /* The coding rate of w->student; its gradient, times -coding_rate, is added to dz. Uses w->partial. */
 double coding_rate_add(const struct loss_call *call);
@@ -65,7 +66,8 @@ double coding_rate_add(const struct loss_call *call);
 /* KoLeo's value over the call's share of prototypes; its gradient, times joint->koleo, is added to d_prototypes. Uses
  * w->p and w->partial. */
 double koleo_add(const struct loss_call *call, const struct loss_joint *joint);
-/* Half-decoupled: the prototypes' own loss on w->teacher; d_prototypes is overwritten with its gradient. Uses w->p, w->q. */
+/* Half-decoupled: the prototypes' own loss on w->teacher; d_prototypes is overwritten with its gradient. Uses w->p,
+ * w->q. */
 double prototype_loss(const struct loss_call *call);
 
 /* q (rows,K): logits become Sinkhorn's assignment, rows sum to 1. column (K) is scratch. */

@@ -1,14 +1,14 @@
-/* What the joint baselines may add for the prototypes themselves. Both see prototypes as parameters, so neither exists in
- * decoupled training.
+/* What the joint baselines may add for the prototypes themselves. Both see prototypes as parameters, so neither
+ * exists in decoupled training.
  *
  * KoLeo (Sablayrolles et al., "Spreading vectors for similarity search", ICLR 2019; on prototypes: "Why Prototypes
- * Collapse", arXiv 2510.20108): w times -1/K sum_k log |c_k - c_n(k)|, n(k) the nearest other prototype. It costs K K D
- * products, which the slots of a step share: one takes every `every`-th prototype from `first` on and weighs it by
+ * Collapse", arXiv 2510.20108): w times -1/K sum_k log |c_k - c_n(k)|, n(k) the nearest other prototype. It costs K K
+ * D products, which the slots of a step share: one takes every `every`-th prototype from `first` on and weighs it by
  * `every`, so the mean over slots is the whole term.
  *
- * A loss of their own (half-decoupled, as CAPI: Darcet et al., "Cluster and Predict Latent Patches for Improved Masked
- * Image Modeling", 2025): cross-entropy of softmax(z c / tau_s), z the teacher's embeddings, under Sinkhorn's balanced
- * assignment of the same logits, which is a constant. For CARP within the blocks of the step. */
+ * A loss of their own (half-decoupled, as CAPI: Darcet et al., "Cluster and Predict Latent Patches for Improved
+ * Masked Image Modeling", 2025): cross-entropy of softmax(z c / tau_s), z the teacher's embeddings, under Sinkhorn's
+ * balanced assignment of the same logits, which is a constant. For CARP within the blocks of the step. */
 #include "worker/loss/objective.h"
 
 #include <math.h>
@@ -17,8 +17,8 @@
 
 #define DISTANCE_MIN 1e-4 /* copies push apart with a finite force */
 
-/* The chunk's own prototypes, rows first, first + every, ..., against `width` prototypes from `at` on: their best cosine
- * to another one so far. */
+/* The chunk's own prototypes, rows first, first + every, ..., against `width` prototypes from `at` on: their best
+ * cosine to another one so far. */
 static void nearer(const struct loss_call *call, size_t first, size_t every, size_t rows, size_t at)
 {
     struct loss_workspace *w = call->w;

@@ -6,7 +6,8 @@
 #include "worker/nn/rows.h"
 #include "worker/nn/scalar.h"
 
-/* q = softmax((logits - centre) / tau_t + balance price); the mean of the raw logits is the slot's contribution to the centre. */
+/* q = softmax((logits - centre) / tau_t + balance price); the mean of the raw logits is the slot's contribution to
+ * the centre. */
 void target_dino(const struct loss_call *call)
 {
     struct loss_workspace *w = call->w;

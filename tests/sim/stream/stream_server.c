@@ -1,4 +1,5 @@
-/* The server's process: the real core and policy, with a disk on which a checkpoint takes time, and is lost by a crash. */
+/* The server's process: the real core and policy, with a disk on which a checkpoint takes time, and is lost by a
+ * crash. */
 #include <inttypes.h>
 #include "tests/sim/stream/stream_sim.h"
 

@@ -1,4 +1,5 @@
-/* Processes that are bound to another one, that go on without their terminal, and that are known by what they have open. */
+/* Processes that are bound to another one, that go on without their terminal, and that are known by what they have
+ * open. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* What the dashboard reads: files that grow, are cut and hold anything; a bounded history; events; a run's directory. */
+/* What the dashboard reads: files that grow, are cut and hold anything; a bounded history; events; a run's
+ * directory. */
 #include <math.h>
 #include "cli/dashboard_json.h"
 #include "tests/unit/cli/checkpoint_rig.h"

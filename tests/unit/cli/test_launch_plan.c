@@ -213,8 +213,9 @@ static void test_resume_of_what_is_gone(void **state)
     assert_non_null(strstr(s->e.text, "Not a directory"));
 }
 
-/* A process that has this directory's log open is at work here; in a copy of the directory the same numbers say nothing.
- */
+/* A process that has this directory's log open is at work here; in a copy of the directory the same numbers say
+ * nothing.
+ * */
 static void test_processes_are_known_by_their_files(void **state)
 {
     struct scratch *s = *state;

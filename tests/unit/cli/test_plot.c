@@ -1,4 +1,5 @@
-/* Pictures: well-formed whatever the texts hold, the same shapes in both forms, and nothing where a run tells nothing. */
+/* Pictures: well-formed whatever the texts hold, the same shapes in both forms, and nothing where a run tells
+ * nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

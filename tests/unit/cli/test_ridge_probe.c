@@ -1,4 +1,5 @@
-/* Ridge regression: by hand in one dimension, against its defining equations in several, and which rows few-shot takes. */
+/* Ridge regression: by hand in one dimension, against its defining equations in several, and which rows few-shot
+ * takes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,9 +30,9 @@ static struct feature_set clouds(uint32_t rows, uint32_t width, uint32_t classes
     return s;
 }
 
-/* Bank at -1, -1, -1, 3 with labels 0, 0, 0, 1, that is -1/sqrt 3 three times and sqrt 3 in deviations from 0: so W is
- * -+sqrt 3 / (4 + 1/4), shares 3/4 and 1/4, and the label turns where 3/4 - x W = 1/4 + x W, at x = (4 + 1/4) / 4 sqrt 3
- * = 0.6134 deviations, or 1.0625. */
+/* Bank at -1, -1, -1, 3 with labels 0, 0, 0, 1, that is -1/sqrt 3 three times and sqrt 3 in deviations from 0: so W
+ * is -+sqrt 3 / (4 + 1/4), shares 3/4 and 1/4, and the label turns where 3/4 - x W = 1/4 + x W, at x = (4 + 1/4) / 4
+ * sqrt 3 = 0.6134 deviations, or 1.0625. */
 static void test_one_dimension_by_hand(void **state)
 {
     (void)state;

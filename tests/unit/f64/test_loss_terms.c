@@ -1,5 +1,5 @@
-/* The whole loss with mean entropy, coding rate and local views by central finite differences, in double: every objective, decoupled
- * and joint, with respect to projections and to prototypes. */
+/* The whole loss with mean entropy, coding rate and local views by central finite differences, in double: every
+ * objective, decoupled and joint, with respect to projections and to prototypes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,8 +134,8 @@ static void test_local_views(void **state)
     check_all(LOCAL, 2, 1.5);
 }
 
-/* Local views that are copies of the two: of six pairs four are across views and two within, and a swap of the student's
- * views gives the latter. */
+/* Local views that are copies of the two: of six pairs four are across views and two within, and a swap of the
+ * student's views gives the latter. */
 static void test_copies_as_local_views(void **state)
 {
     (void)state;

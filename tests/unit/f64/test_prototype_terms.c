@@ -1,5 +1,5 @@
-/* KoLeo and the prototypes' own loss, in double: values against plain loops over the formulas, gradients by central finite
- * differences, for every objective's width (all prototypes, or CARP's blocks). */
+/* KoLeo and the prototypes' own loss, in double: values against plain loops over the formulas, gradients by central
+ * finite differences, for every objective's width (all prototypes, or CARP's blocks). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -193,7 +193,8 @@ static void assign(const struct point *p, const real *C, const uint32_t *members
     }
 }
 
-/* The loss of prototypes C under assignments made from `assigned`: the point's own, held constant as the gradient wants. */
+/* The loss of prototypes C under assignments made from `assigned`: the point's own, held constant as the gradient
+ * wants. */
 static double own_reference(const struct point *p, const real *C, const real *assigned)
 {
     size_t n = p->options.objective == LOSS_CARP ? BLOCK : K;

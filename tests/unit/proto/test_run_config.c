@@ -42,8 +42,8 @@ static void test_defaults_are_the_recipe(void **state)
     assert_false(c.redis.enabled);
 }
 
-/* Default < preset < file < environment < --set; what it stands for is written, and computes the same with or without its
- * name. */
+/* Default < preset < file < environment < --set; what it stands for is written, and computes the same with or without
+ * its name. */
 static void test_a_preset_goes_under_what_is_given(void **state)
 {
     (void)state;

@@ -524,8 +524,8 @@ static void apply_pair(struct prototype_core *core, uint64_t step, uint32_t slot
     expect(core, &m, MSG_ACK, ACK_APPLIED);
 }
 
-/* Prototypes move when the last embedding is there, to the same ones whatever the order of slots, whoever adds them, and
- * when the server is resumed from a checkpoint in between. */
+/* Prototypes move when the last embedding is there, to the same ones whatever the order of slots, whoever adds them,
+ * and when the server is resumed from a checkpoint in between. */
 static void test_seeding_depends_on_the_steps_alone(void **state)
 {
     (void)state;

@@ -377,7 +377,8 @@ static void test_forms_of_forgetting(void **state)
     }
 }
 
-/* Convex: with the same shares at every step N_k tends to them, where mass tends to 1/(1 - eta^n), however large n is. */
+/* Convex: with the same shares at every step N_k tends to them, where mass tends to 1/(1 - eta^n), however large n
+ * is. */
 static void test_convex_masses_are_weights(void **state)
 {
     (void)state;

@@ -253,8 +253,9 @@ static void write_and_read_bytes(const struct mixture *m, struct buf **out)
     assert_int_equal(file_read(below("m.safetensors"), 1 << 20, out, &e), 0);
 }
 
-/* A snapshot is written as the mixture that it was taken of would have been, whatever has become of that one, and is a whole
- * one again when it is cloned. Means and variances of all families but those with matrices are made as they are written. */
+/* A snapshot is written as the mixture that it was taken of would have been, whatever has become of that one, and is
+ * a whole one again when it is cloned. Means and variances of all families but those with matrices are made as they
+ * are written. */
 static void check_snapshot(enum covariance form)
 {
     options.covariance = form;

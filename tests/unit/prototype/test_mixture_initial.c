@@ -1,4 +1,5 @@
-/* Beginning with another run's mixture: unfit files first, then equal, more and fewer components, and plain prototypes. */
+/* Beginning with another run's mixture: unfit files first, then equal, more and fewer components, and plain
+ * prototypes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

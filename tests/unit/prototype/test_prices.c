@@ -155,7 +155,8 @@ static void test_use_becomes_a_power_law(void **state)
     ranks_free(&ranks);
 }
 
-/* Usages of all sizes, equal ones, nothing and next to nothing among them; the sort's order is that of the comparisons. */
+/* Usages of all sizes, equal ones, nothing and next to nothing among them; the sort's order is that of the
+ * comparisons. */
 static void test_ranks_are_the_order_of_usage(void **state)
 {
     (void)state;
@@ -261,8 +262,8 @@ static void test_of_a_mixture(void **state)
     mixture_free(&m);
 }
 
-/* The mixture's prices lead to the law, and what is used as little as its last rank should be is not re-seeded, but what
- * nothing uses is. */
+/* The mixture's prices lead to the law, and what is used as little as its last rank should be is not re-seeded, but
+ * what nothing uses is. */
 static void test_a_power_law_of_a_mixture(void **state)
 {
     (void)state;

@@ -256,7 +256,8 @@ static struct mixture *mixture_of(enum covariance c, uint32_t rounds)
     return m;
 }
 
-/* A step's statistics as they are after decoding: each row belongs to one component. rows (ROWS,D). S of them are sent. */
+/* A step's statistics as they are after decoding: each row belongs to one component. rows (ROWS,D). S of them are
+ * sent. */
 static void fold(struct mixture *m, const float *rows, uint32_t S)
 {
     struct stats_rows s;

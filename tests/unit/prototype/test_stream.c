@@ -1,5 +1,5 @@
-/* The core in stream mode by an exact clock: when a version and a checkpoint are due, of what moment a snapshot is, and who
- * is told that it is on disk. */
+/* The core in stream mode by an exact clock: when a version and a checkpoint are due, of what moment a snapshot is,
+ * and who is told that it is on disk. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

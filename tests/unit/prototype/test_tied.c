@@ -102,7 +102,8 @@ static void test_it_is_the_pooled_scatter(void **state)
     check_same(0.9, true); /* everybody forgets alike: exactly */
 }
 
-/* Components that forget unlike: still a scatter of the right size, between those of the least and the most forgetful. */
+/* Components that forget unlike: still a scatter of the right size, between those of the least and the most
+ * forgetful. */
 static void test_it_stays_a_scatter(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* Whether the tiles of this build round a product and its addition once, as they are made to. With sanitizers they do not:
- * what is checked between two instructions keeps the compiler from joining them, and bits differ from refine.h's. */
+/* Whether the tiles of this build round a product and its addition once, as they are made to. With sanitizers they do
+ * not: what is checked between two instructions keeps the compiler from joining them, and bits differ from
+ * refine.h's. */
 #ifndef DECANT_TESTS_UNIT_WORKER_FUSED_H
 #define DECANT_TESTS_UNIT_WORKER_FUSED_H
 

@@ -1,5 +1,5 @@
-/* Several paths in one: the order of images, classes by name in both splits, limits over all of them, and what cannot be
- * put together. */
+/* Several paths in one: the order of images, classes by name in both splits, limits over all of them, and what cannot
+ * be put together. */
 #include "tests/unit/worker/data_place.h"
 
 #include "common/path_list.h"

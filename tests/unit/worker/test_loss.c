@@ -346,8 +346,8 @@ static void test_terms(void **state)
 
 /* Bounds: embeddings that are all one give the smallest rate, as orthogonal ones the largest; a student that uses one
  * prototype only has no mean entropy, one that cannot tell them apart has ln K. */
-/* A price is one more dimension, in which prototypes have their price, the teacher's rows balance tau_t, and the student's
- * nothing: raw embeddings give the same loss either way. */
+/* A price is one more dimension, in which prototypes have their price, the teacher's rows balance tau_t, and the
+ * student's nothing: raw embeddings give the same loss either way. */
 static void check_prices(enum loss_objective objective)
 {
     enum { B = 3, DIM = 4, COUNT = 8 };

@@ -473,8 +473,8 @@ static void want(struct image_feed *feed, uint8_t key)
     image_feed_want(feed, key, images);
 }
 
-/* What is wanted is read without being taken, what is wanted sooner before what is wanted later, and no more than there is
- * room for. */
+/* What is wanted is read without being taken, what is wanted sooner before what is wanted later, and no more than
+ * there is room for. */
 static void test_feed_reads_ahead(void **state)
 {
     struct counted c = {0};

@@ -1,6 +1,6 @@
-/* The residual encoder against PyTorch in float64: features and projections in training and evaluation, a sum over every
- * tensor's gradient, and what goes into the running statistics (tests/golden/make_resnet.py, which says where the numbers
- * come from). */
+/* The residual encoder against PyTorch in float64: features and projections in training and evaluation, a sum over
+ * every tensor's gradient, and what goes into the running statistics (tests/golden/make_resnet.py, which says where
+ * the numbers come from). */
 #include "tests/unit/worker/nn_support.h"
 
 #include <jansson.h>

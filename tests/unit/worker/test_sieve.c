@@ -1,5 +1,5 @@
-/* Bounds against logits in double; picking; and the whole E-step with a sieve against the one without, bit by bit. All of it
- * needs AMX and is skipped, visibly, elsewhere. */
+/* Bounds against logits in double; picking; and the whole E-step with a sieve against the one without, bit by bit.
+ * All of it needs AMX and is skipped, visibly, elsewhere. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -319,8 +319,8 @@ static void test_same_as_without(void **state)
     check_same(8300, 256, COVARIANCE_DIAGONAL, 2e-3f, 1, 1e-6f); /* so large that no rows are kept */
 }
 
-/* One E-step with a sieve through versions of which some rows, or all, have moved, each used for several runs: where too
- * much passes a while goes by without the sieve. */
+/* One E-step with a sieve through versions of which some rows, or all, have moved, each used for several runs: where
+ * too much passes a while goes by without the sieve. */
 static void test_versions(void **state)
 {
     (void)state;

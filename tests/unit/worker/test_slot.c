@@ -359,7 +359,8 @@ static void test_statistics(void **state)
     close_bench(&t);
 }
 
-/* Images of one colour have a projection of 0 before the first step; their statistics are of unit vectors all the same. */
+/* Images of one colour have a projection of 0 before the first step; their statistics are of unit vectors all the
+ * same. */
 static void test_blank_images(void **state)
 {
     (void)state;
@@ -383,7 +384,8 @@ static void test_blank_images(void **state)
     }
 }
 
-/* Of the slot's embeddings, eight, the first S are in its statistics: all of step 0, four of slot 0 of step 1, no more. */
+/* Of the slot's embeddings, eight, the first S are in its statistics: all of step 0, four of slot 0 of step 1, no
+ * more. */
 static void test_first_steps_send_their_embeddings(void **state)
 {
     (void)state;
