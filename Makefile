@@ -293,8 +293,9 @@ LINTED = common proto server worker cli
 LINTS = lint-format lint-cppcheck lint-tidy lint-arrows lint-includes lint-names
 .PHONY: $(LINTS)
 lint: $(LINTS) ## formatting, clang-tidy, cppcheck, the arrows between rooms and files, includes that nothing needs, names
-lint-format:
+lint-format: # clang-format leaves comments alone, however long their lines are
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+	@! git ls-files '*.c' '*.h' | LC_ALL=C.UTF-8 xargs grep -nE '.{121,}'
 lint-cppcheck:
 	@cppcheck -j$(JOBS) --quiet --error-exitcode=1 --enable=warning,portability --suppress=invalidPointerCast --inline-suppr -I. $(LINTED)
 lint-tidy:

@@ -1,14 +1,14 @@
 /* Columns of a row-major matrix a few vectors at a time: a chunk's sums and coefficients stay in registers while the
- * rows go by, whatever the number of columns. DO(lanes) runs with `c`, the first column of the chunk, and `lanes`, which
- * is constant unless there are fewer than 16 columns in all:
+ * rows go by, whatever the number of columns. DO(lanes) runs with `c`, the first column of the chunk, and `lanes`,
+ * which is constant unless there are fewer than 16 columns in all:
  *
  *   #define DO(lanes) sum_chunk(x + c, rows, n, lanes, sum + c)
  *   EACH_CHUNK(n)
  *   #undef DO
  *
- * where sum_chunk is INLINE and keeps its sums in an array of CHUNK_MAX. 24 columns, the first width of the recipe, are
- * a chunk of their own. The last chunk may repeat columns of the one before, so what it does to a column must not depend
- * on what was done to it before: results are overwritten. */
+ * where sum_chunk is INLINE and keeps its sums in an array of CHUNK_MAX. 24 columns, the first width of the recipe,
+ * are a chunk of their own. The last chunk may repeat columns of the one before, so what it does to a column must
+ * not depend on what was done to it before: results are overwritten. */
 #ifndef DECANT_WORKER_NN_CHUNKS_H
 #define DECANT_WORKER_NN_CHUNKS_H
 

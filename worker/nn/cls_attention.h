@@ -1,13 +1,14 @@
-/* Multi-head self-attention of which only the first token's output is wanted: the last block of an encoder whose feature
- * is the CLS token. The same function as attention.h after a linear layer for Q, K and V, but no token gets a key or a
- * value, since with one query q they can be had from its side. Per head, with X the tokens (T,dim):
+/* Multi-head self-attention of which only the first token's output is wanted: the last block of an encoder whose
+ * feature is the CLS token. The same function as attention.h after a linear layer for Q, K and V, but no token gets
+ * a key or a value, since with one query q they can be had from its side. Per head, with X the tokens (T,dim):
  *
- *   q = W_q x_0 + b_q              scores = X u           u = W_k^T q      q b_k, the same for all tokens, changes nothing
+ *   q = W_q x_0 + b_q              scores = X u           u = W_k^T q
+ *                                  (q b_k, the same for all tokens, changes nothing)
  *   p = softmax(scores / sqrt(width))                     m = X^T p
  *   output = W_v m + b_v           for the sum of p is 1
  *
- * which takes 2 dim (2 dim + heads T) products a sample in place of 3 dim^2 T. The gradient of b_k is zero. Arrays hold
- * heads side by side within a sample. The object is immutable after cls_attention_init. */
+ * which takes 2 dim (2 dim + heads T) products a sample in place of 3 dim^2 T. The gradient of b_k is zero. Arrays
+ * hold heads side by side within a sample. The object is immutable after cls_attention_init. */
 #ifndef DECANT_WORKER_NN_CLS_ATTENTION_H
 #define DECANT_WORKER_NN_CLS_ATTENTION_H
 
@@ -51,7 +52,8 @@ void cls_scratch_carve(const struct cls_attention *t, struct cls_scratch *s, str
 /* The store's arrays from place `first` on. */
 struct cls_store cls_store_at(const struct cls_attention *t, const struct cls_store *s, size_t first);
 
-/* Once per pass. weight (3 dim,dim), bias (3 dim): those of Q, K and V in turn. end_backward writes weight's gradient. */
+/* Once per pass. weight (3 dim,dim), bias (3 dim): those of Q, K and V in turn. end_backward writes weight's
+ * gradient. */
 void cls_attention_begin_forward(const struct cls_attention *t, const real *weight, const real *bias,
                                  const struct cls_store *s);
 void cls_attention_begin_backward(const struct cls_attention *t, const real *weight, const struct cls_store *s);

@@ -1,11 +1,12 @@
 /* 3x3 convolution, stride 1 or 2, padding 1, no bias, on NHWC. Weights are (out, 9 in), the nine taps row by row.
  *
- * Inputs are zero-padded images with the image at (1, 1), of stride (OH - 1) + 3 by stride (OW - 1) + 3 pixels; so an
- * output pixel reads three contiguous runs. Output gradients ("deltas") are padded too: stride 2 has one more zero column
- * and row at the end, (OH + 1, OW + 1), stride 1 also one at the beginning, (OH + 2, OW + 2). So an input pixel reads
- * contiguous runs of them: three of three, or with stride 2 one or two of one or two, since the taps that it hears depend
- * on the parity of its coordinates (1, 2, 2 or 4 of the 9). All three products are then tiles.h's, without im2col or
- * col2im. The object holds geometry and offset tables for up to `block` samples; it is immutable after conv_init. */
+ * Inputs are zero-padded images with the image at (1, 1), of stride (OH - 1) + 3 by stride (OW - 1) + 3 pixels; so
+ * an output pixel reads three contiguous runs. Output gradients ("deltas") are padded too: stride 2 has one more
+ * zero column and row at the end, (OH + 1, OW + 1), stride 1 also one at the beginning, (OH + 2, OW + 2). So an
+ * input pixel reads contiguous runs of them: three of three, or with stride 2 one or two of one or two, since the
+ * taps that it hears depend on the parity of its coordinates (1, 2, 2 or 4 of the 9). All three products are then
+ * tiles.h's, without im2col or col2im. The object holds geometry and offset tables for up to `block` samples; it is
+ * immutable after conv_init. */
 #ifndef DECANT_WORKER_NN_CONV_H
 #define DECANT_WORKER_NN_CONV_H
 

@@ -1,5 +1,5 @@
-/* A 3x3 convolution and its normalisation: what a residual network is made of. Samples of a pass are independent of each
- * other unless it settles statistics of its own (BatchNorm in training): those need all its samples between the
+/* A 3x3 convolution and its normalisation: what a residual network is made of. Samples of a pass are independent of
+ * each other unless it settles statistics of its own (BatchNorm in training): those need all its samples between the
  * convolution and the rest, the others go through both while they are in cache. */
 #ifndef DECANT_WORKER_NN_CONV_NORM_H
 #define DECANT_WORKER_NN_CONV_NORM_H

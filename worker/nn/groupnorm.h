@@ -21,8 +21,8 @@ void groupnorm_relu_backward(const struct groupnorm *g, const real *x, const rea
                              const real *statistics, const real *d_y, real *d_x, size_t row, real *d_gamma,
                              real *d_beta, real *scratch);
 
-/* The steps of the two, for whoever fuses something else with them (norm.h). statistics (2, groups) of x; scratch: twice
- * channels. */
+/* The steps of the two, for whoever fuses something else with them (norm.h). statistics (2, groups) of x; scratch:
+ * twice channels. */
 void groupnorm_statistics(const struct groupnorm *g, const real *x, real *statistics, real *scratch);
 /* gamma xhat + beta = slope x + shift, per channel. */
 void groupnorm_affine(const struct groupnorm *g, const real *statistics, const real *gamma, const real *beta,

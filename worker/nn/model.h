@@ -59,8 +59,8 @@ void model_forward(const struct model *m, enum model_mode mode, const real *para
                    const real *images, uint32_t R, struct model_workspace *ws, real *features, real *z);
 /* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection). */
 void model_backward(const struct model *m, const real *params, const real *dz, struct model_workspace *ws, real *grad);
-/* What the last forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of each
- * BatchNorm. That forward was MODEL_TRAIN or MODEL_TEACHER. */
+/* What the last forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of
+ * each BatchNorm. That forward was MODEL_TRAIN or MODEL_TEACHER. */
 void model_buffer_contribution(const struct model *m, const struct model_workspace *ws, real *out);
 
 #endif

@@ -2,17 +2,17 @@
  *
  *   y = gamma xhat + beta     [+ residual]     [max(0, .)]          xhat = (x - mean) / sqrt(var + 1e-5)
  *
- * group: mean and variance over the pixels and channels of a group of one sample (GroupNorm, groupnorm.h).
- * batch: over the pixels of one channel of all samples (BatchNorm), or running ones. All samples must have been measured
+ * group: mean and variance over the pixels and channels of a group of one sample (GroupNorm, groupnorm.h). batch:
+ * over the pixels of one channel of all samples (BatchNorm), or running ones. All samples must have been measured
  * before one is applied, and all must have been summed before one gradient is known:
  *
  *   forward    norm_measure for each sample    norm_settle(samples)         norm_apply for each
  *   running                                    norm_settle_running          norm_apply for each
  *   backward   norm_sums for each sample       norm_settle_gradient         norm_input_gradient for each
  *
- * Of the group kind a sample needs no other: there the calls for one sample follow each other while it is in cache, and
- * settling does nothing. Backward takes the mask of the ReLU from y. Samples are named by their place in the stores.
- * y, residual and d_x may lie inside a zero frame, as conv.h wants it: their rows are `row` reals apart. */
+ * Of the group kind a sample needs no other: there the calls for one sample follow each other while it is in cache,
+ * and settling does nothing. Backward takes the mask of the ReLU from y. Samples are named by their place in the
+ * stores. y, residual and d_x may lie inside a zero frame, as conv.h wants it: their rows are `row` reals apart. */
 #ifndef DECANT_WORKER_NN_NORM_H
 #define DECANT_WORKER_NN_NORM_H
 

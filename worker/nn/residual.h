@@ -2,7 +2,8 @@
  *
  *   y = max(0, norm2(conv2(max(0, norm1(conv1 x)))) + shortcut x)
  *
- * The shortcut is x itself, or norm3(W x) on every second pixel where the block halves the image or changes the width. */
+ * The shortcut is x itself, or norm3(W x) on every second pixel where the block halves the image or changes the
+ * width. */
 #ifndef DECANT_WORKER_NN_RESIDUAL_H
 #define DECANT_WORKER_NN_RESIDUAL_H
 

@@ -1,9 +1,9 @@
-/* The residual encoder for small images (He et al., CVPR 2016, with the stem of its CIFAR networks): a 3x3 convolution of
- * stride 1, norm, ReLU; four stages of basic blocks, of which the last three halve the image and double the channels; the
- * mean over pixels.
+/* The residual encoder for small images (He et al., CVPR 2016, with the stem of its CIFAR networks): a 3x3
+ * convolution of stride 1, norm, ReLU; four stages of basic blocks, of which the last three halve the image and
+ * double the channels; the mean over pixels.
  *
- * With GroupNorm passes run over chunks of samples. With BatchNorm a pass that takes statistics of its batch runs over
- * all of them, layer by layer; one that uses running statistics runs over chunks again. */
+ * With GroupNorm passes run over chunks of samples. With BatchNorm a pass that takes statistics of its batch runs
+ * over all of them, layer by layer; one that uses running statistics runs over chunks again. */
 #include "common/at_most.h"
 #include "worker/nn/encoder.h"
 

@@ -72,8 +72,8 @@ void tile_unpack_gradient(const struct pack *p, const real *gradient, real *targ
 void gather_product(const struct gather *g, size_t rows, const real *a, const real *packed, real *c);
 void gather_outer(const struct outer *o, size_t points, const real *a, const real *d, real *gradient);
 
-/* Memory that is wanted soon: a product that gets it fetches it bit by bit, from at on, so that it is in the second-level
- * cache when its turn comes. NULL: nothing. In bf16 it is left alone. */
+/* Memory that is wanted soon: a product that gets it fetches it bit by bit, from at on, so that it is in the
+ * second-level cache when its turn comes. NULL: nothing. In bf16 it is left alone. */
 struct ahead {
     const real *at, *end;
 };

@@ -90,8 +90,8 @@ TILE_INLINE void TILE_NAME(product)(const struct gather *g, size_t r, const stru
     TILE_NAME(store)(sum, out, p->columns, M, V);
 }
 
-/* All rows against one panel, in tiles that are equally high or differ by one row: a last one of few rows would wait for
- * its own sums. */
+/* All rows against one panel, in tiles that are equally high or differ by one row: a last one of few rows would wait
+ * for its own sums. */
 TILE_INLINE void TILE_NAME(panel_product)(const struct gather *g, size_t rows, const struct tile_panel *p,
                                           const bool packed, const int V)
 {

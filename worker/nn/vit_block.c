@@ -240,8 +240,8 @@ static void attention_half(const struct vit_pass *p, const struct vit_block_stor
         row_add(at->mid + i * kept(p) * dim, p->x + i * T * dim, kept(p) * dim);
 }
 
-/* What the next pass begins with: where its queries, keys and values go, or its tokens, if those of this pass went where
- * its own will. */
+/* What the next pass begins with: where its queries, keys and values go, or its tokens, if those of this pass went
+ * where its own will. */
 static struct ahead next_pass(const struct vit_pass *p, const struct vit_block_store *at)
 {
     size_t sample = (size_t)p->shape->tokens * p->shape->dim;
