@@ -19,7 +19,7 @@ struct short_row {
 
 struct short_rows {
     uint32_t rows, count;
-    struct short_row *of; /* (rows) one after the other; whole blocks of rows that are none leave out theirs */
+    struct short_row *of; /* (rows) those that were taken, one after the other */
     float *value;         /* (rows,SHORT) exponentials, then zeros */
     uint32_t *component;  /* (rows,SHORT) ascending */
 };

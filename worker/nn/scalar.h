@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <string.h>
+#include "common/exp.h"
 #include "worker/nn/vector.h"
 
 #ifdef NN_DOUBLE
@@ -27,7 +28,7 @@ INLINE real real_normal(real x)
 
 #else
 
-/* e^x for x <= 88, as 2^n e^r with |r| <= ln2/2 and Cephes' polynomial for e^r (expf.c): relative error below 2e-7.
+/* e^x for x <= 88, as 2^n e^r with |r| <= ln2/2: relative error below 2e-7.
  * Under -87 it stays at e^-87, about the smallest normal number. */
 INLINE float real_exp(float x)
 {
@@ -35,13 +36,7 @@ INLINE float real_exp(float x)
     float clamped = x < -87.0f ? -87.0f : x; /* in this order a NaN stays one */
     float n = (clamped * 1.44269504088896341f + round) - round;
     float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    float p = exp_near_zero(r);
     int32_t bits = ((int32_t)n + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
