@@ -11,7 +11,8 @@ enum {
     BLUE = 0x2a6fbb,
     ORANGE = 0xc25a1c,
     GREEN = 0x2b7d4f,
-    VIOLET = 0x7a4fa3
+    VIOLET = 0x7a4fa3,
+    AMBER = 0x8a5a00
 };
 
 static void begin(struct plot_canvas *c, double width, double height, const char *title, const char *run)
@@ -160,8 +161,9 @@ static bool draw_loss(const struct plot_chart *chart, const struct dashboard_run
                                    {h, "consistency", "consistency", BLUE},
                                    {h, "entropy", "entropy", ORANGE},
                                    {h, "mean_entropy", "mean entropy", GREEN},
-                                   {h, "coding_rate", "coding rate", VIOLET}};
-    return draw_lines(c, chart->title, r->state.run, curves, 5, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
+                                   {h, "coding_rate", "coding rate", VIOLET},
+                                   {h, "feature_rate", "of features", AMBER}};
+    return draw_lines(c, chart->title, r->state.run, curves, 6, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
 }
 
 static bool draw_perplexity(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)

@@ -262,6 +262,9 @@ const struct config_key run_config_keys[] = {
     KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
               "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
               "counts little"),
+    KEY_FLOAT("loss.feature_rate", loss.feature_rate, "0", 0, 1000,
+              "likewise of the encoder's features, before the projection head: keeps more of their directions in use; "
+              "0: no such term"),
     KEY_CHOICE("loss.prototype_loss", loss.prototype_loss, "shared", CHOICE_WORDS(PROTOTYPE_LOSSES),
                "joint: prototypes follow the encoder's loss, or one of their own on the teacher's embeddings "
                "(half-decoupled, as in CAPI; its targets are loss.sinkhorn_*)"),

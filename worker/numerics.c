@@ -137,7 +137,7 @@ static void run_model(XXH64_state_t *h, const struct model *m, const struct mode
     model_forward(m, MODEL_TRAIN, a->params, a->buffers, a->images, rows, a->workspace, a->features, a->z);
     hash_floats(h, a->features, (size_t)rows * model_feature_width(m));
     hash_floats(h, a->z, (size_t)rows * spec->projection);
-    model_backward(m, a->params, a->dz, a->workspace, a->grad);
+    model_backward(m, a->params, a->dz, NULL, a->workspace, a->grad);
     hash_floats(h, a->grad, manifest->parameter_floats);
     model_buffer_contribution(m, a->workspace, a->contribution);
     hash_floats(h, a->contribution, manifest->buffer_floats);

@@ -28,6 +28,7 @@ static const struct field fields[] = {
     {"estep_share", offsetof(struct step_report, estep)},
     {"mean_entropy", offsetof(struct step_report, mean_entropy)},
     {"coding_rate", offsetof(struct step_report, coding_rate)},
+    {"feature_rate", offsetof(struct step_report, feature_rate)},
 };
 
 static const struct field counters[] = {
@@ -53,7 +54,8 @@ static bool field_known(const struct step_report *r, size_t i)
     if (fields[i].offset == offsetof(struct step_report, epoch) && r->epoch < 0.0)
         return false;
     bool optional = fields[i].offset == offsetof(struct step_report, mean_entropy) ||
-                    fields[i].offset == offsetof(struct step_report, coding_rate);
+                    fields[i].offset == offsetof(struct step_report, coding_rate) ||
+                    fields[i].offset == offsetof(struct step_report, feature_rate);
     return isfinite(field_value(r, i)) && !(optional && field_value(r, i) == 0);
 }
 
@@ -77,6 +79,7 @@ void step_report_set_metrics(struct step_report *r, const double metrics[GRADIEN
     r->entropy = metrics[METRIC_ENTROPY] / slots;
     r->mean_entropy = metrics[METRIC_MEAN_ENTROPY] / slots;
     r->coding_rate = metrics[METRIC_CODING_RATE] / slots;
+    r->feature_rate = metrics[METRIC_FEATURE_RATE] / slots;
     double total = 0.0;
     for (unsigned i = METRIC_AUGMENT_S; i <= METRIC_ESTEP_S; i++)
         total += metrics[i];

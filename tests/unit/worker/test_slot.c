@@ -72,6 +72,8 @@ static void test_purity_with_terms(void **state)
 {
     (void)state;
     check_purity("loss.mean_entropy=2", "loss.coding_rate=1");
+    check_purity("loss.feature_rate=0.5", NULL);
+    check_purity("loss.feature_rate=0.5", "loss.prototypes=joint");
     struct bench t;
     struct outcome o;
     open_bench(&t, "loss.mean_entropy=2", "loss.coding_rate=1");
@@ -85,7 +87,17 @@ static void test_purity_with_terms(void **state)
     open_bench(&t, NULL, NULL);
     w = new_worker(&t);
     compute(&t, w, 0, 0, &o);
-    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0);
+    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0 && o.metrics[10] == 0);
+    struct outcome with;
+    slot_workspace_free(&w);
+    close_bench(&t);
+    open_bench(&t, "loss.feature_rate=0.5", NULL);
+    w = new_worker(&t);
+    compute(&t, w, 0, 0, &with);
+    assert_true(with.metrics[10] > 0);
+    assert_true(fabs(with.metrics[0] - (o.metrics[0] - 0.5 * with.metrics[10])) < 1e-9);
+    assert_memory_not_equal(with.grad, o.grad, slot_manifest(t.shared)->parameter_floats * sizeof(float));
+    outcome_fini(&with);
     outcome_fini(&o);
     slot_workspace_free(&w);
     close_bench(&t);
