@@ -112,8 +112,9 @@ static int set_ints(void *zmq, const struct int_option *options, size_t n)
 static int set_common(void *zmq, const struct net_options *o)
 {
     int hwm = o->hwm ? o->hwm : HWM_DEFAULT;
+    bool only_listens = o->role == NET_SUB || o->role == NET_PAIR; /* a subscription is owed to nobody */
     const struct int_option options[] = {
-        {ZMQ_LINGER, LINGER_MS},
+        {ZMQ_LINGER, only_listens ? 0 : LINGER_MS},
         {ZMQ_SNDHWM, hwm},
         {ZMQ_RCVHWM, hwm},
         {ZMQ_IMMEDIATE, 0}, /* requests made before the server is up wait for it, up to the high-water mark */

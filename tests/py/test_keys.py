@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Keys from outside: both servers and the worker over TCP with CURVE, against pyzmq clients that hold the right key, none, an unlisted
 one, one of another role, or one that is revoked while the server runs. Ends with "N passed, M failed"."""
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -25,6 +26,7 @@ from wire_client import (ACK, ERROR, GRADIENT, HELLO, INIT, LEASE_REQUEST, MIXTU
 BUILD = os.environ.get("BUILD", "build")
 K, D, SLOT_SIZE, RUN = 32, 8, 8, "keys-test"
 REWIND, FORBIDDEN = 18, 22
+TOGETHER = 6  # tests at a time: each has servers and a directory of its own, and nearly all of its time is waiting
 PATIENCE_S = 30.0  # before a wait counts as failed; nothing passes or fails by being fast
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 CONFIRMED = "# confirmed: no workers\n"
@@ -572,19 +574,25 @@ def test_keygen_gives_every_process_its_own():
         assert "parameter.pub" in keygen("--out", str(ring), "--deploy", str(target), "client", code=1)
 
 
+def run_test(name, test):
+    """Whatever goes wrong is that test's failure; the others still run."""
+    try:
+        test()
+        print(f"ok   {name}\n", end="", flush=True)
+        return True
+    except Exception:
+        print(f"FAIL {name}\n{traceback.format_exc()}", end="", flush=True)
+        return False
+
+
 def main():
     tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
-    failed = 0
-    for name, test in tests:
-        try:
-            test()
-            print("ok  ", name, flush=True)
-        except Exception:  # whatever went wrong is that test's failure; the others still run
-            failed += 1
-            print("FAIL", name)
-            traceback.print_exc(file=sys.stdout)
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    # The longest first: half a minute of it is how long a list that lost everybody has to stay as it is.
+    tests.sort(key=lambda named: named[1] is not test_an_emptied_list_revokes_nobody_at_once)
+    with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
+        passed = sum(pool.map(lambda named: run_test(*named), tests))
+    print(f"{passed} passed, {len(tests) - passed} failed")
+    return 0 if passed == len(tests) else 1
 
 
 if __name__ == "__main__":

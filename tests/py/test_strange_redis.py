@@ -21,7 +21,7 @@ from test_redis import BUILD, PATIENCE, RUN, Client, Redis, Server, run_cases, w
 
 STEPS = 12
 MEMORY_KB = 48 << 10  # over a run without Redis: buffers, the allocator's moods, and no more
-TOGETHER = 4          # cases at a time
+TOGETHER = 10         # cases at a time: each waits for some ten seconds and computes for a third of one
 LOG_LINES = 40        # about Redis, in a run of some seconds
 DEADLINE = 120        # of a command; all end after some 3 s, and this is only there so that a hang fails
 
