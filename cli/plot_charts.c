@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { WIDTH = 720, HEIGHT = 420, LEFT = 64, RIGHT = 20, TOP = 56, BOTTOM = 64, RING = 560 };
+enum { WIDTH = 720, HEIGHT = 420, LEFT = 64, RIGHT = 20, TOP = 56, BOTTOM = 64, RING = 560, LEGEND_ROW = 5 };
 enum {
     INK = 0x1d2126,
     SOFT = 0x5a626c,
@@ -106,18 +106,20 @@ static void draw_curve(struct plot_canvas *c, const struct frame *f, const struc
 
 static void draw_legend(struct plot_canvas *c, const struct curve *curves, size_t n)
 {
-    double x = LEFT, y = HEIGHT - 20;
-    int shown = 0;
+    int shown = 0, drawn = 0;
     for (size_t i = 0; i < n; i++)
         shown += !isnan(dashboard_history_last(curves[i].history, curves[i].column));
+    int rows = shown > LEGEND_ROW ? 2 : 1, each = (shown + rows - 1) / rows;
     for (size_t i = 0; i < n; i++) {
         double last = dashboard_history_last(curves[i].history, curves[i].column);
         if (isnan(last))
             continue;
+        double x = LEFT + drawn % each * (WIDTH - LEFT - RIGHT) / fmax(each, 3);
+        double y = rows == 1 ? HEIGHT - 20 : HEIGHT - 24 + 16 * (drawn / each);
         plot_line(c, &(struct plot_style){.stroke = curves[i].colour, .stroke_opacity = 1, .width = 3}, x, y - 4,
                   x + 16, y - 4);
         plot_text(c, INK, x + 22, y, 11, PLOT_START, "%s: %.3g", curves[i].label, last);
-        x += (WIDTH - LEFT - RIGHT) / fmax(shown, 3);
+        drawn++;
     }
 }
 
@@ -162,7 +164,7 @@ static bool draw_loss(const struct plot_chart *chart, const struct dashboard_run
                                    {h, "entropy", "entropy", ORANGE},
                                    {h, "mean_entropy", "mean entropy", GREEN},
                                    {h, "coding_rate", "coding rate", VIOLET},
-                                   {h, "feature_rate", "of features", AMBER}};
+                                   {h, "feature_rate", "feature rate", AMBER}};
     return draw_lines(c, chart->title, r->state.run, curves, 6, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
 }
 

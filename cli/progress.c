@@ -129,7 +129,7 @@ static void add_loss(const struct progress *p, char out[PROGRESS_LINE_MAX])
     if (c->loss.coding_rate > 0)
         add(out, ", coding rate %.3f", p->coding_rate);
     if (c->loss.feature_rate > 0)
-        add(out, ", of features %.3f", p->feature_rate);
+        add(out, ", feature rate %.3f", p->feature_rate);
     bool parts = out[strlen(out) - 1] != '(';
     add(out, "%sln K %.2f)", parts ? "; " : "", log((double)c->mixture.components));
 }

@@ -40,7 +40,7 @@ REGIMES = {
                   RESEED + IMAGES, False),
     "joint + terms": ("joint, with the terms of the loss", JOINT, True),
     "views + terms": ("a mixture of augmented views, with the same terms", RESEED + VIEWS, True),
-    "decoupled + terms": ("decoupled, with the same terms: what Decant does by default", RESEED + IMAGES, True),
+    "decoupled + terms": ("decoupled, with the same terms", RESEED + IMAGES, True),
 }
 # What is compared, seed by seed: the strongest of each side.
 PAIR = ("decoupled + terms", "joint + terms")

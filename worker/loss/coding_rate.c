@@ -1,5 +1,6 @@
-/* The coding rate of the student's embeddings (SimDINO: Wu et al., "Simplifying DINO via Coding Rate Regularization",
- * 2025): how many bits, up to units, the m = 2b rows Z of a slot take at precision epsilon in p = D dimensions.
+/* The coding rate of the student's embeddings or features (SimDINO: Wu et al., "Simplifying DINO via Coding Rate
+ * Regularization", 2025): how many bits, up to units, the m = 2b rows Z of a slot take at precision epsilon in p = D or F
+ * dimensions.
  *
  *   R = (p + m) / (p m) log det M,   M = I + a Z^T Z,   a = p / (m epsilon);   loss - lambda R
  *   dR / dZ = (p + m) / (p m) 2 a Z M^-1
@@ -8,7 +9,7 @@
  * N^-1 Z with N = I + a Z Z^T.
  *
  * M and N are symmetric and at least I, so one Cholesky factor gives both. It fails only when Z is not finite; then so
- * is the result, and the parameter server skips the step. Matrices are handed to BLAS by columns: Z, whose rows are
+ * is the result, which the parameter server refuses. Matrices are handed to BLAS by columns: Z, whose rows are
  * contiguous, is Z^T (p,m) there, and M or N its lower triangle. */
 #include "worker/loss/coding_rate.h"
 

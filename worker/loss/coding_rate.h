@@ -12,7 +12,7 @@ struct coding_rate {
     real *partial;        /* (m,p), scratch */
 };
 
-size_t coding_rate_factor(size_t m, size_t p);
+size_t coding_rate_factor(size_t m, size_t p); /* of the smaller matrix: min(m, p) squared */
 
 /* R of z (m,p), in nats, NAN when z is not finite. -weight times its gradient is added to d (m,p). */
 double coding_rate_add(const struct coding_rate *c, const real *z, real *d);

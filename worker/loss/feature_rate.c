@@ -1,3 +1,4 @@
+/* The coding rate of features; see feature_rate.h. */
 #include "worker/loss/feature_rate.h"
 
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 
 struct feature_rate;
 
-/* For `rows` features of F dimensions; weight lambda, precision epsilon > 0. */
+/* For `rows` features of F dimensions; weight lambda, precision epsilon > 0. 0 or ERR_MEMORY. */
 int feature_rate_new(size_t rows, size_t F, real weight, real epsilon, struct feature_rate **out);
 void feature_rate_free(struct feature_rate **f);
 

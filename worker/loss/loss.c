@@ -98,8 +98,12 @@ static void run(const struct loss_call *call, const real *z_student, const real 
         objective_cross_entropy(call, result);
     }
     if (o->coding_rate != 0) {
-        const struct coding_rate rate = {(size_t)2 * w->b,       w->D,      o->coding_rate,
-                                         o->coding_rate_epsilon, w->factor, w->partial};
+        const struct coding_rate rate = {.m = (size_t)2 * w->b,
+                                         .p = w->D,
+                                         .weight = o->coding_rate,
+                                         .epsilon = o->coding_rate_epsilon,
+                                         .factor = w->factor,
+                                         .partial = w->partial};
         ASSERT(w->factor);
         result->coding_rate = coding_rate_add(&rate, w->student, call->dz);
         result->loss -= (double)o->coding_rate * result->coding_rate;

@@ -22,7 +22,7 @@ struct loss_workspace {
     uint32_t *nearest;       /* (rows): which one that is */
     real *column;            /* (width) */
     real *log_mean;          /* (width): of the student's probabilities */
-    real *factor;            /* the coding rate's, when it is in use */
+    real *factor;            /* coding_rate_factor(2b, D) reals, when that term is in use */
     real *center;            /* (K): dino's mean teacher logits */
 };
 

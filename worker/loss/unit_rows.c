@@ -1,3 +1,4 @@
+/* Rows of unit length; see unit_rows.h. */
 #include "worker/loss/unit_rows.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Rows divided by their lengths, and gradients through that. */
+/* Rows divided by their lengths, and gradients through that. A length below 1e-12 counts as 1e-12: a row of zeros stays
+ * one, and its gradient is finite. */
 #ifndef DECANT_WORKER_LOSS_UNIT_ROWS_H
 #define DECANT_WORKER_LOSS_UNIT_ROWS_H
 

@@ -141,7 +141,9 @@ static void test_parts_of_the_loss(void **state)
     terms.loss.coding_rate = 1;
     has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000; ln K 6.93)");
     terms.loss.feature_rate = 0.1;
-    has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000, of features 3.000; ln K 6.93)");
+    has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000, feature rate 3.000; ln K 6.93)");
+    terms.loss.mean_entropy = terms.loss.coding_rate = 0;
+    has(&p, "loss -6.000 (consistency 6.250, feature rate 3.000; ln K 6.93)");
 }
 
 static void test_durations(void **state)

@@ -498,6 +498,7 @@ static void test_a_report_has_the_terms_that_the_loss_has(void **state)
     struct msg m = rig_msg(MSG_METRICS, 0);
     step_report_to_msg(&report, &m);
     assert_true(msg_scalar(&m, "mean_entropy", 0) == 5 && msg_scalar(&m, "coding_rate", 0) == 1.5);
+    assert_true(msg_scalar(&m, "feature_rate", 0) == 0.75);
     assert_true(msg_scalar(&m, "augment_share", 0) == 0.25);
     msg_fini(&m);
 }

@@ -72,8 +72,6 @@ static void test_purity_with_terms(void **state)
 {
     (void)state;
     check_purity("loss.mean_entropy=2", "loss.coding_rate=1");
-    check_purity("loss.feature_rate=0.5", NULL);
-    check_purity("loss.feature_rate=0.5", "loss.prototypes=joint");
     struct bench t;
     struct outcome o;
     open_bench(&t, "loss.mean_entropy=2", "loss.coding_rate=1");
@@ -87,8 +85,24 @@ static void test_purity_with_terms(void **state)
     open_bench(&t, NULL, NULL);
     w = new_worker(&t);
     compute(&t, w, 0, 0, &o);
-    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0 && o.metrics[10] == 0);
-    struct outcome with;
+    assert_true(o.metrics[8] == 0 && o.metrics[9] == 0);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+}
+
+/* The term on features: in the loss, in the metrics, and in the encoder's gradient. */
+static void test_feature_rate(void **state)
+{
+    (void)state;
+    check_purity("loss.feature_rate=0.5", NULL);
+    check_purity("loss.feature_rate=0.5", "loss.prototypes=joint");
+    struct bench t;
+    struct outcome o, with;
+    open_bench(&t, NULL, NULL);
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[10] == 0);
     slot_workspace_free(&w);
     close_bench(&t);
     open_bench(&t, "loss.feature_rate=0.5", NULL);
@@ -625,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_purity_swav),
         cmocka_unit_test(test_purity_joint),
         cmocka_unit_test(test_purity_with_terms),
+        cmocka_unit_test(test_feature_rate),
         cmocka_unit_test(test_purity_with_local_views),
         cmocka_unit_test(test_local_views_count),
         cmocka_unit_test(test_purity_of_residual_encoders),
