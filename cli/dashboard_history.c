@@ -6,8 +6,8 @@
 #include <string.h>
 #include "common/error.h"
 
-const char *const history_of_parameter[] = {"loss", "consistency", "entropy",      "mean_entropy", "coding_rate",
-                                            "lr",   "grad_norm",   "images_per_s", "workers"};
+const char *const history_of_parameter[] = {"loss",         "consistency", "entropy",   "mean_entropy", "coding_rate",
+                                            "feature_rate", "lr",          "grad_norm", "images_per_s", "workers"};
 const char *const history_of_prototype[] = {"unique_0025", "unique_01",        "unique_025",     "unique_05",
                                             "active",      "usage_perplexity", "effective_rank", "loglik",
                                             "beta",        "reseeded",         "seeding"};

@@ -28,7 +28,7 @@ extern const char *const history_of_parameter[];  /* loss and its parts, pace: m
 extern const char *const history_of_prototype[];  /* metrics-prototype.jsonl, and the mirror's stream */
 extern const char *const history_of_evaluation[]; /* metrics-eval.jsonl */
 enum { HISTORY_EVALUATION_COLUMNS = 3 };
-enum { HISTORY_PARAMETER_COLUMNS = 9, HISTORY_PROTOTYPE_COLUMNS = 11 };
+enum { HISTORY_PARAMETER_COLUMNS = 10, HISTORY_PROTOTYPE_COLUMNS = 11 };
 
 void dashboard_history_init(struct dashboard_history *h, const char *const *columns, size_t column_count);
 void dashboard_history_blank(struct history_row *row); /* all NaN */

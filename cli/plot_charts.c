@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { WIDTH = 720, HEIGHT = 420, LEFT = 64, RIGHT = 20, TOP = 56, BOTTOM = 64, RING = 560 };
+enum { WIDTH = 720, HEIGHT = 420, LEFT = 64, RIGHT = 20, TOP = 56, BOTTOM = 64, RING = 560, LEGEND_ROW = 5 };
 enum {
     INK = 0x1d2126,
     SOFT = 0x5a626c,
@@ -11,7 +11,8 @@ enum {
     BLUE = 0x2a6fbb,
     ORANGE = 0xc25a1c,
     GREEN = 0x2b7d4f,
-    VIOLET = 0x7a4fa3
+    VIOLET = 0x7a4fa3,
+    AMBER = 0x8a5a00
 };
 
 static void begin(struct plot_canvas *c, double width, double height, const char *title, const char *run)
@@ -105,18 +106,20 @@ static void draw_curve(struct plot_canvas *c, const struct frame *f, const struc
 
 static void draw_legend(struct plot_canvas *c, const struct curve *curves, size_t n)
 {
-    double x = LEFT, y = HEIGHT - 20;
-    int shown = 0;
+    int shown = 0, drawn = 0;
     for (size_t i = 0; i < n; i++)
         shown += !isnan(dashboard_history_last(curves[i].history, curves[i].column));
+    int rows = shown > LEGEND_ROW ? 2 : 1, each = (shown + rows - 1) / rows;
     for (size_t i = 0; i < n; i++) {
         double last = dashboard_history_last(curves[i].history, curves[i].column);
         if (isnan(last))
             continue;
+        double x = LEFT + drawn % each * (WIDTH - LEFT - RIGHT) / fmax(each, 3);
+        double y = rows == 1 ? HEIGHT - 20 : HEIGHT - 24 + 16 * (drawn / each);
         plot_line(c, &(struct plot_style){.stroke = curves[i].colour, .stroke_opacity = 1, .width = 3}, x, y - 4,
                   x + 16, y - 4);
         plot_text(c, INK, x + 22, y, 11, PLOT_START, "%s: %.3g", curves[i].label, last);
-        x += (WIDTH - LEFT - RIGHT) / fmax(shown, 3);
+        drawn++;
     }
 }
 
@@ -160,8 +163,9 @@ static bool draw_loss(const struct plot_chart *chart, const struct dashboard_run
                                    {h, "consistency", "consistency", BLUE},
                                    {h, "entropy", "entropy", ORANGE},
                                    {h, "mean_entropy", "mean entropy", GREEN},
-                                   {h, "coding_rate", "coding rate", VIOLET}};
-    return draw_lines(c, chart->title, r->state.run, curves, 5, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
+                                   {h, "coding_rate", "coding rate", VIOLET},
+                                   {h, "feature_rate", "feature rate", AMBER}};
+    return draw_lines(c, chart->title, r->state.run, curves, 6, NAN, r->facts.K > 1 ? log(r->facts.K) : 0);
 }
 
 static bool draw_perplexity(const struct plot_chart *chart, const struct dashboard_run *r, struct plot_canvas *c)

@@ -29,6 +29,7 @@ static void take_training(struct progress *p, const struct msg *m, uint64_t now_
     p->entropy = msg_scalar(m, "entropy", NAN);
     p->mean_entropy = msg_scalar(m, "mean_entropy", 0);
     p->coding_rate = msg_scalar(m, "coding_rate", 0);
+    p->feature_rate = msg_scalar(m, "feature_rate", 0);
     p->images_per_s = msg_scalar(m, "images_per_s", 0);
     p->workers = msg_scalar(m, "workers", 0);
 }
@@ -119,7 +120,7 @@ static void add_loss(const struct progress *p, char out[PROGRESS_LINE_MAX])
     const struct run_config *c = p->config;
     bool carp = c->loss.objective == LOSS_CARP;
     add(out, "  loss %.3f (", p->loss);
-    if (carp || run_config_mean_entropy(c) > 0 || c->loss.coding_rate > 0)
+    if (carp || run_config_mean_entropy(c) > 0 || c->loss.coding_rate > 0 || c->loss.feature_rate > 0)
         add(out, "consistency %.3f", p->consistency);
     if (carp)
         add(out, ", entropy %.3f", p->entropy);
@@ -127,6 +128,8 @@ static void add_loss(const struct progress *p, char out[PROGRESS_LINE_MAX])
         add(out, ", mean entropy %.3f", p->mean_entropy);
     if (c->loss.coding_rate > 0)
         add(out, ", coding rate %.3f", p->coding_rate);
+    if (c->loss.feature_rate > 0)
+        add(out, ", feature rate %.3f", p->feature_rate);
     bool parts = out[strlen(out) - 1] != '(';
     add(out, "%sln K %.2f)", parts ? "; " : "", log((double)c->mixture.components));
 }

@@ -13,7 +13,7 @@ struct progress {
     const struct run_config *config;
     uint64_t step; /* completed, newest heard of */
     double epoch;  /* passes over the data; negative when unknown */
-    double loss, consistency, entropy, mean_entropy, coding_rate, images_per_s, workers;
+    double loss, consistency, entropy, mean_entropy, coding_rate, feature_rate, images_per_s, workers;
     double unique_0025, unique_01, active; /* percent */
     bool trained, measured;                /* step to workers, and unique to active, are known */
     uint64_t first_step;                   /* when this launcher began to watch, and when (ms) */

@@ -156,6 +156,7 @@ static void draw_loss(struct top_screen *s, const struct top_state *t)
     put_figure(&l, t, "entropy", 4);
     put_term(&l, t, "mean entropy", "mean_entropy");
     put_term(&l, t, "coding rate", "coding_rate");
+    put_term(&l, t, "feature rate", "feature_rate");
     put(&l, PLAIN, ")");
     l = line_begin(s);
     put_label(&l, "learning rate");

@@ -259,9 +259,13 @@ const struct config_key run_config_keys[] = {
               "term; -1: 2 with dino, 1 with swav, none with carp, which has one of its own"),
     KEY_FLOAT("loss.coding_rate", loss.coding_rate, "1", 0, 1000,
               "lambda: rewards embeddings that spread, loss - lambda R(a slot's embeddings); 0: no such term"),
-    KEY_FLOAT("loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
-              "precision of the coding rate: a direction with less than about this x 1/D of the embeddings' energy "
-              "counts little"),
+    KEY_FLOAT(
+        "loss.coding_rate_epsilon", loss.coding_rate_epsilon, "0.5", 1e-3, 100,
+        "precision of both rates: a direction with less than about this x 1/D of the embeddings' energy, or 1/F of "
+        "the features', counts little"),
+    KEY_FLOAT("loss.feature_rate", loss.feature_rate, "0", 0, 1000,
+              "lambda: rewards features of the encoder, before the projection head, that spread, loss - lambda R(a "
+              "slot's features); 0: no such term"),
     KEY_CHOICE("loss.prototype_loss", loss.prototype_loss, "shared", CHOICE_WORDS(PROTOTYPE_LOSSES),
                "joint: prototypes follow the encoder's loss, or one of their own on the teacher's embeddings "
                "(half-decoupled, as in CAPI; its targets are loss.sinkhorn_*)"),

@@ -79,7 +79,7 @@ struct run_config {
         int64_t block;
         double entropy_weight, center_momentum, sinkhorn_epsilon;
         int64_t sinkhorn_iterations;
-        double mean_entropy, coding_rate, coding_rate_epsilon, balance, koleo;
+        double mean_entropy, coding_rate, coding_rate_epsilon, feature_rate, balance, koleo;
         enum prototype_loss prototype_loss;
     } loss;
     struct {

@@ -137,7 +137,7 @@ static void run_model(XXH64_state_t *h, const struct model *m, const struct mode
     model_forward(m, MODEL_TRAIN, a->params, a->buffers, a->images, rows, a->workspace, a->features, a->z);
     hash_floats(h, a->features, (size_t)rows * model_feature_width(m));
     hash_floats(h, a->z, (size_t)rows * spec->projection);
-    model_backward(m, a->params, a->dz, a->workspace, a->grad);
+    model_backward(m, a->params, a->dz, NULL, a->workspace, a->grad);
     hash_floats(h, a->grad, manifest->parameter_floats);
     model_buffer_contribution(m, a->workspace, a->contribution);
     hash_floats(h, a->contribution, manifest->buffer_floats);
@@ -252,7 +252,6 @@ static int add_losses(XXH64_state_t *h)
     int rc = 0;
     struct loss_options o = {.b = 5,
                              .K = 60,
-                             .D = 27,
                              .block = 20,
                              .tau_s = 0.1f,
                              .tau_t = 0.07f,
@@ -264,10 +263,13 @@ static int add_losses(XXH64_state_t *h)
                              .coding_rate_epsilon = 0.5f,
                              .normalise = 1};
     const int objectives[] = {LOSS_CARP, LOSS_DINO, LOSS_SWAV};
-    for (size_t i = 0; rc == 0 && i < sizeof objectives / sizeof objectives[0]; i++) {
-        o.objective = objectives[i];
-        rc = add_loss(h, &o);
-    }
+    const uint32_t dimensions[] = {27, 9}; /* more than the slot's rows, and fewer: the coding rate takes two ways */
+    for (size_t i = 0; rc == 0 && i < sizeof objectives / sizeof objectives[0]; i++)
+        for (size_t j = 0; rc == 0 && j < sizeof dimensions / sizeof dimensions[0]; j++) {
+            o.objective = objectives[i];
+            o.D = dimensions[j];
+            rc = add_loss(h, &o);
+        }
     return rc;
 }
 

@@ -12,6 +12,7 @@
 #include "worker/data/augment.h"
 #include "worker/data/image_feed.h"
 #include "worker/estep.h"
+#include "worker/loss/feature_rate.h"
 #include "worker/loss/loss.h"
 #include "worker/freeze.h"
 #include "worker/model_spec.h"
@@ -44,16 +45,18 @@ struct slot_workspace {
     const struct slot_shared *shared;
     struct model_workspace *workspace, *local_workspace;
     struct loss_workspace *loss;
-    struct estep *estep;         /* NULL when joint */
-    float *views;                /* (2b,H,W,C) */
-    float *local_views;          /* (local b,side,side,C), view by view; NULL without, like the next */
-    float *local_grad;           /* (the model's parameters) */
-    float *z, *dz;               /* ((2 + local) b,D) */
-    float *h;                    /* (2b,D) */
-    float *images;               /* (b,H,W,C) standardised, for a mixture of images; NULL for one of views */
-    float *prototypes[2];        /* (K,D) unit rows, when joint: student's, teacher's */
-    uint32_t *order;             /* (K) carp's permutation */
-    bool views_held, order_held; /* whether the caches hold anything, and of what: */
+    struct feature_rate *rate;    /* NULL without that term, like the next two */
+    float *features, *d_features; /* (2b,F) */
+    struct estep *estep;          /* NULL when joint */
+    float *views;                 /* (2b,H,W,C) */
+    float *local_views;           /* (local b,side,side,C), view by view; NULL without, like the next */
+    float *local_grad;            /* (the model's parameters) */
+    float *z, *dz;                /* ((2 + local) b,D) */
+    float *h;                     /* (2b,D) */
+    float *images;                /* (b,H,W,C) standardised, for a mixture of images; NULL for one of views */
+    float *prototypes[2];         /* (K,D) unit rows, when joint: student's, teacher's */
+    uint32_t *order;              /* (K) carp's permutation */
+    bool views_held, order_held;  /* whether the caches hold anything, and of what: */
     uint64_t views_step, order_step;
     uint32_t views_slot;
     double ahead_s;      /* spent on views that no part A has asked for yet */
@@ -340,6 +343,19 @@ static bool allocate_local(struct slot_workspace *w)
            model_workspace_new(s->local_model, (uint32_t)rows, &w->local_workspace) == 0;
 }
 
+static bool allocate_features(struct slot_workspace *w)
+{
+    const struct slot_shared *s = w->shared;
+    size_t rows = 2 * (size_t)s->b, F = model_feature_width(s->model);
+    const struct run_config *c = s->config;
+    if (c->loss.feature_rate == 0)
+        return true;
+    w->features = aligned_floats(rows * F);
+    w->d_features = aligned_floats(rows * F);
+    return w->features && w->d_features &&
+           feature_rate_new(rows, F, (float)c->loss.feature_rate, (float)c->loss.coding_rate_epsilon, &w->rate) == 0;
+}
+
 static bool has_mixture_of_images(const struct slot_shared *s)
 {
     return !s->joint && s->config->mixture.source == MIXTURE_OF_IMAGES;
@@ -361,7 +377,8 @@ static bool allocate_worker(struct slot_workspace *w)
     for (int i = 0; ok && s->joint && i < 2; i++)
         ok = (w->prototypes[i] = aligned_floats(prototypes)) != NULL;
     return ok && (s->joint || new_estep(s, &w->estep) == 0) && loss_workspace_new(&s->loss, &w->loss) == 0 &&
-           model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0 && allocate_local(w);
+           model_workspace_new(s->model, (uint32_t)rows, &w->workspace) == 0 && allocate_local(w) &&
+           allocate_features(w);
 }
 
 int slot_workspace_new(const struct slot_shared *s, struct slot_workspace **out, struct error *e)
@@ -386,6 +403,9 @@ void slot_workspace_free(struct slot_workspace **w)
     model_workspace_free(&(*w)->workspace);
     model_workspace_free(&(*w)->local_workspace);
     loss_workspace_free(&(*w)->loss);
+    feature_rate_free(&(*w)->rate);
+    free((*w)->features);
+    free((*w)->d_features);
     estep_free(&(*w)->estep);
     free((*w)->views);
     free((*w)->local_views);
@@ -646,10 +666,10 @@ static struct loss_result objective(struct slot_workspace *w, const struct slot_
 static void backward(struct slot_workspace *w, const struct slot_weights *weights, float *grad)
 {
     const struct slot_shared *s = w->shared;
-    model_backward(s->model, weights->student, w->dz, w->workspace, grad);
+    model_backward(s->model, weights->student, w->dz, w->d_features, w->workspace, grad);
     if (s->local == 0)
         return;
-    model_backward(s->local_model, weights->student, w->dz + 2 * (size_t)s->b * s->D, w->local_workspace,
+    model_backward(s->local_model, weights->student, w->dz + 2 * (size_t)s->b * s->D, NULL, w->local_workspace,
                    w->local_grad);
     vec_add(grad, w->local_grad, model_manifest(s->model)->parameter_floats);
 }
@@ -665,8 +685,8 @@ int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const str
     if (rc != 0)
         return rc;
     double augment_s = seconds_since(&mark);
-    model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace, NULL,
-                  w->z);
+    model_forward(s->model, MODEL_TRAIN, weights->student, weights->buffers, w->views, 2 * s->b, w->workspace,
+                  w->features, w->z);
     memcpy(buffers, st->statistics, model_manifest(s->model)->buffer_floats * sizeof *buffers);
     if (s->local > 0)
         model_forward(s->local_model, MODEL_TRAIN, weights->student, weights->buffers, w->local_views, s->local * s->b,
@@ -674,9 +694,10 @@ int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const str
     struct loss_result result = objective(w, st, weights, mixture, grad);
     if (s->loss.objective == LOSS_DINO)
         loss_center_contribution(w->loss, buffers + s->center_at);
+    double feature_rate = w->rate ? feature_rate_of(w->rate, w->features, w->d_features) : 0;
     double forward_s = seconds_since(&mark);
     backward(w, weights, grad);
-    const double values[SLOT_METRICS] = {result.loss,
+    const double values[SLOT_METRICS] = {result.loss - s->config->loss.feature_rate * feature_rate,
                                          result.consistency,
                                          result.entropy,
                                          s->b,
@@ -685,7 +706,8 @@ int slot_part_b(struct slot_workspace *w, const struct slot_state *st, const str
                                          seconds_since(&mark),
                                          st->estep_s,
                                          result.mean_entropy,
-                                         result.coding_rate};
+                                         result.coding_rate,
+                                         feature_rate};
     memcpy(metrics, values, sizeof values);
     return 0;
 }

@@ -38,9 +38,9 @@ struct slot_weights {
     const float *student, *teacher, *buffers;
 };
 
-enum { SLOT_METRICS = 10 };
+enum { SLOT_METRICS = 11 };
 /* metrics F64 in this order: loss, consistency, entropy, images, augment_s, forward_s, backward_s, estep_s,
- * mean_entropy, coding_rate */
+ * mean_entropy, coding_rate, feature_rate */
 
 /* What part A of a slot leaves for part B. */
 struct slot_state {

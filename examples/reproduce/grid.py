@@ -13,13 +13,14 @@ OBJECTIVES = {
     "swav": ["loss.objective=swav"],
     "carp": ["loss.objective=carp", "loss.temperature_teacher=0.1", "loss.entropy_weight=3"],
 }
-# Terms that keep the student's embeddings spread (docs/design/0006-loss-terms.md). CARP has a mean entropy of its own.
+# Terms that keep the student's embeddings and features spread (docs/design/0006-loss-terms.md). CARP has a mean entropy of its own.
+SPREAD = ["loss.coding_rate=1", "loss.feature_rate=0.15"]
 TERMS = {
-    "carp": ["loss.coding_rate=1"],
-    "dino": ["loss.mean_entropy=2", "loss.coding_rate=1"],
-    "swav": ["loss.mean_entropy=1", "loss.coding_rate=1"],
+    "carp": SPREAD,
+    "dino": ["loss.mean_entropy=2"] + SPREAD,
+    "swav": ["loss.mean_entropy=1"] + SPREAD,
 }
-NO_TERMS = ["loss.mean_entropy=0", "loss.coding_rate=0"]
+NO_TERMS = ["loss.mean_entropy=0", "loss.coding_rate=0", "loss.feature_rate=0"]
 
 JOINT = ["loss.prototypes=joint"]
 # The learning rate of joint prototypes over the encoder's: the best k-NN on emoji with seed 1, of 1, 5 and 20 for DINO, of 1 and 20 for the
@@ -39,7 +40,7 @@ REGIMES = {
                   RESEED + IMAGES, False),
     "joint + terms": ("joint, with the terms of the loss", JOINT, True),
     "views + terms": ("a mixture of augmented views, with the same terms", RESEED + VIEWS, True),
-    "decoupled + terms": ("decoupled, with the same terms: what Decant does by default", RESEED + IMAGES, True),
+    "decoupled + terms": ("decoupled, with the same terms", RESEED + IMAGES, True),
 }
 # What is compared, seed by seed: the strongest of each side.
 PAIR = ("decoupled + terms", "joint + terms")

@@ -24,6 +24,9 @@ static void write_losses(const struct step_report *r, struct exposition *x)
     exposition_single(x, "decant_loss_coding_rate", "gauge",
                       "Coding rate of the student's embeddings, nats; 0 when the loss does not have it.",
                       r->coding_rate);
+    exposition_single(x, "decant_loss_feature_rate", "gauge",
+                      "Coding rate of the student's features, nats; 0 when the loss does not have it.",
+                      r->feature_rate);
     exposition_single(x, "decant_learning_rate", "gauge", "Learning rate of the step.", r->lr);
     exposition_single(x, "decant_teacher_momentum", "gauge", "Momentum of the teacher's average.", r->ema);
     exposition_single(x, "decant_gradient_norm", "gauge", "Global norm of the gradient before clipping.", r->grad_norm);

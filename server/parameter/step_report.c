@@ -28,6 +28,7 @@ static const struct field fields[] = {
     {"estep_share", offsetof(struct step_report, estep)},
     {"mean_entropy", offsetof(struct step_report, mean_entropy)},
     {"coding_rate", offsetof(struct step_report, coding_rate)},
+    {"feature_rate", offsetof(struct step_report, feature_rate)},
 };
 
 static const struct field counters[] = {
@@ -38,6 +39,7 @@ static const struct field counters[] = {
     {"steps_skipped", offsetof(struct step_report_counters, steps_skipped)},
 };
 
+enum { TERMS = 3 /* the last fields: parts that not every loss has */ };
 enum { FIELDS = sizeof fields / sizeof fields[0], COUNTERS = sizeof counters / sizeof counters[0] };
 _Static_assert(FIELDS + COUNTERS + 1 <= MSG_SCALARS_MAX, "a report fits into one message");
 
@@ -52,9 +54,7 @@ static bool field_known(const struct step_report *r, size_t i)
 {
     if (fields[i].offset == offsetof(struct step_report, epoch) && r->epoch < 0.0)
         return false;
-    bool optional = fields[i].offset == offsetof(struct step_report, mean_entropy) ||
-                    fields[i].offset == offsetof(struct step_report, coding_rate);
-    return isfinite(field_value(r, i)) && !(optional && field_value(r, i) == 0);
+    return isfinite(field_value(r, i)) && !(i >= FIELDS - TERMS && field_value(r, i) == 0);
 }
 
 static uint64_t counter_value(const struct step_report *r, size_t i)
@@ -77,6 +77,7 @@ void step_report_set_metrics(struct step_report *r, const double metrics[GRADIEN
     r->entropy = metrics[METRIC_ENTROPY] / slots;
     r->mean_entropy = metrics[METRIC_MEAN_ENTROPY] / slots;
     r->coding_rate = metrics[METRIC_CODING_RATE] / slots;
+    r->feature_rate = metrics[METRIC_FEATURE_RATE] / slots;
     double total = 0.0;
     for (unsigned i = METRIC_AUGMENT_S; i <= METRIC_ESTEP_S; i++)
         total += metrics[i];

@@ -19,6 +19,7 @@ enum step_report_metric {
     METRIC_ESTEP_S,
     METRIC_MEAN_ENTROPY,
     METRIC_CODING_RATE,
+    METRIC_FEATURE_RATE,
     METRIC_END
 };
 
@@ -36,10 +37,11 @@ struct step_report_counters {
 };
 
 struct step_report {
-    uint64_t step;                            /* steps completed, the newest of which the values are of */
-    double epoch;                             /* passes over the data so far; negative when unknown */
-    double loss, consistency, entropy;        /* means over slots */
-    double mean_entropy, coding_rate;         /* likewise; 0 when the loss does not have that term: not reported */
+    uint64_t step;                     /* steps completed, the newest of which the values are of */
+    double epoch;                      /* passes over the data so far; negative when unknown */
+    double loss, consistency, entropy; /* means over slots */
+    /* Likewise; 0 when the loss does not have that term: not reported. */
+    double mean_entropy, coding_rate, feature_rate;
     double augment, forward, backward, estep; /* shares of the time that workers reported */
     double lr, ema, grad_norm;                /* of the step; the norm before clipping */
     double images_per_s, step_ms;             /* over the steps since the report before */

@@ -1,14 +1,16 @@
 /* What this machine could do and what we make of it, on one core: the peak of multiply-adds for each choice of kernels,
- * OpenBLAS's sgemm with the kernels it chose, our tiles on the same product, and the E-step. Rates are the best of many
- * short runs in turn, GFLOP/s; a share is of the best peak. Usage: bench_kernels. */
+ * OpenBLAS's sgemm with the kernels it chose, our tiles on the same product, the E-step, and the time of the coding rate.
+ * Rates are the best of many short runs in turn, GFLOP/s; a share is of the best peak. Usage: bench_kernels. */
 #include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "common/rng.h"
 #include "common/vecmath.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/peak.h"
 #include "worker/estep.h"
+#include "worker/loss/feature_rate.h"
 #include "worker/nn/linear.h"
 
 enum { RUNS = 200 };
@@ -138,6 +140,24 @@ static void measure_estep(uint32_t N, uint32_t K, uint32_t D, int runs)
     free(h);
 }
 
+/* A slot's features with their gradient, as loss.feature_rate asks for them. */
+static void measure_coding_rate(uint32_t rows, uint32_t F)
+{
+    struct feature_rate *f;
+    float *x = random_floats((size_t)rows * F), *d = take((size_t)rows * F);
+    double best = INFINITY;
+    must(feature_rate_new(rows, F, 0.1f, 0.5f, &f));
+    for (int run = 0; run < RUNS; run++) {
+        double start = cpu_seconds();
+        feature_rate_of(f, x, d);
+        best = fmin(best, cpu_seconds() - start);
+    }
+    printf("bench=coding_rate rows=%u dimensions=%u ms=%.3f\n", rows, F, best * 1e3);
+    feature_rate_free(&f);
+    free(x);
+    free(d);
+}
+
 int main(void)
 {
     double peak = 0;
@@ -162,5 +182,7 @@ int main(void)
     measure_estep(128, 1024, 128, 50);
     measure_estep(128, 4096, 128, 20);
     measure_estep(128, 65536, 256, 3);
+    measure_coding_rate(128, 256);
+    measure_coding_rate(256, 256);
     return 0;
 }

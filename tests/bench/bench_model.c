@@ -141,7 +141,7 @@ static void step(struct bench *t)
     at[2] = cpu_now();
     loss_decoupled(&t->options, t->zs, t->zt, t->prototypes, t->order, NULL, t->loss, &result, t->dz);
     at[3] = cpu_now();
-    model_backward(t->model, t->student, t->dz, t->ws, t->grad);
+    model_backward(t->model, t->student, t->dz, NULL, t->ws, t->grad);
     at[4] = cpu_now();
     for (int i = 0; i < PARTS; i++)
         t->part[i] = at[i + 1] - at[i] < t->part[i] ? at[i + 1] - at[i] : t->part[i];

@@ -40,12 +40,12 @@ check "joint, two workers" train joint-two "${joint[@]}" --workers 2
 check "joint: same bytes" same joint-one joint-two 000030 encoder.safetensors
 check "joint starts no prototype server" test ! -e "$work/joint-two/logs/prototype.log"
 
-terms=(--no-redis --set run.steps=30 --set loss.objective=dino --set loss.mean_entropy=2 --set loss.coding_rate=1 --set augment.preset=glyphs --set augment.local_crops=2
+terms=(--no-redis --set run.steps=30 --set loss.objective=dino --set loss.mean_entropy=2 --set loss.coding_rate=1 --set loss.feature_rate=0.1 --set augment.preset=glyphs --set augment.local_crops=2
     --set mixture.balance=0.2 --set loss.balance=0.05)
-check "both terms of the loss, prices, turned and local views, one worker" train terms-one "${terms[@]}" --workers 1
-check "both terms of the loss, prices, turned and local views, two workers" train terms-two "${terms[@]}" --workers 2
-check "both terms of the loss, prices, turned and local views: same bytes" same terms-one terms-two 000030 "${both[@]}"
-reports() { grep -qE '"mean_entropy":[0-9.]+,"coding_rate":[0-9.]+' "$work/$1/metrics-parameter.jsonl"; }
+check "the terms of the loss, prices, turned and local views, one worker" train terms-one "${terms[@]}" --workers 1
+check "the terms of the loss, prices, turned and local views, two workers" train terms-two "${terms[@]}" --workers 2
+check "the terms of the loss, prices, turned and local views: same bytes" same terms-one terms-two 000030 "${both[@]}"
+reports() { grep -qE '"mean_entropy":[0-9.]+,"coding_rate":[0-9.]+,"feature_rate":[0-9.]+' "$work/$1/metrics-parameter.jsonl"; }
 check "its reports have the parts" reports terms-one
 
 residual=(--no-redis --set run.steps=6 --set encoder.model=resnet --set encoder.layers=10 --set encoder.width=8 --set encoder.norm=batch)

@@ -3,15 +3,13 @@
  * one pointer: without d_prototypes no prototype gradient is computed anywhere. */
 #include "worker/loss/objective.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/error.h"
 #include "proto/run_config.h"
-#include "worker/nn/rows.h"
-
-#define NORM_MIN REAL(1e-12) /* as PyTorch's F.normalize */
+#include "worker/loss/coding_rate.h"
+#include "worker/loss/unit_rows.h"
 
 static void carve(struct loss_workspace *w, bool coding_rate)
 {
@@ -26,7 +24,7 @@ static void carve(struct loss_workspace *w, bool coding_rate)
     w->target = arena_reals(&w->arena, w->width);
     w->best = arena_reals(&w->arena, rows);
     w->log_mean = arena_reals(&w->arena, w->width);
-    w->factor = coding_rate ? arena_reals(&w->arena, (size_t)w->D * w->D) : NULL;
+    w->factor = coding_rate ? arena_reals(&w->arena, coding_rate_factor(both, w->D)) : NULL;
     w->center = arena_reals(&w->arena, w->K);
     logits_carve(&w->logits, &w->arena);
 }
@@ -71,29 +69,12 @@ void loss_workspace_free(struct loss_workspace **w)
     *w = NULL;
 }
 
-/* out = z, its rows divided by their norms when `normalise`; norms, when not NULL, receives what they were divided by.
- */
-static void embed(const real *z, size_t rows, size_t D, bool normalise, real *out, real *norms)
+static void embed(const struct loss_options *o, const real *z, size_t rows, real *out, real *lengths)
 {
-    memcpy(out, z, rows * D * sizeof(real));
-    for (size_t i = 0; normalise && i < rows; i++) {
-        real norm = (real)sqrt(row_dot(z + i * D, z + i * D, D));
-        norm = norm > NORM_MIN ? norm : NORM_MIN;
-        row_scale(out + i * D, 1 / norm, D);
-        if (norms)
-            norms[i] = norm;
-    }
-}
-
-/* dz = (dz - unit (unit . dz)) / norm */
-static void through_normalisation(const struct loss_workspace *w, real *dz)
-{
-    for (size_t i = 0; i < w->rows; i++) {
-        const real *unit = w->student + i * w->D;
-        real *d = dz + i * w->D, along = row_dot(unit, d, w->D), inverse = 1 / w->norm[i];
-        for (size_t j = 0; j < w->D; j++)
-            d[j] = (d[j] - along * unit[j]) * inverse;
-    }
+    if (o->normalise)
+        unit_rows(z, rows, o->D, out, lengths);
+    else
+        memcpy(out, z, rows * o->D * sizeof(real));
 }
 
 static void run(const struct loss_call *call, const real *z_student, const real *z_teacher, struct loss_result *result)
@@ -102,8 +83,8 @@ static void run(const struct loss_call *call, const real *z_student, const real 
     struct loss_workspace *w = call->w;
     ASSERT(o->b == w->b && o->K == w->K && o->D == w->D && (2 + o->local) * o->b == w->rows);
     logits_begin(&w->logits);
-    embed(z_student, w->rows, w->D, o->normalise, w->student, w->norm);
-    embed(z_teacher, (size_t)2 * w->b, w->D, o->normalise, w->teacher, NULL);
+    embed(o, z_student, w->rows, w->student, w->norm);
+    embed(o, z_teacher, (size_t)2 * w->b, w->teacher, NULL);
     if (o->objective == LOSS_CARP) {
         ASSERT(call->order && o->block == w->width);
         objective_carp(call, result);
@@ -117,12 +98,18 @@ static void run(const struct loss_call *call, const real *z_student, const real 
         objective_cross_entropy(call, result);
     }
     if (o->coding_rate != 0) {
+        const struct coding_rate rate = {.m = (size_t)2 * w->b,
+                                         .p = w->D,
+                                         .weight = o->coding_rate,
+                                         .epsilon = o->coding_rate_epsilon,
+                                         .factor = w->factor,
+                                         .partial = w->partial};
         ASSERT(w->factor);
-        result->coding_rate = coding_rate_add(call);
+        result->coding_rate = coding_rate_add(&rate, w->student, call->dz);
         result->loss -= (double)o->coding_rate * result->coding_rate;
     }
     if (o->normalise)
-        through_normalisation(w, call->dz);
+        unit_rows_backward(w->student, w->norm, w->rows, w->D, call->dz);
 }
 
 void loss_decoupled(const struct loss_options *o, const real *z_student, const real *z_teacher, const real *prototypes,

@@ -22,7 +22,7 @@ struct loss_workspace {
     uint32_t *nearest;       /* (rows): which one that is */
     real *column;            /* (width) */
     real *log_mean;          /* (width): of the student's probabilities */
-    real *factor;            /* (D,D): coding rate's, when it is in use */
+    real *factor;            /* coding_rate_factor(2b, D) reals, when that term is in use */
     real *center;            /* (K): dino's mean teacher logits */
 };
 
@@ -60,8 +60,6 @@ void objective_carp(const struct loss_call *call, struct loss_result *result);
 /* H(pbar), 0..log n, for pbar = sum / rows (n), and its logarithms: mean_entropy.c says what for. sum may be
  * log_mean. */
 double mean_entropy_of(const real *sum, size_t rows, size_t n, real *log_mean);
-/* The coding rate of w->student; its gradient, times -coding_rate, is added to dz. Uses w->partial. */
-double coding_rate_add(const struct loss_call *call);
 
 /* KoLeo's value over the call's share of prototypes; its gradient, times joint->koleo, is added to d_prototypes. Uses
  * w->p and w->partial. */

@@ -6,6 +6,7 @@
 #include "worker/nn/arena.h"
 #include "worker/nn/encoder.h"
 #include "worker/nn/head.h"
+#include "worker/nn/rows.h"
 
 struct model {
     const struct encoder_ops *ops;
@@ -161,10 +162,13 @@ void model_forward(const struct model *m, enum model_mode mode, const real *para
     ws->measured = mode != MODEL_EVAL ? R : 0;
 }
 
-void model_backward(const struct model *m, const real *params, const real *dz, struct model_workspace *ws, real *grad)
+void model_backward(const struct model *m, const real *params, const real *dz, const real *d_features,
+                    struct model_workspace *ws, real *grad)
 {
     ASSERT(ws->rows >= 2);
     head_backward(&m->head, params, dz, ws->rows, &ws->head, ws->d_features, grad);
+    if (d_features)
+        row_add(ws->d_features, d_features, ws->rows * m->feature_width);
     m->ops->backward(m->encoder, params, ws->d_features, ws->rows, ws->encoder, grad);
 }
 

@@ -5,7 +5,7 @@
  *   model_init(model, seed, params, buffers);
  *   model_workspace_new(model, 2 * b, &ws);
  *   model_forward(model, MODEL_TRAIN, params, buffers, images, rows, ws, features, z);
- *   model_backward(model, params, dz, ws, grad);
+ *   model_backward(model, params, dz, NULL, ws, grad);
  *
  * Images are (R,H,W,C) reals, already standardised. A slot's rows are both views of its images: rows 0..b-1 are view 1.
  */
@@ -57,8 +57,10 @@ void model_workspace_free(struct model_workspace **ws);
 /* features (R,F) may be NULL; z (R,projection) may be NULL in MODEL_EVAL (head skipped). R <= rows_max, R >= 2. */
 void model_forward(const struct model *m, enum model_mode mode, const real *params, const real *buffers,
                    const real *images, uint32_t R, struct model_workspace *ws, real *features, real *z);
-/* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection). */
-void model_backward(const struct model *m, const real *params, const real *dz, struct model_workspace *ws, real *grad);
+/* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection). d_features (R,F),
+ * when not NULL, is what a loss asks of the features directly. */
+void model_backward(const struct model *m, const real *params, const real *dz, const real *d_features,
+                    struct model_workspace *ws, real *grad);
 /* What the last forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of
  * each BatchNorm. That forward was MODEL_TRAIN or MODEL_TEACHER. */
 void model_buffer_contribution(const struct model *m, const struct model_workspace *ws, real *out);

@@ -128,7 +128,8 @@ static void test_negative_loss(void **state)
     (void)state;
     for (int step = 0; step <= 20; step++) {
         char line[96];
-        int n = snprintf(line, sizeof line, "{\"step\":%d,\"loss\":%d,\"coding_rate\":3}", step, 1 - step);
+        int n = snprintf(line, sizeof line, "{\"step\":%d,\"loss\":%d,\"coding_rate\":3,\"feature_rate\":2}", step,
+                         1 - step);
         dashboard_history_line(&r->parameter, line, (size_t)n);
     }
     assert_true(plot_charts[2].draw(&plot_charts[2], r, &c));
@@ -138,7 +139,7 @@ static void test_negative_loss(void **state)
             assert_true(c.points[x->first + p].y > 50 && c.points[x->first + p].y < c.height - 60);
         curves += x->kind == PLOT_PATH && x->count == 21;
     }
-    assert_int_equal(curves, 2);
+    assert_int_equal(curves, 3);
     plot_canvas_fini(&c);
     dashboard_run_close(r);
     free(r);

@@ -12,8 +12,8 @@ static struct run_config config;
 static int load(void **state)
 {
     (void)state;
-    static const char *const set[] = {"loss.coding_rate=0", "loss.mean_entropy=0"};
-    return run_config_load(&config, NULL, NULL, set, 2, NULL);
+    static const char *const set[] = {"loss.coding_rate=0", "loss.mean_entropy=0", "loss.feature_rate=0"};
+    return run_config_load(&config, NULL, NULL, set, 3, NULL);
 }
 
 static void training(struct progress *p, uint64_t step, double epoch, uint64_t now_ms)
@@ -134,11 +134,16 @@ static void test_parts_of_the_loss(void **state)
     msg_add_scalar(&m, "consistency", 6.25);
     msg_add_scalar(&m, "mean_entropy", 5.125);
     msg_add_scalar(&m, "coding_rate", 2);
+    msg_add_scalar(&m, "feature_rate", 3);
     progress_on_metrics(&p, &m, 5);
     msg_fini(&m);
     has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125; ln K 6.93)");
     terms.loss.coding_rate = 1;
     has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000; ln K 6.93)");
+    terms.loss.feature_rate = 0.1;
+    has(&p, "loss -6.000 (consistency 6.250, mean entropy 5.125, coding rate 2.000, feature rate 3.000; ln K 6.93)");
+    terms.loss.mean_entropy = terms.loss.coding_rate = 0;
+    has(&p, "loss -6.000 (consistency 6.250, feature rate 3.000; ln K 6.93)");
 }
 
 static void test_durations(void **state)

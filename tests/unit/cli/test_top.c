@@ -111,8 +111,9 @@ static void test_figures(void **state)
     assert_shows(s, "(consistency -, entropy -)");
     free(s);
     run_figures_set(&t->parameter, "coding_rate", "3.25");
+    run_figures_set(&t->parameter, "feature_rate", "1.5");
     s = draw(t, 0, 0, false);
-    assert_shows(s, "(consistency -, entropy -, coding rate 3.2500)");
+    assert_shows(s, "(consistency -, entropy -, coding rate 3.2500, feature rate 1.5000)");
     free(s);
     run_figures_set(&t->mirror, "total_steps", "2345"); /* who knows it wins over who computes it */
     assert_true(top_total_steps(t) == 2345);

@@ -1,5 +1,5 @@
-/* Whole models by central finite differences: for L = sum of fixed random weights times z, the gradient of every tensor
- * at random coordinates, in double. */
+/* Whole models by central finite differences: for L = sum of fixed random weights times z and times the features, the
+ * gradient of every tensor at random coordinates, in double. */
 #include <setjmp.h>
 #include <math.h>
 #include <stdarg.h>
@@ -18,8 +18,8 @@ struct probe {
     struct model_workspace *ws;
     const struct manifest *manifest;
     uint32_t R;
-    size_t outputs;
-    real *params, *buffers, *images, *z, *weights, *grad;
+    size_t outputs, features_count;
+    real *params, *buffers, *images, *z, *weights, *grad, *features, *feature_weights;
 };
 
 static void fill_normal(struct rng *r, real *x, size_t n, double deviation)
@@ -38,6 +38,7 @@ static void probe_open(struct probe *p, const struct model_spec *spec, uint32_t 
     p->manifest = model_manifest(p->model);
     p->R = R;
     p->outputs = (size_t)R * spec->projection;
+    p->features_count = (size_t)R * model_feature_width(p->model);
     size_t pixels = (size_t)R * spec->height * spec->width * spec->channels;
     p->params = calloc(p->manifest->parameter_floats, sizeof(real));
     p->grad = calloc(p->manifest->parameter_floats, sizeof(real));
@@ -45,11 +46,14 @@ static void probe_open(struct probe *p, const struct model_spec *spec, uint32_t 
     p->images = calloc(pixels, sizeof(real));
     p->z = calloc(p->outputs, sizeof(real));
     p->weights = calloc(p->outputs, sizeof(real));
+    p->features = calloc(p->features_count, sizeof(real));
+    p->feature_weights = calloc(p->features_count, sizeof(real));
     model_init(p->model, 3, p->params, p->buffers);
     for (size_t i = 0; i < p->manifest->parameter_floats; i++)
         p->params[i] += 0.1 * rng_normal(&r);
     fill_normal(&r, p->images, pixels, 1);
     fill_normal(&r, p->weights, p->outputs, 1);
+    fill_normal(&r, p->feature_weights, p->features_count, 1);
     assert_int_equal(model_workspace_new(p->model, R, &p->ws), 0);
 }
 
@@ -63,14 +67,18 @@ static void probe_close(struct probe *p)
     free(p->images);
     free(p->z);
     free(p->weights);
+    free(p->features);
+    free(p->feature_weights);
 }
 
 static double probe_value(struct probe *p, enum model_mode mode)
 {
-    model_forward(p->model, mode, p->params, p->buffers, p->images, p->R, p->ws, NULL, p->z);
+    model_forward(p->model, mode, p->params, p->buffers, p->images, p->R, p->ws, p->features, p->z);
     double sum = 0;
     for (size_t i = 0; i < p->outputs; i++)
         sum += p->weights[i] * p->z[i];
+    for (size_t i = 0; i < p->features_count; i++)
+        sum += p->feature_weights[i] * p->features[i];
     return sum;
 }
 
@@ -118,7 +126,7 @@ static void check_model(const struct model_spec *spec, uint32_t R)
     for (size_t i = 0; i < p.manifest->parameter_floats; i++)
         p.grad[i] = NAN; /* every element must be written */
     probe_value(&p, MODEL_TRAIN);
-    model_backward(p.model, p.params, p.weights, p.ws, p.grad);
+    model_backward(p.model, p.params, p.weights, p.feature_weights, p.ws, p.grad);
     double overall = largest(p.grad, p.manifest->parameter_floats);
     for (size_t i = 0; i < p.manifest->parameter_floats; i++)
         assert_true(isfinite(p.grad[i]));

@@ -484,17 +484,21 @@ static void test_a_report_has_the_terms_that_the_loss_has(void **state)
     assert_non_null(strstr(text, "\"entropy\":0.0"));
     assert_null(strstr(text, "mean_entropy"));
     assert_null(strstr(text, "coding_rate"));
+    assert_null(strstr(text, "feature_rate"));
     free(text);
     metrics[8] = 20;
     metrics[9] = 6;
+    metrics[10] = 3;
     step_report_set_metrics(&report, metrics, 4);
     text = step_report_to_json(&report);
     assert_non_null(strstr(text, "\"mean_entropy\":5.0"));
     assert_non_null(strstr(text, "\"coding_rate\":1.5"));
+    assert_non_null(strstr(text, "\"feature_rate\":0.75"));
     free(text);
     struct msg m = rig_msg(MSG_METRICS, 0);
     step_report_to_msg(&report, &m);
     assert_true(msg_scalar(&m, "mean_entropy", 0) == 5 && msg_scalar(&m, "coding_rate", 0) == 1.5);
+    assert_true(msg_scalar(&m, "feature_rate", 0) == 0.75);
     assert_true(msg_scalar(&m, "augment_share", 0) == 0.25);
     msg_fini(&m);
 }

@@ -34,7 +34,8 @@ static const char *const common_keys[] = {"run.slot_size=4",      "run.slots=4",
                                           "encoder.groups=4",     "head.hidden=16",      "mixture.components=16",
                                           "mixture.dimensions=8", "loss.block=8",        "mixture.reseed_distance=0",
                                           "run.steps=20",         "encoder.layers=10",   "encoder.width=4",
-                                          "mixture.source=views", "loss.mean_entropy=0", "loss.coding_rate=0"};
+                                          "mixture.source=views", "loss.mean_entropy=0", "loss.coding_rate=0",
+                                          "loss.feature_rate=0"};
 enum { COMMON = sizeof common_keys / sizeof common_keys[0] };
 
 enum { MORE_KEYS = 8 };

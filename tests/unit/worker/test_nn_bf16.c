@@ -375,7 +375,7 @@ static float *gradient_of(struct model_spec spec, enum encoder_precision precisi
     float *images = pictures(&spec), *dz = nn_random(8, outputs), *z = nn_take(outputs);
     model_init(m, 3, params, buffers);
     model_forward(m, MODEL_TRAIN, params, buffers, images, ROWS, w, NULL, z);
-    model_backward(m, params, dz, w, grad);
+    model_backward(m, params, dz, NULL, w, grad);
     NN_FREE(params, buffers, images, dz, z);
     model_workspace_free(&w);
     model_free(&m);

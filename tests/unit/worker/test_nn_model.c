@@ -455,17 +455,17 @@ static void check_no_memory(struct model_spec spec)
     size_t n = g.manifest->parameter_floats, outputs = (size_t)40 * spec.projection;
     real *dz = nn_random(8, outputs), *first = nn_take(n), *second = nn_take(n), *z = nn_take(outputs);
     rig_forward(&g, MODEL_TRAIN);
-    model_backward(g.model, g.params, dz, g.ws, first);
+    model_backward(g.model, g.params, dz, NULL, g.ws, first);
     memcpy(z, g.z, outputs * sizeof(real));
     real kept = g.images[0];
     g.images[0] = 100;
     rig_forward(&g, MODEL_TEACHER);
     rig_forward(&g, MODEL_TRAIN);
-    model_backward(g.model, g.params, dz, g.ws, second);
+    model_backward(g.model, g.params, dz, NULL, g.ws, second);
     assert_memory_not_equal(first, second, n * sizeof(real));
     g.images[0] = kept;
     rig_forward(&g, MODEL_TRAIN);
-    model_backward(g.model, g.params, dz, g.ws, second);
+    model_backward(g.model, g.params, dz, NULL, g.ws, second);
     assert_memory_equal(z, g.z, outputs * sizeof(real));
     assert_memory_equal(first, second, n * sizeof(real));
     free(dz);
@@ -493,7 +493,7 @@ static void check_descent(struct model_spec spec)
     real *dz = nn_random(8, outputs), *grad = nn_take(n), *start = nn_take(n);
     double value[2] = {0}, length = 0;
     rig_forward(&g, MODEL_TRAIN);
-    model_backward(g.model, g.params, dz, g.ws, grad);
+    model_backward(g.model, g.params, dz, NULL, g.ws, grad);
     memcpy(start, g.params, n * sizeof(real));
     for (size_t i = 0; i < n; i++)
         length += (double)grad[i] * (double)grad[i];

@@ -141,7 +141,7 @@ static void check_training(struct golden *g)
     expect(g, "z", g->z, outputs);
     model_buffer_contribution(g->model, g->ws, statistics);
     expect(g, "buffers", statistics, g->manifest->buffer_floats);
-    model_backward(g->model, g->params, dz, g->ws, grad);
+    model_backward(g->model, g->params, dz, NULL, g->ws, grad);
     for (size_t i = 0; i < n; i++)
         overall += (double)grad[i] * (double)grad[i];
     for (size_t t = 0; t < g->manifest->parameter_count; t++)

@@ -91,6 +91,32 @@ static void test_purity_with_terms(void **state)
     close_bench(&t);
 }
 
+/* The term on features: in the loss, in the metrics, and in the encoder's gradient. */
+static void test_feature_rate(void **state)
+{
+    (void)state;
+    check_purity("loss.feature_rate=0.5", NULL);
+    check_purity("loss.feature_rate=0.5", "loss.prototypes=joint");
+    struct bench t;
+    struct outcome o, with;
+    open_bench(&t, NULL, NULL);
+    struct slot_workspace *w = new_worker(&t);
+    compute(&t, w, 0, 0, &o);
+    assert_true(o.metrics[10] == 0);
+    slot_workspace_free(&w);
+    close_bench(&t);
+    open_bench(&t, "loss.feature_rate=0.5", NULL);
+    w = new_worker(&t);
+    compute(&t, w, 0, 0, &with);
+    assert_true(with.metrics[10] > 0);
+    assert_true(fabs(with.metrics[0] - (o.metrics[0] - 0.5 * with.metrics[10])) < 1e-9);
+    assert_memory_not_equal(with.grad, o.grad, slot_manifest(t.shared)->parameter_floats * sizeof(float));
+    outcome_fini(&with);
+    outcome_fini(&o);
+    slot_workspace_free(&w);
+    close_bench(&t);
+}
+
 /* In bf16, where the processor multiplies it; and refused, with what to do, by kernels that cannot. */
 static void test_bf16(void **state)
 {
@@ -613,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_purity_swav),
         cmocka_unit_test(test_purity_joint),
         cmocka_unit_test(test_purity_with_terms),
+        cmocka_unit_test(test_feature_rate),
         cmocka_unit_test(test_purity_with_local_views),
         cmocka_unit_test(test_local_views_count),
         cmocka_unit_test(test_purity_of_residual_encoders),
