@@ -1,5 +1,5 @@
 /* What this machine could do and what we make of it, on one core: the peak of multiply-adds for each choice of kernels,
- * OpenBLAS's sgemm with the kernels it chose, our tiles on the same product, the E-step, and the time of the coding rate.
+ * OpenBLAS's sgemm with the kernels it chose, our tiles on the same product, the E-step, the coding rate.
  * Rates are the best of many short runs in turn, GFLOP/s; a share is of the best peak. Usage: bench_kernels. */
 #include <cblas.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The coding rate of the student's embeddings or features (SimDINO: Wu et al., "Simplifying DINO via Coding Rate
- * Regularization", 2025): how many bits, up to units, the m = 2b rows Z of a slot take at precision epsilon in p = D or F
- * dimensions.
+ * Regularization", 2025): how many bits, up to units, the m = 2b rows Z of a slot take at precision epsilon in
+ * p = D or F dimensions.
  *
  *   R = (p + m) / (p m) log det M,   M = I + a Z^T Z,   a = p / (m epsilon);   loss - lambda R
  *   dR / dZ = (p + m) / (p m) 2 a Z M^-1

@@ -1,5 +1,5 @@
-/* The coding rate of the encoder's features, before the projection head (loss.feature_rate): it keeps many directions in
- * use in what k-NN and linear probes read, where the term on embeddings only reaches through the head. */
+/* The coding rate of the encoder's features, before the projection head (loss.feature_rate): it keeps many directions
+ * in use in what k-NN and linear probes read, where the term on embeddings only reaches through the head. */
 #ifndef DECANT_WORKER_LOSS_FEATURE_RATE_H
 #define DECANT_WORKER_LOSS_FEATURE_RATE_H
 

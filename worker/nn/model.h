@@ -57,8 +57,8 @@ void model_workspace_free(struct model_workspace **ws);
 /* features (R,F) may be NULL; z (R,projection) may be NULL in MODEL_EVAL (head skipped). R <= rows_max, R >= 2. */
 void model_forward(const struct model *m, enum model_mode mode, const real *params, const real *buffers,
                    const real *images, uint32_t R, struct model_workspace *ws, real *features, real *z);
-/* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection). d_features (R,F),
- * when not NULL, is what a loss asks of the features directly. */
+/* Gradient of the last MODEL_TRAIN forward: grad (parameter_floats) is overwritten. dz (R,projection).
+ * d_features (R,F), when not NULL, is what a loss asks of the features directly. */
 void model_backward(const struct model *m, const real *params, const real *dz, const real *d_features,
                     struct model_workspace *ws, real *grad);
 /* What the last forward contributes to the running statistics: (buffer_floats), batch mean and unbiased variance of
