@@ -13,7 +13,7 @@
 #include "cli/dashboard_http.h"
 #include "cli/dashboard_json.h"
 #include "cli/source_options.h"
-#include "common/vecmath.h"
+#include "common/blas.h"
 
 static const char help[] =
     "example: decant dashboard fashion-mnist\n\n"

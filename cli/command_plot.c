@@ -7,8 +7,8 @@
 #include "cli/plot_png.h"
 #include "cli/run_argument.h"
 #include "cli/svg_write.h"
+#include "common/blas.h"
 #include "common/files.h"
-#include "common/vecmath.h"
 
 enum { PNG_SCALE = 2 };
 

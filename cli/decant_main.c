@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/completion.h"
 #include "cli/suggest.h"
+#include "common/blas.h"
 #include "common/kernels.h"
 #include "common/limits.h"
 #include "common/log.h"
@@ -126,6 +127,7 @@ static int unknown(const char *name)
     return COMMAND_USAGE;
 }
 
+/* argv begins with the program's name, the command's is next. */
 static int run_subcommand(const struct subcommand *command, int argc, char **argv)
 {
     struct error e = {0};
@@ -133,7 +135,8 @@ static int run_subcommand(const struct subcommand *command, int argc, char **arg
         fprintf(stderr, "decant: %s\n", e.text);
         return COMMAND_USAGE;
     }
-    return command->run(argc, argv);
+    blas_restart_if_behind(argv);
+    return command->run(argc - 1, argv + 1);
 }
 
 static int run(int argc, char **argv)
@@ -151,7 +154,7 @@ static int run(int argc, char **argv)
         name = "version";
     for (int i = 0; i < SUBCOMMANDS; i++)
         if (strcmp(name, subcommands[i].name) == 0)
-            return run_subcommand(&subcommands[i], argc - 1, argv + 1);
+            return run_subcommand(&subcommands[i], argc, argv);
     return unknown(name);
 }
 

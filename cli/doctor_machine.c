@@ -10,9 +10,9 @@
 #include <unistd.h>
 #include <uv.h>
 #include "cli/doctor.h"
+#include "common/blas.h"
 #include "common/files.h"
 #include "common/kernels.h"
-#include "common/vecmath.h"
 #include "worker/model_spec.h"
 
 enum { PATH_BYTES = 1280, VERSION_MAX = 128, FILES_WANTED = 1024 /* sockets of some hundred workers; arbitrary */ };
@@ -129,24 +129,15 @@ void doctor_check_clock(struct doctor_report *r)
 
 /* ---- processor ---- */
 
-/* OpenBLAS knows processors by their number; of one that is newer than itself it may know nothing and run kernels for
- * the first 64-bit processors there were. */
-static bool blas_is_behind(void)
-{
-    static const char *const current[] = {"Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "Sapphirerapids"};
-    bool behind = kernels_possible(KERNELS_AVX2);
-    for (size_t i = 0; i < sizeof current / sizeof current[0]; i++)
-        behind &= strcmp(blas_kernels(), current[i]) != 0;
-    return behind;
-}
-
+/* The program was started anew when OpenBLAS chose badly (common/blas.h): what is left is a choice of the user's. */
 static void check_blas(struct doctor_report *r)
 {
-    bool behind = blas_is_behind();
-    doctor_find(r, behind ? FINDING_WARN : FINDING_OK, "blas", "OpenBLAS runs its %s kernels", blas_kernels());
-    if (behind)
-        doctor_advise(r, "diagnostics and evaluation take several times as long: set OPENBLAS_CORETYPE=%s",
-                      kernels_possible(KERNELS_AVX512) ? "SkylakeX" : "Haswell");
+    const char *better = blas_better_kernels(blas_kernels(), kernels_chosen());
+    doctor_find(r, better ? FINDING_WARN : FINDING_OK, "blas", "OpenBLAS runs its %s kernels", blas_kernels());
+    if (better)
+        doctor_advise(r, "diagnostics and evaluation take several times as long: unset " BLAS_VARIABLE
+                      ", or set it to %s",
+                      better);
 }
 
 static void check_kernels(struct doctor_report *r, const struct run_config *c)

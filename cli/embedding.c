@@ -5,6 +5,7 @@
 #include "cli/encoder_load.h"
 #include "cli/parallel.h"
 #include "cli/prototype_scores.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 
 static int assign(struct embedding *x, struct error *e)

@@ -14,6 +14,7 @@
 #include "cli/parallel.h"
 #include "cli/prototype_labels.h"
 #include "cli/prototype_set.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "proto/provenance.h"
 

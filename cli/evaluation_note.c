@@ -15,9 +15,9 @@
 #include "cli/encoder_load.h"
 #include "cli/step_file.h"
 #include "cli/knn.h"
+#include "common/blas.h"
 #include "common/clock.h"
 #include "common/files.h"
-#include "common/vecmath.h"
 #include "proto/run_dir.h"
 
 enum { LOWEST = 19 /* niceness */, TEXT_MAX = 128 };

@@ -27,16 +27,6 @@ void compute_thread_init(void)
 #endif
 }
 
-void blas_single_threaded(void)
-{
-    openblas_set_num_threads(1);
-}
-
-const char *blas_kernels(void)
-{
-    return openblas_get_corename();
-}
-
 KERNEL(void, vec_add, (float *restrict y, const float *restrict x, size_t n), (y, x, n))
 {
     for (size_t i = 0; i < n; i++)

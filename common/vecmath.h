@@ -1,4 +1,4 @@
-/* Small vector kernels and the BLAS glue. Kernels are pure (pointers and dims); common/kernels.h says which of their
+/* Small vector kernels. They are pure (pointers and dims); common/kernels.h says which of their
  * three compilations runs. */
 #ifndef DECANT_COMMON_VECMATH_H
 #define DECANT_COMMON_VECMATH_H
@@ -9,10 +9,6 @@
 
 /* Call first in every thread that computes: flush denormals (FTZ, DAZ). */
 void compute_thread_init(void);
-/* Call once per process before the first BLAS call: one BLAS thread; parallelism is over slots, so that results do not
- * depend on the number of threads. */
-void blas_single_threaded(void);
-const char *blas_kernels(void); /* which processor's kernels OpenBLAS runs, for instance "SkylakeX" */
 
 void vec_add(float *restrict y, const float *restrict x, size_t n);           /* y += x */
 void vec_axpy(float *restrict y, float a, const float *restrict x, size_t n); /* y += a x */

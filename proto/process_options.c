@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "common/blas.h"
 #include "common/kernels.h"
 #include "common/limits.h"
 #include "common/version.h"
@@ -108,8 +109,11 @@ int process_options_parse(struct process_options *o, int argc, char **argv)
     o->health = argc - optind == 1 && strcmp(argv[optind], "health") == 0;
     if (optind < argc && !o->health)
         return usage(o, "unexpected argument: ", argv[optind]);
-    if (kernels_from_environment(&e) != 0 ||
-        run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0 ||
+    if (kernels_from_environment(&e) != 0)
+        return usage(o, e.text, "");
+    if (!o->health)
+        blas_restart_if_behind(argv);
+    if (run_config_load(&o->config, s.file, environ, s.assignments, s.count, &e) != 0 ||
         run_config_resolve_paths(&o->config, &e) != 0 || (o->trains && run_config_check_trains(&o->config, &e) != 0))
         return usage(o, e.text, "");
     o->config.net.insecure |= s.insecure;

@@ -9,11 +9,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include <uv.h>
+#include "common/blas.h"
 #include "common/kernels.h"
 #include "common/log.h"
 #include "common/net.h"
 #include "common/net_address.h"
-#include "common/vecmath.h"
 #include "proto/config_wire.h"
 #include "proto/keys.h"
 #include "worker/compute.h"

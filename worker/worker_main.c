@@ -1,6 +1,7 @@
 /* decant-worker: the command line of the worker. */
 #include <stdio.h>
 #include "common/vecmath.h"
+#include "common/blas.h"
 #include "proto/process_options.h"
 #include "worker/heartbeat.h"
 #include "worker/service.h"

@@ -1,5 +1,6 @@
 /* decant-parameter: the command line of the parameter server. */
 #include "common/vecmath.h"
+#include "common/blas.h"
 #include "proto/process_options.h"
 #include "server/shell/server_health.h"
 #include "server/parameter/service.h"

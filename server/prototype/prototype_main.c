@@ -1,5 +1,6 @@
 /* decant-prototype: the command line of the prototype server. */
 #include "common/vecmath.h"
+#include "common/blas.h"
 #include "proto/process_options.h"
 #include "server/shell/server_health.h"
 #include "server/prototype/service.h"

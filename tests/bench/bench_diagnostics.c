@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "server/prototype/core.h"
 #include "server/prototype/diagnostics_runner.h"

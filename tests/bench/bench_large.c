@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "tests/bench/bench.h"
 #include "worker/estep.h"

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "common/kernels.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "tests/bench/bench_mixture.h"
 #include "worker/estep.h"

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "proto/run_config.h"
 #include "tests/bench/peak.h"

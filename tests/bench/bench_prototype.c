@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "proto/stats_wire.h"
 #include "server/prototype/core.h"

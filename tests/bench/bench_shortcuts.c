@@ -19,6 +19,7 @@
 #include <math.h>
 #include <string.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "tests/bench/bench_mixture.h"
 #include "worker/estep.h"

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "worker/slot.h"
 

@@ -151,6 +151,12 @@ check "doctor" exits 0 "$decant" doctor "${small[@]}" "${ends[@]}" --set run.nam
 check "who answers, and what is free" json 'o["ok"] and {"net.prototype", "net.parameter"} <= {f["check"] for f in o["findings"] if "run=alone" in f["text"] or ": free" in f["text"]}'
 check "the size of a checkpoint is well estimated" json "abs(float(next(f['text'].split('about ')[1].split(' kB')[0] for f in o['findings'] if f['check'] == 'disk')) - $(cat "$work"/a/checkpoints/step-000008/* | wc -c) / 1e3) < 40"
 check "nothing was made" test ! -e "$work/new"
+# OpenBLAS may not know the processor: then programs start themselves anew, with kernels that use it, under their names.
+check "doctor, left to itself" exits 0 env -u OPENBLAS_CORETYPE "$decant" doctor "${small[@]}" "${ends[@]}" --set run.name=alone --json
+check "OpenBLAS uses the processor" json 'all(f["state"] == "ok" for f in o["findings"] if f["check"] == "blas")'
+check "a server keeps its name" grep -qx decant-prototyp "/proc/$server/comm"
+check "doctor, told to be slow" exits 0 env OPENBLAS_CORETYPE=Prescott DECANT_KERNELS= "$decant" doctor "${small[@]}" "${ends[@]}" --set run.name=alone --json
+check "a choice stands, with a warning" json '[f for f in o["findings"] if f["check"] == "blas" and "Prescott" in f["text"] and (f["state"] == "warn" or any("AVX2 no" in g["text"] for g in o["findings"]))]'
 check "doctor: another run at the endpoint" exits 0 "$decant" doctor "${small[@]}" "${ends[@]}" --set run.name=other
 check "a warning, and what to do" out_says "choose other endpoints for a second run"
 check "doctor: swapped endpoints" exits 1 "$decant" doctor "${small[@]}" "${ends[@]}" --set "net.parameter=ipc://$work/prototype"

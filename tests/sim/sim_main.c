@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "common/log.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "tests/sim/sim.h"
 

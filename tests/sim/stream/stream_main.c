@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "common/log.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "tests/sim/stream/stream_sim.h"
 

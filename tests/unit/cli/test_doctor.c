@@ -4,8 +4,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "cli/doctor.h"
+#include "common/blas.h"
 #include "common/kernels.h"
-#include "common/vecmath.h"
 #include "tests/unit/cli/checkpoint_rig.h"
 
 static struct doctor_report *new_report(void)

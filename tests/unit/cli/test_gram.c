@@ -8,8 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 #include "cli/gram.h"
+#include "common/blas.h"
 #include "common/rng.h"
-#include "common/vecmath.h"
 
 static void test_against_loops(void **state)
 {

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "cli/knn.h"
+#include "common/blas.h"
 #include "common/rng.h"
-#include "common/vecmath.h"
 
 static struct feature_set random_set(uint32_t rows, uint32_t width, uint32_t classes, uint64_t seed)
 {

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "cli/linear_probe.h"
+#include "common/blas.h"
 #include "common/rng.h"
-#include "common/vecmath.h"
 
 static const struct linear_probe_options usual = {.decay = 1e-4, .iterations = 100, .threads = 1};
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "cli/prototype_labels.h"
-#include "common/vecmath.h"
+#include "common/blas.h"
 
 static void test_by_hand(void **state)
 {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "cli/prototype_scores.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 
 static void test_one_prototype(void **state)

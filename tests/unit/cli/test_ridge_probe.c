@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "cli/ridge_probe.h"
+#include "common/blas.h"
 #include "common/rng.h"
-#include "common/vecmath.h"
 
 static const struct ridge_options alone = {.threads = 1};
 

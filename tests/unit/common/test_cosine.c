@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include "common/cosine.h"
+#include "common/blas.h"
 #include "common/error.h"
 #include "common/rng.h"
 #include "common/vecmath.h"

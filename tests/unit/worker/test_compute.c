@@ -2,6 +2,7 @@
  * gives; what is still queued at the end is dropped without a report. */
 #include "tests/unit/worker/slot_rig.h"
 
+#include "common/blas.h"
 #include "worker/compute.h"
 
 enum { JOBS = 6, REPORTS_MAX = 2 * JOBS };

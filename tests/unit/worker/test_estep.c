@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "common/rng.h"
+#include "common/blas.h"
 #include "common/vecmath.h"
 #include "proto/covariance.h"
 #include "worker/estep.h"

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "common/vecmath.h"
+#include "common/blas.h"
 #include "proto/provenance.h"
 #include "common/kernels.h"
 #include "worker/numerics.h"

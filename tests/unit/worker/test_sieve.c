@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "common/kernels.h"
+#include "common/blas.h"
 #include "common/rng.h"
 #include "common/vecmath.h"
 #include "proto/covariance.h"

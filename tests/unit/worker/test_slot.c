@@ -1,6 +1,7 @@
 /* A slot is a pure function: the same bytes whichever slot_workspace computes it, and whatever that computed before.
  * Also what each objective adds to the manifest, and the wall. */
 #include "tests/unit/worker/slot_rig.h"
+#include "common/blas.h"
 #include "common/kernels.h"
 
 #include <math.h>
