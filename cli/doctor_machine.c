@@ -135,9 +135,8 @@ static void check_blas(struct doctor_report *r)
     const char *better = blas_better_kernels(blas_kernels(), kernels_chosen());
     doctor_find(r, better ? FINDING_WARN : FINDING_OK, "blas", "OpenBLAS runs its %s kernels", blas_kernels());
     if (better)
-        doctor_advise(r, "diagnostics and evaluation take several times as long: unset " BLAS_VARIABLE
-                      ", or set it to %s",
-                      better);
+        doctor_advise(r, "diagnostics and evaluation take several times as long: unset %s, or set it to %s",
+                      BLAS_VARIABLE, better);
 }
 
 static void check_kernels(struct doctor_report *r, const struct run_config *c)

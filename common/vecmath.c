@@ -5,7 +5,6 @@
 #include "common/kernels.h"
 #include "common/vecmath.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
