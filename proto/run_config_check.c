@@ -95,6 +95,44 @@ static int check_prices(const struct run_config *c, struct error *e)
     return 0;
 }
 
+static int check_loss(const struct run_config *c, struct error *e)
+{
+    bool has_loss = c->run.mode != MODE_STREAM;
+    if (has_loss && c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
+        return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
+                         (long long)c->loss.block, (long long)c->mixture.components);
+    if (c->loss.prototypes != PROTOTYPES_JOINT &&
+        (c->loss.prototype_loss != PROTOTYPE_LOSS_SHARED || c->loss.koleo != 0))
+        return error_set(e, ERR_CONFIG,
+                         "loss.%s is of prototypes that are parameters: use it with loss.prototypes = joint",
+                         c->loss.koleo != 0 ? "koleo" : "prototype_loss = own");
+    if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
+        return error_set(e, ERR_CONFIG,
+                         "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
+                         c->loss.mean_entropy);
+    if (has_loss && c->encoder.freeze == -1 && c->loss.feature_rate > 0)
+        return error_set(e, ERR_CONFIG,
+                         "loss.feature_rate = %g has no effect on features that encoder.freeze = -1 keeps: set it to 0",
+                         c->loss.feature_rate);
+    return check_prices(c, e);
+}
+
+static int check_augment(const struct run_config *c, struct error *e)
+{
+    if (c->augment.area_min > c->augment.area_max)
+        return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
+                         c->augment.area_min, c->augment.area_max);
+    if (c->augment.local_area_min > c->augment.local_area_max)
+        return error_set(e, ERR_CONFIG, "augment.local_area_min = %g is larger than augment.local_area_max = %g",
+                         c->augment.local_area_min, c->augment.local_area_max);
+    if (c->augment.local_crops > 0 && c->encoder.model == ENCODER_VIT)
+        return error_set(
+            e, ERR_CONFIG,
+            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv or resnet, or 0",
+            (long long)c->augment.local_crops);
+    return 0;
+}
+
 int run_config_check(const struct run_config *c, struct error *e)
 {
     if (!run_name_ok(c->run.name))
@@ -107,33 +145,7 @@ int run_config_check(const struct run_config *c, struct error *e)
     if (c->run.mode == MODE_STREAM && c->stream.window > c->stream.keep)
         return error_set(e, ERR_CONFIG, "stream.window = %lld is larger than stream.keep = %lld",
                          (long long)c->stream.window, (long long)c->stream.keep);
-    bool has_loss = c->run.mode != MODE_STREAM;
-    if (has_loss && c->loss.objective == LOSS_CARP && c->mixture.components % c->loss.block != 0)
-        return error_set(e, ERR_CONFIG, "loss.block = %lld does not divide mixture.components = %lld",
-                         (long long)c->loss.block, (long long)c->mixture.components);
-    if (c->loss.prototypes != PROTOTYPES_JOINT &&
-        (c->loss.prototype_loss != PROTOTYPE_LOSS_SHARED || c->loss.koleo != 0))
-        return error_set(e, ERR_CONFIG,
-                         "loss.%s is of prototypes that are parameters: use it with loss.prototypes = joint",
-                         c->loss.koleo != 0 ? "koleo" : "prototype_loss = own");
-    if (c->augment.area_min > c->augment.area_max)
-        return error_set(e, ERR_CONFIG, "augment.area_min = %g is larger than augment.area_max = %g",
-                         c->augment.area_min, c->augment.area_max);
-    if (c->augment.local_area_min > c->augment.local_area_max)
-        return error_set(e, ERR_CONFIG, "augment.local_area_min = %g is larger than augment.local_area_max = %g",
-                         c->augment.local_area_min, c->augment.local_area_max);
-    if (c->augment.local_crops > 0 && c->encoder.model == ENCODER_VIT)
-        return error_set(
-            e, ERR_CONFIG,
-            "augment.local_crops = %lld: encoder.model = vit takes images of one size only; use conv or resnet, or 0",
-            (long long)c->augment.local_crops);
-    if (check_init(c, e) != 0)
-        return ERR_CONFIG;
-    if (c->loss.mean_entropy > -1 && c->loss.mean_entropy < 0)
-        return error_set(e, ERR_CONFIG,
-                         "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
-                         c->loss.mean_entropy);
-    if (check_prices(c, e) != 0)
+    if (check_loss(c, e) != 0 || check_augment(c, e) != 0 || check_init(c, e) != 0)
         return ERR_CONFIG;
     if (c->mixture.forgetting_form == FORGETTING_CONVEX && c->mixture.forgetting >= 1)
         return error_set(
