@@ -30,13 +30,13 @@ const char *blas_better_kernels(const char *theirs, enum kernels ours)
 
 void blas_restart_if_behind(char **argv)
 {
-    const char *better = blas_better_kernels(blas_kernels(), kernels_chosen());
-    if (!better || getenv(BLAS_VARIABLE))
+    const char *better = blas_better_kernels(blas_kernels(), kernels_chosen()), *told = getenv(BLAS_VARIABLE);
+    if (!better || (told && *told))
         return;
     /* Not /proc/self/exe itself: the process would be listed as "exe". */
     char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self);
-    if (length <= 0 || (size_t)length == sizeof self || setenv(BLAS_VARIABLE, better, 0) != 0)
+    if (length <= 0 || (size_t)length == sizeof self || setenv(BLAS_VARIABLE, better, 1) != 0)
         return;
     self[length] = '\0';
     execv(self, argv);
