@@ -145,6 +145,39 @@ static void test_negative_loss(void **state)
     free(r);
 }
 
+/* All six parts of a loss have an entry in the legend, inside the picture, and no two are written over each other. */
+static void test_legend_of_six(void **state)
+{
+    enum { LETTER = 6 /* pixels of width at this size of text, about */ };
+    static const char *const labels[] = {
+        "loss: ", "consistency: ", "entropy: ", "mean entropy: ", "coding rate: ", "feature rate: "};
+    static const char line[] = "{\"step\":10,\"loss\":-9.52,\"consistency\":5.38,\"entropy\":3.21,"
+                               "\"mean_entropy\":6.77,\"coding_rate\":1.26,\"feature_rate\":0.629}";
+    const struct plot_item *entries[6] = {0};
+    struct dashboard_run *r = new_run();
+    struct plot_canvas c;
+    (void)state;
+    dashboard_history_line(&r->parameter, line, strlen(line));
+    assert_true(plot_charts[2].draw(&plot_charts[2], r, &c));
+    for (size_t i = 0; i < c.item_count; i++)
+        for (size_t l = 0; c.items[i].kind == PLOT_TEXT && l < 6; l++)
+            if (strncmp(c.items[i].text, labels[l], strlen(labels[l])) == 0)
+                entries[l] = &c.items[i];
+    for (size_t l = 0; l < 6; l++) {
+        assert_non_null(entries[l]);
+        double x = c.points[entries[l]->first].x, y = c.points[entries[l]->first].y;
+        double end = x + LETTER * (double)strlen(entries[l]->text);
+        assert_true(end < c.width && y > c.height - 60 && y < c.height);
+        for (size_t m = 0; m < l; m++) {
+            const struct plot_point *other = &c.points[entries[m]->first];
+            assert_true(fabs(other->y - y) >= 11 || other->x + LETTER * (double)strlen(entries[m]->text) < x);
+        }
+    }
+    plot_canvas_fini(&c);
+    dashboard_run_close(r);
+    free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +186,7 @@ int main(void)
         cmocka_unit_test(test_charts_of_nothing),
         cmocka_unit_test(test_curve_is_in_its_place),
         cmocka_unit_test(test_negative_loss),
+        cmocka_unit_test(test_legend_of_six),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
