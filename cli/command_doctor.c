@@ -55,6 +55,7 @@ static void check_run(struct doctor_report *r, const struct run_config *c)
 {
     struct dataset train;
     struct doctor_needs needs;
+    doctor_check_keys(r, c);
     doctor_check_data(r, c, &train);
     bool known = doctor_check_model(r, c, &train, &needs);
     dataset_fini(&train);

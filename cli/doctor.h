@@ -22,6 +22,10 @@ void doctor_check_cpu(struct doctor_report *r, const struct run_config *c); /* c
 void doctor_check_memory(struct doctor_report *r, const struct doctor_needs *needs);
 void doctor_check_limits(struct doctor_report *r);
 
+/* ---- doctor_keys.c ---- */
+/* A warning for each choice (an objective, joint prototypes ...) that leaves keys which are set without any effect. */
+void doctor_check_keys(struct doctor_report *r, const struct run_config *c);
+
 /* ---- doctor_run.c ---- */
 /* The images load; fills *train with what to free, or leaves it empty. */
 void doctor_check_data(struct doctor_report *r, const struct run_config *c, struct dataset *train);

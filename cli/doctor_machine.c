@@ -129,14 +129,15 @@ void doctor_check_clock(struct doctor_report *r)
 
 /* ---- processor ---- */
 
-/* The program was started anew when OpenBLAS chose badly (common/blas.h): what is left is a choice of the user's. */
+/* The program was started anew when OpenBLAS chose badly (common/blas.h): what is left is a choice of the user's, or a
+ * program that could not be started anew. */
 static void check_blas(struct doctor_report *r)
 {
     const char *better = blas_better_kernels(blas_kernels(), kernels_chosen());
     doctor_find(r, better ? FINDING_WARN : FINDING_OK, "blas", "OpenBLAS runs its %s kernels", blas_kernels());
     if (better)
-        doctor_advise(r, "diagnostics and evaluation take several times as long: unset %s, or set it to %s",
-                      BLAS_VARIABLE, better);
+        doctor_advise(r, "diagnostics and evaluation take several times as long: %s %s=%s",
+                      getenv(BLAS_VARIABLE) ? "unset it, or set" : "set", BLAS_VARIABLE, better);
 }
 
 static void check_kernels(struct doctor_report *r, const struct run_config *c)

@@ -10,6 +10,7 @@
 #include "cli/pid_file.h"
 #include "cli/shell_quote.h"
 #include "common/files.h"
+#include "worker/freeze.h"
 #include "worker/model_spec.h"
 
 /* ---- data ---- */
@@ -108,6 +109,17 @@ static void check_recipe(struct doctor_report *r, const struct run_config *c, co
     }
 }
 
+/* Whether the network has the stages that encoder.freeze names. */
+static int try_freeze(const struct run_config *c, const struct model *model, struct error *e)
+{
+    struct manifest m;
+    int rc = manifest_copy(&m, model_manifest(model));
+    if (rc == 0)
+        rc = freeze_of(&m, c, e);
+    manifest_fini(&m);
+    return rc;
+}
+
 bool doctor_check_model(struct doctor_report *r, const struct run_config *c, const struct dataset *train,
                         struct doctor_needs *out)
 {
@@ -120,7 +132,10 @@ bool doctor_check_model(struct doctor_report *r, const struct run_config *c, con
     int rc = model_spec_of(c, train, &spec, &e);
     if (rc == 0)
         rc = model_new(&spec, &model, &e);
+    if (rc == 0)
+        rc = try_freeze(c, model, &e);
     if (rc != 0) {
+        model_free(&model);
         doctor_find(r, FINDING_FAIL, "model", "%.400s", e.text);
         doctor_advise(r, "the encoder.* keys must fit the images; `decant config` explains each");
         return false;

@@ -4,7 +4,7 @@
 #include <cblas.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 void blas_single_threaded(void)
@@ -19,9 +19,9 @@ const char *blas_kernels(void)
 
 const char *blas_better_kernels(const char *theirs, enum kernels ours)
 {
-    static const char *const current[] = {"Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "Sapphirerapids"};
+    static const char *const current[] = {"Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids"};
     for (size_t i = 0; i < sizeof current / sizeof current[0]; i++)
-        if (strcmp(theirs, current[i]) == 0)
+        if (strcasecmp(theirs, current[i]) == 0)
             return NULL;
     if (ours >= KERNELS_AVX512)
         return "SkylakeX";

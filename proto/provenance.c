@@ -45,9 +45,9 @@ enum reason provenance_check(const struct provenance *p, const struct run_config
         "run.out, or accept them with run.accept_data = true, decant resume DIR --accept-data";
     if (data != 0 && p->data != 0 && data != p->data && !acceptable)
         return REASON_WRONG_CONFIG;
-    *text = "this worker's arithmetic rounds otherwise than the run's first (numerics= in the logs): set "
-            "DECANT_KERNELS and "
-            "OPENBLAS_CORETYPE alike on all machines, or admit it with run.numerics = any";
+    *text = "this worker's arithmetic rounds otherwise than the run's first (compare numerics=, kernels= and "
+            "blas= in the workers' logs, the former ones, too): set DECANT_KERNELS and OPENBLAS_CORETYPE alike on all "
+            "machines, or admit it with run.numerics = any";
     if (numerics != 0 && p->numerics != 0 && numerics != p->numerics && c->run.numerics != NUMERICS_ANY)
         return REASON_WRONG_CONFIG;
     *text = "";
@@ -125,8 +125,8 @@ int provenance_take_server(struct provenance *p, const struct run_config *c, uin
         return error_set(
             e, ERR_CONFIG,
             "the checkpoint was written by a server whose arithmetic rounds otherwise (numerics %014" PRIx64
-            ", here %014" PRIx64 "): set DECANT_KERNELS and OPENBLAS_CORETYPE as there, or admit it with "
-            "run.numerics = any",
+            ", here %014" PRIx64 "): set DECANT_KERNELS and OPENBLAS_CORETYPE to the kernels= and blas= "
+            "of its workers' logs, or admit it with run.numerics = any",
             before, own);
     if (other) {
         log_warn("event=numerics_mixed server_before=%014" PRIx64 " server=%014" PRIx64 " cause=\"run.numerics = any\"",

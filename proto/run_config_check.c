@@ -110,10 +110,6 @@ static int check_loss(const struct run_config *c, struct error *e)
         return error_set(e, ERR_CONFIG,
                          "loss.mean_entropy = %g: use a weight of 0 or more, or -1 for what goes with the objective",
                          c->loss.mean_entropy);
-    if (has_loss && c->encoder.freeze == -1 && c->loss.feature_rate > 0)
-        return error_set(e, ERR_CONFIG,
-                         "loss.feature_rate = %g has no effect on features that encoder.freeze = -1 keeps: set it to 0",
-                         c->loss.feature_rate);
     return check_prices(c, e);
 }
 

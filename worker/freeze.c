@@ -58,3 +58,22 @@ int freeze_stages(struct manifest *m, int64_t stages, struct error *e)
     freeze_entries(m->buffers, m->buffer_count, stages);
     return 0;
 }
+
+static bool features_learn(const struct manifest *m)
+{
+    for (size_t i = 0; i < m->parameter_count; i++)
+        if (!is_head(&m->parameters[i]) && m->parameters[i].lr_scale > 0)
+            return true;
+    return false;
+}
+
+int freeze_of(struct manifest *m, const struct run_config *c, struct error *e)
+{
+    int rc = freeze_stages(m, c->encoder.freeze, e);
+    if (rc != 0 || c->loss.feature_rate == 0 || features_learn(m))
+        return rc;
+    return error_set(e, ERR_CONFIG,
+                     "loss.feature_rate = %g has no effect on features that encoder.freeze = %lld keeps as they are: "
+                     "set it to 0",
+                     c->loss.feature_rate, (long long)c->encoder.freeze);
+}

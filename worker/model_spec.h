@@ -9,7 +9,8 @@
 #include "worker/nn/model.h"
 
 /* ERR_CONFIG names the key when encoder.widths is not a list of 1..CONV_STAGES_MAX positive numbers. The precision is
- * float32 whatever encoder.precision says: that is of training (worker/slot.c), and weights are float32 in any case. */
+ * float32 whatever encoder.precision says: that is of training (worker/slot_shared.c), and weights are float32 in any
+ * case. */
 int model_spec_of(const struct run_config *c, const struct dataset *images, struct model_spec *out, struct error *e);
 /* ERR_CONFIG when this process cannot multiply as encoder.precision wants, and what to do. */
 int model_precision_check(const struct run_config *c, struct error *e);

@@ -93,7 +93,7 @@ static int add_center(struct slot_shared *s)
 static int extend_manifest(struct slot_shared *s, struct error *e)
 {
     int rc = manifest_copy(&s->manifest, model_manifest(s->model));
-    if (rc == 0 && freeze_stages(&s->manifest, s->config->encoder.freeze, e) != 0)
+    if (rc == 0 && freeze_of(&s->manifest, s->config, e) != 0)
         return ERR_CONFIG;
     if (rc == 0 && s->joint)
         rc = add_prototypes(s);

@@ -154,6 +154,7 @@ int main(int argc, char **argv)
     int passes = argc > 1 ? atoi(argv[1]) : 2;
     struct prototype_core_options o = {.config = &b.config, .generation = 1};
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     must(run_config_load(&b.config, NULL, NULL, set, sizeof set / sizeof set[0], &e));
     must(prototype_core_new(&o, &b.core, &e));

@@ -159,10 +159,12 @@ static void measure_coding_rate(uint32_t rows, uint32_t F)
     free(d);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
     double peak = 0;
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     printf("bench=machine kernels=%s blas=%s bf16=%s\n", kernels_name(kernels_chosen()), blas_kernels(),
            kernels_multiply_bf16(kernels_chosen()) ? "yes" : "no");

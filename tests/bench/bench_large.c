@@ -169,6 +169,7 @@ int main(int argc, char **argv)
         return 2;
     }
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     bench_open(&b);
     for (uint64_t i = 0; i <= rounds; i++) { /* the first packs everything */

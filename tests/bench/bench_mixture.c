@@ -82,6 +82,7 @@ int main(int argc, char **argv)
     }
     struct bench b = {.N = (uint32_t)atol(argv[3]), .K = (uint32_t)atol(argv[4]), .D = (uint32_t)atol(argv[5])};
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     b.h = read_floats(argv[1], (size_t)b.N * b.D);
     float *means = read_floats(argv[2], (size_t)b.K * b.D);

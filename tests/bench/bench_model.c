@@ -283,6 +283,7 @@ int main(int argc, char **argv)
     static const uint32_t sizes[] = {64, 128, 256};
     struct model_spec spec = spec_of(name);
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     if (spec.precision == PRECISION_BF16 && !kernels_multiply_bf16(kernels_chosen())) {
         fprintf(stderr, "bench_model: this processor, or DECANT_KERNELS, does not multiply bf16\n");

@@ -172,9 +172,11 @@ static void bench_dense(void)
     stats_rows_fini(&s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     bench_sparse(65536);
     bench_dense();

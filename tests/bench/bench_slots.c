@@ -126,6 +126,7 @@ int main(int argc, char **argv)
         return 2;
     }
     compute_thread_init();
+    blas_restart_if_behind(argv);
     blas_single_threaded();
     if (bench_open(&b, (const char *const *)argv + 2, (size_t)argc - 2, &e) != 0) {
         fprintf(stderr, "bench_slots: %s\n", e.text);

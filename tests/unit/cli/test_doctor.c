@@ -169,6 +169,44 @@ static void test_joint_has_two_endpoints(void **state)
     free(r);
 }
 
+/* What another key makes idle is named; what is read, or what nobody set, is not. */
+static void test_idle_keys(void **state)
+{
+    static const struct {
+        const char *sets[3], *says;
+    } cases[] = {
+        {{"loss.prototypes=joint", "mixture.balance=0.2", "mixture.source=views"},
+         "mixture.balance, mixture.source do"},
+        {{"loss.prototypes=joint", "mixture.dimensions=64", "mixture.components=256"}, NULL},
+        {{"optimiser.prototype_lr=5"}, "optimiser.prototype_lr does nothing with loss.prototypes = decoupled"},
+        {{"loss.objective=dino", "loss.entropy_weight=2", "loss.center_momentum=0.5"}, "loss.entropy_weight does"},
+        {{"loss.entropy_weight=2", "loss.block=64"}, NULL},
+        {{"loss.sinkhorn_epsilon=0.1"}, "loss.sinkhorn_epsilon"},
+        {{"loss.sinkhorn_epsilon=0.1", "loss.prototypes=joint", "loss.prototype_loss=own"}, NULL},
+        {{"loss.coding_rate_epsilon=1", "loss.coding_rate=0"}, "loss.coding_rate_epsilon"},
+        {{"loss.coding_rate_epsilon=1", "loss.coding_rate=0", "loss.feature_rate=1"}, NULL},
+        {{"encoder.heads=8"}, "encoder.heads does nothing with encoder.model = conv"},
+        {{"encoder.heads=8", "encoder.model=vit"}, NULL},
+        {{"mixture.reseed_usage=0", "mixture.reseed_max=4"}, "mixture.reseed_max"},
+        {{"run.slots=2"}, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct run_config c;
+        struct doctor_report *r = new_report();
+        size_t n = 0;
+        while (n < 3 && cases[i].sets[n])
+            n++;
+        load(&c, cases[i].sets, n);
+        doctor_check_keys(r, &c);
+        if (!cases[i].says)
+            assert_int_equal(r->count, 0);
+        else
+            assert_int_equal(find(r, "keys", cases[i].says)->state, FINDING_WARN);
+        free(r);
+    }
+}
+
 static void test_data_is_missing(void **state)
 {
     (void)state;
@@ -237,6 +275,10 @@ static void test_needs(void **state)
     load(&c, sets, 5);
     assert_false(doctor_check_model(r, &c, &train, &needs));
     assert_int_equal(find(r, "model", "encoder.widths")->state, FINDING_FAIL);
+    sets[4] = "encoder.freeze=9";
+    load(&c, sets, 5);
+    assert_false(doctor_check_model(r, &c, &train, &needs));
+    assert_int_equal(find(r, "model", "encoder.freeze = 9")->state, FINDING_FAIL);
     free(r);
 }
 
@@ -338,7 +380,7 @@ int main(void)
         CASE(test_recipe),          CASE(test_needs),
         CASE(test_machine),         CASE(test_kernels),
         CASE(test_precision),       CASE(test_out),
-        CASE(test_data_is_missing),
+        CASE(test_data_is_missing), CASE(test_idle_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

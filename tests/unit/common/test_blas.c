@@ -23,7 +23,8 @@ static void test_old_kernels_are_behind(void **state)
 static void test_new_kernels_stay(void **state)
 {
     (void)state;
-    static const char *const fit[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake", "Sapphirerapids"};
+    static const char *const fit[] = {"Haswell",    "HASWELL",        "Zen",           "SkylakeX",
+                                      "Cooperlake", "SapphireRapids", "Sapphirerapids"};
     for (size_t i = 0; i < sizeof fit / sizeof fit[0]; i++)
         for (int k = 0; k < KERNELS_COUNT; k++)
             assert_null(blas_better_kernels(fit[i], (enum kernels)k));

@@ -339,11 +339,6 @@ static void test_cross_checks(void **state)
     assert_int_equal(run_config_load(&c, NULL, NULL, power, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "mixture.balance_power"));
     assert_int_equal(run_config_load(&c, NULL, NULL, power, 1, &e), 0);
-    const char *const frozen[] = {"loss.feature_rate=0.15", "encoder.freeze=-1"};
-    assert_int_equal(run_config_load(&c, NULL, NULL, frozen, 2, &e), ERR_CONFIG);
-    assert_non_null(strstr(e.text, "loss.feature_rate"));
-    assert_int_equal(run_config_load(&c, NULL, NULL, frozen, 1, &e), 0);
-    assert_int_equal(run_config_load(&c, NULL, NULL, frozen + 1, 1, &e), 0);
     const char *const still[] = {"mixture.forgetting_form=convex", "mixture.forgetting=1"};
     assert_int_equal(run_config_load(&c, NULL, NULL, still, 2, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "learns nothing"));

@@ -76,8 +76,28 @@ static void test_too_many(void **state)
     manifest_fini(&m);
 }
 
+/* A term on features that cannot change, be it by -1 or by naming every stage. A head's parameters do not count. */
+static void test_features_that_stay(void **state)
+{
+    static const int64_t stages[] = {0, 1, 2, -1};
+    (void)state;
+    for (size_t i = 0; i < 8; i++) {
+        struct run_config c = {.encoder.freeze = stages[i / 2], .loss.feature_rate = i % 2 ? 0.15 : 0};
+        bool idle = i == 5 || i == 7;
+        struct manifest m;
+        struct error e = {0};
+        manifest_init(&m);
+        for (const char *const *name = conv; *name; name++)
+            add(&m, *name, false);
+        assert_int_equal(freeze_of(&m, &c, &e), idle ? ERR_CONFIG : 0);
+        assert_true(!idle || strstr(e.text, "loss.feature_rate"));
+        manifest_fini(&m);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_too_many)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_features_that_stay)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
