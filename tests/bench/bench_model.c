@@ -1,8 +1,8 @@
 /* The training step of one worker thread: teacher forward on 2 views, student forward, CARP with K = 1024, backward;
  * images per second for each slot size, the best time of each part, which share of the core's peak the step's products
- * are (tests/bench/peak.h), and what each convolution achieves. The network matches tests/bench/bench_torch.py;
- * tests/bench/compare.sh runs both. Times are the thread's CPU clock. Usage: bench_model
- * [conv|vit|resnet|resnet-batch, -bf16 at the end of it: in that precision] [slot sizes]. */
+ * are (tests/bench/peak.h; counted as plain sums, whatever is saved), and what each convolution achieves. The network
+ * matches tests/bench/bench_torch.py; tests/bench/compare.sh runs both. Times are the thread's CPU clock. Usage:
+ * bench_model [conv|vit|resnet|resnet-batch, -w32: so wide, -bf16 at the end: in that precision] [slot sizes]. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +68,9 @@ static struct model_spec spec_of(const char *name)
                   : strncmp(name, "resnet", 6) == 0 ? ENCODER_RESNET
                                                     : ENCODER_CONV;
     spec.precision = strstr(name, "-bf16") ? PRECISION_BF16 : PRECISION_FLOAT32;
+    const char *wide = strstr(name, "-w");
+    if (wide)
+        spec.base = (uint32_t)strtoul(wide + 2, NULL, 10);
     spec.norm = strncmp(name, "resnet-batch", 12) == 0 ? ENCODER_NORM_BATCH : ENCODER_NORM_GROUP;
     return spec;
 }
@@ -240,11 +243,11 @@ static double conv_rate(const struct conv *c, enum product which, const real *x,
     for (int run = 0; run < 400; run++) {
         double from = cpu_now();
         if (which == FORWARD)
-            conv_forward(c, c->block, x, packed, y);
+            conv_forward(c, c->block, x, packed, NULL, y);
         else if (which == INPUT)
-            conv_backward_input(c, c->block, y, packed, d);
+            conv_backward_input(c, c->block, y, packed, NULL, d);
         else
-            conv_backward_weight(c, c->block, x, y, d);
+            conv_backward_weight(c, c->block, x, y, NULL, d);
         double took = cpu_now() - from;
         best = took < best ? took : best;
     }

@@ -1,6 +1,6 @@
 """The training step of tests/bench/bench_model.c in PyTorch, one thread, denormals flushed: the same network, views,
 objective and sizes, without the optimiser, by the thread's CPU clock. Prints the same lines. Usage: bench_torch.py
-[conv|vit|resnet|resnet-batch] [slot sizes]; bench_torch.py sgemm: how fast it multiplies matrices."""
+[conv|vit|resnet|resnet-batch, -w32 after these: so wide] [slot sizes]; bench_torch.py sgemm: how fast it multiplies matrices."""
 import math
 import sys
 import time
@@ -90,7 +90,8 @@ ENCODERS = {"conv": Conv, "vit": ViT, "resnet": lambda: ResNet(False), "resnet-b
 
 
 def network(name):
-    encoder = ENCODERS[name]()
+    kind, _, width = name.partition("-w")
+    encoder = ResNet(kind == "resnet-batch", int(width)) if width else ENCODERS[kind]()
     head = nn.Sequential(
         nn.Linear(encoder.width, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(),
         nn.Linear(HIDDEN, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.GELU(), nn.Linear(HIDDEN, PROJECTION))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the machine can do and what our products make of it; then the training step in C and in PyTorch, alternately in one
 # sitting, one thread each, and their ratio for every slot size. MODEL-bf16 compares our step in bf16 with ours in float32.
-# Usage: compare.sh [conv|vit|resnet|resnet-batch|MODEL-bf16 ...] ; environment: BUILD (build), PYTHON (/usr/bin/python3),
+# Usage: compare.sh [conv|vit|resnet|resnet-batch|resnet-w64|MODEL-bf16 ...] (-w64: so wide) ; environment: BUILD (build), PYTHON (/usr/bin/python3),
 # SIZES (64 128 256), ROUNDS (2).
 # What an AVX2 machine would say: DECANT_KERNELS=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 compare.sh
 # OpenBLAS, which PyTorch asks for its linear layers, may not know the processor and take kernels that are too old for it.
@@ -32,7 +32,7 @@ echo "bench=peer_blas core=$peer"
 with "$peer" "$BUILD/bench/bench_kernels" | tee "$results"
 narrow=$(grep -q 'bf16=yes' "$results" && echo vit-bf16 conv-bf16 resnet-bf16 || true)
 # shellcheck disable=SC2086
-[ $# -gt 0 ] || set -- conv vit resnet resnet-batch $narrow
+[ $# -gt 0 ] || set -- conv vit resnet resnet-batch resnet-w64 $narrow
 for model in "$@"; do
     for size in ${SIZES:-64 128 256}; do
         for _ in $(seq "${ROUNDS:-2}"); do

@@ -41,8 +41,15 @@ void conv_frame_images(const struct conv *c, const real *images, size_t n, real 
             memcpy(conv_padded_image(c, input, i) + y * c->padded_width * c->shape.in, images, line * sizeof(real));
 }
 
+size_t conv_scratch_size(const struct conv *c)
+{
+    return c->short_cut ? winograd_scratch_size(&c->winograd) : 0;
+}
+
 size_t conv_packed_forward_size(const struct conv *c)
 {
+    if (c->short_cut)
+        return winograd_packed_forward_size(&c->winograd);
     return tile_packed_size_in(c->precision, (size_t)9 * c->shape.in, c->shape.out);
 }
 
@@ -70,6 +77,8 @@ static uint32_t phase_taps(const struct conv *c, uint32_t phase)
 size_t conv_packed_backward_size(const struct conv *c)
 {
     size_t size = 0;
+    if (c->short_cut)
+        return winograd_packed_backward_size(&c->winograd);
     for (uint32_t p = 0; p < c->phases; p++)
         size += tile_packed_size_in(c->precision, phase_taps(c, p) * c->shape.out, c->shape.in);
     return size;
@@ -77,6 +86,8 @@ size_t conv_packed_backward_size(const struct conv *c)
 
 size_t conv_gradient_size(const struct conv *c)
 {
+    if (c->short_cut)
+        return winograd_gradient_size(&c->winograd);
     return tile_gradient_size_in(c->precision, 9 * c->shape.in, c->shape.out);
 }
 
@@ -161,7 +172,24 @@ static uint32_t block_samples(const struct conv *c)
 {
     size_t samples = BLOCK_BYTES / ((conv_padded_size(c) + conv_output_size(c)) * sizeof(real));
     samples = samples / BLOCK_MULTIPLE * BLOCK_MULTIPLE;
+    if (c->short_cut && samples < winograd_samples(&c->winograd))
+        samples = winograd_samples(&c->winograd);
     return samples < 1 ? 1 : samples > BLOCK_MAX ? BLOCK_MAX : (uint32_t)samples;
+}
+
+/* Fills the tables of the plain products. */
+static int init_products(struct conv *c)
+{
+    describe_products(c);
+    carve_tables(c);
+    if (arena_allocate(&c->tables) != 0)
+        return ERR_MEMORY;
+    carve_tables(c);
+    fill_forward(c);
+    fill_taps(c);
+    for (uint32_t p = 0; p < c->phases; p++)
+        fill_input(c, p);
+    return 0;
 }
 
 int conv_init(struct conv *c, struct conv_shape shape, enum encoder_precision precision)
@@ -177,22 +205,17 @@ int conv_init(struct conv *c, struct conv_shape shape, enum encoder_precision pr
     c->padded_height = stride * (c->out_height - 1) + 3;
     c->padded_width = stride * (c->out_width - 1) + 3;
     c->delta_width = c->out_width + 1 + c->delta_margin;
-    c->block = block_samples(c);
-    describe_products(c);
-    carve_tables(c);
-    if (arena_allocate(&c->tables) != 0)
+    c->short_cut = stride == 1 && precision == PRECISION_FLOAT32 && winograd_pays(shape.in, shape.out);
+    if (c->short_cut && winograd_init(&c->winograd, shape.height, shape.width, shape.in, shape.out) != 0)
         return ERR_MEMORY;
-    carve_tables(c);
-    fill_forward(c);
-    fill_taps(c);
-    for (uint32_t p = 0; p < c->phases; p++)
-        fill_input(c, p);
-    return 0;
+    c->block = block_samples(c);
+    return c->short_cut ? 0 : init_products(c);
 }
 
 void conv_fini(struct conv *c)
 {
     arena_free(&c->tables);
+    winograd_fini(&c->winograd);
 }
 
 static struct pack forward_pack(const struct conv *c)
@@ -205,14 +228,21 @@ static struct pack forward_pack(const struct conv *c)
 void conv_pack_forward(const struct conv *c, const real *weight, real *packed)
 {
     struct pack p = forward_pack(c);
+    if (c->short_cut) {
+        winograd_pack_forward(&c->winograd, weight, packed);
+        return;
+    }
     tile_pack(&p, weight, packed);
     tile_pack_bias_in(c->precision, p.K, p.columns, NULL, packed);
 }
 
-void conv_unpack_gradient(const struct conv *c, const real *gradient, real *weight_gradient)
+void conv_unpack_gradient(const struct conv *c, real *gradient, real *weight_gradient)
 {
     struct pack p = forward_pack(c);
-    tile_unpack_gradient(&p, gradient, weight_gradient);
+    if (c->short_cut)
+        winograd_unpack_gradient(&c->winograd, gradient, weight_gradient);
+    else
+        tile_unpack_gradient(&p, gradient, weight_gradient);
 }
 
 /* The tap by which a coordinate hears the i-th output that it reads. Stride 1: taps 2, 1, 0 of outputs y - 1, y, y + 1.
@@ -244,25 +274,37 @@ static void pack_phase(const struct conv *c, uint32_t phase, const real *weight,
 
 void conv_pack_backward(const struct conv *c, const real *weight, real *packed)
 {
-    for (uint32_t p = 0; p < c->phases; p++)
+    if (c->short_cut)
+        winograd_pack_backward(&c->winograd, weight, packed);
+    for (uint32_t p = 0; !c->short_cut && p < c->phases; p++)
         pack_phase(c, p, weight, packed + c->input_packed[p]);
 }
 
-void conv_forward(const struct conv *c, size_t n, const real *input, const real *packed, real *output)
+void conv_forward(const struct conv *c, size_t n, const real *input, const real *packed, real *scratch, real *output)
 {
     ASSERT(n <= c->block);
-    gather_product(&c->forward, n * c->out_height * c->out_width, input, packed, output);
+    if (c->short_cut)
+        winograd_forward(&c->winograd, n, input, packed, scratch, output);
+    else
+        gather_product(&c->forward, n * c->out_height * c->out_width, input, packed, output);
 }
 
-void conv_backward_input(const struct conv *c, size_t n, const real *delta, const real *packed, real *d_input)
+void conv_backward_input(const struct conv *c, size_t n, const real *delta, const real *packed, real *scratch,
+                         real *d_input)
 {
     ASSERT(n <= c->block);
-    for (uint32_t p = 0; p < c->phases; p++)
+    if (c->short_cut)
+        winograd_backward_input(&c->winograd, n, delta, packed, scratch, d_input);
+    for (uint32_t p = 0; !c->short_cut && p < c->phases; p++)
         gather_product(&c->input[p], n * c->input_rows[p], delta, packed + c->input_packed[p], d_input);
 }
 
-void conv_backward_weight(const struct conv *c, size_t n, const real *input, const real *delta, real *gradient)
+void conv_backward_weight(const struct conv *c, size_t n, const real *input, const real *delta, real *scratch,
+                          real *gradient)
 {
     ASSERT(n <= c->block);
-    gather_outer(&c->weight, n * c->out_height * c->out_width, input, delta, gradient);
+    if (c->short_cut)
+        winograd_backward_weight(&c->winograd, n, input, delta, scratch, gradient);
+    else
+        gather_outer(&c->weight, n * c->out_height * c->out_width, input, delta, gradient);
 }

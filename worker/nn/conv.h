@@ -5,13 +5,15 @@
  * zero column and row at the end, (OH + 1, OW + 1), stride 1 also one at the beginning, (OH + 2, OW + 2). So an
  * input pixel reads contiguous runs of them: three of three, or with stride 2 one or two of one or two, since the
  * taps that it hears depend on the parity of its coordinates (1, 2, 2 or 4 of the 9). All three products are then
- * tiles.h's, without im2col or col2im. The object holds geometry and offset tables for up to `block` samples; it is
- * immutable after conv_init. */
+ * tiles.h's, without im2col or col2im. With stride 1 and enough channels, in float32, they are winograd.h's, which
+ * needs scratch memory. The object holds geometry and offset tables for up to `block` samples; it is immutable after
+ * conv_init. */
 #ifndef DECANT_WORKER_NN_CONV_H
 #define DECANT_WORKER_NN_CONV_H
 
 #include "worker/nn/arena.h"
 #include "worker/nn/tiles.h"
+#include "worker/nn/winograd.h"
 
 enum { CONV_PHASES_MAX = 4 };
 
@@ -34,6 +36,8 @@ struct conv {
     size_t input_packed[CONV_PHASES_MAX]; /* where each phase's weights start in the packed vector */
     struct outer weight;
     struct arena tables;
+    bool short_cut; /* the products are those of: */
+    struct winograd winograd;
 };
 
 int conv_init(struct conv *c, struct conv_shape shape, enum encoder_precision precision); /* 0 or ERR_MEMORY */
@@ -51,16 +55,20 @@ void conv_frame_images(const struct conv *c, const real *images, size_t n, real 
 size_t conv_packed_forward_size(const struct conv *c);
 size_t conv_packed_backward_size(const struct conv *c);
 size_t conv_gradient_size(const struct conv *c); /* of the packed weight gradient */
+size_t conv_scratch_size(const struct conv *c);  /* reals that each product writes over; 0: they take NULL */
 
 void conv_pack_forward(const struct conv *c, const real *weight, real *packed);
 void conv_pack_backward(const struct conv *c, const real *weight, real *packed);
-void conv_unpack_gradient(const struct conv *c, const real *gradient, real *weight_gradient);
+/* Uses the end of `gradient`. */
+void conv_unpack_gradient(const struct conv *c, real *gradient, real *weight_gradient);
 
 /* n <= block samples. input: padded; output: (n, OH, OW, out). */
-void conv_forward(const struct conv *c, size_t n, const real *input, const real *packed, real *output);
+void conv_forward(const struct conv *c, size_t n, const real *input, const real *packed, real *scratch, real *output);
 /* delta: padded output gradients; d_input: (n, height, width, in), overwritten. */
-void conv_backward_input(const struct conv *c, size_t n, const real *delta, const real *packed, real *d_input);
+void conv_backward_input(const struct conv *c, size_t n, const real *delta, const real *packed, real *scratch,
+                         real *d_input);
 /* gradient (packed) += */
-void conv_backward_weight(const struct conv *c, size_t n, const real *input, const real *delta, real *gradient);
+void conv_backward_weight(const struct conv *c, size_t n, const real *input, const real *delta, real *scratch,
+                          real *gradient);
 
 #endif

@@ -188,7 +188,7 @@ static void stage_forward(const struct conv_encoder *c, uint32_t i, const real *
     struct stage_workspace *place = &w->stage[i];
     size_t size = conv_output_size(conv), pixels = (size_t)conv->out_height * conv->out_width;
     real *output = place->output + first * size;
-    conv_forward(conv, n, place->input + first * conv_padded_size(conv), place->packed_forward, output);
+    conv_forward(conv, n, place->input + first * conv_padded_size(conv), place->packed_forward, NULL, output);
     for (size_t k = 0; k < n; k++) {
         real *y = next ? conv_padded_image(next, w->stage[i + 1].input, first + k) : w->last;
         size_t row = next ? (size_t)next->padded_width * next->shape.in : (size_t)conv->out_width * conv->shape.out;
@@ -240,9 +240,9 @@ static void stage_backward(const struct conv_encoder *c, uint32_t i, const real 
                                 params + s->beta.offset, place->statistics + (first + k) * 2 * s->norm.groups,
                                 d_output + k * size, place->delta + k * conv_delta_size(conv), row,
                                 grad + s->gamma.offset, grad + s->beta.offset, w->scratch);
-    conv_backward_weight(conv, n, place->input + first * conv_padded_size(conv), place->delta, place->gradient);
+    conv_backward_weight(conv, n, place->input + first * conv_padded_size(conv), place->delta, NULL, place->gradient);
     if (i > 0)
-        conv_backward_input(conv, n, place->delta, place->packed_backward, d_input);
+        conv_backward_input(conv, n, place->delta, place->packed_backward, NULL, d_input);
 }
 
 static void chunk_backward(const struct conv_encoder *c, const real *params, const real *d_features, size_t place,

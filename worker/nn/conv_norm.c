@@ -139,7 +139,7 @@ void conv_norm_forward(const struct conv_norm *u, const struct conv_norm_store *
     for (size_t from = 0, block; from < p->n; from += block) {
         size_t place = p->first + from;
         block = at_most(p->n - from, c->block);
-        conv_forward(c, block, w->input + place * padded, w->packed_forward, w->output + place * size);
+        conv_forward(c, block, w->input + place * padded, w->packed_forward, p->scratch, w->output + place * size);
         for (size_t k = from; k < from + block; k++) {
             if (!u->norm.batch || p->settle)
                 norm_measure(&u->norm, &w->norm, p->first + k, w->output + (p->first + k) * size);
@@ -187,9 +187,10 @@ void conv_norm_backward(const struct conv_norm *u, const struct conv_norm_store 
                 sums(u, w, p, k, y, d);
             deltas(u, w, p, k, k - from, d, grad);
         }
-        conv_backward_weight(c, block, w->input + (p->first + from) * conv_padded_size(c), w->delta, w->gradient);
+        conv_backward_weight(c, block, w->input + (p->first + from) * conv_padded_size(c), w->delta, p->scratch,
+                             w->gradient);
         if (d_input)
-            conv_backward_input(c, block, w->delta, w->packed_backward, d_input + from * input);
+            conv_backward_input(c, block, w->delta, w->packed_backward, p->scratch, d_input + from * input);
         if (d_input && add)
             row_add(d_input + from * input, add + from * input, block * input);
     }

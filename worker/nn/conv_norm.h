@@ -27,6 +27,7 @@ struct resnet_pass {
     const real *params, *buffers;
     bool settle; /* batch: statistics are those of these samples, else running ones */
     size_t first, n;
+    real *scratch; /* of convolutions: the largest conv_scratch_size */
 };
 
 struct norm_kind {

@@ -26,6 +26,7 @@ struct resnet_workspace {
     struct conv_norm_store stem;
     struct residual_store block[BLOCKS_MAX];
     struct residual_scratch scratch;
+    real *conv_scratch;
     real *last; /* (places, OH*OW*out): after the last block */
     real *d[2]; /* (samples of a pass, largest activation): gradients wrt outputs of alternate blocks */
 };
@@ -134,15 +135,19 @@ static size_t larger(size_t a, size_t b)
 static void carve_scratch(const struct resnet *n, size_t span, struct resnet_workspace *w)
 {
     size_t largest = conv_output_size(&n->stem.conv), picked = 0, projected = 0;
+    size_t scratch = conv_scratch_size(&n->stem.conv);
     for (uint32_t i = 0; i < n->blocks; i++) {
         const struct residual *b = &n->block[i];
         size_t pixels = (size_t)b->norm.sample.height * b->norm.sample.width;
         largest = larger(largest, residual_output_size(b));
+        for (int unit = 0; unit < 2; unit++)
+            scratch = larger(scratch, conv_scratch_size(&b->unit[unit].conv));
         picked = larger(picked, b->projects ? pixels * b->linear.in : 0);
         projected = larger(projected, b->projects ? residual_output_size(b) : 0);
     }
     w->d[0] = arena_reals(&w->arena, span * largest);
     w->d[1] = arena_reals(&w->arena, span * largest);
+    w->conv_scratch = arena_reals(&w->arena, scratch);
     w->scratch.mid = arena_reals(&w->arena, span * largest);
     w->scratch.picked = arena_reals(&w->arena, RESIDUAL_BLOCK * picked);
     w->scratch.d_picked = arena_reals(&w->arena, RESIDUAL_BLOCK * picked);
@@ -214,7 +219,8 @@ static void encoder_forward(const void *encoder, enum model_mode mode, const rea
 {
     const struct resnet *n = encoder;
     struct resnet_workspace *w = workspace;
-    struct resnet_pass p = {.params = params, .buffers = buffers, .settle = mode != MODEL_EVAL};
+    struct resnet_pass p = {
+        .params = params, .buffers = buffers, .settle = mode != MODEL_EVAL, .scratch = w->conv_scratch};
     size_t image = (size_t)n->stem.conv.shape.height * n->stem.conv.shape.width * n->stem.conv.shape.in;
     size_t span = n->batch && p.settle ? R : CHUNK;
     conv_norm_begin_forward(&n->stem, &w->stem, &p);
@@ -246,7 +252,7 @@ static void encoder_backward(const void *encoder, const real *params, const real
 {
     const struct resnet *n = encoder;
     struct resnet_workspace *w = workspace;
-    struct resnet_pass p = {.params = params, .settle = true};
+    struct resnet_pass p = {.params = params, .settle = true, .scratch = w->conv_scratch};
     size_t span = n->batch ? R : CHUNK;
     conv_norm_begin_backward(&n->stem, &w->stem, params, grad);
     for (uint32_t i = 0; i < n->blocks; i++)

@@ -184,16 +184,17 @@ static void check_conv_products(const struct conv *c, size_t n, const real *inpu
     real *output = nn_take(n * conv_output_size(c)),
          *d_input = nn_take(n * c->shape.height * c->shape.width * c->shape.in);
     real *gradient = nn_take(conv_gradient_size(c)), *d_weight = nn_take((size_t)9 * c->shape.in * c->shape.out);
+    real *scratch = nn_take(conv_scratch_size(c));
     conv_pack_forward(c, weight, forward);
     conv_pack_backward(c, weight, backward);
-    conv_forward(c, n, padded, forward, output);
-    conv_backward_input(c, n, deltas, backward, d_input);
-    conv_backward_weight(c, n, padded, deltas, gradient);
+    conv_forward(c, n, padded, forward, scratch, output);
+    conv_backward_input(c, n, deltas, backward, scratch, d_input);
+    conv_backward_weight(c, n, padded, deltas, scratch, gradient);
     conv_unpack_gradient(c, gradient, d_weight);
     nn_assert_close("output", output, want->output, n * conv_output_size(c));
     nn_assert_close("d_input", d_input, want->d_input, n * c->shape.height * c->shape.width * c->shape.in);
     nn_assert_close("d_weight", d_weight, want->d_weight, (size_t)9 * c->shape.in * c->shape.out);
-    real *all[] = {padded, deltas, forward, backward, output, d_input, gradient, d_weight};
+    real *all[] = {padded, deltas, forward, backward, output, d_input, gradient, d_weight, scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
 }
@@ -222,12 +223,40 @@ static void test_conv(void **state)
 {
     (void)state;
     const struct conv_shape cases[] = {
-        {1, 1, 1, 1, 2},   {2, 2, 1, 3, 2},  {1, 5, 2, 4, 2},   {28, 28, 1, 24, 2}, {14, 14, 24, 48, 2},
-        {7, 7, 48, 96, 2}, {4, 4, 3, 17, 2}, {5, 8, 3, 10, 2},  {9, 2, 2, 33, 2},   {1, 1, 1, 1, 1},
-        {1, 2, 3, 4, 1},   {5, 4, 3, 10, 1}, {9, 11, 16, 8, 1}, {4, 4, 32, 33, 1},
+        {1, 1, 1, 1, 2},   {2, 2, 1, 3, 2},    {1, 5, 2, 4, 2},   {28, 28, 1, 24, 2}, {14, 14, 24, 48, 2},
+        {7, 7, 48, 96, 2}, {4, 4, 3, 17, 2},   {5, 8, 3, 10, 2},  {9, 2, 2, 33, 2},   {1, 1, 1, 1, 1},
+        {1, 2, 3, 4, 1},   {5, 4, 3, 10, 1},   {9, 11, 16, 8, 1}, {4, 4, 32, 33, 1},  {1, 1, 16, 16, 1},
+        {7, 9, 16, 24, 1}, {28, 6, 17, 16, 1}, {2, 3, 48, 64, 1}, {8, 8, 64, 80, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_conv(cases[i]);
+}
+
+/* What an image becomes does not depend on the images beside it, to the bit: with few of them, where blocks hold rows
+ * of several, and with one that takes several blocks. */
+static void test_conv_is_of_each_image_alone(void **state)
+{
+    static const struct conv_shape shapes[] = {{5, 7, 32, 16, 1}, {28, 28, 16, 48, 1}, {7, 6, 8, 12, 2}};
+    enum { IMAGES = 2 };
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct conv c;
+        assert_int_equal(conv_init(&c, shapes[i], PRECISION_FLOAT32), 0);
+        size_t size = conv_output_size(&c), padded = conv_padded_size(&c), n = c.block < IMAGES ? c.block : IMAGES;
+        real *input = nn_random(5, n * padded), *weight = nn_random(6, (size_t)9 * c.shape.in * c.shape.out);
+        real *packed = nn_take(conv_packed_forward_size(&c)), *scratch = nn_take(conv_scratch_size(&c));
+        real *together = nn_take(n * size), *alone = nn_take(size);
+        conv_pack_forward(&c, weight, packed);
+        conv_forward(&c, n, input, packed, scratch, together);
+        for (size_t k = 0; k < n; k++) {
+            conv_forward(&c, 1, input + k * padded, packed, scratch, alone);
+            assert_memory_equal(alone, together + k * size, size * sizeof(real));
+        }
+        real *all[] = {input, weight, packed, scratch, together, alone};
+        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
+            free(all[k]);
+        conv_fini(&c);
+    }
 }
 
 /* ---- norms ---- */
@@ -657,12 +686,19 @@ static void test_cls_attention(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),           cmocka_unit_test(test_gelu),
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_softmax_extremes),
-        cmocka_unit_test(test_columns),       cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_groupnorm),     cmocka_unit_test(test_groupnorm_constant),
-        cmocka_unit_test(test_batchnorm),     cmocka_unit_test(test_layernorm),
-        cmocka_unit_test(test_linear),        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_softmax_extremes),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_conv_is_of_each_image_alone),
+        cmocka_unit_test(test_groupnorm),
+        cmocka_unit_test(test_groupnorm_constant),
+        cmocka_unit_test(test_batchnorm),
+        cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_attention),
         cmocka_unit_test(test_cls_attention),
     };
     return run_for_each_kernels(tests, sizeof tests / sizeof tests[0]);
