@@ -1,14 +1,11 @@
 /* The transforms of patches and outputs for one choice of kernels; see winograd.c and each_choice_template.h. A vector
- * of channels at a time: the last one of a pixel may repeat channels of the one before, with the same results. No
+ * of channels at a time, of which there are enough for one: the last of a pixel may repeat some of the one before. No
  * include guard. */
 
 #define part CHOICE(part)
 #define LANES (CHOICE_BYTES / sizeof(real))
 #define AT(x) (*(const part *)(x))
 #define PUT(x) (*(part *)(x))
-/* c = 0, LANES ... of n >= LANES channels, the last one moved back. */
-#define EACH_VECTOR(c, n) for (size_t c = 0; c < (n); c = c + LANES < (n) && (n)-c < 2 * LANES ? (n)-LANES : c + LANES)
-
 typedef real part __attribute__((vector_size(CHOICE_BYTES), aligned(sizeof(real)), may_alias));
 
 /* B' d B of each patch. */
@@ -17,8 +14,8 @@ CHOICE_TARGET static void CHOICE(spread_row)(const struct patch_row *p, size_t s
     const size_t n = p->channels;
     for (size_t column = 0; column < p->columns; column++, v += n) {
         const size_t last = column + 1 == p->columns ? 3 - p->beyond : 3;
-        EACH_VECTOR(c, n)
-        {
+        for (size_t i = 0; i < n; i += LANES) {
+            const size_t c = at_most(i, n - LANES);
             const size_t at = 2 * column * n + c;
             real *to = v + c;
             part t[SIDE][SIDE];
@@ -32,11 +29,11 @@ CHOICE_TARGET static void CHOICE(spread_row)(const struct patch_row *p, size_t s
                 t[3][j] = d1 - AT(p->row[3] + pixel);
             }
 #pragma GCC unroll 4
-            for (size_t i = 0; i < SIDE; i++, to += SIDE * stride) {
-                PUT(to) = t[i][0] - t[i][2];
-                PUT(to + stride) = t[i][1] + t[i][2];
-                PUT(to + 2 * stride) = t[i][2] - t[i][1];
-                PUT(to + 3 * stride) = t[i][1] - t[i][3];
+            for (size_t r = 0; r < SIDE; r++, to += SIDE * stride) {
+                PUT(to) = t[r][0] - t[r][2];
+                PUT(to + stride) = t[r][1] + t[r][2];
+                PUT(to + 2 * stride) = t[r][2] - t[r][1];
+                PUT(to + 3 * stride) = t[r][1] - t[r][3];
             }
         }
     }
@@ -47,8 +44,8 @@ CHOICE_TARGET static void CHOICE(spread_delta_row)(const struct patch_row *p, si
 {
     const size_t n = p->channels;
     for (size_t column = 0; column < p->columns; column++, m += n)
-        EACH_VECTOR(c, n)
-        {
+        for (size_t i = 0; i < n; i += LANES) {
+            const size_t c = at_most(i, n - LANES);
             const real *above = p->row[0] + 2 * column * n + c, *below = p->row[1] + 2 * column * n + c;
             real *to = m + c;
             const part t[SIDE][2] = {{AT(above), AT(above + n)},
@@ -56,11 +53,11 @@ CHOICE_TARGET static void CHOICE(spread_delta_row)(const struct patch_row *p, si
                                      {AT(above) - AT(below), AT(above + n) - AT(below + n)},
                                      {-AT(below), -AT(below + n)}};
 #pragma GCC unroll 4
-            for (size_t i = 0; i < SIDE; i++, to += SIDE * stride) {
-                PUT(to) = t[i][0];
-                PUT(to + stride) = t[i][0] + t[i][1];
-                PUT(to + 2 * stride) = t[i][0] - t[i][1];
-                PUT(to + 3 * stride) = -t[i][1];
+            for (size_t r = 0; r < SIDE; r++, to += SIDE * stride) {
+                PUT(to) = t[r][0];
+                PUT(to + stride) = t[r][0] + t[r][1];
+                PUT(to + 2 * stride) = t[r][0] - t[r][1];
+                PUT(to + 3 * stride) = -t[r][1];
             }
         }
 }
@@ -74,8 +71,8 @@ CHOICE_TARGET static void CHOICE(collect_row)(const struct output_row *p, size_t
         real *above = p->row[0] + 2 * column * n, *below = p->row[1] + 2 * column * n;
         real *const y[2][2] = {{above, beyond ? p->unused : above + n},
                                {p->below ? p->unused : below, beyond || p->below ? p->unused : below + n}};
-        EACH_VECTOR(c, n)
-        {
+        for (size_t i = 0; i < n; i += LANES) {
+            const size_t c = at_most(i, n - LANES);
             part t[2][SIDE];
 #pragma GCC unroll 4
             for (size_t j = 0; j < SIDE; j++) {
@@ -85,9 +82,9 @@ CHOICE_TARGET static void CHOICE(collect_row)(const struct output_row *p, size_t
                 t[1][j] = m1 - m2 - AT(from + 3 * SIDE * stride);
             }
 #pragma GCC unroll 2
-            for (size_t i = 0; i < 2; i++) {
-                PUT(y[i][0] + c) = t[i][0] + t[i][1] + t[i][2];
-                PUT(y[i][1] + c) = t[i][1] - t[i][2] - t[i][3];
+            for (size_t r = 0; r < 2; r++) {
+                PUT(y[r][0] + c) = t[r][0] + t[r][1] + t[r][2];
+                PUT(y[r][1] + c) = t[r][1] - t[r][2] - t[r][3];
             }
         }
     }
@@ -97,4 +94,3 @@ CHOICE_TARGET static void CHOICE(collect_row)(const struct output_row *p, size_t
 #undef LANES
 #undef AT
 #undef PUT
-#undef EACH_VECTOR
