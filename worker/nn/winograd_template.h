@@ -1,11 +1,12 @@
-/* The transforms of patches and outputs for one choice of kernels; see winograd.c and each_choice_template.h. A vector
- * of channels at a time, of which there are enough for one: the last of a pixel may repeat some of the one before. No
- * include guard. */
+/* The transforms of patches and outputs for one choice of kernels; see winograd.c and each_choice_template.h.
+ * No include guard. A vector of channels at a time, of which there are enough for one: the last vector of a pixel may
+ * repeat some of the one before. */
 
 #define part CHOICE(part)
 #define LANES (CHOICE_BYTES / sizeof(real))
 #define AT(x) (*(const part *)(x))
 #define PUT(x) (*(part *)(x))
+
 typedef real part __attribute__((vector_size(CHOICE_BYTES), aligned(sizeof(real)), may_alias));
 
 /* B' d B of each patch. */
