@@ -10,7 +10,7 @@
  * and summed over input channels the 16 elementwise products are 16 products of matrices (patches, in) (in, out), which
  * tiles.h makes. The gradient with respect to the input is the same convolution with turned weights and the channels'
  * roles exchanged, that with respect to g is G' [sum over patches (B' d B) (A y A')] G. Factors are 0, 1 and 1/2, so
- * that in float32 errors are two or three times those of the plain sums.
+ * that in float32 errors are only somewhat larger than those of the plain sums.
  *
  * Images stand in frames of zeros one pixel wide, NHWC, both inputs and output gradients (conv.h). Rows of patches are
  * gone through a few at a time, so that both sides of the products stay in the second-level cache. An output depends on
