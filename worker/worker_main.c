@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "common/vecmath.h"
 #include "common/blas.h"
+#include "common/memory.h"
 #include "proto/process_options.h"
 #include "worker/heartbeat.h"
 #include "worker/service.h"
@@ -38,6 +39,7 @@ int main(int argc, char **argv)
     if (o.health)
         return check_health(&o);
     log_init("worker", o.level);
+    memory_keep();
     compute_thread_init();
     blas_single_threaded();
     bool diverged;

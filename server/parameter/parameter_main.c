@@ -1,6 +1,7 @@
 /* decant-parameter: the command line of the parameter server. */
 #include "common/vecmath.h"
 #include "common/blas.h"
+#include "common/memory.h"
 #include "proto/process_options.h"
 #include "server/shell/server_health.h"
 #include "server/parameter/service.h"
@@ -24,6 +25,7 @@ int main(int argc, char **argv)
     if (o.health)
         return server_health_check(&o, SERVER_PARAMETER);
     log_init("parameter", o.level);
+    memory_keep();
     compute_thread_init();
     blas_single_threaded();
     if (parameter_service_run(&o.config, o.resume, &e) == 0)

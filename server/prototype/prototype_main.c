@@ -1,6 +1,7 @@
 /* decant-prototype: the command line of the prototype server. */
 #include "common/vecmath.h"
 #include "common/blas.h"
+#include "common/memory.h"
 #include "proto/process_options.h"
 #include "server/shell/server_health.h"
 #include "server/prototype/service.h"
@@ -23,6 +24,7 @@ int main(int argc, char **argv)
     if (o.health)
         return server_health_check(&o, SERVER_PROTOTYPE);
     log_init("prototype", o.level);
+    memory_keep();
     compute_thread_init();
     blas_single_threaded();
     if (prototype_service_run(&o.config, o.resume, &e) == 0)
