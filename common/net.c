@@ -1,7 +1,8 @@
 /* ZeroMQ sockets on a libuv loop: the option list, the adapter, sending and receiving.
  *
  * The adapter. ZMQ_FD says "look at ZMQ_EVENTS", once, and any send or receive may swallow that hint. So the descriptor
- * only wakes the loop; whether there is input is checked again before every poll:
+ * only wakes the loop; whether there is input is looked up before the next poll, where any of them happened since the
+ * last look (`stirred`; a look is two system calls, and most turns of a loop concern one of its sockets):
  *
  *      prepare   input waiting?  -> start idle, which keeps the poll from blocking
  *      poll      wakes when ZMQ_FD becomes readable
@@ -53,6 +54,7 @@ struct net_socket {
     uv_idle_t idle;
     unsigned open_handles; /* of the four */
     bool closing;          /* callbacks are not called any more */
+    bool stirred;          /* input may wait that ZMQ_FD will not announce */
     bool bound;            /* senders are noted */
     struct net *net;
     size_t queued_bytes_max;
@@ -457,15 +459,19 @@ static void on_idle(uv_idle_t *idle)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    (void)poll; /* the descriptor has woken the loop; the check handle that follows receives */
+    struct net_socket *s = poll->data;
     (void)status;
     (void)events;
+    s->stirred = true; /* the check handle that follows receives */
 }
 
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct net_socket *s = prepare->data;
-    if (input_waiting(s))
+    if (!s->stirred)
+        return;
+    s->stirred = input_waiting(s); /* if none waits ZeroMQ will announce the next */
+    if (s->stirred)
         uv_idle_start(&s->idle, on_idle);
     else
         uv_idle_stop(&s->idle);
@@ -475,6 +481,8 @@ static void on_check(uv_check_t *check)
 {
     struct net_socket *s = check->data;
     struct incoming in;
+    if (!s->stirred)
+        return;
     for (int turn = 0; turn < TURN_MAX && !s->closing && receive_frames(s, &in); turn++)
         deliver(s, &in);
 }
@@ -495,6 +503,7 @@ static int handles_start(uv_loop_t *loop, struct net_socket *s, struct error *e)
     uv_check_init(loop, &s->check);
     uv_idle_init(loop, &s->idle);
     s->poll.data = s->prepare.data = s->check.data = s->idle.data = s;
+    s->stirred = true; /* binding and connecting swallow hints too */
     s->open_handles = HANDLES;
     uv_poll_start(&s->poll, UV_READABLE, on_poll);
     uv_prepare_start(&s->prepare, on_prepare);
@@ -567,6 +576,7 @@ const struct net_sender *net_sender(const struct net_socket *s)
 
 int net_subscribe(struct net_socket *s, const char *topic, struct error *e)
 {
+    s->stirred = true;
     if (zmq_setsockopt(s->zmq, ZMQ_SUBSCRIBE, topic, strlen(topic)))
         return error_set(e, ERR_IO, "net: %s: cannot subscribe to %s: %s", s->endpoint, topic, zmq_strerror(errno));
     return 0;
@@ -667,6 +677,7 @@ int net_send(struct net_socket *s, struct buf *const *frames, size_t n)
     ASSERT(n > 0 && n <= NET_FRAMES_MAX);
     zmq_msg_t msgs[NET_FRAMES_MAX];
     size_t bytes;
+    s->stirred = true;
     bool fits = fits_queue(s, frames, n);
     s->counters.unqueued += !fits;
     int failed = !fits || frames_to_zmq(s->net, frames, n, msgs, &bytes);
