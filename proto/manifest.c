@@ -116,6 +116,11 @@ static bool entry_equal(const struct manifest_entry *a, const struct manifest_en
            a->momentum == b->momentum;
 }
 
+bool manifest_entry_is_frozen(const struct manifest_entry *e)
+{
+    return e->lr_scale == 0 && !e->unit_rows;
+}
+
 bool manifest_equal(const struct manifest *a, const struct manifest *b)
 {
     if (a->parameter_count != b->parameter_count || a->buffer_count != b->buffer_count)

@@ -40,6 +40,9 @@ void manifest_fini(struct manifest *m);
 int manifest_add_parameter(struct manifest *m, const struct manifest_entry *entry);
 int manifest_add_buffer(struct manifest *m, const struct manifest_entry *entry);
 int manifest_copy(struct manifest *out, const struct manifest *m);
+/* A learning rate of 0 leaves an entry exactly as it is, which the teacher's average, rounding, would not. Rows of unit
+ * length are renormalised all the same. */
+bool manifest_entry_is_frozen(const struct manifest_entry *e);
 bool manifest_equal(const struct manifest *a, const struct manifest *b);
 int manifest_to_json(const struct manifest *m, struct buf **out); /* canonical: same manifest, same bytes */
 int manifest_from_json(const void *text, size_t size, struct manifest *out, struct error *e);

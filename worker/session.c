@@ -3,9 +3,11 @@
 #include "worker/session_internal.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "proto/teacher.h"
 
 int session_new(const struct session_options *o, struct session **out)
 {
@@ -26,8 +28,11 @@ int session_new(const struct session_options *o, struct session **out)
     link_init(&s->parameter, SERVER_PARAMETER, true);
     link_init(&s->prototype, SERVER_PROTOTYPE, !o->joint);
     mixture_cache_init(&s->mixtures, o->K, o->D, o->covariance);
+    int rc = float_pool_new(o->manifest->parameter_floats, &s->teachers);
+    if (rc != 0)
+        session_free(&s);
     *out = s;
-    return 0;
+    return rc;
 }
 
 void session_free(struct session **session)
@@ -41,6 +46,7 @@ void session_free(struct session **session)
     buf_unref(&s->student);
     buf_unref(&s->teacher);
     buf_unref(&s->buffers);
+    float_pool_free(&s->teachers);
     outbox_fini(&s->outbox);
     free(s->slots);
     free(s);
@@ -162,28 +168,65 @@ static void replace(struct buf **held, struct buf *with)
     *held = with;
 }
 
-static void on_weights(struct session *s, const struct msg *m)
+/* m(t-1) of weights t that come without their teacher; NAN when it came. */
+static double teacher_momentum(const struct msg *m)
 {
     enum reason why = 0;
-    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
-    if (s->weights_held && m->step <= s->weights_step)
-        return;
-    struct buf *student = take_floats(m, "student", P, &why);
-    struct buf *teacher = student ? take_floats(m, "teacher", P, &why) : NULL;
-    struct buf *buffers = teacher && Q > 0 ? take_floats(m, "buffers", Q, &why) : NULL;
-    if (teacher == NULL || (Q > 0 && buffers == NULL)) {
-        session_event(s, LOG_WARN, "event=bad_weights step=%" PRIu64 " reason=%s", m->step, reason_name(why));
-        buf_unref(&student);
-        buf_unref(&teacher);
-        return;
-    }
+    return msg_tensor(m, "teacher", DTYPE_F32, &why) ? NAN : msg_scalar(m, "ema", NAN);
+}
+
+/* The teacher that goes with `student`, which has the bytes that the server's has: the one held, moved on. */
+static int teacher_next(struct session *s, float ema, const struct buf *student, struct buf **out)
+{
+    *out = float_pool_take(s->teachers);
+    if (*out == NULL)
+        return ERR_MEMORY;
+    teacher_follow(s->options.manifest, ema, (const float *)(const void *)s->teacher->data,
+                   (const float *)(const void *)student->data, (float *)(void *)(*out)->data);
+    return 0;
+}
+
+static void hold_weights(struct session *s, uint64_t step, struct buf *student, struct buf *teacher,
+                         struct buf *buffers)
+{
     replace(&s->student, student);
     replace(&s->teacher, teacher);
     replace(&s->buffers, buffers);
     s->weights_held = true;
-    s->weights_step = m->step;
-    contribution_drop(&s->init); /* there are initial weights now, ours or another worker's */
+    s->weights_step = step;
+    s->weights_missing = (struct missing){0}; /* whatever is missing now is another version */
+    contribution_drop(&s->init);              /* there are initial weights now, ours or another worker's */
     slots_purge(s);
+}
+
+static int on_weights(struct session *s, const struct msg *m)
+{
+    enum reason why = 0;
+    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
+    double ema = teacher_momentum(m);
+    bool follows = ema >= 0 && ema <= 1;
+    int rc = 0;
+    if (s->weights_held && m->step <= s->weights_step)
+        return 0;
+    if (follows && !(s->weights_held && m->step == s->weights_step + 1)) {
+        s->weights_seen = m->step > s->weights_seen ? m->step : s->weights_seen;
+        return 0;
+    }
+    struct buf *student = take_floats(m, "student", P, &why), *teacher = NULL;
+    struct buf *buffers = student && Q > 0 ? take_floats(m, "buffers", Q, &why) : NULL;
+    if (student && (buffers || Q == 0) && !follows)
+        teacher = take_floats(m, "teacher", P, &why);
+    else if (student && (buffers || Q == 0))
+        rc = teacher_next(s, (float)ema, student, &teacher);
+    if (teacher != NULL) {
+        hold_weights(s, m->step, student, teacher, buffers);
+        return 0;
+    }
+    if (rc == 0)
+        session_event(s, LOG_WARN, "event=bad_weights step=%" PRIu64 " reason=%s", m->step, reason_name(why));
+    buf_unref(&student);
+    buf_unref(&buffers);
+    return rc;
 }
 
 /* ---- mixture ---- */
@@ -224,9 +267,10 @@ static bool time_to_ask(struct missing *m, bool missing, bool urgent, uint64_t n
 
 static int ask_for_weights(struct session *s, uint64_t now)
 {
-    bool none = !s->weights_held && !s->stopping, up = s->parameter.up && !s->init.held;
+    bool gap = !s->weights_held || s->weights_seen > s->weights_step;
+    bool unknown = gap && !s->stopping, up = s->parameter.up && !s->init.held;
     struct msg m;
-    if (!time_to_ask(&s->weights_missing, up && (none || slots_missing_weights(s)), none, now))
+    if (!time_to_ask(&s->weights_missing, up && (unknown || slots_missing_weights(s)), unknown, now))
         return 0;
     session_msg(s, &m, MSG_WEIGHTS_GET, &s->parameter);
     return session_send(s, SERVER_PARAMETER, &m);
@@ -355,9 +399,7 @@ static int dispatch(struct session *s, struct link *l, const struct msg *m, uint
     case MSG_PONG:
         return link_on_pong(s, l, m, now);
     case MSG_WEIGHTS:
-        if (parameter)
-            on_weights(s, m);
-        break;
+        return parameter ? on_weights(s, m) : 0;
     case MSG_MIXTURE:
         return parameter ? 0 : on_mixture(s, m);
     default: /* METRICS are for those who watch the run */

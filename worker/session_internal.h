@@ -7,6 +7,7 @@
 #ifndef DECANT_WORKER_SESSION_INTERNAL_H
 #define DECANT_WORKER_SESSION_INTERNAL_H
 
+#include "common/float_pool.h"
 #include "worker/contribution.h"
 #include "worker/mixture_cache.h"
 #include "worker/session.h"
@@ -80,7 +81,9 @@ struct session {
 
     bool weights_held;
     uint64_t weights_step;
+    uint64_t weights_seen; /* newest version that came without a teacher and with none held to follow from; 0 none */
     struct buf *student, *teacher, *buffers;
+    struct float_pool *teachers; /* (P) those that were computed here */
     struct missing weights_missing;
 
     struct mixture_cache mixtures;

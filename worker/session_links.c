@@ -33,6 +33,7 @@ static void forget_incarnation(struct session *s, struct link *l)
     }
     slots_forget_leases(s);
     s->weights_held = false;
+    s->weights_seen = 0;
     buf_unref(&s->student);
     buf_unref(&s->teacher);
     buf_unref(&s->buffers);

@@ -82,7 +82,7 @@ void core_acknowledge(struct turn *t, enum ack_code code);
 void core_refuse(struct parameter_core *c, const struct peer *from, const struct msg *m, enum reason why,
                  const char *detail, struct outbox *out);
 struct msg core_weights_message(struct parameter_core *c); /* the newest weights; shares the vectors */
-void core_publish_weights(struct turn *t);
+void core_publish_weights(struct turn *t);                 /* the same to all */
 /* Expires leases, then grants what can be granted; once stopped every request is answered with STOP. */
 void core_answer_requests(struct turn *t);
 /* The worker's request and leases end. event: "silent" or "goodbye", for the log. */

@@ -69,21 +69,38 @@ void core_refuse(struct parameter_core *c, const struct peer *from, const struct
     core_note(c, outbox_to_peer(out, from, &error));
 }
 
-struct msg core_weights_message(struct parameter_core *c)
+/* Without its teacher: student and buffers. */
+static struct msg student_message(struct parameter_core *c)
 {
     struct msg m = core_begin(c, MSG_WEIGHTS);
     const struct weight_vectors *v = &c->weights.vectors;
     const uint64_t P = c->weights.manifest.parameter_floats, Q = c->weights.manifest.buffer_floats;
     core_note(c, msg_add_tensor(&m, "student", DTYPE_F32, 1, &P, buf_ref(v->student)));
-    core_note(c, msg_add_tensor(&m, "teacher", DTYPE_F32, 1, &P, buf_ref(v->teacher)));
     if (Q > 0)
         core_note(c, msg_add_tensor(&m, "buffers", DTYPE_F32, 1, &Q, buf_ref(v->buffers)));
+    return m;
+}
+
+struct msg core_weights_message(struct parameter_core *c)
+{
+    struct msg m = student_message(c);
+    const uint64_t P = c->weights.manifest.parameter_floats;
+    core_note(c, msg_add_tensor(&m, "teacher", DTYPE_F32, 1, &P, buf_ref(c->weights.vectors.teacher)));
     return m;
 }
 
 void core_publish_weights(struct turn *t)
 {
     struct msg m = core_weights_message(t->core);
+    publish(t, "weights", &m);
+}
+
+/* After an update with this m: whoever holds the version before has what the teacher follows from, so that half the
+ * bytes stay at home. */
+static void publish_update(struct turn *t, double ema)
+{
+    struct msg m = student_message(t->core);
+    core_note(t->core, msg_add_scalar(&m, "ema", ema));
     publish(t, "weights", &m);
 }
 
@@ -230,10 +247,11 @@ static void make_report(struct turn *t, const struct gradient_sum *sum, double n
     publish(t, "metrics", &m);
 }
 
-/* Weights t -> t+1. An overflowed sum is skipped rather than let into the weights; the step counts all the same, for
- * the rest of the cluster has gone on. */
-static void update(struct parameter_core *c, const struct gradient_sum *sum, double *norm)
+/* Weights t -> t+1, and their publication. An overflowed sum is skipped rather than let into the weights; the step
+ * counts all the same, for the rest of the cluster has gone on. */
+static void update(struct turn *t, const struct gradient_sum *sum, double *norm)
 {
+    struct parameter_core *c = t->core;
     struct weights_step s = {
         .gradient = (const float *)(const void *)sum->gradient->data,
         .buffers = sum->buffers ? (const float *)(const void *)sum->buffers->data : NULL,
@@ -243,12 +261,18 @@ static void update(struct parameter_core *c, const struct gradient_sum *sum, dou
         .ema = schedule_ema(&c->schedule, c->step),
     };
     int rc = weights_update(&c->weights, &s, norm);
+    c->step++;
+    if (rc == 0) {
+        publish_update(t, s.ema);
+        return;
+    }
     if (rc == ERR_RANGE) {
         c->counters.steps_skipped++;
-        log_error("event=step_skipped step=%" PRIu64 " cause=overflow hint=\"lower optimiser.lr\"", c->step);
+        log_error("event=step_skipped step=%" PRIu64 " cause=overflow hint=\"lower optimiser.lr\"", s.step);
     } else {
         core_note(c, rc);
     }
+    core_publish_weights(t);
 }
 
 static bool is_multiple(uint64_t step, int64_t every)
@@ -262,11 +286,9 @@ void core_complete_step(struct turn *t)
     struct gradient_sum sum;
     double norm = 0.0;
     gradients_take(c->gradients, &sum);
-    update(c, &sum, &norm);
-    c->step++;
+    update(t, &sum, &norm);
     leases_restart(c->leases);
     bool last = c->step >= c->schedule.steps;
-    core_publish_weights(t);
     if (last || is_multiple(c->step, c->config.run.log_every))
         make_report(t, &sum, norm);
     gradient_sum_fini(&sum);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "common/kernels.h"
 #include "common/vecmath.h"
+#include "proto/teacher.h"
 
 /* Floats in a block: nine streams of 8 KiB fit the L2 of any recent core and mostly its L1. */
 enum { BLOCK_FLOATS = 2048 };
@@ -93,16 +94,6 @@ void weights_fini(struct weights *w)
     manifest_fini(&w->manifest);
 }
 
-/* m teacher + (1 - m) student */
-STATIC_KERNEL(void, average_kernel, (float m, const float *teacher, const float *student, float *to, size_t n),
-              (m, teacher, student, to, n))
-{
-    const float rest = 1.0f - m;
-#pragma GCC ivdep
-    for (size_t i = 0; i < n; i++)
-        to[i] = m * teacher[i] + rest * student[i];
-}
-
 /* (1 - momentum) value + momentum sum / slots */
 STATIC_KERNEL(void, running_kernel,
               (float momentum, float share, const float *value, const float *sum, float *to, size_t n),
@@ -159,13 +150,6 @@ static void update_block(const struct weights *w, const struct weight_vectors *n
     optimiser_apply(&w->optimiser, rate, &span);
 }
 
-/* A learning rate of 0 leaves an entry exactly as it is, which the teacher's average, rounding, would not. Rows of unit
- * length are renormalised all the same. */
-static bool is_frozen(const struct manifest_entry *e)
-{
-    return e->lr_scale == 0 && !e->unit_rows;
-}
-
 static void keep_vector(struct buf *now, struct buf *next, const struct manifest_entry *e)
 {
     if (now != next)
@@ -197,8 +181,8 @@ static void update_entry(const struct weights *w, const struct weight_vectors *n
         update_block(w, next, s, &rate, at, n);
         if (e->unit_rows)
             vec_normalise_rows(floats(next->student) + at, n / row, row, NULL);
-        average_kernel((float)s->ema, floats(w->vectors.teacher) + at, floats(next->student) + at,
-                       floats(next->teacher) + at, n);
+        teacher_average((float)s->ema, floats(w->vectors.teacher) + at, floats(next->student) + at,
+                        floats(next->teacher) + at, n);
     }
 }
 
@@ -221,7 +205,7 @@ int weights_update(struct weights *w, const struct weights_step *s, double *norm
     double clip_factor = optimiser_clip_factor(&w->optimiser, *norm);
     for (size_t i = 0; i < w->manifest.parameter_count; i++) {
         const struct manifest_entry *entry = &w->manifest.parameters[i];
-        if (is_frozen(entry))
+        if (manifest_entry_is_frozen(entry))
             keep_entry(w, &next, entry);
         else
             update_entry(w, &next, s, entry, clip_factor);

@@ -218,8 +218,8 @@ static void test_core_begins_with_them(void **state)
     rig_send(&r, &m);
     const struct msg *answer = &r.out.items[r.out.count - 1].msg;
     assert_int_equal(answer->type, MSG_WEIGHTS);
-    for (size_t i = 0; i < 2; i++) /* student and teacher */
-        assert_memory_equal(answer->tensors[i].data->data, weight, sizeof weight);
+    assert_memory_equal(msg_tensor(answer, "student", DTYPE_F32, NULL)->data->data, weight, sizeof weight);
+    assert_memory_equal(msg_tensor(answer, "teacher", DTYPE_F32, NULL)->data->data, weight, sizeof weight);
     rig_run_to(&r, 2);
     assert_true(parameter_core_take_checkpoint(r.core, &s));
     assert_true(s.provenance.init == initial_weights_fingerprint(w));

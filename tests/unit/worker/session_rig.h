@@ -156,6 +156,16 @@ static inline void tell_weights(struct world *w, uint64_t generation, uint64_t s
     tell(w, SERVER_PARAMETER, &m);
 }
 
+/* As after an update: without the teacher. */
+static inline void tell_update(struct world *w, uint64_t generation, uint64_t step, double ema)
+{
+    struct msg m = message(MSG_WEIGHTS, generation, step, 0);
+    add_vector(&m, "student", P, (float)step);
+    add_vector(&m, "buffers", Q, (float)step);
+    assert_int_equal(msg_add_scalar(&m, "ema", ema), 0);
+    tell(w, SERVER_PARAMETER, &m);
+}
+
 /* Full, or a delta of one row. */
 static inline void tell_mixture(struct world *w, uint64_t version, bool delta)
 {

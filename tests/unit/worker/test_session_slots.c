@@ -194,7 +194,7 @@ static void test_bad_weights_are_not_taken(void **state)
 {
     (void)state;
     struct world w;
-    open_world(&w, 1, 1, true);
+    open_world(&w, 2, 1, true);
     tick(&w, 0);
     welcome(&w, SERVER_PARAMETER, 1, 0);
     lease(&w, 0, 0);
@@ -214,6 +214,17 @@ static void test_bad_weights_are_not_taken(void **state)
     tell(&w, SERVER_PARAMETER, &m);
     assert_null(session_next_job(w.session));
     tell_weights(&w, 1, 0);
+    assert_non_null(session_next_job(w.session));
+    tell_update(&w, 1, 1, 1.5); /* nothing follows from these */
+    tell_update(&w, 1, 1, NAN);
+    m = message(MSG_WEIGHTS, 1, 1, 0);
+    add_vector(&m, "student", P + 1, 0);
+    add_vector(&m, "buffers", Q, 0);
+    msg_add_scalar(&m, "ema", 0.5);
+    tell(&w, SERVER_PARAMETER, &m);
+    lease(&w, 1, 0);
+    assert_null(session_next_job(w.session));
+    tell_update(&w, 1, 1, 0.5);
     assert_non_null(session_next_job(w.session));
     close_world(&w);
 }

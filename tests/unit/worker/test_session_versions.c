@@ -111,6 +111,74 @@ static void test_newer_weights_end_the_step(void **state)
     close_world(&w);
 }
 
+static float teacher_of_job(struct world *w, uint64_t step)
+{
+    struct slot_job *job = expect_job(w, step, 0, SLOT_PART_A | SLOT_PART_B);
+    assert_true(((const float *)job->student->data)[P - 1] == (float)step);
+    return ((const float *)job->teacher->data)[P - 1];
+}
+
+static void test_the_teacher_follows_the_student(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 2, 1, true);
+    settle_in(&w, true);
+    tell_update(&w, 1, 1, 0.5);
+    tell_update(&w, 1, 2, 0.75);
+    lease(&w, 2, 0);
+    assert_true(teacher_of_job(&w, 2) == 0.75f * 0.5f + 0.25f * 2);
+    tell_weights(&w, 1, 3); /* after a step that was skipped the pair is published whole */
+    tell_update(&w, 1, 4, 0);
+    lease(&w, 4, 0);
+    assert_true(teacher_of_job(&w, 4) == 4);
+    assert_false(says(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET));
+    close_world(&w);
+}
+
+static void test_gap_in_the_weights(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, true);
+    settle_in(&w, true);
+    tell_update(&w, 1, 1, 0.5);
+    assert_false(says(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET));
+    tell_update(&w, 1, 3, 0.5);
+    lease(&w, 3, 0);
+    expect(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET); /* at once */
+    hush(&w);
+    assert_null(session_next_job(w.session));
+    tell_weights(&w, 1, 2);                        /* the answer left before version 3 was published */
+    expect(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET); /* and so again at once */
+    hush(&w);
+    tell_weights(&w, 1, 3);
+    tick(&w, 10 * S);
+    assert_false(says(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET));
+    assert_true(teacher_of_job(&w, 3) == 3);
+    close_world(&w);
+}
+
+/* A restarted server may be at any step, and has its own teacher. */
+static void test_a_teacher_follows_none_of_another_generation(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, true);
+    settle_in(&w, true);
+    tell_update(&w, 1, 1, 0.5);
+    welcome(&w, SERVER_PARAMETER, 2, 0);
+    hush(&w);
+    tell_update(&w, 2, 2, 0.5);
+    lease(&w, 2, 0);
+    assert_null(session_next_job(w.session));
+    tell_weights(&w, 2, 2);
+    struct msg m = message(MSG_LEASE, 2, 2, 0);
+    tell(&w, SERVER_PARAMETER, &m);
+    assert_true(teacher_of_job(&w, 2) == 2);
+    close_world(&w);
+}
+
 /* Its publications were lost, and there may be no more of them. */
 static void test_a_slot_of_an_older_step_asks_for_newer_weights(void **state)
 {
@@ -142,6 +210,9 @@ int main(void)
         cmocka_unit_test(test_slot_leased_again_after_its_mixture_moved_on),
         cmocka_unit_test(test_slot_leased_again_to_a_newcomer),
         cmocka_unit_test(test_newer_weights_end_the_step),
+        cmocka_unit_test(test_the_teacher_follows_the_student),
+        cmocka_unit_test(test_gap_in_the_weights),
+        cmocka_unit_test(test_a_teacher_follows_none_of_another_generation),
         cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
