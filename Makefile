@@ -50,7 +50,7 @@ $(BUILD)/obj/%.o: %.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # Servers and workers compute teachers, and must get the same bytes with whatever kernels (proto/teacher.h).
-$(BUILD)/obj/proto/teacher.o: CFLAGS += -ffp-contract=off
+$(BUILD)/obj/proto/teacher.o: override CFLAGS += -ffp-contract=off
 
 # The dashboard's page is in the binary: cli/dashboard_page.c includes it as bytes.
 $(BUILD)/obj/cli/dashboard_page.o: cli/page/page.html

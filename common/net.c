@@ -445,11 +445,15 @@ static void deliver(struct net_socket *s, struct incoming *in)
         buf_unref(&in->frames[i]);
 }
 
+/* A look that a signal interrupts may have swallowed the hint already, so it is looked again. */
 static bool input_waiting(const struct net_socket *s)
 {
-    int events = 0;
+    int events = 0, failed;
     size_t size = sizeof events;
-    return zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
+    do
+        failed = zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size);
+    while (failed && errno == EINTR);
+    return failed || (events & ZMQ_POLLIN); /* any other failure shows itself in the next receive */
 }
 
 static void on_idle(uv_idle_t *idle)

@@ -175,15 +175,38 @@ static double teacher_momentum(const struct msg *m)
     return msg_tensor(m, "teacher", DTYPE_F32, &why) ? NAN : msg_scalar(m, "ema", NAN);
 }
 
-/* The teacher that goes with `student`, which has the bytes that the server's has: the one held, moved on. */
-static int teacher_next(struct session *s, float ema, const struct buf *student, struct buf **out)
+/* Cannot happen between equal builds that see the same weights; so say that they do not. */
+static void note_wrong_teacher(struct session *s, uint64_t step)
 {
+    uint64_t count = ++s->teachers_wrong;
+    if ((count & (count - 1)) == 0)
+        session_event(
+            s, LOG_WARN,
+            "event=teacher_differs step=%" PRIu64 " count=%" PRIu64
+            " hint=\"the server's is asked for; are both of one build, and was the run's directory emptied?\"",
+            step, count);
+}
+
+/* The teacher that goes with `student`: the one held, moved on, or NULL where it is not the server's. */
+static int teacher_next(struct session *s, const struct msg *m, const struct buf *student, struct buf **out)
+{
+    const struct manifest *manifest = s->options.manifest;
     *out = float_pool_take(s->teachers);
     if (*out == NULL)
         return ERR_MEMORY;
-    teacher_follow(s->options.manifest, ema, (const float *)(const void *)s->teacher->data,
-                   (const float *)(const void *)student->data, (float *)(void *)(*out)->data);
+    float *teacher = (float *)(void *)(*out)->data;
+    teacher_follow(manifest, (float)msg_scalar(m, "ema", NAN), (const float *)(const void *)s->teacher->data,
+                   (const float *)(const void *)student->data, teacher);
+    if (teacher_check(teacher, manifest->parameter_floats) == msg_scalar(m, "check", NAN))
+        return 0;
+    buf_unref(out);
+    note_wrong_teacher(s, m->step);
     return 0;
+}
+
+static void note_gap(struct session *s, uint64_t step)
+{
+    s->weights_seen = step > s->weights_seen ? step : s->weights_seen;
 }
 
 static void hold_weights(struct session *s, uint64_t step, struct buf *student, struct buf *teacher,
@@ -199,33 +222,43 @@ static void hold_weights(struct session *s, uint64_t step, struct buf *student, 
     slots_purge(s);
 }
 
+/* Student, buffers, and the teacher that m brings or that follows; NULLs where they are not to be had. */
+static int take_weights(struct session *s, const struct msg *m, bool follows, struct buf *out[3], enum reason *why)
+{
+    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
+    out[0] = take_floats(m, "student", P, why);
+    out[1] = out[0] && Q > 0 ? take_floats(m, "buffers", Q, why) : NULL;
+    if (out[0] == NULL || (Q > 0 && out[1] == NULL))
+        return 0;
+    if (follows)
+        return teacher_next(s, m, out[0], &out[2]);
+    out[2] = take_floats(m, "teacher", P, why);
+    return 0;
+}
+
 static int on_weights(struct session *s, const struct msg *m)
 {
     enum reason why = 0;
-    uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
+    struct buf *taken[3] = {NULL};
     double ema = teacher_momentum(m);
     bool follows = ema >= 0 && ema <= 1;
-    int rc = 0;
     if (s->weights_held && m->step <= s->weights_step)
         return 0;
     if (follows && !(s->weights_held && m->step == s->weights_step + 1)) {
-        s->weights_seen = m->step > s->weights_seen ? m->step : s->weights_seen;
+        note_gap(s, m->step);
         return 0;
     }
-    struct buf *student = take_floats(m, "student", P, &why), *teacher = NULL;
-    struct buf *buffers = student && Q > 0 ? take_floats(m, "buffers", Q, &why) : NULL;
-    if (student && (buffers || Q == 0) && !follows)
-        teacher = take_floats(m, "teacher", P, &why);
-    else if (student && (buffers || Q == 0))
-        rc = teacher_next(s, (float)ema, student, &teacher);
-    if (teacher != NULL) {
-        hold_weights(s, m->step, student, teacher, buffers);
+    int rc = take_weights(s, m, follows, taken, &why);
+    if (taken[2] != NULL) {
+        hold_weights(s, m->step, taken[0], taken[2], taken[1]);
         return 0;
     }
-    if (rc == 0)
+    if (why != 0)
         session_event(s, LOG_WARN, "event=bad_weights step=%" PRIu64 " reason=%s", m->step, reason_name(why));
-    buf_unref(&student);
-    buf_unref(&buffers);
+    else
+        note_gap(s, m->step);
+    buf_unref(&taken[0]);
+    buf_unref(&taken[1]);
     return rc;
 }
 

@@ -81,7 +81,8 @@ struct session {
 
     bool weights_held;
     uint64_t weights_step;
-    uint64_t weights_seen; /* newest version that came without a teacher and with none held to follow from; 0 none */
+    uint64_t weights_seen; /* newest version that came without a teacher and none to be had from the one held; 0 none */
+    uint64_t teachers_wrong; /* that came out as another one than the server's */
     struct buf *student, *teacher, *buffers;
     struct float_pool *teachers; /* (P) those that were computed here */
     struct missing weights_missing;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include "common/log.h"
 #include "proto/config_wire.h"
+#include "proto/teacher.h"
 
 /* ---- sending ---- */
 
@@ -100,7 +101,10 @@ void core_publish_weights(struct turn *t)
 static void publish_update(struct turn *t, double ema)
 {
     struct msg m = student_message(t->core);
+    const struct weights *w = &t->core->weights;
+    const float *teacher = (const float *)(const void *)w->vectors.teacher->data;
     core_note(t->core, msg_add_scalar(&m, "ema", ema));
+    core_note(t->core, msg_add_scalar(&m, "check", teacher_check(teacher, w->manifest.parameter_floats)));
     publish(t, "weights", &m);
 }
 

@@ -1,4 +1,6 @@
 /* Sockets on a loop: every message arrives whatever the edges of ZMQ_FD do, limits hold, closing never hangs. */
+#include <dlfcn.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -8,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zmq.h>
 #include "common/net.h"
 #include "common/net_address.h"
 
@@ -384,6 +387,44 @@ static void test_publication_reaches_the_subscribed_topic_only(void **state)
     net_close(&server.socket);
 }
 
+static bool interrupting; /* every second look at ZMQ_EVENTS is interrupted, after it has swallowed the hint */
+
+int zmq_getsockopt(void *socket, int option, void *value, size_t *size)
+{
+    static int (*real)(void *, int, void *, size_t *);
+    static unsigned looks;
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "zmq_getsockopt");
+    int rc = real(socket, option, value, size);
+    if (rc != 0 || option != ZMQ_EVENTS || !interrupting || looks++ % 2)
+        return rc;
+    errno = EINTR;
+    return -1;
+}
+
+/* A subscriber sends nothing that would make it look again. */
+static void test_signals_lose_no_publication(void **state)
+{
+    enum { MESSAGES = 500 };
+    struct fixture *f = *state;
+    struct side server = {0}, client = {0};
+    struct error e = {0};
+    open_side(f, &server, NET_XPUB, f->endpoint, 2 * MESSAGES);
+    open_side(f, &client, NET_SUB, f->endpoint, 2 * MESSAGES);
+    assert_int_equal(net_subscribe(client.socket, "", &e), 0);
+    run_until(f, &server.received, 1);
+    interrupting = true;
+    for (uint32_t i = 0; i < MESSAGES; i++)
+        assert_int_equal(send_number(&server, i), 0);
+    while (client.received < MESSAGES && !f->expired)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    interrupting = false;
+    net_close(&client.socket);
+    net_close(&server.socket);
+    assert_int_equal(client.received, MESSAGES);
+    assert_int_equal(client.out_of_order, 0);
+}
+
 static void count_release(void *data, void *hint)
 {
     free(data);
@@ -439,6 +480,7 @@ int main(void)
         CASE(test_frame_over_the_limit_never_arrives),
         CASE(test_too_many_frames_are_refused),
         CASE(test_publication_reaches_the_subscribed_topic_only),
+        CASE(test_signals_lose_no_publication),
         CASE(test_close_with_queued_messages_does_not_hang_or_leak),
         CASE(test_socket_may_be_closed_in_its_own_callback),
     };

@@ -31,6 +31,7 @@ static void test_updates_are_published_without_the_teacher(void **state)
         assert_null(msg_tensor(m, "teacher", DTYPE_F32, &why));
         teacher_follow(&manifest, (float)msg_scalar(m, "ema", NAN), teacher,
                        (const float *)(const void *)msg_tensor(m, "student", DTYPE_F32, &why)->data->data, teacher);
+        assert_true(msg_scalar(m, "check", NAN) == teacher_check(teacher, RIG_P));
         rig_weights(&r, w);
         assert_memory_equal(teacher, w + RIG_P, sizeof teacher);
     }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "proto/provenance.h"
+#include "proto/teacher.h"
 #include "worker/session.h"
 
 enum { M = 4, K = 4, D = 2, P = 3, Q = 2 };
@@ -156,13 +157,15 @@ static inline void tell_weights(struct world *w, uint64_t generation, uint64_t s
     tell(w, SERVER_PARAMETER, &m);
 }
 
-/* As after an update: without the teacher. */
-static inline void tell_update(struct world *w, uint64_t generation, uint64_t step, double ema)
+/* As after an update: without the teacher, all of which is `teacher` now. */
+static inline void tell_update(struct world *w, uint64_t generation, uint64_t step, double ema, float teacher)
 {
     struct msg m = message(MSG_WEIGHTS, generation, step, 0);
+    const float all[P] = {teacher, teacher, teacher};
     add_vector(&m, "student", P, (float)step);
     add_vector(&m, "buffers", Q, (float)step);
     assert_int_equal(msg_add_scalar(&m, "ema", ema), 0);
+    assert_int_equal(msg_add_scalar(&m, "check", teacher_check(all, P)), 0);
     tell(w, SERVER_PARAMETER, &m);
 }
 

@@ -215,8 +215,8 @@ static void test_bad_weights_are_not_taken(void **state)
     assert_null(session_next_job(w.session));
     tell_weights(&w, 1, 0);
     assert_non_null(session_next_job(w.session));
-    tell_update(&w, 1, 1, 1.5); /* nothing follows from these */
-    tell_update(&w, 1, 1, NAN);
+    tell_update(&w, 1, 1, 1.5, 1); /* nothing follows from these */
+    tell_update(&w, 1, 1, NAN, 1);
     m = message(MSG_WEIGHTS, 1, 1, 0);
     add_vector(&m, "student", P + 1, 0);
     add_vector(&m, "buffers", Q, 0);
@@ -224,7 +224,7 @@ static void test_bad_weights_are_not_taken(void **state)
     tell(&w, SERVER_PARAMETER, &m);
     lease(&w, 1, 0);
     assert_null(session_next_job(w.session));
-    tell_update(&w, 1, 1, 0.5);
+    tell_update(&w, 1, 1, 0.5, 0.5f);
     assert_non_null(session_next_job(w.session));
     close_world(&w);
 }

@@ -124,12 +124,12 @@ static void test_the_teacher_follows_the_student(void **state)
     struct world w;
     open_world(&w, 2, 1, true);
     settle_in(&w, true);
-    tell_update(&w, 1, 1, 0.5);
-    tell_update(&w, 1, 2, 0.75);
+    tell_update(&w, 1, 1, 0.5, 0.5f);
+    tell_update(&w, 1, 2, 0.75, 0.875f);
     lease(&w, 2, 0);
-    assert_true(teacher_of_job(&w, 2) == 0.75f * 0.5f + 0.25f * 2);
+    assert_true(teacher_of_job(&w, 2) == 0.875f);
     tell_weights(&w, 1, 3); /* after a step that was skipped the pair is published whole */
-    tell_update(&w, 1, 4, 0);
+    tell_update(&w, 1, 4, 0, 4);
     lease(&w, 4, 0);
     assert_true(teacher_of_job(&w, 4) == 4);
     assert_false(says(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET));
@@ -142,9 +142,9 @@ static void test_gap_in_the_weights(void **state)
     struct world w;
     open_world(&w, 1, 1, true);
     settle_in(&w, true);
-    tell_update(&w, 1, 1, 0.5);
+    tell_update(&w, 1, 1, 0.5, 0.5f);
     assert_false(says(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET));
-    tell_update(&w, 1, 3, 0.5);
+    tell_update(&w, 1, 3, 0.5, 1);
     lease(&w, 3, 0);
     expect(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET); /* at once */
     hush(&w);
@@ -159,6 +159,27 @@ static void test_gap_in_the_weights(void **state)
     close_world(&w);
 }
 
+/* The server's teacher is another one than ours: of another build, or of a run with our generation. */
+static void test_another_teacher_is_found_out(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 1, 1, true);
+    settle_in(&w, true);
+    tell_update(&w, 1, 1, 0.5, 0.75f);
+    expect(&w, SERVER_PARAMETER, MSG_WEIGHTS_GET);
+    struct session_event event;
+    bool told = false;
+    while (session_next_event(w.session, &event))
+        told = told || strstr(event.text, "event=teacher_differs step=1") != NULL;
+    assert_true(told);
+    lease(&w, 1, 0);
+    assert_null(session_next_job(w.session));
+    tell_weights(&w, 1, 1);
+    assert_true(teacher_of_job(&w, 1) == 1);
+    close_world(&w);
+}
+
 /* A restarted server may be at any step, and has its own teacher. */
 static void test_a_teacher_follows_none_of_another_generation(void **state)
 {
@@ -166,10 +187,10 @@ static void test_a_teacher_follows_none_of_another_generation(void **state)
     struct world w;
     open_world(&w, 1, 1, true);
     settle_in(&w, true);
-    tell_update(&w, 1, 1, 0.5);
+    tell_update(&w, 1, 1, 0.5, 0.5f);
     welcome(&w, SERVER_PARAMETER, 2, 0);
     hush(&w);
-    tell_update(&w, 2, 2, 0.5);
+    tell_update(&w, 2, 2, 0.5, 1);
     lease(&w, 2, 0);
     assert_null(session_next_job(w.session));
     tell_weights(&w, 2, 2);
@@ -212,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_newer_weights_end_the_step),
         cmocka_unit_test(test_the_teacher_follows_the_student),
         cmocka_unit_test(test_gap_in_the_weights),
+        cmocka_unit_test(test_another_teacher_is_found_out),
         cmocka_unit_test(test_a_teacher_follows_none_of_another_generation),
         cmocka_unit_test(test_a_slot_of_an_older_step_asks_for_newer_weights),
     };
