@@ -2,7 +2,7 @@
 #ifndef DECANT_COMMON_MEMORY_H
 #define DECANT_COMMON_MEMORY_H
 
-/* To be called first in a process that takes part in steps. Freed memory of up to MEMORY_KEPT_BYTES at the end of each
+/* For processes that take part in steps, before they work. Freed memory of up to MEMORY_KEPT_BYTES at the end of each
  * heap stays with the process, and so does what is freed in pieces below MEMORY_PIECE_BYTES. Left alone the library
  * gives it back to the system after every message and faults it in again with the next, which was two thirds of the
  * prototype server's loop at K = 1024, D = 128. Does nothing where the C library is not glibc, or where the environment

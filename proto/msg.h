@@ -43,7 +43,7 @@ enum msg_type {
     MSG_ACK,           /* P,M->w  of INIT, GRADIENT, STATS: step, slot, slots, code = enum ack_code */
     MSG_ERROR,         /* P,M->*  refused: code = enum reason, text; step/slot of the refused message when known */
     MSG_WEIGHTS_GET,   /* w->P    -> WEIGHTS of the current step */
-    MSG_WEIGHTS,       /* P->w,s  step; student F32 (P), buffers F32 (Q), and teacher F32 (P) or scalar ema */
+    MSG_WEIGHTS,       /* P->w,s  step; student F32 (P), buffers F32 (Q), teacher F32 (P) or scalars ema, check */
     MSG_MIXTURE_GET,   /* any->M  step = version wanted, or seq = 1 for the newest    -> MIXTURE full | ERROR */
     MSG_MIXTURE,       /* M->w,s  see proto/mixture_wire.h */
     MSG_PING,          /* any->P,M -> PONG ; a worker's heartbeat: worker, step, scalars of its rates */

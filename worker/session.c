@@ -209,12 +209,16 @@ static void note_gap(struct session *s, uint64_t step)
     s->weights_seen = step > s->weights_seen ? step : s->weights_seen;
 }
 
-static void hold_weights(struct session *s, uint64_t step, struct buf *student, struct buf *teacher,
-                         struct buf *buffers)
+struct weights_taken {
+    struct buf *student, *buffers;
+    struct buf *teacher; /* NULL where any of the three is not to be had */
+};
+
+static void hold_weights(struct session *s, uint64_t step, const struct weights_taken *w)
 {
-    replace(&s->student, student);
-    replace(&s->teacher, teacher);
-    replace(&s->buffers, buffers);
+    replace(&s->student, w->student);
+    replace(&s->teacher, w->teacher);
+    replace(&s->buffers, w->buffers);
     s->weights_held = true;
     s->weights_step = step;
     s->weights_missing = (struct missing){0}; /* whatever is missing now is another version */
@@ -222,24 +226,24 @@ static void hold_weights(struct session *s, uint64_t step, struct buf *student, 
     slots_purge(s);
 }
 
-/* Student, buffers, and the teacher that m brings or that follows; NULLs where they are not to be had. */
-static int take_weights(struct session *s, const struct msg *m, bool follows, struct buf *out[3], enum reason *why)
+/* The teacher is the one that m brings, or the one that follows. */
+static int take_weights(struct session *s, const struct msg *m, bool follows, struct weights_taken *w, enum reason *why)
 {
     uint64_t P = s->options.manifest->parameter_floats, Q = s->options.manifest->buffer_floats;
-    out[0] = take_floats(m, "student", P, why);
-    out[1] = out[0] && Q > 0 ? take_floats(m, "buffers", Q, why) : NULL;
-    if (out[0] == NULL || (Q > 0 && out[1] == NULL))
+    w->student = take_floats(m, "student", P, why);
+    w->buffers = w->student && Q > 0 ? take_floats(m, "buffers", Q, why) : NULL;
+    if (w->student == NULL || (Q > 0 && w->buffers == NULL))
         return 0;
     if (follows)
-        return teacher_next(s, m, out[0], &out[2]);
-    out[2] = take_floats(m, "teacher", P, why);
+        return teacher_next(s, m, w->student, &w->teacher);
+    w->teacher = take_floats(m, "teacher", P, why);
     return 0;
 }
 
 static int on_weights(struct session *s, const struct msg *m)
 {
     enum reason why = 0;
-    struct buf *taken[3] = {NULL};
+    struct weights_taken w = {NULL};
     double ema = teacher_momentum(m);
     bool follows = ema >= 0 && ema <= 1;
     if (s->weights_held && m->step <= s->weights_step)
@@ -248,17 +252,17 @@ static int on_weights(struct session *s, const struct msg *m)
         note_gap(s, m->step);
         return 0;
     }
-    int rc = take_weights(s, m, follows, taken, &why);
-    if (taken[2] != NULL) {
-        hold_weights(s, m->step, taken[0], taken[2], taken[1]);
+    int rc = take_weights(s, m, follows, &w, &why);
+    if (w.teacher != NULL) {
+        hold_weights(s, m->step, &w);
         return 0;
     }
     if (why != 0)
         session_event(s, LOG_WARN, "event=bad_weights step=%" PRIu64 " reason=%s", m->step, reason_name(why));
     else
         note_gap(s, m->step);
-    buf_unref(&taken[0]);
-    buf_unref(&taken[1]);
+    buf_unref(&w.student);
+    buf_unref(&w.buffers);
     return rc;
 }
 
