@@ -58,13 +58,16 @@ def debian_package(package):
     """The file of a Debian package, fetched with `apt-get download` into the user's cache once; nothing is installed."""
     cache = cache_directory()
     found = sorted(cache.glob(f"{package}_*.deb"))
-    if not found:
-        print(f"fetching {package}", file=sys.stderr, flush=True)
-        done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True)
-        found = sorted(cache.glob(f"{package}_*.deb"))
-        if done.returncode != 0 or not found:
+    if found:
+        return found[-1]
+    print(f"fetching {package}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=cache) as place:  # whole or not at all: another script may look for it, or this one be stopped
+        done = subprocess.run(["apt-get", "download", package], cwd=place, capture_output=True, text=True)
+        made = list(pathlib.Path(place).glob("*.deb"))
+        if done.returncode != 0 or len(made) != 1:
             fail(f"apt-get download {package} failed; `apt-get update` may help\n{done.stderr.strip()}")
-    return found[-1]
+        os.replace(made[0], cache / made[0].name)
+    return cache / made[0].name
 
 
 def debian_files(package):

@@ -197,7 +197,7 @@ class Case:
             assert code == 0 and field(again, "fingerprint") == field(out, "fingerprint"), again + err
 
     def package(self, cache, name, files, links=()):
-        """A Debian package in the cache of packages: {path: image}, and links as (path, target)."""
+        """A Debian package in the cache of packages: {path: image, or the name of a file that is copied}, and links as (path, target)."""
         root = os.path.join(self.place(), name)
         os.makedirs(os.path.join(root, "DEBIAN"))
         with open(os.path.join(root, "DEBIAN", "control"), "w", encoding="utf-8") as f:
@@ -205,7 +205,10 @@ class Case:
         for path, image in files.items():
             file = os.path.join(root, path)
             os.makedirs(os.path.dirname(file), exist_ok=True)
-            image.save(file)
+            if isinstance(image, str):
+                shutil.copyfile(image, file)
+            else:
+                image.save(file)
         for path, target in links:
             os.symlink(target, os.path.join(root, path))
         subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, os.path.join(cache, f"{name}_1_all.deb")], check=True,
@@ -248,6 +251,46 @@ class Case:
         assert made["x_train"][0, 0, 0, 0] == 255
         wrong = subprocess.run([script, "--query", "nobody"], env=environment, text=True, capture_output=True, timeout=60, check=False)
         assert wrong.returncode == 1 and "no such theme" in wrong.stderr
+
+    def test_letters_of_typefaces(self):
+        home = self.place()
+        cache = os.path.join(home, "decant", "packages")
+        os.makedirs(cache)
+        script = os.path.join("deploy", "datasets", "glyphs")
+        text = open(script, encoding="utf-8").read()
+        lists = {name: packages.split() for name, packages in re.findall(r'^([A-Z_]+) = """(.+?)"""', text, re.S | re.M)}
+        # The same face in every printed package is one face; of the queries' two one was there in print, and is not drawn again.
+        plain, bold = (f"/usr/share/fonts/truetype/dejavu/DejaVuSans{weight}.ttf" for weight in ("", "-Bold"))
+        for package in lists["LETTERS_PRINTED"] + lists["LETTERS_WRITTEN"] + lists["HANGUL"]:
+            written = {"usr/share/fonts/c.ttf": bold} if package in lists["LETTERS_WRITTEN"] else {}
+            self.package(cache, package, {"usr/share/fonts/b.ttf": plain, **written})
+        out = os.path.join(home, "letters.npz")
+        make = lambda *more: subprocess.run([script, "--side", "16", "--out", out, *more], env={**ENVIRONMENT, "XDG_CACHE_HOME": home}, text=True,
+                                            capture_output=True, timeout=60, check=False)
+        done = make("--script", "letters")
+        assert done.returncode == 0, done.stderr
+        made = numpy.load(out)
+        count = made["y_train"].max() + 1
+        assert count > 200 and all(list(made[f"y_{part}"]) == list(range(count)) for part in ("train", "test"))
+        for part in ("x_train", "x_test"):
+            x = made[part].astype("f8")
+            assert x.shape == (count, 16, 16) and (x.min(axis=(1, 2)) < 100).all()  # ink in each
+            # Every letter fills seven eighths of the square, in one direction at least, and stands in its middle.
+            rows, columns = ((x < 250).any(axis=a) for a in (2, 1))
+            extent = lambda marks: numpy.array([[m.argmax(), 15 - m[::-1].argmax()] for m in marks])
+            high, wide = extent(rows), extent(columns)
+            assert (numpy.maximum(high[:, 1] - high[:, 0], wide[:, 1] - wide[:, 0]) >= 11).all()
+            assert all((numpy.abs(e.sum(axis=1) - 15) <= 2).all() for e in (high, wide))
+            # No letter is drawn as another one is, as the Greek capital A would be.
+            apart = numpy.abs(x[:, None] - x[None]).mean(axis=(2, 3)) + 255 * numpy.eye(count)
+            assert apart.min() > 0.5, (apart.min(), divmod(int(apart.argmin()), int(count)))
+        assert (made["x_train"] != made["x_test"]).any()
+        done = make("--script", "letters", "--classes", "10")
+        assert done.returncode == 0 and list(numpy.load(out)["y_test"]) == list(range(10)), done.stderr
+        before = os.path.getmtime(out)
+        done = make("--script", "hangul")
+        assert done.returncode == 1 and "none of the printed faces has" in done.stderr and os.path.getmtime(out) == before, done.stderr
+        assert "2 to 2350" in make("--script", "hangul", "--classes", "2351").stderr
 
     def test_patches_of_photographs(self):
         home = self.place()
