@@ -18,11 +18,13 @@
 #include <string.h>
 #include <zmq.h>
 #include "common/net_internal.h"
+#include "common/socket_queue.h"
 
 enum {
-    IO_THREADS = 2, /* they copy to and from the kernel: one filled a core long before the loop of a server did */
-    TURN_MAX = 64,  /* messages of one socket before other handles of the loop get their turn */
-    HANDLES = 4     /* poll, prepare, check, idle */
+    IO_THREADS = 2,       /* they copy to and from the kernel: one filled a core long before the loop of a server did */
+    SEND_QUEUE = 1 << 20, /* bytes: large messages go out in a few writes */
+    TURN_MAX = 64,        /* messages of one socket before other handles of the loop get their turn */
+    HANDLES = 4           /* poll, prepare, check, idle */
 };
 
 int net_new(struct net **out, struct error *e)
@@ -58,6 +60,9 @@ static void on_monitor(void *arg, struct buf **frames, size_t n)
 {
     struct net_socket *s = arg;
     struct net_event event;
+    int opened = net_event_opened(frames, n);
+    if (opened >= 0)
+        socket_queue_widen(opened, SEND_QUEUE);
     if (!s->closing && net_event_decode(frames, n, s->endpoint, &event))
         s->on_event(s->event_arg, &event);
 }

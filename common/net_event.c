@@ -18,14 +18,29 @@ static const struct {
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
+static bool decode(struct buf *const *frames, size_t n, uint16_t *event, int32_t *value)
+{
+    if (n == 0 || frames[0]->size < sizeof *event + sizeof *value)
+        return false;
+    memcpy(event, frames[0]->data, sizeof *event);
+    memcpy(value, (const uint8_t *)frames[0]->data + sizeof *event, sizeof *value);
+    return true;
+}
+
+int net_event_opened(struct buf *const *frames, size_t n)
+{
+    uint16_t event;
+    int32_t fd;
+    bool opened = decode(frames, n, &event, &fd) && (event == ZMQ_EVENT_ACCEPTED || event == ZMQ_EVENT_CONNECTED);
+    return opened ? fd : -1;
+}
+
 bool net_event_decode(struct buf *const *frames, size_t n, const char *endpoint, struct net_event *out)
 {
     uint16_t event;
     int32_t value;
-    if (n == 0 || frames[0]->size < sizeof event + sizeof value)
+    if (!decode(frames, n, &event, &value))
         return false;
-    memcpy(&event, frames[0]->data, sizeof event);
-    memcpy(&value, (const uint8_t *)frames[0]->data + sizeof event, sizeof value);
     for (int i = 0; i < KINDS; i++)
         if (kinds[i].event == event) {
             bool has_fd = i == NET_ACCEPTED || i == NET_DISCONNECTED;

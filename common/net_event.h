@@ -30,11 +30,13 @@ typedef void net_on_event(void *arg, const struct net_event *event);
 enum {
     NET_EVENTS_WATCHED = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                         ZMQ_EVENT_DISCONNECTED,
+                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECTED,
     NET_EVENTS_BOUND = NET_EVENTS_WATCHED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED
 };
 
-/* The two frames of a monitor. False for an event that is not watched. */
+/* The descriptor of a connection that either side has just opened, owned by ZeroMQ; -1 for any other event. */
+int net_event_opened(struct buf *const *frames, size_t n);
+/* The two frames of a monitor. False for an event that nobody is told of. */
 bool net_event_decode(struct buf *const *frames, size_t n, const char *endpoint, struct net_event *out);
 const char *net_event_name(enum net_event_kind kind); /* "key_refused" ... */
 

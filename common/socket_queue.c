@@ -21,3 +21,12 @@ bool socket_queue(int fd, size_t *queued, uint64_t *progress)
         *progress = info.tcpi_bytes_acked;
     return true;
 }
+
+void socket_queue_widen(int fd, int bytes)
+{
+    int domain = 0, held = 0;
+    socklen_t size = sizeof domain, held_size = sizeof held;
+    bool local = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+    if (local && getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &held, &held_size) == 0 && held < bytes)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes); /* what the system does not allow it cuts */
+}

@@ -131,7 +131,7 @@ def run(workers, steps, *more, peaks=None):
             # A worker that is about to end has no compute threads any more.
             if len(now[1]) == workers and all("compute" in threads for threads in now[1]) and now[2]:
                 first, last = first or now, now
-            time.sleep(0.2)
+            time.sleep(0.2 if first is None else 1)  # looking takes from what is measured
         if launcher.returncode != 0 or first is last:
             sys.exit(f"decant train exited {launcher.returncode} (or was too short to measure)")
         if peaks is not None:

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <zmq.h>
 #include "common/net.h"
@@ -432,6 +433,48 @@ static void count_release(void *data, void *hint)
 }
 
 /* Every reference that sending took is dropped: by the receiver's end, or by a close with messages still queued. */
+static void ignore_event(void *arg, const struct net_event *event)
+{
+    (void)arg;
+    (void)event;
+}
+
+/* Connections of this process by local sockets whose send queue is wider than the one of a new socket. */
+static size_t wide_connections(void)
+{
+    int fresh = socket(AF_UNIX, SOCK_STREAM, 0), normal = 0;
+    socklen_t size = sizeof normal;
+    size_t count = 0;
+    assert_int_equal(getsockopt(fresh, SOL_SOCKET, SO_SNDBUF, &normal, &size), 0);
+    close(fresh);
+    for (int fd = 3; fd < 256; fd++) {
+        int domain = 0, held = 0;
+        socklen_t domain_size = sizeof domain, held_size = sizeof held;
+        count += getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) == 0 && domain == AF_UNIX &&
+                 getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &held, &held_size) == 0 && held > normal;
+    }
+    return count;
+}
+
+static void test_both_sides_of_a_local_connection_queue_more(void **state)
+{
+    struct fixture *f = *state;
+    struct side server = {.echo = true}, client = {0};
+    struct net_options o = {
+        .role = NET_ROUTER, .endpoint = f->endpoint, .message_bytes_max = -1, .on_event = ignore_event};
+    assert_int_equal(net_open(f->net, &f->loop, &o, on_message, &server, &server.socket, NULL), 0);
+    o.role = NET_DEALER;
+    assert_int_equal(net_open(f->net, &f->loop, &o, on_message, &client, &client.socket, NULL), 0);
+    assert_int_equal(wide_connections(), 0);
+    assert_int_equal(send_number(&client, 1), 0);
+    run_until(f, &client.received, 1);
+    for (int i = 0; i < 100 && wide_connections() < 2; i++)
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    assert_int_equal(wide_connections(), 2);
+    net_close(&server.socket);
+    net_close(&client.socket);
+}
+
 static void test_close_with_queued_messages_does_not_hang_or_leak(void **state)
 {
     struct fixture *f = *state;
@@ -481,6 +524,7 @@ int main(void)
         CASE(test_too_many_frames_are_refused),
         CASE(test_publication_reaches_the_subscribed_topic_only),
         CASE(test_signals_lose_no_publication),
+        CASE(test_both_sides_of_a_local_connection_queue_more),
         CASE(test_close_with_queued_messages_does_not_hang_or_leak),
         CASE(test_socket_may_be_closed_in_its_own_callback),
     };
