@@ -189,7 +189,7 @@ run: deps ## the main job: build, train on Fashion-MNIST with two workers, decou
 
 PRESET ?= default
 .PHONY: reproduce
-reproduce: deps ## joint against decoupled: a grid of runs into results/, 26 runs, 45 minutes; PRESET=quick 6 shorter ones, seeds 90, full 126 longer ones
+reproduce: deps ## joint against decoupled: a grid of runs into results/, 26 runs, 45 minutes; PRESET=quick 6 shorter ones, seeds 90, scripts 36, full 126 longer ones
 	deploy/install-deps --data
 	$(MAKE) -j$(JOBS) all
 	$(PYTHON) examples/reproduce/reproduce --preset $(PRESET) --programs $(BUILD)/bin

@@ -127,7 +127,8 @@ static int write_all(const struct dashboard_run *r, const char *out, struct erro
         if (plot_charts[i].draw(&plot_charts[i], r, &c))
             rc = write_chart(&plot_charts[i], &c, out, e);
         else
-            fprintf(stderr, "decant plot: no %s: the run tells nothing for it\n", plot_charts[i].name);
+            fprintf(stderr, "decant plot: no %s: the run has no figures for it%s\n", plot_charts[i].name,
+                    strcmp(plot_charts[i].name, "knn") == 0 ? " (eval.every makes them)" : "");
         plot_canvas_fini(&c);
     }
     return rc;

@@ -11,7 +11,7 @@ struct buf {
     uint8_t *data;
     size_t size; /* bytes in use */
     _Atomic uint32_t refs;
-    _Atomic uint32_t queued;                 /* common/net.c: how often it waits to be sent */
+    _Atomic uint32_t queued;                 /* common/net_frames.c: how often it waits to be sent */
     void (*release)(void *data, void *hint); /* called once with the last reference; may be NULL */
     void *hint;
 };

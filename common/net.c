@@ -1,4 +1,4 @@
-/* ZeroMQ sockets on a libuv loop: the adapter, sending and receiving.
+/* ZeroMQ sockets on a libuv loop: the context, the adapter, receiving and sending, what is told of connections.
  *
  * The adapter. ZMQ_FD says "look at ZMQ_EVENTS", once, and any send or receive may swallow that hint. So the descriptor
  * only wakes the loop; whether there is input is looked up before the next poll, where any of them happened since the

@@ -18,6 +18,14 @@ enum {
     LINGER_MS = 1000 /* for the last answers of a closing process; bounds net_free */
 };
 
+#define TCP "tcp://"
+
+/* What follows the scheme; NULL for another one. */
+static const char *tcp_address(const struct net_options *o)
+{
+    return strncmp(o->endpoint, TCP, sizeof TCP - 1) == 0 ? o->endpoint + sizeof TCP - 1 : NULL;
+}
+
 /* ---- options ---- */
 
 bool net_binds(const struct net_options *o)
@@ -91,7 +99,7 @@ static int set_role(void *zmq, const struct net_options *o)
 
 static bool uses_curve(const struct net_options *o)
 {
-    return o->curve && o->curve->secret_key[0] != '\0' && strncmp(o->endpoint, "tcp://", 6) == 0;
+    return o->curve && o->curve->secret_key[0] != '\0' && tcp_address(o);
 }
 
 static int set_key(void *zmq, int option, const char *key)
@@ -118,13 +126,6 @@ int net_set_options(void *zmq, const struct net_options *o)
 }
 
 /* ---- addresses ---- */
-
-#define TCP "tcp://"
-
-static const char *tcp_address(const struct net_options *o)
-{
-    return strncmp(o->endpoint, TCP, sizeof TCP - 1) == 0 ? o->endpoint + sizeof TCP - 1 : NULL;
-}
 
 static int attach_error(const char *endpoint, struct error *e)
 {

@@ -1,4 +1,4 @@
-/* Buffers to and from ZeroMQ's messages, the large ones without a copy, and how many bytes of these it holds. */
+/* Buffers to and from ZeroMQ's messages, the large ones without a copy; what it holds of these is counted. */
 #include <stdlib.h>
 #include <string.h>
 #include "common/net_internal.h"

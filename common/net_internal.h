@@ -1,4 +1,8 @@
-/* Shared by net.c, net_attach.c and net_frames.c only. */
+/* Inside the sockets only: their state, and what their files call of each other.
+ *
+ *   net.c         the context, sockets on the loop: opening, receiving, sending, closing
+ *   net_attach.c  options, keys, and where a socket binds or connects
+ *   net_frames.c  buffers to and from ZeroMQ's messages */
 #ifndef DECANT_COMMON_NET_INTERNAL_H
 #define DECANT_COMMON_NET_INTERNAL_H
 
@@ -35,9 +39,9 @@ struct net_socket {
     struct net_counters counters;
 };
 
-bool net_binds(const struct net_options *o); /* or connects */
+bool net_binds(const struct net_options *o); /* false: it connects */
 
-/* Every option of a new socket but its subscriptions. 0, or -1 with errno. */
+/* Every option of a new socket but its subscriptions and ZMQ_IPV6, which hangs on the address. 0, or -1 with errno. */
 int net_set_options(void *zmq, const struct net_options *o);
 /* Binds or connects, and sets s->endpoint. 0, ERR_RANGE, ERR_IO, or what net_resolve returns. */
 int net_attach(struct net_socket *s, const struct net_options *o, struct error *e);
@@ -47,6 +51,7 @@ struct buf *net_take_frame(zmq_msg_t *msg);
 /* Fills n messages, which the caller closes, and counts their bytes. All are made before the first is sent, so that
  * memory cannot run out in the middle of a message. 0, or -1 and none is open. */
 int net_frames_to_zmq(struct net *net, struct buf *const *frames, size_t n, zmq_msg_t *msgs, size_t *bytes);
+/* Lets go of n messages; one that was sent is empty by then. */
 void net_close_frames(zmq_msg_t *msgs, size_t n);
 
 #endif

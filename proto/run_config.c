@@ -77,7 +77,7 @@ const struct config_key run_config_keys[] = {
         "data.path", data.path, "/usr/share/datasets/fashion-mnist",
         "images: a directory of image files, tar shards, IDX or CIFAR files, or an .npy or .npz file; or several, "
         "with colons between them"),
-    KEY_INT("data.limit", data.limit, "0", 0, 4e9, "use only the first images; 0 uses all"),
+    KEY_INT("data.limit", data.limit, "0", 0, 4e9, "training uses only the first images; 0 uses all"),
     KEY_INT("data.side", data.side, "0", 0, 512,
             "images become squares of this side, pixels; 0: the size of the first image"),
     KEY_INT("data.channels", data.channels, "0", 0, 3, "1 grey, 3 colour, 0: as the first image"),

@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,36 @@ from PIL import Image
 
 def fail(message):
     sys.exit(f"{os.path.basename(sys.argv[0])}: {message}")
+
+
+def make(main):
+    """Runs a script's main: whatever ends it, temporary files go, and the last line says what happened."""
+    def stop(number, _):
+        for more in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(more, signal.SIG_IGN)  # what follows cleans up
+        os.write(2, b"stopped; nothing was written\n")  # print may be what was interrupted
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        fail(f"{error.cmd[0]} failed: {(error.stderr or b'').decode(errors='replace').strip()}")
+    except OSError as error:
+        fail(error)
+
+
+def check_out(path):
+    """Fails if no file can be written there: before the work, not after it."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        fail(f"--out {path}: a directory; name the file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        fail(f"--out {path}: cannot be written: {error.strerror}")
 
 
 def cache_directory():
@@ -78,7 +109,11 @@ def debian_files(package):
                 if member.isfile():
                     yield pathlib.PurePosixPath(member.name), archive.extractfile(member).read()
     if unpacking.returncode != 0:
-        fail(f"{package}: dpkg-deb could not read it; remove it from {cache_directory()} and try again")
+        damaged(package)
+
+
+def damaged(package):
+    fail(f"{package}: dpkg-deb could not read it; remove it from {cache_directory()} and try again")
 
 
 def drawn_svg(data, side):
@@ -122,10 +157,11 @@ def write_npz(path, **arrays):
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         try:
             numpy.savez_compressed(file, **arrays)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
         except BaseException:
             os.unlink(file.name)
             raise
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
     sums = " ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
     print(f"{path}: {sums}; sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")

@@ -53,8 +53,8 @@ DATA = {"emoji": ["deploy/datasets/emoji"], "fashion": None, "glyphs": ["deploy/
         "letters": ["deploy/datasets/glyphs", "--script", "letters"], "photos": ["deploy/datasets/photos"]}
 
 # Where each set's images are, seen from the tree.
-PLACES = {"emoji": "datasets/emoji.npz", "fashion": "/usr/share/datasets/fashion-mnist", "glyphs": "datasets/glyphs.npz",
-          "hangul": "datasets/hangul.npz", "icons": "datasets/icons.npz", "letters": "datasets/letters.npz", "photos": "datasets/photos.npz"}
+PLACES = {"emoji": "datasets/emoji.npz", "fashion": "/usr/share/datasets/fashion-mnist", "glyphs": "datasets/glyphs-500.npz",
+          "hangul": "datasets/hangul-500.npz", "icons": "datasets/icons.npz", "letters": "datasets/letters.npz", "photos": "datasets/photos.npz"}
 # Every encoder is also tried on those of these that are there and that it was not trained on.
 OTHERS = ("emoji", "fashion", "glyphs", "icons", "photos")
 

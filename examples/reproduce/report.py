@@ -24,6 +24,12 @@ def elsewhere(figure):
     return get
 
 
+def others(members):
+    """What *the other sets* were."""
+    found = sorted({name for runs in members.values() for _, _, outcome in runs for name in outcome.get("transfer", {})})
+    return f"The other sets: {', '.join(found)}." if found else "There were no other sets."
+
+
 COLUMNS = [
     ("k-NN", lambda e: e["knn"], 1),
     ("k-NN, projections", lambda e: e["knn_projections"], 1),
@@ -182,6 +188,7 @@ def page(out, preset, outcomes):
         parts.append(f"<h2>{data}, {components} prototypes</h2>{table(quality_rows(outcomes, data, members))}")
         parts.append("<p>k-NN, linear and ridge read the backbone's features; the prototype classifier gives an image the commonest label of its "
                      "nearest prototype. On the other sets: the same encoder on images and classes that it was not trained on, mean over the sets. "
+                     f"{others(members)} "
                      "<i>Unique</i> alone misleads, since prototypes that nothing uses stay distinct: read it with <i>active</i>.</p>")
         if len(pair_rows(members)) > 1:
             parts.append(f"<h3>{html.escape(grid.PAIR[0])} minus {html.escape(grid.PAIR[1])}</h3>{table(pair_rows(members))}"
@@ -203,7 +210,7 @@ def write(out, preset, outcomes):
     """outcomes: [(cell, directory of the run, {"eval", "history", "transfer"})]. Writes report.html, tables.md and the figures into out."""
     text = []
     for (data, components), members in groups(outcomes).items():
-        text.append(f"## {data}, {components} prototypes\n\n{markdown(quality_rows(outcomes, data, members))}")
+        text.append(f"## {data}, {components} prototypes\n\n{markdown(quality_rows(outcomes, data, members))}\n{others(members)}\n")
         if len(pair_rows(members)) > 1:
             text.append(f"{grid.PAIR[0]} minus {grid.PAIR[1]}, seed by seed:\n\n{markdown(pair_rows(members))}")
         for name, draw in (("unique", unique_chart), ("curve", curve_chart)):

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import tempfile
 import numpy
 from PIL import Image, ImageOps
 
-from live_run import run_tests
+from live_run import run_tests, wait_for
 
 DECANT = os.path.abspath(os.path.join(os.environ.get("BUILD", "build"), "bin/decant"))
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("DECANT_")}
@@ -291,6 +292,25 @@ class Case:
         done = make("--script", "hangul")
         assert done.returncode == 1 and "none of the printed faces has" in done.stderr and os.path.getmtime(out) == before, done.stderr
         assert "2 to 2350" in make("--script", "hangul", "--classes", "2351").stderr
+        # Stopped, it leaves nothing; a package that is damaged and a place that cannot be written are named at once.
+        temporary = os.path.join(home, "temporary")
+        os.makedirs(temporary)
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            child = subprocess.Popen([script, "--script", "letters", "--out", out], stderr=subprocess.PIPE,
+                                     env={**ENVIRONMENT, "XDG_CACHE_HOME": home, "TMPDIR": temporary})
+            wait_for("its temporary files", lambda: os.listdir(temporary))
+            child.send_signal(number)
+            errors = child.communicate(timeout=60)[1]
+            assert child.returncode == status and b"Traceback" not in errors and os.listdir(temporary) == [], errors
+        assert os.path.getmtime(out) == before
+        with open(os.path.join(cache, "fonts-cabin_1_all.deb"), "r+b") as f:
+            f.truncate(100)
+        done = make("--script", "letters")
+        assert done.returncode == 1 and "fonts-cabin: dpkg-deb could not read it" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        done = make("--out", home)
+        assert done.returncode == 1 and "a directory" in done.stderr, done.stderr
+        done = make("--out", os.path.join(out, "below"))
+        assert done.returncode == 1 and "cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
     def test_patches_of_photographs(self):
         home = self.place()
