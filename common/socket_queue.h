@@ -11,9 +11,9 @@
  * socket. */
 bool socket_queue(int fd, size_t *queued, uint64_t *progress);
 
-/* Lets the kernel hold that many bytes of a local socket, if the system's net.core.wmem_max does: by default it is 208 KiB,
- * so both sides of a large message wake each other many times, each time behind whoever computes. TCP sizes its own
- * queues and is left alone, as is a descriptor that is another's by now. */
+/* Lets the kernel hold that many bytes of a local socket, as far as the system's net.core.wmem_max goes. By default it
+ * is 208 KiB, so both sides of a large message wake each other many times, each time behind whoever computes. TCP
+ * sizes its own queues and is left alone, as is a descriptor that is another's by now. */
 void socket_queue_widen(int fd, int bytes);
 
 #endif
