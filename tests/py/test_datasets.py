@@ -212,7 +212,7 @@ class Case:
                 image.save(file)
         for path, target in links:
             os.symlink(target, os.path.join(root, path))
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", root, os.path.join(cache, f"{name}_1_all.deb")], check=True,
+        subprocess.run(["dpkg-deb", "-Znone", "--build", "--root-owner-group", root, os.path.join(cache, f"{name}_1_all.deb")], check=True,
                        stdout=subprocess.DEVNULL)
 
     def theme(self, cache, package, drawings, links=()):
