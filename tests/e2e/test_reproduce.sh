@@ -59,9 +59,11 @@ column = lines[2].split("|").index(" k-NN on the other sets ")
 row = next(l for l in lines if l.startswith("| dino, decoupled + terms")).split("|")
 assert float(row[column].split()[0]) == round(statistics.mean(t["icons"]["knn"] for t in there), 1), (row, there)
 PY
+check "... which the table names" grep -qx 'The other sets: icons.' "$made/tables.md"
 check "raw pixels stand beside them" grep -q '^| raw pixels .*[0-9]' "$made/tables.md"
 check "the page needs nothing from outside" bash -c '! grep -Eo "(src|href)=.[a-z]" "$1"' _ "$made/report.html"
 check "... and shows both rings and both figures" test "$(grep -o '<svg' "$made/report.html" | wc -l)" -eq 4
+check "a preset that is not there is refused" exits 2 env PRESET=seed "${reproduce[@]:3}" --out "$work/results"
 check "a damaged installation is named" exits 2 "${reproduce[@]}" --out "$work/results" --programs "$work"
 check "... with what to do" grep -q 'make' "$work/err"
 finish

@@ -432,7 +432,6 @@ static void count_release(void *data, void *hint)
     atomic_fetch_add((_Atomic int *)hint, 1);
 }
 
-/* Every reference that sending took is dropped: by the receiver's end, or by a close with messages still queued. */
 static void ignore_event(void *arg, const struct net_event *event)
 {
     (void)arg;
@@ -475,6 +474,7 @@ static void test_both_sides_of_a_local_connection_queue_more(void **state)
     net_close(&client.socket);
 }
 
+/* Every reference that sending took is dropped: by the receiver's end, or by a close with messages still queued. */
 static void test_close_with_queued_messages_does_not_hang_or_leak(void **state)
 {
     struct fixture *f = *state;
