@@ -207,8 +207,7 @@ check "down" compose down
 "${here[@]}" --config "$work/long.ini" --out "$work/long" >"$work/long.log" 2>&1 &
 launcher=$!
 check "a run on this machine gets there too" until_true 300 has_step "$work/long" $compared
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 for file in "${both[@]}"; do check "same bytes: $file" cmp "$(step "$work/long" $compared)/$file" "$(step "$work/volume/compose" $compared)/$file"; done
 check "down, volumes too" compose down --volumes
 

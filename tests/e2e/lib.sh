@@ -8,13 +8,34 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/decant-e2e-XXXXXX")
 passed=0
 failed=0
 
+# ended PID [SECONDS]: waits until that job of ours is over, two minutes at most, and returns its exit code. One that stays is
+# named with its children, killed and counted as a failure: a script that waits for ever stops everything after it.
+ended() {
+    local p pid=$1 tenths=$((${2:-120} * 10))
+    while kill -0 "$pid" 2>/dev/null && [ $((tenths -= 1)) -ge 0 ]; do sleep 0.1; done
+    if kill -0 "$pid" 2>/dev/null; then
+        failed=$((failed + 1))
+        echo "FAIL  $pid did not end in ${2:-120} s:"
+        for p in $pid $(cat "/proc/$pid/task/$pid/children"); do
+            echo "      $p waits in $(cat "/proc/$p/wchan"): $(tr '\0' ' ' <"/proc/$p/cmdline")"
+        done
+        kill -KILL "$pid"
+    fi
+    wait "$pid" 2>/dev/null
+}
+
+# interrupt PID: Ctrl-C for that job of ours, which must be listening by now: bash starts jobs with SIGINT ignored, so that an
+# earlier one is lost. Returns the exit code.
+interrupt() {
+    kill -INT "$1"
+    ended "$1"
+}
+
 # Ends what a script left running (launchers stop their children), then removes the scratch directory.
 cleanup() {
-    local pids
-    pids=$(jobs -p)
-    # shellcheck disable=SC2086
-    [ -z "$pids" ] || kill $pids 2>/dev/null
-    wait
+    local pid
+    for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
+    for pid in $(jobs -p); do ended "$pid" 30 >/dev/null; done
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -69,10 +90,13 @@ same() {
     for file in "$@"; do cmp "$a/$file" "$b/$file" || return 1; done
 }
 
+# last_step DIR: the newest step that the run has reported.
+last_step() { tail -n 1 "$work/$1/metrics-parameter.jsonl" 2>/dev/null | grep -oE '"step":[0-9]+' | cut -d: -f2; }
+
 # wait_step DIR STEP: until the run has reported that many steps; at most a minute.
 wait_step() {
     for _ in $(seq 600); do
-        [ "$(tail -n 1 "$work/$1/metrics-parameter.jsonl" 2>/dev/null | grep -oE '"step":[0-9]+' | cut -d: -f2 || true)" -ge "$2" ] 2>/dev/null && return 0
+        [ "$(last_step "$1")" -ge "$2" ] 2>/dev/null && return 0
         sleep 0.1
     done
     echo "no step $2 within a minute"

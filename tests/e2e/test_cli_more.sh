@@ -128,7 +128,7 @@ evicted() {
         for _ in $(seq 100); do [ -e "$work/evicted/lock-$server" ] && break || sleep 0.1; done
     done
     mv "$work/evicted" "$work/moved"
-    wait $pid
+    ended $pid
     [ $? -eq 1 ] && err_says "lock-launcher was removed or replaced" && [ ! -e "$work/evicted" ]
 }
 check "a run without its directory ends" evicted
@@ -165,7 +165,7 @@ check "doctor: a bad configuration" exits 1 "$decant" doctor --set run.sead=1 --
 check "the rest is looked at" json '[f["advice"] for f in o["findings"] if f["state"] == "fail"] and any(f["check"] == "cpu" for f in o["findings"])'
 check "doctor: no images" exits 1 "$decant" doctor --set "data.path=$work/absent"
 kill $server
-wait $server
+ended $server
 
 complete() { # COMMAND-LINE-WORD...: what bash would offer for the last of them
     PATH=$BUILD/bin:$PATH bash -c 'eval "$(decant completion bash)" || exit 1
@@ -202,7 +202,7 @@ snapshots() { # two at least, and an end at SIGINT
     "$decant" top --out "$work/a" --interval 0.1 >"$work/out" &
     local pid=$!
     for _ in $(seq 100); do [ "$(grep -c '^decant top' "$work/out")" -ge 2 ] && break || sleep 0.1; done
-    kill -INT $pid && wait $pid && [ "$(grep -c '^decant top' "$work/out")" -ge 2 ]
+    interrupt $pid && [ "$(grep -c '^decant top' "$work/out")" -ge 2 ]
 }
 check "top into a pipe prints snapshots until it is interrupted" snapshots
 terminal() { # a terminal of 14 rows and 60 columns, ended with q; in what it shows no line is wider

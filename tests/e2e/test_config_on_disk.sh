@@ -17,8 +17,7 @@ cp "$work/set.npz" "$work/a/data/"
 (cd "$work/a" && exec "$decant" train "${tiny[@]}" --no-redis --no-eval --set data.path=data/set.npz --set worker.heartbeat=alive --set run.steps=2000 --run rel --workers 1) >"$work/rel.log" 2>&1 &
 launcher=$!
 check "it trains" wait_step a/runs/rel 20
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 for line in "path = $work/a/data/set.npz" "out = $work/a/runs/rel" "heartbeat = $work/a/alive"; do
     check "config.ini: ${line%% *} is absolute" grep -qxF "$line" "$work/a/runs/rel/config.ini"
 done
@@ -70,5 +69,5 @@ for key in redis.host net.parameter data.path metrics.parameter run.out; do
     check "$key: it was not started, nor the password shown" bash -c "! grep -rlF $secret '$work/out' '$work/err' && [ ! -e runs/s ]"
 done
 kill $redis
-wait $redis 2>/dev/null
+ended $redis
 finish

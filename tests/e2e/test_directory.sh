@@ -26,16 +26,14 @@ check "a run" exits 0 "$decant" train --run e2e --out "$work/a run" --no-eval "$
 "$decant" train --run e2e --out "$work/it's mine" --no-eval "${small[@]}" --set run.steps=1000000 >"$work/hint" 2>&1 &
 launcher=$!
 check "another trains" wait_step "it's mine" 5
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 pasted() { # the printed command goes on where the run stopped
     local command
     command=$(sed -n 's/^stopped; go on with: decant //p' "$work/hint")
     bash -c "exec '$decant' $command --no-redis --no-eval --set run.log_every=1" >"$work/hint2" 2>&1 &
     local pid=$!
     for _ in $(seq 900); do grep -q 'resuming from step' "$work/hint2" && break || sleep 0.1; done
-    kill -INT $pid
-    wait $pid
+    interrupt $pid
     [ $? -eq 130 ] && grep -q 'resuming from step [1-9]' "$work/hint2"
 }
 check "the command that it prints can be pasted" pasted
@@ -62,12 +60,13 @@ fi
 launcher=$!
 check "the original trains" wait_step original 12
 cp -r "$work/original" "$work/copy"
+copied=$(last_step copy)
 "$decant" resume "$work/copy" --no-redis --no-eval >"$work/copy.log" 2>&1 &
 copy=$!
-check "its copy trains beside it" wait_step copy 40
+check "its copy trains beside it" wait_step copy $((copied + 20))
 check "and speaks of nobody's processes" bash -c "! grep -qE 'still at work|kill [0-9]' '$work/copy.log'"
-kill -INT $launcher $copy
-wait
+interrupt $launcher
+interrupt $copy
 
 if command -v redis-server >/dev/null; then
     small=("${small[@]/--no-redis/--set=run.log_every=1}")
@@ -79,8 +78,7 @@ if command -v redis-server >/dev/null; then
     cp -r "$work/live" "$work/frozen"
     check "status of a copy" exits 0 "$decant" status --out "$work/frozen"
     check "is from the copy's checkpoint" prints "$work/frozen/checkpoints/step-"
-    kill -INT $launcher
-    wait $launcher
+    interrupt $launcher
     small+=(--no-redis)
 fi
 
@@ -130,6 +128,5 @@ check "a second one at its addresses is refused" exits 1 timeout 60 "$decant" tr
 check "with the cause" says "net.parameter = tcp://127.0.0.1:26701: Address already in use"
 check "and shows nothing of the first" bash -c "! grep -q 'step [0-9]' '$work/err'"
 check "the first one trains on" wait_step first 40
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 finish

@@ -26,7 +26,7 @@ check "with what is needed and what is there" bash -c "grep -h event=checkpoint_
 check "at the end the last checkpoint waits in memory" until_log 'event=checkpoint_failed step=400'
 check "the run is not over" kill -0 $launcher
 rm "$work/small/filler"
-wait $launcher
+ended $launcher
 code=$?
 check "with space it ends well" test $code -eq 0
 check "nothing was computed again" bash -c "! grep -qh 'event=rewound' '$work'/small/run/logs/*.log"

@@ -23,7 +23,7 @@ begin() {
     mapfile -t kids < <(children "$dir")
 }
 ends_with() { # ends_with CODE: the launcher does, and nothing outlives it
-    wait "$launcher"
+    ended "$launcher"
     local code=$?
     [ "$code" -eq "$1" ] || { echo "exit $code, expected $1" && return 1; }
     for p in "${kids[@]}"; do [ ! -e "/proc/$p" ] || { echo "$p is alive" && return 1; }; done
@@ -34,14 +34,14 @@ redis=$(awk '$1 == "redis" {print $2}' "$work/killed/pids")
 unlisted() { for _ in $(seq 100); do grep -q '^redis ' "$work/killed/pids" || return 0; sleep 0.1; done; return 1; }
 [ -z "$redis" ] || { kill -KILL "$redis" && check "a Redis that died is not listed any more" unlisted; }
 kill -KILL "$launcher"
-wait "$launcher" 2>/dev/null
+ended "$launcher"
 check "killed outright: its processes end by themselves" gone "${kids[@]}"
 check "killed outright: the run goes on from its checkpoints" exits 130 timeout --preserve-status -s INT 6 "$decant" resume "$work/killed" --no-eval
 check "from a step that it had reached" grep -q "event=resumed step=[1-9]" "$work/killed/logs/parameter.log"
 
 begin aborted --no-redis
 kill -ABRT "$launcher"
-wait "$launcher" 2>/dev/null
+ended "$launcher"
 check "aborted: its processes end by themselves" gone "${kids[@]}"
 
 for signal in USR1 HUP; do
@@ -99,7 +99,7 @@ check "| head: the log says why" logged head "nobody reads this any more: stoppi
 check "nohup | head: it trains on" wait_step unread 60
 check "nohup | head: the log says so" logged unread "so the run goes on"
 kill -TERM "$(launcher_of unread)"
-wait
+ended $!
 
 tee() { # Ctrl-C goes to the whole pipeline, and tee is the first to end
     "$PYTHON" - "$work" "${endless[@]}" --out "$work/tee" --no-redis <<'END'

@@ -133,7 +133,7 @@ timeout -k 5 60 "$decant" train --run own --out "$work/lost" --workers 1 --no-re
 launcher=$!
 check "it trains on them" wait_step lost 3
 rm "$work"/leaving/columns/0*.png
-wait $launcher
+ended $launcher
 check "without them it ends" test $? -eq 1
 check "and the worker says which and what to do" grep -qE 'event=failed .*leaving/columns/0..\.png.*put it back' "$work/lost/logs/worker-1.log"
 

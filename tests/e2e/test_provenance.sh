@@ -33,8 +33,7 @@ rm -r "$work/p"
 "$decant" train "${tiny[@]}" --no-eval --workers 2 --run p --out "$work/p" --set run.steps=100000 --set run.checkpoint_every=20 >"$work/p.log" 2>&1 &
 launcher=$!
 check "it trains" wait_step p 30
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 before=$(metadata p encoder.safetensors data)
 images "$work/set.npz" 2 # as many, and other ones
 ! timeout 60 "$decant" resume "$work/p" --no-eval --no-redis >"$work/out" 2>"$work/err"
@@ -45,8 +44,7 @@ check "nothing was computed" is "$(metadata p encoder.safetensors data)" "$befor
 launcher=$!
 step=$(cut -d- -f2 "$work/p/checkpoints/latest")
 check "accepted, it goes on" wait_step p $((10#$step + 30))
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 check "the log says so" grep -q "event=data_changed .*before=$before" "$work/p/logs/parameter.log"
 for file in encoder mixture; do
     check "$file: the new images are in the checkpoint" test "$(metadata p $file.safetensors data)" != "$before"
@@ -80,10 +78,10 @@ for numerics in same any; do
         check "any: it is admitted" wait_step any 60
     fi
     kill -CONT "$(awk '$1 == "worker-1" {print $2}' "$work/$numerics/pids")"
-    wait $launcher
+    ended $launcher
     check "$numerics: the run ends" test $? -eq 0
 done
-wait $late
+ended $late
 check "any: it worked" grep -qE 'event=end slots_done=[1-9]' "$work/late.log"
 check "any: it is noted" grep -q event=numerics_mixed "$work/any/logs/parameter.log"
 for file in encoder mixture; do check "any: $file has the other kind" test "$(metadata any $file.safetensors numerics_other)" != absent; done

@@ -24,15 +24,15 @@ check "it trains" wait_step on 20
 shown() { for _ in $(seq 50); do redis-cli -p "$port" hexists decant:e2e step | grep -qx 1 && return 0; sleep 0.1; done; return 1; }
 check "the mirror shows the run" shown
 kill -KILL $redis
-wait $redis 2>/dev/null
+ended $redis
 check "training goes on without it" wait_step on 60
 start_redis
-wait $launcher
+ended $launcher
 code=$?
 check "the run ends well" test $code -eq 0
 check "same bytes as without Redis" same off on 000400 "${both[@]}"
 kill $redis
-wait $redis 2>/dev/null
+ended $redis
 
 check "a Redis that is never there" train absent "${steps[@]}" --redis "127.0.0.1:$port"
 check "same bytes as without Redis" same off absent 000400 "${both[@]}"

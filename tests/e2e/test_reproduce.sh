@@ -24,7 +24,7 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 kill -INT -- "-$first" # the whole group, as a terminal does
-wait "$first"
+ended "$first"
 check "a Ctrl-C ends it with 130" test $? -eq 130
 check "... and says how to go on" grep -q 'the same command goes on' "$work/first"
 kept=$(find "$made/runs" -name outcome.json | head -n 1)

@@ -14,8 +14,7 @@ launcher=$!
 check "it trains" wait_step halves 12
 check "a second start in that directory is refused" exits 1 "${train_command[@]}" --out "$work/halves" "${steps[@]}" --resume
 check "it names the process" grep -q "held by .*:$launcher; only one" "$work/err"
-kill -INT $launcher
-wait $launcher
+interrupt $launcher
 code=$?
 check "Ctrl-C exits with 130" test $code -eq 130
 stopped=$(cat "$work/halves/checkpoints/latest")
@@ -41,7 +40,7 @@ check "over: a late worker is told, and leaves" exits 0 timeout 30 "$BUILD/bin/d
 check "over: it computed nothing" grep -q 'event=end slots_done=0' "$work/err"
 gone() { for _ in $(seq 200); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done; return 1; }
 check "over: then the server leaves too" gone $over
-wait $over
+ended $over
 check "over: with success" test $? -eq 0
 check "over: decant train --resume does not wait that long" exits 0 timeout 25 "$decant" train --out "$work/whole" --resume --no-eval --no-redis
 check "over: it does not claim to have trained" bash -c "grep -q 'there was nothing left to train' '$work/out' && ! grep -q 'trained in' '$work/out'"
@@ -51,7 +50,7 @@ for victim in parameter prototype; do
     launcher=$!
     check "$victim: it trains" wait_step $victim 25
     kill -KILL "$(awk -v name=$victim '$1 == name {print $2}' "$work/$victim/pids")"
-    wait $launcher
+    ended $launcher
     code=$?
     check "killed $victim server: the run goes on to its end" test $code -eq 0
     check "it was reported, with the log" grep -q "decant-$victim ended (signal 9.*logs/$victim.log" "$work/$victim.log"
@@ -63,7 +62,7 @@ done
 launcher=$!
 check "worker: it trains" wait_step worker 12
 kill -KILL "$(awk '$1 == "worker-1" {print $2}' "$work/worker/pids")"
-wait $launcher
+ended $launcher
 code=$?
 check "killed worker: the run goes on to its end" test $code -eq 0
 check "it was reported" grep -q "worker-1 ended (signal 9" "$work/worker.log"
@@ -75,7 +74,7 @@ launcher=$!
 check "orphans: it trains" wait_step orphans 12
 mapfile -t orphans < <(awk '$1 != "launcher" {print $2}' "$work/orphans/pids")
 kill -KILL $launcher
-wait $launcher 2>/dev/null
+ended $launcher
 check "resumed at once" exits 0 "$decant" train --out "$work/orphans" --resume --no-eval --no-redis
 none_left() { for p in "${orphans[@]}"; do [ ! -e "/proc/$p" ] || return 1; done; }
 check "nothing was left" none_left

@@ -188,7 +188,7 @@ evaluated() {
         [ "$(wc -l <"$work/g/metrics-eval.jsonl" 2>/dev/null || echo 0)" -ge 1 ] && break || sleep 0.1
     done
     "$decant" stop "$work/g"
-    wait $pid
+    ended $pid
     [ -s "$work/g/metrics-eval.jsonl" ]
 }
 check "a look at a run that goes on" evaluated
