@@ -63,7 +63,8 @@ check "... which the table names" grep -qx 'The other sets: icons.' "$made/table
 check "raw pixels stand beside them" grep -q '^| raw pixels .*[0-9]' "$made/tables.md"
 check "the page needs nothing from outside" bash -c '! grep -Eo "(src|href)=.[a-z]" "$1"' _ "$made/report.html"
 check "... and shows both rings and both figures" test "$(grep -o '<svg' "$made/report.html" | wc -l)" -eq 4
-check "a preset that is not there is refused" exits 2 env PRESET=seed "${reproduce[@]:3}" --out "$work/results"
+check "a preset that is not there is refused" exits 2 env PRESET=seed "${reproduce[@]:3:2}" --out "$work/results"
+check "... unless another one is asked for" exits 0 env PRESET=seed "${reproduce[@]:3}" --out "$work/results"
 check "a damaged installation is named" exits 2 "${reproduce[@]}" --out "$work/results" --programs "$work"
 check "... with what to do" grep -q 'make' "$work/err"
 finish

@@ -23,6 +23,13 @@ static inline void *nn_take(size_t n)
     return p;
 }
 
+static inline double *nn_zeros(size_t n)
+{
+    double *p = calloc(n ? n : 1, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+
 #define NN_FREE(...)                                                                                                   \
     do {                                                                                                               \
         void *all_[] = {__VA_ARGS__};                                                                                  \
