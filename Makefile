@@ -215,7 +215,7 @@ soak: all ## a real run for SOAK_MINUTES=60 in which nothing is left alone; memo
 .PHONY: test-docker
 test-docker: $(BINS) ## the containers: builds the image, then scales, kills, stops and finishes a run with docker-compose (as root)
 	deploy/install-deps --docker
-	BUILD=$(BUILD) tests/run $(BUILD)/logs tests/docker/test_compose.sh
+	BUILD=$(BUILD) TEST_SECONDS=3600 tests/run $(BUILD)/logs tests/docker/test_compose.sh
 
 # Warnings are the other build's affair: clang has some of its own.
 FUZZ_CC ?= $(shell command -v clang-14 || command -v clang)

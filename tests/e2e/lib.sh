@@ -8,12 +8,15 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/decant-e2e-XXXXXX")
 passed=0
 failed=0
 
+# at_work PID: whether that job of ours is; bash knows, where the kernel may have given the number to another process since.
+at_work() { jobs -rp | grep -qx "$1"; }
+
 # ended PID [SECONDS]: waits until that job of ours is over, two minutes at most, and returns its exit code. One that stays is
 # named with its children, killed and counted as a failure: a script that waits for ever stops everything after it.
 ended() {
     local p pid=$1 tenths=$((${2:-120} * 10))
-    while kill -0 "$pid" 2>/dev/null && [ $((tenths -= 1)) -ge 0 ]; do sleep 0.1; done
-    if kill -0 "$pid" 2>/dev/null; then
+    while at_work "$pid" && [ $((tenths -= 1)) -ge 0 ]; do sleep 0.1; done
+    if at_work "$pid"; then
         failed=$((failed + 1))
         echo "FAIL  $pid did not end in ${2:-120} s:"
         for p in $pid $(cat "/proc/$pid/task/$pid/children"); do
@@ -31,12 +34,13 @@ interrupt() {
     ended "$1"
 }
 
-# Ends what a script left running (launchers stop their children), then removes the scratch directory.
+# Ends what a script left running (launchers stop their children), then removes the scratch directory. What does not end fails it.
 cleanup() {
-    local pid
+    local before=$failed pid
     for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
-    for pid in $(jobs -p); do ended "$pid" 30 >/dev/null; done
+    for pid in $(jobs -p); do ended "$pid" 30; done
     rm -rf "$work"
+    [ "$failed" -eq "$before" ] || exit 1
 }
 trap cleanup EXIT
 

@@ -22,7 +22,7 @@ for victim in worker-1 prototype parameter; do
     kill -KILL "$(awk -v name=$victim '$1 == name {print $2}' "$work/killed/pids")"
     sleep 2
 done
-ended $launcher 600
+ended $launcher 300
 code=$?
 check "it goes on to its end" test $code -eq 0
 check "no report: $(reports | tr '\n' ' ')" quiet

@@ -57,16 +57,29 @@ class Runner(unittest.TestCase):
         self.assertIn("decant: 1 passed, 2 failed", output)
 
     def test_a_test_that_hangs_is_named_and_ended(self):
-        hanging = self.script("hanging", f"sleep 4321 &\necho $! >{self.path('pid')}\necho '2 passed'\nwait")
+        # in the script's group, in one of its own, and in a session of its own, as the launcher starts servers
+        hanging = self.script("hanging", f"""sleep 4321 &
+echo $! >{self.path('pid')}
+timeout 900 sh -c 'echo $$ >{self.path('grouped')}; exec sleep 4322' &
+setsid sh -c 'echo $$ >{self.path('apart')}; exec sleep 4323' &
+echo '2 passed'
+wait
+""")
         code, output = self.run_all(hanging, self.script("next", "echo '1 passed'"), seconds=4)
         self.assertEqual(code, 1)
         self.assertIn("exit 124", output)
-        self.assertIn("sleep 4321", output)
+        for seconds in (4321, 4322, 4323):
+            self.assertIn(f"sleep {seconds}", output)
         self.assertIn("decant: 3 passed, 1 failed", output)
-        self.assertFalse(alive(self.pid_in("pid")))
+        for name in ("pid", "grouped", "apart"):
+            self.assertFalse(alive(self.pid_in(name)), name)
+
+    def test_a_limit_that_is_none_is_refused(self):
+        for seconds in ("abc", "-5", "0", "1.5"):
+            self.assertEqual(self.run_all(self.script("good", "echo '1 passed'"), seconds=seconds)[0], 2, seconds)
 
     def test_interrupted_it_leaves_nothing(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             name = f"pid{int(number)}"
             runner = self.start(self.script("long", f"sleep 4321 &\necho $! >{self.path(name)}\nwait"))
             child = self.pid_in(name)
