@@ -2,12 +2,15 @@
 objective and sizes, without the optimiser, by the thread's CPU clock. Prints the same lines. Usage: bench_torch.py
 [conv|vit|resnet|resnet-batch, -w32 after these: so wide] [slot sizes]; bench_torch.py sgemm: how fast it multiplies matrices."""
 import math
+import os
 import sys
 import time
 
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before torch is loaded; torch.set_num_threads does not reach OpenBLAS
+    os.environ[name] = "1"
+import torch  # noqa: E402
+import torch.nn as nn  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 
 K, BLOCK, PROJECTION, HIDDEN = 1024, 256, 128, 256
 SECONDS = 2.5
